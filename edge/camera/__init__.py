@@ -1,0 +1,1 @@
+"""Camera sources and the thread that keeps the newest frame."""

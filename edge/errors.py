@@ -1,0 +1,60 @@
+"""The expected failures, each a sentence that says what happened and what to do, with its exit code.
+
+Exit codes follow sysexits.h, so that scripts and `systemctl status` can tell the cases apart.
+"""
+
+from __future__ import annotations
+
+
+class EdgeClassifierError(Exception):
+    """An expected failure; the command line prints its message and ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeClassifierError):
+    """The configuration is missing, unreadable or contradicts itself (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+class BundleError(EdgeClassifierError):
+    """A model bundle is missing, incomplete, tampered with or answers wrongly (EX_DATAERR)."""
+
+    exit_code = 65
+
+
+class WeightsError(EdgeClassifierError):
+    """FP32 weights cannot be read, fetched or do not fit the architecture (EX_DATAERR)."""
+
+    exit_code = 65
+
+
+class PhotoError(EdgeClassifierError):
+    """A photo cannot be read, is too large or is not a photo (EX_NOINPUT)."""
+
+    exit_code = 66
+
+
+class CameraError(EdgeClassifierError):
+    """A camera source cannot be opened or read (EX_UNAVAILABLE); the daemon retries, commands stop."""
+
+    exit_code = 69
+
+
+class BrokerError(EdgeClassifierError):
+    """The MQTT broker cannot be reached or refuses us (EX_UNAVAILABLE); the daemon retries, commands stop."""
+
+    exit_code = 69
+
+
+class StateError(EdgeClassifierError):
+    """The state directory cannot be read or written (EX_CANTCREAT)."""
+
+    exit_code = 73
+
+
+class EventError(EdgeClassifierError):
+    """A stored event is not one line of the JSON that this version writes (EX_DATAERR)."""
+
+    exit_code = 65

@@ -1,0 +1,1 @@
+"""Making and judging model bundles; nothing in here is imported by the daemon."""

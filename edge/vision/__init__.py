@@ -1,0 +1,1 @@
+"""From pixels to probabilities with a verified model bundle."""
