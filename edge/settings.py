@@ -1,0 +1,242 @@
+"""The settings: typed, frozen, every key with a default, unknown keys refused, all errors told at once.
+
+Each stage gets its own section and never the whole. `settings_file.py` reads them from TOML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+SYSTEM_STATE = Path("/var/lib/edge-classifier")
+DEFAULT_CONFIG = Path("/etc/edge-classifier/config.toml")
+_SOURCE = re.compile(r"auto|picamera2(:\d+)?|v4l2:(\d+|/.+)|rtsps?://.+|csi://\d+|file:.+")
+_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def state_directory() -> Path:
+    """Where this user's daemon keeps what must survive: systemd's choice, the system's, or the user's own."""
+    if chosen := os.environ.get("STATE_DIRECTORY"):
+        return Path(chosen.split(":")[0])
+    if os.access(SYSTEM_STATE, os.W_OK):
+        return SYSTEM_STATE
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "edge-classifier"
+
+
+def default_bundle() -> Path:
+    """The installed bundle: one's own, else the system's, which every user may read."""
+    own, system = (root / "models" / "current" for root in (state_directory(), SYSTEM_STATE))
+    return system if not own.exists() and system.exists() else own
+
+
+def default_device_name() -> str:
+    """A name that stays the same on this machine without revealing its machine id."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except OSError:
+        machine_id = ""
+    # machine-id(5) asks not to publish the id itself: send a hash of it.
+    return "edge-" + hashlib.sha256(b"edge-classifier" + machine_id.encode()).hexdigest()[:6]
+
+
+class Section(BaseModel):
+    """Base of every section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+class DeviceSettings(Section):
+    """Who this box is."""
+
+    name: str = Field(default_factory=default_device_name)
+
+    @field_validator("name")
+    @classmethod
+    def _is_topic_level(cls, name: str) -> str:
+        if not _TOPIC_LEVEL.fullmatch(name):
+            raise ValueError("must be 1 to 63 letters, digits, '.', '_' or '-', because it is part of every topic")
+        return name
+
+
+class CameraSettings(Section):
+    """Where frames come from and how they are turned before anything looks at them."""
+
+    source: str = "auto"
+    size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (640, 480)
+    fps: float = Field(default=0.0, ge=0, le=240)
+    rotate: Literal[0, 90, 180, 270] = 0
+    flip: Literal["", "horizontal", "vertical", "both"] = ""
+    crop: tuple[float, float, float, float] | tuple[()] = ()
+    loop: bool = False
+    stall_after_s: float = Field(default=5.0, ge=1, le=60)
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if not _SOURCE.fullmatch(source):
+            raise ValueError(
+                "must be auto, picamera2, v4l2:/dev/v4l/by-id/… (or v4l2:0), rtsp://…, csi://0 or file:PATH"
+            )
+        return source
+
+    @field_validator("crop")
+    @classmethod
+    def _inside_frame(cls, crop: tuple[float, ...]) -> tuple[float, ...]:
+        if crop:
+            x, y, width, height = crop
+            if not (0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-6 and 0 < height <= 1 - y + 1e-6):
+                raise ValueError("must be [x, y, width, height] as fractions of the frame that stay inside it")
+        return crop
+
+    @field_validator("loop")
+    @classmethod
+    def _loop_needs_file(cls, loop: bool, info: ValidationInfo) -> bool:
+        if loop and not info.data.get("source", "file:").startswith("file:"):
+            raise ValueError("true goes with a file: source only; a live camera never ends")
+        return loop
+
+
+class ModelSettings(Section):
+    """Which bundle runs, and on what."""
+
+    bundle: Path = Field(default_factory=default_bundle)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0, le=256)  # 0: one for each core
+
+
+class DecisionSettings(Section):
+    """When a stream of predictions becomes something worth saying."""
+
+    min_confidence: float = Field(default=20.0, ge=0, le=100)  # percent
+    smoothing_s: float = Field(default=1.0, ge=0, le=60)
+    hold_s: float = Field(default=0.5, ge=0, le=60)
+    heartbeat_s: float = Field(default=30.0, ge=1, le=86400)
+    every_frame: bool = False
+
+
+class MqttSettings(Section):
+    """The broker and how to prove who we are."""
+
+    url: str = "mqtt://localhost:1883"
+    base: str = "edge"
+    version: Literal[5, "3.1.1"] = 5
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    keepalive_s: int = Field(default=30, ge=5, le=3600)
+    discovery_prefix: str = "homeassistant"
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version_from_text(cls, version: object) -> object:
+        return 5 if version == "5" else version
+
+    @field_validator("url")
+    @classmethod
+    def _broker_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("must look like mqtt://host:1883, or mqtts://host:8883 for TLS")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; use mqtt.username and mqtt.password_file")
+        _ = parts.port  # raises a ValueError that says why
+        return url
+
+    @field_validator("base", "discovery_prefix")
+    @classmethod
+    def _topic_prefix(cls, prefix: str) -> str:
+        if not all(_TOPIC_LEVEL.fullmatch(level) for level in prefix.split("/")):
+            raise ValueError("must be a topic prefix such as edge or home/edge, without wildcards")
+        return prefix
+
+    # Contradictions are told at the later of the two keys, so that one run tells all of them.
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _tls_only(cls, file: str, info: ValidationInfo) -> str:
+        if file and not info.data.get("url", "mqtts:").startswith("mqtts:"):
+            raise ValueError(f"goes with mqtts:// only, and mqtt.url is {info.data['url']}")
+        return file
+
+    @field_validator("key_file")
+    @classmethod
+    def _certificate_with_key(cls, key_file: str, info: ValidationInfo) -> str:
+        if "cert_file" in info.data and bool(info.data["cert_file"]) != bool(key_file):
+            raise ValueError("and cert_file go together: give both or neither")
+        return key_file
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_with_user(cls, password_file: str, info: ValidationInfo) -> str:
+        if password_file and not info.data.get("username", "?"):
+            raise ValueError("needs mqtt.username: a broker takes a password only with a user")
+        return password_file
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+    @property
+    def host(self) -> str:
+        """The broker's host."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The broker's port."""
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+
+class FallbackSettings(Section):
+    """The log on disk that holds events while the broker cannot."""
+
+    path: Path = Field(default_factory=lambda: state_directory() / "fallback.db")
+    fallback_after_s: float = Field(default=2.0, ge=0.1, le=2.5)  # with the commit inside the promised 3 s
+    max_bytes: int = Field(default=268_435_456, ge=1_048_576)
+    replay_per_s: float = Field(default=200.0, ge=0)  # 0: no limit
+
+
+class LogSettings(Section):
+    """What journalctl shows."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All sections."""
+
+    device: DeviceSettings = DeviceSettings()
+    camera: CameraSettings = CameraSettings()
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    decision: DecisionSettings = DecisionSettings()
+    mqtt: MqttSettings = MqttSettings()
+    fallback: FallbackSettings = Field(default_factory=FallbackSettings)
+    log: LogSettings = LogSettings()
+
+
+def live_change(running: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
+    """Split a reload into what applies at once and what needs a restart.
+
+    `[decision]`, `[log]` and `camera.fps` are live.
+
+    Returns:
+        The running settings with the live changes taken over, and the `section.key`s that must wait.
+    """
+    camera = running.camera.model_copy(update={"fps": wanted.camera.fps})
+    applied = running.model_copy(update={"decision": wanted.decision, "log": wanted.log, "camera": camera})
+    waiting = [
+        f"{section}.{key}"
+        for section in Settings.model_fields
+        for key in type(getattr(wanted, section)).model_fields
+        if getattr(getattr(applied, section), key) != getattr(getattr(wanted, section), key)
+    ]
+    return applied, waiting
