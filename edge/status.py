@@ -1,0 +1,97 @@
+"""The one thread-safe picture of the daemon's health, which journald, MQTT, the page and the watchdog read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LATENCY_WINDOW = 512  # observations kept for each stage: enough for a p99, 4 kB
+
+
+@dataclass(frozen=True, slots=True)
+class StatusSnapshot:
+    """A consistent copy: counters only grow during a run, gauges say how things are now."""
+
+    counters: Mapping[str, int]
+    gauges: Mapping[str, Any]
+    latency_ms: Mapping[str, Mapping[str, float]]  # stage → {"p50", "p95", "p99"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The snapshot as JSON types, gauges and counters side by side."""
+        return {**self.gauges, **self.counters, "latency_ms": {k: dict(v) for k, v in self.latency_ms.items()}}
+
+
+@dataclass(slots=True)
+class _Beat:
+    limit_s: float
+    last: float
+
+
+class Status:
+    """Counters, gauges, stage latencies and beats; every method may be called from any thread.
+
+    Args:
+        clock: seconds on a monotonic scale; passed in so that tests own the time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counters: Counter[str] = Counter()
+        self._gauges: dict[str, Any] = {}
+        self._latencies: dict[str, deque[float]] = {}
+        self._beats: dict[str, _Beat] = {}
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter, such as `frames_dropped`."""
+        with self._lock:
+            self._counters[name] += amount
+
+    def gauge(self, **values: Any) -> None:
+        """Set what is true now, such as `broker="online"`; values are JSON types."""
+        with self._lock:
+            self._gauges.update(values)
+
+    def observe(self, stage: str, milliseconds: float) -> None:
+        """Remember one latency of a stage."""
+        with self._lock:
+            self._latencies.setdefault(stage, deque(maxlen=LATENCY_WINDOW)).append(milliseconds)
+
+    def watch(self, stage: str, limit_s: float) -> None:
+        """From now on `stage` has to beat at least every `limit_s` seconds."""
+        with self._lock:
+            self._beats[stage] = _Beat(limit_s, self._clock())
+
+    def unwatch(self, stage: str) -> None:
+        """The stage has ended as it should; it need not beat any more."""
+        with self._lock:
+            self._beats.pop(stage, None)
+
+    def beat(self, stage: str) -> None:
+        """The stage is alive: it works, or it waits for something that may well never come."""
+        with self._lock:
+            if (beat := self._beats.get(stage)) is not None:
+                beat.last = self._clock()
+
+    def overdue(self) -> dict[str, float]:
+        """The stages whose last beat is older than their limit, each with its age in seconds."""
+        with self._lock:
+            now = self._clock()
+            return {name: now - b.last for name, b in self._beats.items() if now - b.last > b.limit_s}
+
+    def snapshot(self) -> StatusSnapshot:
+        """A copy that does not change any more."""
+        with self._lock:
+            counters, gauges = dict(self._counters), dict(self._gauges)
+            windows = {stage: sorted(values) for stage, values in self._latencies.items()}
+        return StatusSnapshot(counters, gauges, {stage: _percentiles(values) for stage, values in windows.items()})
+
+
+def _percentiles(ordered: list[float]) -> dict[str, float]:
+    # Nearest rank: always a latency that really happened.
+    last = len(ordered) - 1
+    return {f"p{p}": round(ordered[min(last, int(len(ordered) * p / 100))], 2) for p in (50, 95, 99)}

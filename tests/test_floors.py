@@ -1,0 +1,64 @@
+"""An import goes to a lower floor only, and rooms on one floor do not import each other."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+EDGE = Path(__file__).parent.parent / "edge"
+FLOORS = [
+    {"errors", "frames", "events"},
+    {"settings", "settings_file", "systemd", "status"},
+    {"camera", "vision", "delivery", "decision", "host"},
+    {"pipeline", "web", "export"},
+    {"service"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+]
+# Modules of one floor that are one room in several files.
+SAME_ROOM = {frozenset({"settings", "settings_file"}), frozenset({"events", "errors"}), frozenset({"frames", "errors"})}
+
+
+def imports() -> Iterator[tuple[str, str, Path, int]]:
+    """(importing room, imported room, file, line) of every import inside edge/, lazy ones too."""
+    for file in sorted(EDGE.rglob("*.py")):
+        room = file.relative_to(EDGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}:{node.lineno}: imports are absolute here"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "edge" and len(parts) > 1 and parts[1] != "__version__":
+                    yield room, parts[1], file, node.lineno
+
+
+def floor_of(room: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if room in rooms:
+            return number
+    pytest.fail(f"{room} has no floor in docs/design.md; give it one here and there")
+
+
+def test_imports_only_go_down() -> None:
+    wrong = [
+        f"{file.relative_to(EDGE.parent)}:{line}: {room} imports {other}"
+        for room, other, file, line in imports()
+        if room not in (other, "__init__")
+        and frozenset({room, other}) not in SAME_ROOM
+        and floor_of(other) >= floor_of(room)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_room_has_a_floor() -> None:
+    for entry in EDGE.iterdir():
+        if entry.suffix == ".py" and entry.stem != "__init__":
+            floor_of(entry.stem)
+        elif entry.is_dir() and entry.name != "__pycache__":
+            floor_of(entry.name)
