@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -109,7 +110,7 @@ class Event:
                 reason=_reason(document["reason"]),
                 top=tuple(_label(item) for item in _typed(document["top"], list, "top")),
                 latency_ms={
-                    str(stage): _number(value, "latency_ms")
+                    _typed(stage, str, "latency_ms"): _number(value, "latency_ms")
                     for stage, value in _typed(document["latency_ms"], dict, "latency_ms").items()
                 },
                 uptime_s=_number(document["uptime_s"], "uptime_s"),
@@ -118,6 +119,7 @@ class Event:
             raise EventError(f"An event lacks {error}; it was not written by this version.") from error
 
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_FIELDS: dict[str, type] = {
     "id": str,
     "device": str,
@@ -130,13 +132,16 @@ _PLAIN_FIELDS: dict[str, type] = {
 
 
 def _typed(value: object, kind: type, name: str) -> Any:
-    if not isinstance(value, kind):
+    # bool is an int to Python, and half a surrogate pair is a str that no UTF-8 can carry.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise EventError(f"An event's {name} is {type(value).__name__} instead of {kind.__name__}.")
+    if isinstance(value, str) and _LONE_SURROGATE.search(value):
+        raise EventError(f"An event's {name} is not Unicode text.")
     return value
 
 
 def _number(value: object, name: str) -> float:
-    # bool is an int to Python; JSON's NaN and Infinity are not numbers to anyone else.
+    # JSON's NaN and Infinity are not numbers to anyone else.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
         raise EventError(f"An event's {name} holds {value!r:.40} instead of a finite number.")
     return float(value)
