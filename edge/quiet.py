@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 REMIND_AFTER_S = 60.0
+MAX_REASONS = 5  # told at once in one fault; a reason with a changing number in it stays quiet
 
 
 class RepeatingFault:
@@ -30,7 +31,7 @@ class RepeatingFault:
         self._lock = threading.Lock()
         self._count = 0
         self._began = self._told = 0.0
-        self._sentence = ""
+        self._seen: set[str] = set()
 
     @property
     def active(self) -> bool:
@@ -42,13 +43,13 @@ class RepeatingFault:
         with self._lock:
             now = self._clock()
             self._count += 1
-            # Another reason is news, but one that flickers between two must not fill the card.
-            patience = REMIND_AFTER_S if sentence == self._sentence else 1.0
             if self._count == 1:
-                self._began = now
-            elif now - self._told < patience:
+                self._began, self._seen = now, set()
+            # A reason that was not told yet is news at once; two that alternate are not.
+            elif now - self._told < REMIND_AFTER_S and (sentence in self._seen or len(self._seen) >= MAX_REASONS):
                 return
-            self._told, self._sentence = now, sentence
+            self._told = now
+            self._seen.add(sentence)
             line = sentence if self._count == 1 else f"{sentence} ({self._count} times in {now - self._began:.0f} s)"
             self._logger.log(self._level, "%s", line)
 

@@ -1,0 +1,160 @@
+"""An empty file runs, every error is told at once with its line, and a reload changes only what can change."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import ConfigError
+from edge.settings import Settings, live_change, state_directory
+from edge.settings_file import load_settings, mask, to_toml
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def errors_of(path: Path, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, environment or {})
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load_settings(written(tmp_path, ""), {}) == Settings()
+
+
+def test_what_show_prints_reads_back_unchanged(tmp_path: Path) -> None:
+    settings = load_settings(
+        written(tmp_path, '[camera]\nsource = "file:/a \\"b\\"/ü.avi"\ncrop = [0.1, 0.2, 0.5, 0.5]\nloop = true\n'), {}
+    )
+    assert load_settings(written(tmp_path, to_toml(settings)), {}) == settings
+
+
+def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = errors_of(
+        written(
+            tmp_path,
+            """
+[device]
+nmae = "porch"
+[camera]
+source = "usb"
+fps = "fast"
+crop = [0.5, 0, 0.6, 1]
+[mqtt]
+url = "mqtt://broker"
+ca_file = "/ca.pem"
+cert_file = "/cert.pem"
+password_file = "/password"
+[decision]
+smoothing_s = -1
+[wbe]
+enabled = true
+""",
+        )
+    )
+    assert "has 9 errors:" in text
+    for line in (
+        "device.nmae (line 3): is not a setting; did you mean name?",
+        "camera.source (line 5): must be auto, picamera2",
+        "camera.fps (line 6): ",
+        "camera.crop (line 7): must be [x, y, width, height]",
+        "mqtt.ca_file (line 10): goes with mqtts://",
+        "mqtt.cert_file (line 11): goes with mqtts://",
+        "mqtt.password_file (line 12): needs mqtt.username",
+        "decision.smoothing_s (line 14): ",
+        "wbe (line 15): is not a setting",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ('[camera]\nloop = true\nsource = "v4l2:0"', "loop (line 2): true goes with a file: source only"),
+        ('[mqtt]\nurl = "mqtts://b"\ncert_file = "c"', "cert_file go together"),
+        ('[mqtt]\nurl = "mqtt://me:secret@broker"', "must not hold a user or password"),
+        ('[mqtt]\nurl = "mqtt://broker:99999"', "Port out of range"),
+        ('[mqtt]\nbase = "edge/#"', "without wildcards"),
+        ('[device]\nname = "front/porch"', "must be 1 to 63 letters"),
+    ],
+)
+def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, told: str) -> None:
+    text = errors_of(written(tmp_path, toml))
+    assert told in text
+    assert "secret" not in text
+
+
+def test_a_file_that_is_missing_or_not_toml_or_not_text(tmp_path: Path) -> None:
+    assert "There is no config file" in errors_of(tmp_path / "none.toml")
+    assert "is not TOML" in errors_of(written(tmp_path, "[camera\n"))
+    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
+    assert "is not UTF-8" in errors_of(tmp_path / "config.toml")
+    assert "cannot be read" in errors_of(tmp_path)  # a directory
+
+
+def test_the_environment_overrides_and_is_named_in_its_errors(tmp_path: Path) -> None:
+    path = written(tmp_path, "[camera]\nfps = 5\n")
+    settings = load_settings(
+        path,
+        {
+            "EDGE_CLASSIFIER_CAMERA_FPS": "12.5",
+            "EDGE_CLASSIFIER_CAMERA_SIZE": "[320, 240]",
+            "EDGE_CLASSIFIER_MQTT_URL": "mqtt://broker:1884",
+            "EDGE_CLASSIFIER_MQTT_VERSION": "3.1.1",
+            "EDGE_CLASSIFIER_DEVICE_NAME": "12",
+            "EDGE_CLASSIFIER_SOMETHING_ELSE": "ignored",
+        },
+    )
+    assert (settings.camera.fps, settings.camera.size, settings.mqtt.version) == (12.5, (320, 240), "3.1.1")
+    assert (settings.mqtt.host, settings.mqtt.port, settings.device.name) == ("broker", 1884, "12")
+    text = errors_of(path, {"EDGE_CLASSIFIER_MQTT_ULR": "x", "EDGE_CLASSIFIER_MODEL_THREADS": "many"})
+    assert "mqtt.ulr (from EDGE_CLASSIFIER_MQTT_ULR): is not a setting; did you mean url?" in text
+    assert "model.threads (from EDGE_CLASSIFIER_MODEL_THREADS)" in text
+
+
+def test_a_reload_applies_what_is_live_and_names_what_waits() -> None:
+    running = Settings()
+    wanted = Settings.model_validate(
+        {
+            "decision": {"min_confidence": 50},
+            "log": {"level": "debug"},
+            "camera": {"fps": 3, "rotate": 90},
+            "mqtt": {"url": "mqtt://elsewhere"},
+        }
+    )
+    applied, waiting = live_change(running, wanted)
+    assert (applied.decision, applied.log, applied.camera.fps) == (wanted.decision, wanted.log, 3)
+    assert (applied.camera.rotate, applied.mqtt) == (0, running.mqtt)
+    assert waiting == ["camera.rotate", "mqtt.url"]
+
+
+def test_secrets_in_a_camera_url_are_masked(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, '[camera]\nsource = "rtsp://me:p%40ss@cam:554/1"\n'), {})
+    assert 'source = "rtsp://***@cam:554/1"' in to_toml(settings)
+    assert mask("opening rtsp://a:b@c/d failed") == "opening rtsp://***@c/d failed"
+
+
+def test_systemd_chooses_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/other")
+    assert state_directory() == tmp_path
+    assert Settings().fallback.path == tmp_path / "fallback.db"
+
+
+def test_nothing_in_the_settings_can_be_changed_by_a_stage() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().decision.hold_s = 1  # type: ignore[misc]
+
+
+@given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
+def test_any_text_is_settings_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with contextlib.suppress(ConfigError):
+        load_settings(path, {})

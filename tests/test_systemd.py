@@ -1,0 +1,85 @@
+"""systemd hears the right words on a real datagram socket, and nothing breaks where it does not listen."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.systemd import Notifier, credential, set_up_logging
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(5)
+        yield listener
+
+
+def heard(listener: socket.socket) -> list[str]:
+    return listener.recv(4096).decode().split("\n")
+
+
+def test_a_life_told_to_systemd(systemd: socket.socket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
+    notifier.ready("camera online")
+    assert heard(systemd) == ["READY=1", "STATUS=camera online"]
+    notifier.status("camera online")  # unchanged: not sent
+    notifier.status("camera waiting")
+    assert heard(systemd) == ["STATUS=camera waiting"]
+    notifier.watchdog()
+    assert heard(systemd) == ["WATCHDOG=1"]
+    notifier.reloading(12)
+    assert heard(systemd) == ["RELOADING=1", "MONOTONIC_USEC=12"]
+    notifier.stopping("bye")
+    assert heard(systemd) == ["STOPPING=1", "STATUS=bye"]
+    notifier.close()
+
+
+def test_an_abstract_socket_works_as_well() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(f"\0edge-test-{os.getpid()}")
+        listener.settimeout(5)
+        notifier = Notifier({"NOTIFY_SOCKET": f"@edge-test-{os.getpid()}"})
+        notifier.watchdog()
+        assert heard(listener) == ["WATCHDOG=1"]
+        notifier.close()
+
+
+def test_without_systemd_or_with_a_dead_one_nothing_happens(tmp_path: Path) -> None:
+    for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}):
+        notifier = Notifier(environment)
+        notifier.ready("fine")
+        notifier.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "interval"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 10.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 10.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_fed_three_times_an_interval_and_only_by_us(
+    environment: dict[str, str], interval: float | None
+) -> None:
+    assert Notifier(environment).watchdog_interval_s == interval
+
+
+def test_a_credential_is_a_file_of_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "mqtt-password").write_text("secret")
+    assert credential("mqtt-password", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == tmp_path / "mqtt-password"
+    assert credential("other", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) is None
+    assert credential("mqtt-password", {}) is None
+
+
+def test_lines_without_a_journal_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info", {})
+    logging.getLogger("edge.test").info("The camera is online", extra={"fields": {"CAMERA": "v4l2:0"}})
+    logging.getLogger("edge.test").debug("not shown")
+    assert capsys.readouterr().err == "INFO The camera is online\n"
