@@ -1,0 +1,242 @@
+"""Frame in, event out: preparing the next frame overlaps the inference of this one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from edge.decision import Decider, Decision
+from edge.events import Event, EventIds, Prediction, Probabilities, isoformat_utc
+from edge.frames import Frame, Pixels
+from edge.status import Status
+
+WAIT_S = 0.5  # how long a stage waits before it beats again
+# A Pi Zero 2 needs under a second for one inference; ten times that is a hang.
+INFERENCE_LIMIT_S = 15.0
+PREPARE_LIMIT_S = 15.0
+_Buffer = TypeVar("_Buffer")
+
+
+class FrameSource(Protocol):
+    """What the pipeline needs of `camera.Capture`."""
+
+    @property
+    def live(self) -> bool:
+        """False where every frame counts and the next one waits until it is asked for."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once no frame will come any more."""
+        ...
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame that was not taken yet, or None after `timeout_s`."""
+        ...
+
+
+class Model(Protocol[_Buffer]):
+    """What the pipeline needs of `vision.Classifier`."""
+
+    name: str
+
+    def new_input(self) -> _Buffer:
+        """A buffer for one frame's input."""
+        ...
+
+    def prepare(self, pixels: Pixels, into: _Buffer) -> None:
+        """Resize (height, width, 3) uint8 RGB pixels into the buffer."""
+        ...
+
+    def infer(self, buffer: _Buffer) -> Probabilities:
+        """(classes,) float32 probabilities of what is in the buffer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Every clock that an event carries; passed in so that tests own the time."""
+
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    wall_s: Callable[[], float] = time.time
+    uptime_s: Callable[[], float] = time.monotonic
+    synchronised: Callable[[], bool] = lambda: True
+
+
+class EventMaker:
+    """Puts device, times and a gapless id on a decision.
+
+    Args:
+        device: the box's name.
+        boot: first 8 digits of the boot id.
+    """
+
+    def __init__(self, device: str, boot: str, clocks: Clocks) -> None:
+        self._device = device
+        self._boot = boot
+        self._clocks = clocks
+        self._ids = EventIds(device, boot, int(clocks.uptime_s() * 1000))
+
+    def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
+        """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
+        # A video that is read faster than it plays has frame times in the future; an event never has.
+        age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
+        return Event(
+            id=self._ids.next(),
+            device=self._device,
+            reason=decision.reason,
+            time=isoformat_utc(self._clocks.wall_s() - age_s),
+            time_synced=self._clocks.synchronised(),
+            boot=self._boot,
+            uptime_s=round(self._clocks.uptime_s() - age_s, 3),
+            label=decision.label,
+            top=decision.top,
+            model=model,
+            latency_ms={stage: round(value, 1) for stage, value in latency_ms.items()},
+        )
+
+
+@dataclass(slots=True)
+class _Prepared(Generic[_Buffer]):
+    """One input buffer with what is known of the frame in it."""
+
+    buffer: _Buffer
+    captured_ns: int = 0
+    capture_ms: float = 0.0
+    preprocess_ms: float = 0.0
+
+
+class Pipeline(Generic[_Buffer]):
+    """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
+
+    From a live source the prepared frame is replaced by a newer one until inference takes it; from a
+    file every frame is classified.
+
+    Args:
+        frames: where frames come from.
+        model: prepares and infers.
+        decider: when to say something.
+        maker: makes the events.
+        sink: takes each event; must not block.
+        status: beats "prepare" and "inference", counts `frames_classified` and `events_made`.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        model: Model[_Buffer],
+        decider: Decider,
+        maker: EventMaker,
+        sink: Callable[[Event], None],
+        status: Status,
+    ) -> None:
+        self._frames, self._model, self._decider, self._maker = frames, model, decider, maker
+        self._sink, self._status = sink, status
+        self._changed = threading.Condition()
+        self._free = [_Prepared(model.new_input()) for _ in range(3)]
+        self._ready: _Prepared[_Buffer] | None = None
+        self._stopping = False
+        self._no_more = False  # the source ended and its last frame is prepared
+        self.ended = threading.Event()  # the last frame of a source that ends has been classified
+        self.failure: BaseException | None = None  # what ended a thread that should not have ended
+        self._threads = [
+            threading.Thread(target=self._run, args=(stage,), name=name, daemon=True)
+            for stage, name in ((self._prepare_frames, "prepare"), (self._classify_frames, "inference"))
+        ]
+
+    def start(self) -> None:
+        """Start both threads."""
+        self._status.watch("prepare", PREPARE_LIMIT_S)
+        self._status.watch("inference", INFERENCE_LIMIT_S)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask both threads to end; returns False when one has not within `timeout_s`."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        for stage in ("prepare", "inference"):
+            self._status.unwatch(stage)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except BaseException as error:  # noqa: BLE001  # service.py raises it again in the main thread
+            self.failure = error
+
+    def _prepare_frames(self) -> None:
+        while not self._stopping:
+            self._status.beat("prepare")
+            frame = self._frames.take(WAIT_S)
+            if frame is not None:
+                self._prepare(frame)
+            elif self._frames.ended:
+                with self._changed:
+                    self._no_more = True
+                    self._changed.notify_all()
+                self._status.unwatch("prepare")
+                return
+
+    def _prepare(self, frame: Frame) -> None:
+        with self._changed:
+            prepared = self._free.pop()
+        began = time.perf_counter_ns()
+        self._model.prepare(frame.pixels, prepared.buffer)
+        prepared.preprocess_ms = (time.perf_counter_ns() - began) / 1e6
+        prepared.capture_ms = frame.capture_s * 1000
+        prepared.captured_ns = frame.captured_ns
+        with self._changed:
+            while not self._frames.live and self._ready is not None and not self._stopping:
+                self._status.beat("prepare")
+                self._changed.wait(WAIT_S)
+            if self._ready is not None:  # a newer frame is better than this one
+                self._free.append(self._ready)
+                self._status.count("frames_superseded")
+            self._ready = prepared
+            self._changed.notify_all()
+
+    def _classify_frames(self) -> None:
+        while not self._stopping:
+            self._status.beat("inference")
+            with self._changed:
+                if self._ready is None and not self._no_more:
+                    self._changed.wait(WAIT_S)
+                prepared, self._ready = self._ready, None
+                self._changed.notify_all()
+                ended = prepared is None and self._no_more
+            if ended:
+                self._status.unwatch("inference")
+                self.ended.set()
+                return
+            if prepared is not None:
+                self._classify(prepared)
+                with self._changed:
+                    self._free.append(prepared)
+
+    def _classify(self, prepared: _Prepared[_Buffer]) -> None:
+        began = time.perf_counter_ns()
+        probabilities = self._model.infer(prepared.buffer)
+        latency_ms = {
+            "capture": prepared.capture_ms,
+            "preprocess": prepared.preprocess_ms,
+            "inference": (time.perf_counter_ns() - began) / 1e6,
+        }
+        self._status.count("frames_classified")
+        self._conclude(Prediction(probabilities, latency_ms), prepared.captured_ns)
+        for stage, milliseconds in latency_ms.items():
+            self._status.observe(stage, milliseconds)
+
+    def _conclude(self, prediction: Prediction, captured_ns: int) -> None:
+        decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
+        if decision is not None:
+            self._status.count("events_made")
+            self._sink(self._maker.make(decision, self._model.name, captured_ns, prediction.latency_ms))

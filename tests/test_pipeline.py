@@ -1,0 +1,151 @@
+"""Inference never waits for the camera, sees the newest frame of a live one, and every frame of a file."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from edge.decision import Decider
+from edge.events import Event, Probabilities
+from edge.frames import Frame, Pixels
+from edge.pipeline import Clocks, EventMaker, Pipeline
+from edge.settings import DecisionSettings
+from edge.status import Status
+
+WAIT_S = 20.0
+
+
+class Frames:
+    """A source under the test's control: a frame holds its own number in every pixel."""
+
+    def __init__(self, count: int | None, *, live: bool) -> None:
+        self.live = live
+        self._numbers = itertools.cycle(range(250)) if count is None else iter(range(count))
+        self.ended = False
+
+    def take(self, timeout_s: float) -> Frame | None:
+        number = next(self._numbers, None)
+        if number is None:
+            self.ended = True
+            return None
+        return Frame(np.full((2, 2, 3), number, np.uint8), captured_ns=number * 10**9, sequence=number)
+
+
+class SlowModel:
+    """Answers with the class that is the frame's number; holds each inference until it is let through."""
+
+    name = "slow-int8-000000"
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.seen: list[int] = []
+        self.started = threading.Semaphore(0)
+        self.pass_on = threading.Semaphore(0 if held else 10**6)
+
+    def new_input(self) -> Pixels:
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def prepare(self, pixels: Pixels, into: Pixels) -> None:
+        np.copyto(into, pixels)
+
+    def infer(self, buffer: Pixels) -> Probabilities:
+        self.started.release()
+        assert self.pass_on.acquire(timeout=WAIT_S)
+        self.seen.append(int(buffer[0, 0, 0]))
+        probabilities = np.zeros(256, np.float32)
+        probabilities[self.seen[-1]] = 1
+        return probabilities
+
+
+@contextmanager
+def running(frames: Frames, model: SlowModel) -> Iterator[tuple[Pipeline[Pixels], list[Event], Status]]:
+    events: list[Event] = []
+    status = Status()
+    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), [f"class {n}" for n in range(256)])
+    clocks = Clocks(monotonic_ns=lambda: 50 * 10**9, wall_s=lambda: 1_700_000_000.0, uptime_s=lambda: 60.0)
+    pipeline = Pipeline(frames, model, decider, EventMaker("porch", "5f1c2e7a", clocks), events.append, status)
+    pipeline.start()
+    try:
+        yield pipeline, events, status
+    finally:
+        model.pass_on.release(10**6)
+        assert pipeline.stop(WAIT_S)
+
+
+def test_every_frame_of_a_file_becomes_a_prediction_in_order() -> None:
+    frames, model = Frames(40, live=False), SlowModel()
+    with running(frames, model) as (pipeline, events, status):
+        assert pipeline.ended.wait(WAIT_S)
+        assert model.seen == list(range(40))
+        assert [event.label for event in events] == [f"class {n}" for n in range(40)]
+        assert status.snapshot().counters["frames_classified"] == 40
+        assert status.overdue() == {}
+        assert pipeline.failure is None
+
+
+def test_a_slow_model_sees_the_newest_live_frame_and_counts_what_it_never_saw() -> None:
+    frames, model = Frames(100, live=True), SlowModel(held=True)
+    with running(frames, model) as (pipeline, _, status):
+        assert model.started.acquire(timeout=WAIT_S)  # inside an inference; 100 frames arrive meanwhile
+        while not frames.ended:
+            threading.Event().wait(0.001)
+        model.pass_on.release(10**6)
+        assert pipeline.ended.wait(WAIT_S)
+        assert model.seen[-1] == 99
+        assert len(model.seen) <= 3
+        assert status.snapshot().counters["frames_superseded"] == 100 - len(model.seen)
+
+
+def test_an_event_tells_when_its_frame_was_captured() -> None:
+    with running(Frames(41, live=False), SlowModel()) as (pipeline, events, _):
+        assert pipeline.ended.wait(WAIT_S)
+    # The clocks stand at 50 s monotonic; frame 40 is 10 s old.
+    assert events[40].uptime_s == 50.0
+    assert events[40].time == "2023-11-14T22:13:10.000Z"
+    assert events[40].id == "porch-5f1c2e7a-0060000-000040"
+    assert set(events[40].latency_ms) == {"capture", "preprocess", "inference"}
+
+
+def test_an_event_of_a_video_read_faster_than_it_plays_is_not_in_the_future() -> None:
+    with running(Frames(60, live=False), SlowModel()) as (pipeline, events, _):
+        assert pipeline.ended.wait(WAIT_S)
+    assert events[59].uptime_s == 60.0
+
+
+def test_an_inference_that_raises_is_kept_for_the_service_and_ends_nothing_else() -> None:
+    class Broken(SlowModel):
+        def infer(self, buffer: Pixels) -> Probabilities:
+            raise RuntimeError("the model is broken")
+
+    with running(Frames(5, live=False), Broken()) as (pipeline, events, _):
+        while pipeline.failure is None:
+            threading.Event().wait(0.001)
+        assert isinstance(pipeline.failure, RuntimeError)
+        assert events == []
+
+
+def test_an_inference_that_hangs_is_overdue_and_does_not_hold_up_a_stop() -> None:
+    now = [0.0]
+    model = SlowModel(held=True)
+    status = Status(clock=lambda: now[0])
+    decider = Decider(DecisionSettings(), [str(n) for n in range(256)])
+    pipeline = Pipeline(Frames(5, live=False), model, decider, EventMaker("a", "b", Clocks()), lambda _: None, status)
+    pipeline.start()
+    assert model.started.acquire(timeout=WAIT_S)
+    now[0] = 100.0
+    assert "inference" in status.overdue()
+    assert pipeline.stop(0.05) is False
+    model.pass_on.release(10**6)
+    assert pipeline.stop(WAIT_S)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_stop_before_the_end_ends_both_threads(live: bool) -> None:
+    model = SlowModel(held=True)
+    with running(Frames(None, live=live), model) as (pipeline, _, __):
+        assert model.started.acquire(timeout=WAIT_S)
+        model.pass_on.release(10**6)
+        assert pipeline.stop(WAIT_S)
+        assert not pipeline.ended.is_set()
