@@ -1,0 +1,272 @@
+"""The capture thread: keeps the newest frame of a live camera, pulls a file, and opens again what fails."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import cv2
+
+from edge.camera.geometry import FrameBuffers, UnreadablePictureError
+from edge.camera.pace import Limit, Timeline
+from edge.camera.source import Source, make_source
+from edge.errors import CameraError
+from edge.frames import Frame, Pixels
+from edge.quiet import RepeatingFault
+from edge.settings import CameraSettings
+from edge.status import Status
+
+logger = logging.getLogger("edge.camera")
+
+STAGE = "camera"
+# Opening may take longer than a read ever should: on a Pi the first import of picamera2 alone takes seconds.
+OPEN_PATIENCE_S = 20.0
+BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 10.0
+STEADY_S = 5.0  # a camera that delivers for this long has recovered: its back-off begins anew
+BEAT_S = 0.25  # at least this often while waiting
+FAILURES = (CameraError, OSError, cv2.error)
+
+
+class Capture:
+    """Owns the thread "capture", which owns the source.
+
+    A source that cannot be opened, ends or stalls is told, counted and opened again, with back-off; only a
+    file without `loop` ends. A call into the source that does not return stops the beats of the stage
+    "camera" and nothing else: the thread cannot be replaced, so whoever reads `Status.overdue` has to end
+    the process.
+
+    Args:
+        settings: which source, how it is turned, how long a call may take.
+        status: gets the beats of "camera", counters and gauges.
+        on_camera: told when the camera starts (True) or stops (False) delivering, from the capture thread.
+        make: makes the source.
+        clock: seconds on a monotonic scale.
+        jitter: 0..1, spreads the back-off of many boxes that lost the same network.
+    """
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        status: Status,
+        *,
+        on_camera: Callable[[bool], None] = lambda online: None,
+        make: Callable[[CameraSettings], Source] = make_source,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._status = status
+        self._on_camera = on_camera
+        self._clock = clock
+        self._jitter = jitter
+        self._source = make(settings)
+        self._buffers = FrameBuffers()
+        self._limit = Limit()
+        self._timeline: Timeline | None = None
+        self._fault = RepeatingFault(logger, clock=clock)
+        self._torn = RepeatingFault(logger, clock=clock)
+        self._readable_at = self._torn_at = 0.0  # when the last readable, the last broken picture came
+        self._online: bool | None = None
+        self._online_since = 0.0
+        self._failures = 0  # since the camera was last steady
+        self._shape: tuple[int, ...] = ()
+        self._sequence = 0
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        # Everything below is guarded by it.
+        self._changed = threading.Condition()
+        self._fps = settings.fps
+        self._waiting: Frame | None = None  # not taken yet
+        self._taken: Pixels | None = None  # what the consumer looks at
+        self._stopping = False
+        self._finished = False
+
+    def start(self) -> None:
+        """Start the thread; a missing camera is no reason not to."""
+        self._status.gauge(camera="waiting", camera_source=self._source.name, camera_error="")
+        self._status.watch(STAGE, OPEN_PATIENCE_S)
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame that was not taken yet, or the next of a file; None where none came in time.
+
+        The pixels of the frame taken before may be overwritten from now on.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._finished or self._stopping, timeout_s)
+            frame, self._waiting = self._waiting, None
+            if frame is not None:
+                if self._taken is not None:
+                    self._buffers.give_back(self._taken)
+                self._taken = frame.pixels
+                self._changed.notify_all()
+            return frame
+
+    @property
+    def ended(self) -> bool:
+        """Whether a file without `loop` was read to its end and its last frame was taken."""
+        with self._changed:
+            return self._finished and self._waiting is None
+
+    def set_fps(self, fps: float) -> None:
+        """Limit a live camera to `fps` frames a second, or pace a file by it; 0 is no limit. Applies at once."""
+        with self._changed:
+            self._fps = fps
+            self._changed.notify_all()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the thread and close the source; False: a call into the source has not returned in time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # From here on everything runs in the capture thread.
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._open()
+                ended = self._deliver()
+            except FAILURES as error:
+                self._failed(error)
+                self._close()
+                self._pause(lambda: False, self._backoff_s())
+                continue
+            self._close()
+            if ended:
+                self._end()
+                break
+        self._status.unwatch(STAGE)
+
+    def _open(self) -> None:
+        if self._failures:
+            self._status.count("camera_reopens")
+        self._status.watch(STAGE, OPEN_PATIENCE_S)
+        self._source.open()
+        self._status.watch(STAGE, self._settings.stall_after_s)
+        self._readable_at = self._clock()
+        self._status.gauge(camera_source=self._source.name)
+
+    def _close(self) -> None:
+        self._status.watch(STAGE, self._settings.stall_after_s)
+        try:
+            self._source.close()
+        except FAILURES as error:
+            logger.debug("closing %s: %s", self._source.name, error)
+        self._status.beat(STAGE)
+
+    def _deliver(self) -> bool:
+        """Deliver frames until the source ends (True) or the daemon stops (False)."""
+        while not self._stopping:
+            if not self._source.live and not self._pause(lambda: self._waiting is None):
+                break
+            self._status.beat(STAGE)
+            began = self._clock()
+            if not self._source.grab():
+                return True
+            self._status.beat(STAGE)
+            grabbed = self._clock()
+            if self._source.live and not self._limit.wants(grabbed, self._fps):
+                self._readable_at = grabbed  # not known to be, but not known not to be
+                continue
+            try:
+                pixels = self._source.retrieve(self._buffers)
+            except UnreadablePictureError as error:
+                self._unreadable(error)
+                continue
+            done = self._clock()
+            self._good(done, pixels)
+            if self._source.live:
+                self._put(pixels, grabbed, done - grabbed)
+            else:
+                self._put_in_time(pixels, done - began)
+        return False
+
+    def _put_in_time(self, pixels: Pixels, capture_s: float) -> None:
+        """Hand over a file's frame when its time has come."""
+        self._timeline = self._timeline or Timeline(self._clock())
+        moment = self._timeline.next(self._fps or self._source.fps)
+        while self._fps and (early := moment - self._clock()) > 0 and not self._stopping:
+            self._pause(lambda: self._fps == 0, min(early, BEAT_S))
+        self._put(pixels, moment, capture_s)
+
+    def _put(self, pixels: Pixels, captured_s: float, capture_s: float) -> None:
+        with self._changed:
+            if self._waiting is not None:  # only a live camera comes here
+                self._buffers.give_back(self._waiting.pixels)
+                self._status.count("frames_dropped")
+            self._waiting = Frame(pixels, int(captured_s * 1e9), self._sequence, capture_s)
+            self._sequence += 1
+            self._changed.notify_all()
+        self._status.count("frames_captured")
+
+    def _pause(self, until: Callable[[], bool], at_most_s: float | None = None) -> bool:
+        """Wait, with beats, until the condition holds, the time is over, or the daemon stops; whether it holds."""
+        deadline = None if at_most_s is None else self._clock() + at_most_s
+        with self._changed:
+            while not self._stopping and not until():
+                left = BEAT_S if deadline is None else min(BEAT_S, deadline - self._clock())
+                if left <= 0:
+                    return False
+                self._status.beat(STAGE)
+                self._changed.wait(left)
+            return not self._stopping
+
+    def _good(self, now: float, pixels: Pixels) -> None:
+        """A picture came and can be read."""
+        self._readable_at = now
+        if self._torn.active and now - self._torn_at > STEADY_S:
+            self._torn.over(f"{self._source.name} delivers whole pictures again.")
+        if pixels.shape != self._shape:
+            self._shape = pixels.shape
+            self._status.gauge(camera_size=[pixels.shape[1], pixels.shape[0]])
+        if not self._online:
+            self._set_online(True)
+            self._online_since = now
+            self._status.gauge(camera="online", camera_error="")
+            if not self._fault.active:
+                logger.info("%s delivers pictures of %d × %d.", self._source.name, pixels.shape[1], pixels.shape[0])
+        elif self._failures and now - self._online_since > STEADY_S:
+            self._failures = 0
+            self._fault.over(f"{self._source.name} delivers pictures again.")
+
+    def _unreadable(self, error: UnreadablePictureError) -> None:
+        self._status.count("frames_unreadable")
+        if not self._source.live:
+            logger.warning("%s", error)  # a file's broken picture is one line, not a state
+            return
+        self._torn_at = self._clock()
+        self._torn.happened(str(error))
+        if self._torn_at - self._readable_at > self._settings.stall_after_s:
+            raise CameraError(f"{self._source.name} delivers only broken pictures; check its cable.") from error
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        self._status.count("camera_errors")
+        self._status.gauge(camera="waiting", camera_error=str(error))
+        self._fault.happened(str(error))
+        self._timeline = None  # a file that is opened again begins now
+        self._set_online(False)
+
+    def _backoff_s(self) -> float:
+        # Half of it is jitter: never so short that a dead camera is hammered.
+        longest: float = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 16))
+        return longest * (0.5 + 0.5 * self._jitter())
+
+    def _end(self) -> None:
+        logger.info("%s has ended after %d frames.", self._source.name, self._sequence)
+        self._status.gauge(camera="ended")
+        self._set_online(False)
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def _set_online(self, online: bool) -> None:
+        if online != self._online:
+            self._online = online
+            self._on_camera(online)

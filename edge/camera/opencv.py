@@ -1,0 +1,90 @@
+"""What the sources that read through OpenCV's VideoCapture share."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any
+
+import cv2
+import numpy.typing as npt
+
+from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.errors import CameraError
+from edge.frames import Pixels
+
+
+def quiet_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr what our own errors say once, in one sentence.
+
+    They write at each attempt to open, hundreds of lines an hour with a camera unplugged.
+    """
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use
+
+
+class OpenCVSource(ABC):
+    """A live camera behind a VideoCapture; a subclass says how to open it."""
+
+    live = True
+    fps = 0.0
+
+    def __init__(self, name: str, geometry: Geometry) -> None:
+        self.name = name
+        self._geometry = geometry
+        self._capture: cv2.VideoCapture | None = None
+        self._decoded: npt.NDArray[Any] | None = None  # filled again by each retrieve
+
+    @abstractmethod
+    def _open_capture(self) -> cv2.VideoCapture:
+        """Open the device; whether that worked is checked by `open`."""
+
+    @abstractmethod
+    def _advice(self) -> str:
+        """What to do when it cannot be opened, as the second half of a sentence."""
+
+    def open(self) -> None:
+        """Open the device.
+
+        Raises:
+            CameraError: it cannot be opened.
+        """
+        self.close()
+        quiet_opencv()
+        self._capture = self._open_capture()
+        if not self._capture.isOpened():
+            self.close()
+            raise CameraError(f"{self.name} cannot be opened; {self._advice()}.")
+
+    def grab(self) -> bool:
+        """Wait for the next picture.
+
+        Raises:
+            CameraError: none came in time, or the device is gone.
+        """
+        if self._capture is None or not self._capture.grab():
+            raise CameraError(f"{self.name} has stopped delivering pictures; check its cable, power and network.")
+        return True
+
+    def retrieve(self, buffers: FrameBuffers) -> Pixels:
+        """Decode the grabbed picture.
+
+        Raises:
+            UnreadablePictureError: it is torn.
+        """
+        if self._capture is None:
+            raise CameraError(f"{self.name} is not open.")
+        try:
+            found, image = self._capture.retrieve(self._decoded)
+        except cv2.error as error:  # such as a JPEG that ends in the middle
+            raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.") from error
+        if not found:
+            raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.")
+        self._decoded = image
+        return self._geometry.apply(image, buffers)
+
+    def close(self) -> None:
+        """Let go of the device."""
+        capture, self._capture = self._capture, None
+        if capture is not None:
+            capture.release()

@@ -1,0 +1,49 @@
+"""When frames are due: the limit of a live camera's rate, and the times of a file's frames."""
+
+from __future__ import annotations
+
+
+class Limit:
+    """Which pictures of a live camera are wanted under a frame-rate limit."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def wants(self, now: float, fps: float) -> bool:
+        """Whether the picture that came `now` (seconds) is wanted; `fps` 0 wants all.
+
+        The limit is kept on average: a camera's pictures come a little early or late, and one that is less
+        than a quarter of a period early is taken for its turn, else 30 fps under a limit of 10 became 7.5.
+        """
+        if not fps:
+            return True
+        period = 1 / fps
+        early = self._due - now
+        if period / 4 < early <= period * 5 / 4:
+            return False
+        # After a pause there is nothing to make up for, and a due time further off is from a lower limit.
+        on_time = -period <= early <= period / 4
+        self._due = (self._due if on_time else now) + period
+        return True
+
+
+class Timeline:
+    """The times of a file's frames: start + index / fps, also when fps changes on the way.
+
+    Args:
+        start_s: the first frame's time.
+    """
+
+    def __init__(self, start_s: float) -> None:
+        self._start_s = self._last_s = start_s
+        self._index = 0
+        self._fps = 0.0
+
+    def next(self, fps: float) -> float:
+        """The time of the next frame in seconds; one multiplication, so that nothing adds up over days."""
+        if self._fps and fps != self._fps:
+            self._start_s, self._index = self._last_s, 1
+        self._fps = fps
+        self._last_s = self._start_s + self._index / fps
+        self._index += 1
+        return self._last_s

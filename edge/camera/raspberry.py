@@ -1,0 +1,124 @@
+"""The Raspberry Pi's cameras, through picamera2 and libcamera."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.errors import CameraError
+from edge.frames import Pixels
+from edge.settings import CameraSettings
+
+# picamera2 raises these for a camera that is missing, busy, or gone (libcamera's own errors are RuntimeErrors).
+FAILURES = (RuntimeError, OSError, IndexError, TimeoutError, ValueError)
+PICTURE_BUFFERS = 4  # of the camera: below 3 the sensor skips frames while one is looked at
+
+
+def import_picamera2() -> Any:
+    """picamera2's module, which comes from apt and cannot be a dependency.
+
+    Raises:
+        CameraError: it is not there, or does not work in this Python.
+    """
+    try:
+        return importlib.import_module("picamera2")
+    except (ImportError, ValueError) as error:  # ValueError: numpy 2 from PyPI under apt's simplejpeg
+        raise CameraError(
+            f"picamera2 cannot be imported ({error}); install it with apt install python3-picamera2, make the venv"
+            " with --system-site-packages, and take numpy and OpenCV from apt as well."
+        ) from error
+
+
+def cameras(picamera2: Any) -> list[int]:
+    """The numbers of the cameras on a ribbon cable; libcamera lists USB cameras too, which V4L2 serves better."""
+    found = picamera2.Picamera2.global_camera_info()
+    return [int(camera["Num"]) for camera in found if "usb" not in str(camera.get("Id", "")).lower()]
+
+
+class Picamera2Source:
+    """`picamera2` or `picamera2:N`: the ISP scales to `size`, and a grabbed request is mapped, not copied."""
+
+    live = True
+    fps = 0.0
+
+    def __init__(self, number: int, settings: CameraSettings, geometry: Geometry) -> None:
+        self.name = f"picamera2:{number}"
+        self._number = number
+        self._geometry = geometry
+        width, height = settings.size
+        self._size = (width - width % 2, height - height % 2)  # the ISP writes even sizes only
+        self._timeout_s = settings.stall_after_s * 0.6  # below the limit at which a call is taken for blocked
+        self._camera: Any = None
+        self._request: Any = None
+        self._mapped: Any = None
+
+    def open(self) -> None:
+        """Start the camera.
+
+        Raises:
+            CameraError: picamera2 or the camera is missing, or another program has it.
+        """
+        self.close()
+        picamera2 = import_picamera2()
+        self._mapped = picamera2.MappedArray
+        try:
+            camera = picamera2.Picamera2(self._number)
+        except FAILURES as error:
+            raise CameraError(
+                f"{self.name} cannot be opened ({error}); check the ribbon cable, and that no other program uses it."
+            ) from error
+        self._camera = camera
+        try:
+            # libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
+            main = {"format": "BGR888", "size": self._size}
+            # queue=False: a request waited for is one whose exposure is new.
+            configuration = camera.create_video_configuration(main=main, buffer_count=PICTURE_BUFFERS, queue=False)
+            camera.configure(configuration)
+            camera.start()
+        except FAILURES as error:
+            self.close()
+            raise CameraError(f"{self.name} cannot be started ({error}); another camera.size may be needed.") from error
+
+    def grab(self) -> bool:
+        """Wait for the next picture.
+
+        Raises:
+            CameraError: none came in time.
+        """
+        if self._camera is None:
+            raise CameraError(f"{self.name} is not open.")
+        self._release_request()
+        try:
+            self._request = self._camera.capture_request(wait=self._timeout_s)
+        except FAILURES as error:
+            raise CameraError(f"{self.name} has stopped delivering pictures; check the ribbon cable.") from error
+        return True
+
+    def retrieve(self, buffers: FrameBuffers) -> Pixels:
+        """Turn the camera's own memory into a frame, and hand that memory back.
+
+        Raises:
+            UnreadablePictureError: it cannot be mapped.
+        """
+        if self._request is None:
+            raise UnreadablePictureError(f"{self.name} has no picture.")
+        try:
+            with self._mapped(self._request, "main", write=False) as mapped:
+                return self._geometry.apply(mapped.array, buffers, rgb=True)
+        except OSError as error:
+            raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be mapped ({error}).") from error
+        finally:
+            self._release_request()
+
+    def close(self) -> None:
+        """Stop the camera. After an unplug this blocks for ever inside picamera2; only the process's end frees it."""
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            self._release_request()
+            camera.close()
+
+    def _release_request(self) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.release()
