@@ -20,8 +20,8 @@ from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import calibrated_ranges, data_free_ranges
 from edge.export.weights import Weights
 from edge.frames import Pixels
-from edge.vision.bundle import GOLDEN, LABELS, MODEL, Agreement, InputContract, Manifest, Quantization
-from edge.vision.engine import Engine, Target, host_engine, host_target, use_engine
+from edge.vision.bundle import GOLDEN, LABELS, MODEL, InputContract, Manifest, Quantization
+from edge.vision.engine import Target, host_engine, host_target, use_engine
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, save_script, trace_script

@@ -91,6 +91,6 @@ def _max_pool(pool: MaxPool) -> Step:
 
 
 def _head(head: FoldedHead) -> Step:
-    return lambda values: F.linear(
-        values[head.table.input].dequantize().mean((2, 3)), head.weight, head.bias
-    ).softmax(1)
+    return lambda values: F.linear(values[head.table.input].dequantize().mean((2, 3)), head.weight, head.bias).softmax(
+        1
+    )

@@ -128,7 +128,7 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{entry.file}.") as partial:
-                digest = _fetch(entry.url, partial.name, progress)
+                digest = _fetch(entry.url, Path(partial.name), progress)
                 if digest != entry.sha256:
                     raise WeightsError(
                         f"{host} served {entry.file} with sha256 {digest[:12]}… instead of {entry.sha256[:12]}…;"
@@ -146,9 +146,9 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
     return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"source": entry.url}))
 
 
-def _fetch(url: str, file: str, progress: Progress) -> str:
+def _fetch(url: str, file: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(file, "wb") as out:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, file.open("wb") as out:
         total, done = int(response.headers.get("Content-Length") or 0), 0
         while chunk := response.read(CHUNK_BYTES):
             out.write(chunk)

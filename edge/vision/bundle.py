@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.errors import BundleError
 from edge.vision.engine import Engine, Target
 
-SCHEMA = 1
 MANIFEST = "bundle.json"
 MODEL = "model.ts"
 LABELS = "labels.txt"
@@ -79,7 +78,7 @@ class Agreement(Part):
 class Manifest(Part):
     """What `bundle.json` says."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     architecture: str
     precision: Literal["int8"] = "int8"
     target: Target
@@ -136,7 +135,9 @@ def load_bundle(directory: Path) -> Bundle:
         missing = error.filename or directory
         raise BundleError(f"There is no {missing}; make a bundle with `edge-classifier export`.") from error
     except NotADirectoryError as error:
-        raise BundleError(f"{directory} is not a bundle's directory; name the directory that export printed.") from error
+        raise BundleError(
+            f"{directory} is not a bundle's directory; name the directory that export printed."
+        ) from error
     except OSError as error:
         raise BundleError(f"The bundle {directory} cannot be read: {error.strerror or error}.") from error
     return Bundle(name, home, manifest, labels, contents[MODEL], contents[GOLDEN])

@@ -67,4 +67,4 @@ def use_engine(engine: str) -> None:
         raise BundleError(f"This torch {torch.__version__} has no engine {engine}; export the bundle again here.")
     if engine == "onednn" and not has_full_range(cpu_flags()):
         raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
-    torch.backends.quantized.engine = engine  # type: ignore[assignment]
+    torch.backends.quantized.engine = engine

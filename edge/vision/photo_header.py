@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 
 def photo_size(content: bytes) -> tuple[int, int] | None:
     """(width, height) that the header of a JPEG, PNG, WebP, BMP or TIFF claims; None for anything else."""
-    try:
-        if content.startswith(b"\xff\xd8"):
-            return _jpeg(content)
-        if content.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height = struct.unpack_from(">II", content, 16)
-            return width, height
-        if content.startswith(b"BM"):
-            width, height = struct.unpack_from("<ii", content, 18)
-            return abs(width), abs(height)
-        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-            return _webp(content)
-        if content[:4] in (b"II*\0", b"MM\0*"):
-            return _tiff(content)
-    except (struct.error, IndexError):
-        return None
+    for magic, reader in _READERS.items():
+        if content.startswith(magic):
+            try:
+                return reader(content)
+            except (struct.error, IndexError):  # the header itself is cut off
+                return None
     return None
 
 
@@ -56,7 +48,19 @@ def _jpeg(content: bytes) -> tuple[int, int] | None:
             at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
 
 
+def _png(content: bytes) -> tuple[int, int] | None:
+    width, height = struct.unpack_from(">II", content, 16)
+    return width, height
+
+
+def _bmp(content: bytes) -> tuple[int, int] | None:
+    width, height = struct.unpack_from("<ii", content, 18)
+    return abs(width), abs(height)  # a negative height: stored from the top
+
+
 def _webp(content: bytes) -> tuple[int, int] | None:
+    if content[8:12] != b"WEBP":
+        return None
     kind = content[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(content[i : i + 3], "little") + 1 for i in (24, 27))
@@ -80,3 +84,13 @@ def _tiff(content: bytes) -> tuple[int, int] | None:
         if tag in (256, 257):
             found[tag] = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), content, entry + 8)[0])
     return (found[256], found[257]) if len(found) == 2 else None
+
+
+_READERS: dict[bytes, Callable[[bytes], tuple[int, int] | None]] = {
+    b"\xff\xd8": _jpeg,
+    b"\x89PNG\r\n\x1a\n": _png,
+    b"BM": _bmp,
+    b"RIFF": _webp,
+    b"II*\0": _tiff,
+    b"MM\0*": _tiff,
+}

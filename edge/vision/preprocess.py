@@ -37,10 +37,12 @@ def kept_region(height: int, width: int, contract: InputContract) -> tuple[int, 
 
 def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
     """Resize the kept region of `pixels`, (height, width, 3) uint8 RGB, into the buffer's interior."""
-    top, left, side = kept_region(*pixels.shape[:2], contract)
+    top, left, side = kept_region(pixels.shape[0], pixels.shape[1], contract)
     region = pixels[top : top + side, left : left + side]
     # OpenCV writes through the row stride of `interior`; nothing is allocated.
-    cv2.resize(region, (contract.size, contract.size), dst=buffer.interior, interpolation=_interpolation(side, contract))
+    cv2.resize(
+        region, (contract.size, contract.size), dst=buffer.interior, interpolation=_interpolation(side, contract)
+    )
 
 
 def _interpolation(side: int, contract: InputContract) -> int:

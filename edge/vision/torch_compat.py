@@ -40,14 +40,14 @@ def load_script(model_bytes: bytes) -> torch.jit.ScriptModule:
 def trace_script(module: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
     """`module` traced, with its parameters frozen in as constants."""
     with known_deprecations(), torch.inference_mode():
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)
+        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
         return torch.jit.freeze(traced)  # type: ignore[no-any-return]
 
 
 def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
     """Write `module` to `file`."""
     with known_deprecations():
-        torch.jit.save(module, str(file))  # type: ignore[no-untyped-call]
+        torch.jit.save(module, str(file))
 
 
 def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: int, groups: int) -> Any:
