@@ -1,0 +1,223 @@
+"""`edge-classifier try`: the whole system in the foreground, with a broker of its own, nothing installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, running, running_broker
+from edge.commands.try_screen import event_lines, heading
+from edge.errors import BrokerError, CameraError, EdgeClassifierError
+from edge.events import Event
+from edge.settings import Settings, default_device_name, state_directory
+from edge.settings_file import mask
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+
+HELP = "watch it work: a broker, the daemon, and each event as the broker delivers it"
+DESCRIPTION = """\
+Runs the daemon with a broker of its own on a free loopback port, and prints
+each event as it comes back from that broker. It looks through the camera
+where there is one, and otherwise at photos. Makes the model on its first run.
+Nothing outside the state directory is touched; Ctrl-C stops everything.
+
+./install.sh --try runs this after installing what it needs into .venv."""
+
+CAMERA_WITHIN_S = 20.0
+PHOTO_FPS = 0.5
+LOG_LINES = 5
+# A process of its own: a camera's driver may block, and picamera2 frees its camera only with the process.
+CAMERA_PROBE = """\
+from edge.camera.source import make_source
+from edge.settings import CameraSettings
+source = make_source(CameraSettings())
+source.open()
+assert source.grab()
+"""
+# Photos are unrelated to each other: each speaks for itself, at once.
+CONFIG = """\
+# What `edge-classifier try` runs with; deploy/config.toml explains every key.
+[device]
+name = {device}
+[camera]
+source = {source}
+loop = {loop}
+fps = {fps}
+[model]
+bundle = {bundle}
+[decision]
+smoothing_s = {smoothing_s}
+hold_s = {hold_s}
+[mqtt]
+url = {url}
+version = {version}
+[fallback]
+path = {fallback}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `try`."""
+    parser.add_argument("--source", metavar="URI", help="camera or file: source (default: the camera, else --photos)")
+    parser.add_argument("--photos", metavar="DIR", type=Path, help="photos to look at where there is no camera")
+    parser.add_argument("--count", metavar="N", type=int, default=0, help="stop after N events (default: at Ctrl-C)")
+
+
+# A message's last topic level with its payload, or STOP.
+Happening = tuple[str, bytes]
+STOP: Happening = ("stop", b"")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run until Ctrl-C, until the source's end, or until `--count` events were seen."""
+    bundle = settings.model.bundle
+    if not bundle.exists():
+        print("Making the INT8 model, once.", flush=True)
+        export = subprocess.run([sys.executable, "-m", "edge", "export", "--weights", "auto"], check=False)
+        if export.returncode != 0:
+            return export.returncode  # it has said why
+    source, photos = _source(arguments)
+    state = state_directory() / "try"
+    state.mkdir(parents=True, exist_ok=True)
+    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        stack.enter_context(_stop_signals(happenings))
+        broker = stack.enter_context(running_broker(state, find_mosquitto()))
+        stack.enter_context(_subscriber(broker, happenings))
+        config = state / "try.toml"
+        config.touch(mode=0o600)  # a network camera's URL may hold a password
+        config.write_text(_config(broker, source, photos, bundle, state), encoding="utf-8")
+        log = state / "daemon.log"
+        command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
+        daemon = stack.enter_context(running(command, log))
+        seen = f"photos in {source.removeprefix('file:')}" if photos else mask(source)
+        print(heading([seen, bundle.resolve().name, f"{broker.name} on {LOOPBACK}:{broker.port}", "here"]))
+        print(f"Each event as the broker delivers it; Ctrl-C stops. The daemon's log: {log}\n", flush=True)
+        return _watch(happenings, daemon, log, arguments.count)
+
+
+def _watch(happenings: queue.SimpleQueue[Happening], daemon: subprocess.Popen[bytes], log: Path, count: int) -> int:
+    """Print what comes back from the broker, until there is a reason to stop."""
+    seen, camera_error = 0, ""
+    while not count or seen < count:
+        try:
+            topic, payload = happenings.get(timeout=1.0)
+        except queue.Empty:
+            if daemon.poll() is None:
+                continue
+            if daemon.returncode == 0:
+                return 0  # a file: source has ended, and everything that it gave was delivered
+            sys.stderr.write("".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-LOG_LINES:]))
+            raise EdgeClassifierError(
+                f"The daemon ended with {daemon.returncode}; these were its last words."
+            ) from None
+        if (topic, payload) == STOP:
+            print("\nStopping.", flush=True)
+            return 0
+        if topic == "status":
+            before, camera_error = camera_error, str(json.loads(payload).get("camera_error", ""))
+            if camera_error not in ("", before):
+                print(f"{camera_error}\n", flush=True)
+            continue
+        print(*event_lines(Event.from_json(payload)), "", sep="\n", flush=True)
+        seen += 1
+    return 0
+
+
+def _source(arguments: argparse.Namespace) -> tuple[str, bool]:
+    """The URI to look through, and whether it is a folder of unrelated photos."""
+    if arguments.source is not None:
+        return arguments.source, False
+    if _camera_works():
+        return "auto", False
+    if arguments.photos is None:
+        raise CameraError("No camera gives a picture here; name a source, such as --source file:holiday.mp4.")
+    return f"file:{arguments.photos.resolve()}", True
+
+
+def _camera_works() -> bool:
+    if not any(Path("/dev").glob("video*")):
+        return False
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", CAMERA_PROBE],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=CAMERA_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return probe.returncode == 0
+
+
+def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path) -> str:
+    # A device name of its own: on a box where the daemon is installed, this is not that daemon.
+    text = {
+        "device": default_device_name() + "-try",
+        "source": source,
+        "bundle": str(bundle),
+        "url": broker.url,
+        "fallback": str(state / "fallback.db"),
+        "version": broker.version,
+        "loop": source.startswith("file:"),
+        "fps": PHOTO_FPS if photos else 0,
+        "smoothing_s": 0 if photos else 1.0,
+        "hold_s": 0 if photos else 0.5,
+    }
+    return CONFIG.format(**{key: json.dumps(value) for key, value in text.items()})  # JSON's values are TOML's
+
+
+@contextmanager
+def _stop_signals(happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
+    """A signal only puts STOP on the queue; SimpleQueue.put is reentrant."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: happenings.put(STOP)) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _subscriber(broker: Broker, happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
+    """A client of its own, subscribed before the daemon starts, that queues what the broker delivers."""
+    from paho.mqtt.client import Client, MQTTv5, MQTTv311
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    subscribed: queue.SimpleQueue[None] = queue.SimpleQueue()
+    protocol = MQTTv5 if broker.version == 5 else MQTTv311
+    client = Client(CallbackAPIVersion.VERSION2, client_id=f"edge-classifier-try-{os.getpid()}", protocol=protocol)
+
+    def on_connect(client: Client, *_: object) -> None:
+        client.subscribe([(f"edge/+/{topic}", 1) for topic in ("event", "replay", "status")])
+
+    def on_message(_client: Client, _userdata: object, message: MQTTMessage) -> None:
+        happenings.put((message.topic.rpartition("/")[2], bytes(message.payload)))
+
+    client.on_connect = on_connect
+    client.on_subscribe = lambda *_: subscribed.put(None)
+    client.on_message = on_message
+    client.connect(LOOPBACK, broker.port)
+    client.loop_start()
+    try:
+        subscribed.get(timeout=10)
+    except queue.Empty as error:
+        client.loop_stop()
+        raise BrokerError(f"{broker.name} on {broker.url} did not accept a subscription.") from error
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()

@@ -1,0 +1,123 @@
+"""A broker of one's own on a free loopback port: mosquitto where it is installed, else amqtt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge.errors import BrokerError
+
+LOOPBACK = "127.0.0.1"
+START_WITHIN_S = 30.0  # importing amqtt on a Zero 2 W
+MOSQUITTO = """\
+listener {port} {host}
+allow_anonymous true
+persistence false
+log_dest stderr
+"""
+AMQTT = """\
+listeners:
+  default:
+    type: tcp
+    bind: {host}:{port}
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker."""
+
+    name: str
+    port: int
+    version: Literal[5, "3.1.1"]  # the newest that it speaks
+
+    @property
+    def url(self) -> str:
+        """What goes into mqtt.url."""
+        return f"mqtt://{LOOPBACK}:{self.port}"
+
+
+def find_mosquitto() -> str | None:
+    """Where mosquitto is; Debian keeps daemons in /usr/sbin, which is not on everyone's PATH."""
+    return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+@contextmanager
+def running_broker(directory: Path, mosquitto: str | None) -> Iterator[Broker]:
+    """Run a broker that listens on loopback alone, and stop it at the end.
+
+    Args:
+        directory: takes its config and its log.
+        mosquitto: the program; None runs amqtt instead.
+
+    Raises:
+        BrokerError: none is installed, or it does not start.
+    """
+    amqtt = shutil.which("amqtt", path=str(Path(sys.executable).parent))
+    port = _free_port()
+    config = directory / "broker.conf"
+    if mosquitto is not None:
+        broker, text = Broker("mosquitto", port, 5), MOSQUITTO
+        command = [mosquitto, "-c", str(config)]
+    elif amqtt is not None:
+        broker, text = Broker("amqtt", port, "3.1.1"), AMQTT
+        command = [amqtt, "-c", str(config)]
+    else:
+        raise BrokerError("No broker is installed; run `sudo apt-get install mosquitto` or `pip install amqtt`.")
+    config.write_text(text.format(host=LOOPBACK, port=port), encoding="utf-8")
+    log = directory / "broker.log"
+    with running(command, log) as process:
+        _wait_until_listening(process, broker, log)
+        yield broker
+
+
+@contextmanager
+def running(command: list[str], log: Path, *, stop_within_s: float = 10.0) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program with its output in `log`, and stop it at the end.
+
+    It gets a session of its own, so that Ctrl-C reaches this process alone, which then stops the
+    others in order: SIGTERM, and SIGKILL after `stop_within_s`.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=stop_within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], broker: Broker, log: Path) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex((LOOPBACK, broker.port)) == 0:
+                return
+        time.sleep(0.05)  # nothing announces a listening socket of another process
+    raise BrokerError(f"{broker.name} did not start on {LOOPBACK}:{broker.port}; {log} says why.")

@@ -1,0 +1,65 @@
+"""How `try` shows an event: three bars, 80 columns, colour where the terminal has it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from edge.events import UNKNOWN, Event, Label
+
+BAR = 24  # characters for 100 %
+LABEL = 24
+EIGHTHS = " ▏▎▍▌▋▊▉"
+BOLD, DIM, GREEN, RESET = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
+
+
+def event_lines(event: Event, *, colour: bool | None = None, unicode: bool | None = None) -> list[str]:
+    """An event as up to three lines: local time, bar, confidence, label, and the milliseconds it took.
+
+    Args:
+        event: what to show.
+        colour: whether to use the terminal's colours; None: where standard output is one that wants them.
+        unicode: whether bars may be block characters; None: where standard output can write them.
+    """
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ if colour is None else colour
+    unicode = _writes_unicode() if unicode is None else unicode
+    time = datetime.fromisoformat(event.time.replace("Z", "+00:00")).astimezone().strftime("%H:%M:%S")
+    took = f"{sum(event.latency_ms.values()):6.1f} ms"
+    lines = []
+    for rank, label in enumerate(event.top):
+        first = rank == 0
+        line = f"{time if first else '':8}  {bar(label.confidence, unicode=unicode)} {label.confidence:5.1f} %"
+        line += f"  {_name(label, event.label if first else label.label):{LABEL}.{LABEL}}{took if first else ''}"
+        if colour:
+            line = f"{BOLD + GREEN if first else DIM}{line.rstrip()}{RESET}"
+        lines.append(line.rstrip())
+    return lines
+
+
+def bar(percent: float, *, unicode: bool) -> str:
+    """`percent` of a bar of BAR characters, to an eighth of a character."""
+    eighths = round(max(0.0, min(100.0, percent)) / 100 * BAR * 8)
+    if not unicode:
+        return ("#" * round(eighths / 8)).ljust(BAR)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(BAR)
+
+
+def _name(label: Label, decision: str) -> str:
+    if decision == label.label:
+        return label.label
+    return f"{decision} ({label.label}?)" if decision == UNKNOWN else f"{decision} (now {label.label})"
+
+
+def heading(parts: Sequence[str]) -> str:
+    """What feeds what, in one line."""
+    return (" → " if _writes_unicode() else " -> ").join(parts)
+
+
+def _writes_unicode() -> bool:
+    try:
+        "█▏→".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

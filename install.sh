@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Installs edge-classifier; `./install.sh --help` tells the ways.
+set -euo pipefail
+
+readonly cpu_index=https://download.pytorch.org/whl/cpu
+
+usage() {
+    cat <<'EOF'
+Usage: ./install.sh --try [OPTION...]
+       ./install.sh --dev
+
+  --try   Watch it work, in the foreground: installs into .venv here, makes the
+          INT8 model once, and prints each event as a broker delivers it. It
+          needs no root, systemd, camera or broker; Ctrl-C stops everything, and
+          `rm -rf .venv` removes it. OPTIONs go to `edge-classifier try`:
+            --source URI  a camera or file instead of what is found
+            --count N     stop after N events
+  --dev   Install what the tests need into .venv, and stop; see scripts/test.
+  --help  This text.
+
+PYTHON in the environment names the Python to use (3.10 to 3.13).
+
+The install as a system service comes with a later release.
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+
+# fail CODE SENTENCE
+fail() {
+    printf 'install.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and is
+# shown when it fails.
+step() {
+    local title=$1 started=$SECONDS code=0
+    shift
+    printf '  %-56s' "$title"
+    "$@" >>"$log" 2>&1 </dev/null || code=$?
+    if [ "$code" -ne 0 ]; then
+        printf 'failed\n\n'
+        tail -n 20 "$log" >&2
+        fail "$code" "The step \"$title\" failed; the whole story is in $log."
+    fi
+    printf '%3d s\n' "$((SECONDS - started))"
+}
+
+# The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
+find_python() {
+    local candidate found=""
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        # A shim of a version manager may exist and not run.
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+        found="$candidate is $("$candidate" -V 2>&1 | head -n 1)"
+    done
+    fail 69 "Python 3.10 to 3.13 is needed${found:+, and $found}; install one, or name it: PYTHON=python3.12 ./install.sh"
+}
+
+make_venv() {
+    local python
+    .venv/bin/python -c 'import pip' 2>/dev/null && return
+    python=$(find_python)
+    # Debian splits venv off; without it `python3 -m venv` leaves half an environment behind.
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail 69 "Python's venv module is missing; run: sudo apt-get install $("$python" -c \
+            'import sys; print("python3.%d-venv" % sys.version_info[1])')"
+    rm -rf .venv
+    mkdir .venv
+    step "Making .venv with $("$python" -V)" "$python" -m venv .venv
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input --constraint constraints.txt "$@"
+}
+
+# PyPI's torch for x86_64 brings CUDA along; PyTorch's own index has it without, but not every network reaches it.
+install_torch() {
+    if [ "$(uname -m)" != x86_64 ]; then
+        step "PyTorch from PyPI (about 0.2 GB)" pip_install torch torchvision
+    elif .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \
+        "$cpu_index/torch/" >>"$log" 2>&1; then
+        step "PyTorch without CUDA (about 0.2 GB)" pip_install --extra-index-url "$cpu_index" torch torchvision
+    else
+        say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."
+        step "PyTorch from PyPI (about 3 GB, unless it is cached)" pip_install torch torchvision
+    fi
+}
+
+# install_packages EXTRA,...: nothing to do when the same was installed before.
+install_packages() {
+    local extras=$1 stamp=.venv/installed-$1 wanted
+    log=$PWD/.venv/install.log
+    make_venv
+    wanted=$(cat setup.cfg constraints.txt edge/__init__.py | cksum)
+    [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
+    install_torch
+    step "edge-classifier and what it needs" pip_install --editable ".[$extras]"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+# A few real photos for machines without a camera, from scikit-image's wheel; nothing of it is installed.
+fetch_photos() {
+    [ -d .venv/photos ] && return
+    step "A few photos (from scikit-image, 14 MB)" unpack_photos
+}
+
+unpack_photos() {
+    rm -rf .venv/wheel .venv/photos.part
+    .venv/bin/python -m pip download --disable-pip-version-check --no-input --no-deps --only-binary=:all: \
+        --constraint constraints.txt --dest .venv/wheel scikit-image
+    .venv/bin/python - .venv/wheel .venv/photos.part <<'EOF'
+import sys, zipfile
+from pathlib import Path
+wheel, photos = next(Path(sys.argv[1]).glob("*.whl")), Path(sys.argv[2])
+photos.mkdir()
+for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+    (photos / name).write_bytes(zipfile.ZipFile(wheel).read(f"skimage/data/{name}"))
+EOF
+    rm -rf .venv/wheel
+    mv .venv/photos.part .venv/photos
+}
+
+have_mosquitto() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v mosquitto >/dev/null; }
+
+run_try() {
+    local extras=export
+    have_mosquitto || extras=export,try
+    install_packages "$extras"
+    fetch_photos
+    # Everything that it makes stays in .venv.
+    export STATE_DIRECTORY=$PWD/.venv/state
+    exec .venv/bin/edge-classifier try --photos .venv/photos "$@"
+}
+
+main() {
+    cd "$(dirname "${BASH_SOURCE[0]}")"
+    case ${1:-} in
+        --try)
+            shift
+            run_try "$@"
+            ;;
+        --dev) install_packages dev,export,try ;;
+        --help | -h) usage ;;
+        "")
+            fail 64 "The install as a system service comes with a later release; ./install.sh --try shows it at work."
+            ;;
+        *) fail 64 "\"$1\" is not an option; ./install.sh --help tells the ways." ;;
+    esac
+}
+
+main "$@"

@@ -1,0 +1,90 @@
+"""install.sh says in one sentence what is missing, and does nothing before it knows."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+SCRIPTS = ("install.sh", "scripts/check", "scripts/test", ".ci/run")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
+    shutil.copy(CHECKOUT / "install.sh", tmp_path)
+    return tmp_path
+
+
+def install(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(directory / "install.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHON": sys.executable} | environment,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def test_help_tells_every_option(copy: Path) -> None:
+    told = install(copy, "--help")
+    assert told.returncode == 0
+    assert {"--try", "--dev", "--source", "--count"} <= set(told.stdout.split())
+    assert max(map(len, told.stdout.splitlines())) <= 80
+
+
+def test_an_unknown_option_is_a_usage_error(copy: Path) -> None:
+    told = install(copy, "--tyr")
+    assert told.returncode == 64
+    assert told.stderr == 'install.sh: "--tyr" is not an option; ./install.sh --help tells the ways.\n'
+
+
+def test_without_an_option_it_says_what_it_can_do_yet(copy: Path) -> None:
+    told = install(copy)
+    assert told.returncode == 64
+    assert "--try" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_python_out_of_range_is_one_sentence(copy: Path) -> None:
+    old = copy / "python2"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 2.7.18\nexit 1\n')
+    old.chmod(0o755)
+    told = install(copy, "--try", PYTHON=str(old))
+    assert told.returncode == 69
+    assert len(told.stderr.splitlines()) == 1
+    assert "Python 3.10 to 3.13 is needed" in told.stderr
+    assert "Python 2.7.18" in told.stderr
+    assert not (copy / ".venv").exists()
+
+
+def test_a_missing_venv_module_is_one_sentence_with_the_apt_line(copy: Path) -> None:
+    # As on Debian without python3-venv, where ensurepip is missing.
+    (copy / "ensurepip.py").write_text("raise ImportError")
+    told = install(copy, "--try", PYTHONPATH=str(copy))
+    assert told.returncode == 69
+    assert len(told.stderr.splitlines()) == 1
+    assert f"sudo apt-get install python3.{sys.version_info.minor}-venv" in told.stderr
+    assert not (copy / ".venv").exists()
+
+
+def test_a_step_that_fails_shows_its_error_and_ends_with_its_code(copy: Path) -> None:
+    failing = copy / "python3"
+    failing.write_text(
+        f'#!/bin/sh\n[ "$2" = venv ] && {{ echo "no space left"; exit 28; }}\nexec {sys.executable} "$@"\n'
+    )
+    failing.chmod(0o755)
+    told = install(copy, "--try", PYTHON=str(failing))
+    assert told.returncode == 28
+    assert "no space left" in told.stderr
+    assert "install.log" in told.stderr
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say() -> None:
+    told = subprocess.run(["shellcheck", *SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout

@@ -1,0 +1,89 @@
+"""`try` shows what came back from a broker of its own, in 80 columns, and leaves nothing behind."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.commands.try_broker import LOOPBACK, find_mosquitto, running, running_broker
+from edge.commands.try_screen import BAR, bar, event_lines
+from edge.errors import BrokerError
+from edge.events import Event, Label
+
+LONG = "Staffordshire bullterrier, Staffordshire bull terrier"
+
+
+def an_event(label: str = "cup", *, best: str = "cup", confidence: float = 92.3) -> Event:
+    top = (Label(best, confidence, 968), Label(LONG, 4.1, 179), Label("espresso", 0.0, 967))
+    return Event(
+        id="porch-5f1c2e7a-0812400-000042",
+        device="porch",
+        reason="change",
+        time="2026-11-22T10:15:30.123Z",
+        time_synced=True,
+        boot="5f1c2e7a",
+        uptime_s=860.4,
+        label=label,
+        top=top,
+        model="resnet18-int8-3fa9c1",
+        latency_ms={"capture": 3.1, "preprocess": 1.2, "inference": 41.8},
+    )
+
+
+@pytest.mark.parametrize("best", ["cup", LONG])
+@pytest.mark.parametrize("confidence", [100.0, 19.9, 0.0])
+def test_an_event_fits_80_columns(best: str, confidence: float) -> None:
+    lines = event_lines(an_event(best, best=best, confidence=confidence), colour=False, unicode=True)
+    assert len(lines) == 3
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_an_event_tells_bar_confidence_label_and_the_time_it_took() -> None:
+    first, *_ = event_lines(an_event(), colour=False, unicode=False)
+    assert first.split()[1:] == ["#" * 22, "92.3", "%", "cup", "46.1", "ms"]
+
+
+def test_an_unknown_is_told_with_what_it_might_be() -> None:
+    first, *_ = event_lines(an_event("unknown", confidence=12.0), colour=False, unicode=True)
+    assert "unknown (cup?)" in first
+
+
+@pytest.mark.parametrize(("percent", "filled"), [(0.0, ""), (100.0, "█" * BAR), (50.0, "█" * 12), (1.0, "▎")])
+def test_a_bar_is_as_long_as_its_percentage(percent: float, filled: str) -> None:
+    assert bar(percent, unicode=True) == filled.ljust(BAR)
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) != 0
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_mosquitto_listens_while_it_is_needed_and_is_gone_afterwards(tmp_path: Path) -> None:
+    with running_broker(tmp_path, find_mosquitto()) as broker:
+        assert (broker.name, broker.version) == ("mosquitto", 5)
+        assert not refuses(broker.port)
+    assert refuses(broker.port)
+
+
+def test_amqtt_takes_its_place_where_mosquitto_is_not_installed(tmp_path: Path) -> None:
+    pytest.importorskip("amqtt", reason="amqtt is not installed")
+    with running_broker(tmp_path, mosquitto=None) as broker:
+        assert (broker.name, broker.version) == ("amqtt", "3.1.1")
+        assert not refuses(broker.port)
+    assert refuses(broker.port)
+
+
+def test_a_broker_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match=r"did not start.*broker\.log"), running_broker(tmp_path, mosquitto="false"):
+        pass
+
+
+def test_a_program_that_ignores_the_signal_is_ended_all_the_same(tmp_path: Path) -> None:
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+    log = tmp_path / "log"
+    with running([sys.executable, "-c", deaf], log, stop_within_s=0.2) as process:
+        while not log.read_bytes():
+            assert process.poll() is None
+    assert process.returncode == -9
