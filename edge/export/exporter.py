@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import torch
 
 from edge.errors import BundleError
 from edge.export.bundle_writer import new_staging, publish, sha256_of
-from edge.export.fold import FloatNetwork, fold
+from edge.export.fold import fold
 from edge.export.golden import LABELS as LABELS_FILE
 from edge.export.golden import PHOTO, golden_classes
+from edge.export.judge import measure_agreement, measure_latency
 from edge.export.networks import ARCHITECTURES, Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import calibrated_ranges, data_free_ranges
+from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import GOLDEN, LABELS, MODEL, InputContract, Manifest, Quantization
@@ -27,15 +29,16 @@ from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, save_script, trace_script
 
 Step = Callable[[str], None]
+Each = Callable[[Sequence[Path]], Iterable[Path]]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A new bundle and the network it was made from."""
+    """A new bundle, and how it compares with the network that it was made from."""
 
     directory: Path
     manifest: Manifest
-    network: FloatNetwork
+    report: Report
 
 
 def architecture(name: str) -> Architecture:
@@ -61,8 +64,10 @@ def export_bundle(
     *,
     target: Target | None = None,
     calibration: Sequence[Path] = (),
+    photos: Sequence[Path] = (),
     golden: Path = PHOTO,
     step: Step = lambda _: None,
+    each: Each = lambda photos: photos,
 ) -> Exported:
     """Make a bundle in `models`; `current` is not touched.
 
@@ -71,8 +76,10 @@ def export_bundle(
         models: the directory that the bundle's own directory appears in.
         target: instruction set; None is this machine's.
         calibration: photos to find the ranges on; without any they come from the batch norms.
+        photos: photos to measure the agreement with FP32 on.
         golden: the photo that the bundle has to answer alike for ever.
         step: told what is being done.
+        each: wraps a sequence of photos to show the progress through it.
 
     Raises:
         WeightsError, PhotoError, BundleError, StateError: each says what to do.
@@ -91,7 +98,7 @@ def export_bundle(
         )
     step("finding the ranges of the activations")
     ranges = (
-        calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in calibration))
+        calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
         if calibration
         else data_free_ranges(network)
     )
@@ -99,6 +106,9 @@ def export_bundle(
     step("quantizing to INT8")
     script, probabilities = _quantized_script(QuantizedNetwork(network, ranges, engine), example)
     classes = golden_classes(probabilities)
+    step("comparing INT8 with FP32")
+    agreement = measure_agreement(script, network, (buffer_of(read_photo(photo), contract) for photo in each(photos)))
+    latency = measure_latency(script, network, example)
     step("writing the bundle")
     staging = new_staging(models)
     try:
@@ -119,10 +129,17 @@ def export_bundle(
             ),
             input=contract,
             golden=classes,
+            agreement=agreement,
         )
-        return Exported(publish(staging, manifest), manifest, network)
+        size = (staging / MODEL).stat().st_size
+        directory = publish(staging, manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
+    ranges_from = manifest.quantization.ranges
+    return Exported(
+        directory, manifest, Report(directory, target, engine, ranges_from, size, floats * 4, latency, agreement)
+    )
 
 
 def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:

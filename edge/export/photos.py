@@ -1,0 +1,61 @@
+"""Folders of photos and lists of labelled photos."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import PhotoError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPhoto:
+    """A photo and the index of the class that it shows."""
+
+    file: Path
+    index: int
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos in a folder, by name.
+
+    Raises:
+        PhotoError: there is no such folder, or no photo in it.
+    """
+    try:
+        photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    except OSError as error:
+        raise PhotoError(f"{folder} cannot be read: {error.strerror}; name a folder of photos.") from error
+    if not photos:
+        raise PhotoError(f"{folder} holds no photos; put some JPEGs or PNGs into it.")
+    return photos
+
+
+def read_labels(table: Path, classes: int) -> list[LabelledPhoto]:
+    """The rows of a CSV with the columns `file` (relative to the CSV) and `index`.
+
+    Raises:
+        PhotoError: it cannot be read, lacks a column or has an index that is not a class.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            rows = csv.DictReader(lines)
+            if not {"file", "index"} <= set(rows.fieldnames or ()):
+                raise PhotoError(f"{table} lacks the columns file and index; write `file,index` into its first line.")
+            photos = [_labelled(table, rows.line_num, row, classes) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{table} cannot be read as CSV: {reason}.") from error
+    if not photos:
+        raise PhotoError(f"{table} names no photos; add one line `file,index` for each.")
+    return photos
+
+
+def _labelled(table: Path, line: int, row: dict[str, str], classes: int) -> LabelledPhoto:
+    text = (row["index"] or "").strip()
+    if not row["file"] or not text.isascii() or not text.isdigit() or int(text) >= classes:
+        raise PhotoError(f"{table}, line {line}: needs a file and a class index from 0 to {classes - 1}.")
+    return LabelledPhoto(table.parent / row["file"], int(text))

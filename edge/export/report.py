@@ -1,0 +1,59 @@
+"""What an export made, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.export.judge import Latency
+from edge.vision.bundle import Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of one export."""
+
+    bundle: Path
+    target: str
+    engine: str
+    ranges: str
+    int8_bytes: int
+    fp32_bytes: int
+    latency: Latency
+    agreement: Agreement | None  # None: no photos were given
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON types; `agreement` is null without photos."""
+        return {
+            "bundle": str(self.bundle),
+            "target": self.target,
+            "engine": self.engine,
+            "ranges": self.ranges,
+            "size_bytes": {"int8": self.int8_bytes, "fp32": self.fp32_bytes},
+            "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},
+            "threads": self.latency.threads,
+            "agreement": None if self.agreement is None else self.agreement.model_dump(),
+        }
+
+    def to_table(self) -> str:
+        """A few aligned lines."""
+        latency, agreement = self.latency, self.agreement
+        rows = [
+            ("", "INT8", "FP32", ""),
+            ("size", f"{self.int8_bytes / 1e6:.1f} MB", f"{self.fp32_bytes / 1e6:.1f} MB", ""),
+            (
+                "latency",
+                f"{latency.int8_ms:.1f} ms",
+                f"{latency.fp32_ms:.1f} ms",
+                f"{latency.fp32_ms / latency.int8_ms:.1f} × faster, {latency.threads} threads",
+            ),
+        ]
+        if agreement is None:
+            rows.append(("agreement", "–", "", "give --photos DIR to measure it"))
+        else:
+            rows.append(("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {agreement.photos} photos"))
+            rows.append(("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
+        return "\n".join(lines)
