@@ -45,11 +45,12 @@ class Decider:
         self._candidate: str | None = None  # what may be said next
         self._candidate_since = 0.0
         self._said_at = 0.0
+        self.top: tuple[Label, ...] = ()  # the newest smoothed top-3, said or not; any thread may read it
 
     def decide(self, probabilities: Probabilities, time_s: float) -> Decision | None:
         """Take one frame's probabilities; returns what to say, or None for nothing new."""
         settings = self.settings
-        top = top_k(self._smooth(probabilities, time_s, settings.smoothing_s), self._labels)
+        self.top = top = top_k(self._smooth(probabilities, time_s, settings.smoothing_s), self._labels)
         label = self._judge(top[0], settings.min_confidence)
         reason: Reason | None = None
         if self._is_change(label, time_s, settings.hold_s):

@@ -48,6 +48,12 @@ class BrokerError(EdgeClassifierError):
     exit_code = 69
 
 
+class BusyError(EdgeClassifierError):
+    """Too many photos wait for the model already (EX_TEMPFAIL); asking again later helps."""
+
+    exit_code = 75
+
+
 class StateError(EdgeClassifierError):
     """The state directory cannot be read or written (EX_CANTCREAT)."""
 

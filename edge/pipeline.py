@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from edge.decision import Decider, Decision
 from edge.events import Event, EventIds, Prediction, Probabilities, isoformat_utc
 from edge.frames import Frame, Pixels
+from edge.photo_queue import PhotoQueue
 from edge.status import Status
 
 WAIT_S = 0.5  # how long a stage waits before it beats again
 # A Pi Zero 2 needs under a second for one inference; ten times that is a hang.
 INFERENCE_LIMIT_S = 15.0
 PREPARE_LIMIT_S = 15.0
+PHOTOS_WAITING = 8  # 160 kB of input buffer each
 _Buffer = TypeVar("_Buffer")
 
 
@@ -113,7 +116,7 @@ class Pipeline(Generic[_Buffer]):
     """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
 
     From a live source the prepared frame is replaced by a newer one until inference takes it; from a
-    file every frame is classified.
+    file every frame is classified. Photos that are asked about go between two frames.
 
     Args:
         frames: where frames come from.
@@ -121,7 +124,8 @@ class Pipeline(Generic[_Buffer]):
         decider: when to say something.
         maker: makes the events.
         sink: takes each event; must not block.
-        status: beats "prepare" and "inference", counts `frames_classified` and `events_made`.
+        status: beats "prepare" and "inference", counts `frames_classified`, `photos_classified` and `events_made`.
+        watch: sees each frame before it is prepared; must not block.
     """
 
     def __init__(
@@ -132,10 +136,13 @@ class Pipeline(Generic[_Buffer]):
         maker: EventMaker,
         sink: Callable[[Event], None],
         status: Status,
+        *,
+        watch: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
         self._frames, self._model, self._decider, self._maker = frames, model, decider, maker
-        self._sink, self._status = sink, status
+        self._sink, self._status, self._watch = sink, status, watch
         self._changed = threading.Condition()
+        self._photos = PhotoQueue([model.new_input() for _ in range(PHOTOS_WAITING)], model.prepare, self._changed)
         self._free = [_Prepared(model.new_input()) for _ in range(3)]
         self._ready: _Prepared[_Buffer] | None = None
         self._stopping = False
@@ -154,11 +161,20 @@ class Pipeline(Generic[_Buffer]):
         for thread in self._threads:
             thread.start()
 
+    def classify(self, pixels: Pixels) -> Future[Prediction]:
+        """Ask about one photo, (height, width, 3) uint8 RGB, from any thread; it goes between two frames.
+
+        Raises:
+            BusyError: `PHOTOS_WAITING` photos wait already, or the pipeline stops.
+        """
+        return self._photos.put(pixels)
+
     def stop(self, timeout_s: float) -> bool:
         """Ask both threads to end; returns False when one has not within `timeout_s`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        self._photos.close()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.ident is not None:
@@ -178,6 +194,7 @@ class Pipeline(Generic[_Buffer]):
             self._status.beat("prepare")
             frame = self._frames.take(WAIT_S)
             if frame is not None:
+                self._watch(frame)
                 self._prepare(frame)
             elif self._frames.ended:
                 with self._changed:
@@ -209,11 +226,12 @@ class Pipeline(Generic[_Buffer]):
             self._status.beat("inference")
             with self._changed:
                 if self._ready is None and not self._no_more:
-                    self._changed.wait(WAIT_S)
+                    self._idle()
                 prepared, self._ready = self._ready, None
                 self._changed.notify_all()
                 ended = prepared is None and self._no_more
             if ended:
+                self._photos.close()
                 self._status.unwatch("inference")
                 self.ended.set()
                 return
@@ -221,6 +239,20 @@ class Pipeline(Generic[_Buffer]):
                 self._classify(prepared)
                 with self._changed:
                     self._free.append(prepared)
+            self._photos.serve(self._infer_photo)
+
+    def _idle(self) -> None:
+        """Wait for a frame, a photo or the next beat; the lock is held."""
+        wait_s = self._photos.wait_s
+        if wait_s == 0:
+            return
+        began = time.perf_counter()
+        self._changed.wait(WAIT_S if wait_s is None else min(WAIT_S, wait_s))
+        self._photos.idled(time.perf_counter() - began)
+
+    def _infer_photo(self, buffer: _Buffer) -> Probabilities:
+        self._status.count("photos_classified")
+        return self._model.infer(buffer)
 
     def _classify(self, prepared: _Prepared[_Buffer]) -> None:
         began = time.perf_counter_ns()
@@ -230,6 +262,7 @@ class Pipeline(Generic[_Buffer]):
             "preprocess": prepared.preprocess_ms,
             "inference": (time.perf_counter_ns() - began) / 1e6,
         }
+        self._photos.frame_took(latency_ms["inference"] / 1000)
         self._status.count("frames_classified")
         self._conclude(Prediction(probabilities, latency_ms), prepared.captured_ns)
         for stage, milliseconds in latency_ms.items():

@@ -6,6 +6,7 @@ Each stage gets its own section and never the whole. `settings_file.py` reads th
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -205,6 +206,54 @@ class FallbackSettings(Section):
     replay_per_s: float = Field(default=200.0, ge=0)  # 0: no limit
 
 
+class WebSettings(Section):
+    """The page and the REST API."""
+
+    enabled: bool = True
+    listen: str = "127.0.0.1:5000"  # port 0: any free one
+    token_file: str = ""
+    stream: bool = False  # /stream.mjpg; off, because a camera is nobody else's business
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        try:
+            parts = urlsplit(f"//{listen}")
+            valid = bool(parts.hostname) and parts.port is not None and parts.netloc == listen and "@" not in listen
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError("must be an address and a port, such as 127.0.0.1:5000 or [::]:5000")
+        return listen
+
+    @field_validator("token_file")
+    @classmethod
+    def _token_for_others(cls, token_file: str, info: ValidationInfo) -> str:
+        if not token_file and info.data.get("enabled") and not _is_loopback(info.data.get("listen", "localhost:0")):
+            raise ValueError(
+                f"must name a file that holds a token, because others can reach {info.data['listen']} (web.listen)"
+            )
+        return token_file
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port to listen on."""
+        return urlsplit(f"//{self.listen}").port or 0
+
+
+def _is_loopback(listen: str) -> bool:
+    host = urlsplit(f"//{listen}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class LogSettings(Section):
     """What journalctl shows."""
 
@@ -220,6 +269,7 @@ class Settings(Section):
     decision: DecisionSettings = DecisionSettings()
     mqtt: MqttSettings = MqttSettings()
     fallback: FallbackSettings = Field(default_factory=FallbackSettings)
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LATENCY_WINDOW = 512  # observations kept for each stage: enough for a p99, 4 kB
+LATENCY_BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)  # of the histograms
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Every latency of a stage since the start, as Prometheus wants it."""
+
+    counts: tuple[int, ...]  # one for each of LATENCY_BOUNDS_MS, and one for what is beyond
+    sum_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +29,18 @@ class StatusSnapshot:
     counters: Mapping[str, int]
     gauges: Mapping[str, Any]
     latency_ms: Mapping[str, Mapping[str, float]]  # stage → {"p50", "p95", "p99"}
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # by stage
 
     def to_dict(self) -> dict[str, Any]:
         """The snapshot as JSON types, gauges and counters side by side."""
         return {**self.gauges, **self.counters, "latency_ms": {k: dict(v) for k, v in self.latency_ms.items()}}
+
+
+@dataclass(slots=True)
+class _Latencies:
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
+    sum_ms: float = 0.0
 
 
 @dataclass(slots=True)
@@ -43,7 +61,7 @@ class Status:
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
         self._gauges: dict[str, Any] = {}
-        self._latencies: dict[str, deque[float]] = {}
+        self._latencies: dict[str, _Latencies] = {}
         self._beats: dict[str, _Beat] = {}
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -59,7 +77,10 @@ class Status:
     def observe(self, stage: str, milliseconds: float) -> None:
         """Remember one latency of a stage."""
         with self._lock:
-            self._latencies.setdefault(stage, deque(maxlen=LATENCY_WINDOW)).append(milliseconds)
+            seen = self._latencies.setdefault(stage, _Latencies())
+            seen.recent.append(milliseconds)
+            seen.counts[bisect.bisect_left(LATENCY_BOUNDS_MS, milliseconds)] += 1
+            seen.sum_ms += milliseconds
 
     def watch(self, stage: str, limit_s: float) -> None:
         """From now on `stage` has to beat at least every `limit_s` seconds."""
@@ -87,8 +108,10 @@ class Status:
         """A copy that does not change any more."""
         with self._lock:
             counters, gauges = dict(self._counters), dict(self._gauges)
-            windows = {stage: sorted(values) for stage, values in self._latencies.items()}
-        return StatusSnapshot(counters, gauges, {stage: _percentiles(values) for stage, values in windows.items()})
+            windows = {stage: sorted(seen.recent) for stage, seen in self._latencies.items()}
+            histograms = {k: Histogram(tuple(seen.counts), seen.sum_ms) for k, seen in self._latencies.items()}
+        percentiles = {stage: _percentiles(values) for stage, values in windows.items()}
+        return StatusSnapshot(counters, gauges, percentiles, histograms)
 
 
 def _percentiles(ordered: list[float]) -> dict[str, float]:

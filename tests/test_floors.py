@@ -9,7 +9,7 @@ import pytest
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
     {"errors", "frames", "events"},
-    {"settings", "settings_file", "systemd", "status", "quiet"},
+    {"settings", "settings_file", "systemd", "status", "quiet", "recent", "photo_queue"},
     {"camera", "vision", "delivery", "decision", "host"},
     {"pipeline", "web", "export"},
     {"service"},

@@ -83,12 +83,34 @@ enabled = true
         ('[mqtt]\nurl = "mqtt://broker:99999"', "Port out of range"),
         ('[mqtt]\nbase = "edge/#"', "without wildcards"),
         ('[device]\nname = "front/porch"', "must be 1 to 63 letters"),
+        (
+            '[web]\nlisten = "0.0.0.0:5000"',
+            "because others can reach 0.0.0.0:5000",
+        ),
+        ('[web]\nlisten = "[::]:5000"', "must name a file that holds a token"),
+        ('[web]\nlisten = "porch.local:5000"', "must name a file that holds a token"),
+        ('[web]\nlisten = "5000"', "must be an address and a port"),
+        ('[web]\nlisten = "127.0.0.1:99999"', "must be an address and a port"),
+        ('[web]\nlisten = "127.0.0.1:5000/x"', "must be an address and a port"),
     ],
 )
 def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, told: str) -> None:
     text = errors_of(written(tmp_path, toml))
     assert told in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'listen = "[::1]:0"',
+        'listen = "localhost:8080"',
+        'listen = "0.0.0.0:80"\ntoken_file = "/t"',
+        'enabled = false\nlisten = "0.0.0.0:80"',
+    ],
+)
+def test_the_page_is_open_only_to_this_machine_or_with_a_token(tmp_path: Path, toml: str) -> None:
+    load_settings(written(tmp_path, f"[web]\n{toml}"), {})
 
 
 def test_a_file_that_is_missing_or_not_toml_or_not_text(tmp_path: Path) -> None:

@@ -82,3 +82,14 @@ def test_a_reason_that_is_never_the_same_stays_quiet(caplog: pytest.LogCaptureFi
     for number in range(1000):
         fault.happened(f"Error {number}")
     assert len(caplog.records) == 5
+
+
+def test_histograms_count_every_latency_since_the_start() -> None:
+    status = Status()
+    for milliseconds in [0.5, 1.0, 7.0, 9999.0] + [20.0] * 1000:
+        status.observe("inference", milliseconds)
+    histogram = status.snapshot().histograms["inference"]
+    assert sum(histogram.counts) == 1004
+    assert histogram.counts[0] == 2  # up to and with 1 ms
+    assert histogram.counts[-1] == 1
+    assert histogram.sum_ms == 0.5 + 1 + 7 + 9999 + 20 * 1000

@@ -105,6 +105,11 @@ class Capture:
             return frame
 
     @property
+    def live(self) -> bool:
+        """False of a file, whose every frame counts and waits to be taken."""
+        return self._source.live
+
+    @property
     def ended(self) -> bool:
         """Whether a file without `loop` was read to its end and its last frame was taken."""
         with self._changed:

@@ -1,0 +1,121 @@
+"""Photos that people send, classified between two frames without taking the camera's share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from edge.errors import BusyError
+from edge.events import Prediction, Probabilities
+from edge.frames import Pixels
+
+# While frames leave the inference thread no rest, photos get this share of their time: 1 / 1.15 of the frame
+# rate is 87 %, of which 80 % are promised.
+SHARE_OF_BUSY_TIME = 0.15
+_Buffer = TypeVar("_Buffer")
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[_Buffer]):
+    buffer: _Buffer
+    preprocess_ms: float
+    answer: Future[Prediction]
+
+
+class PhotoQueue(Generic[_Buffer]):
+    """A bounded queue from many threads to the one that infers.
+
+    A photo's inference is a debt to the camera. Idle time pays it back in full, frames pay a share, and the
+    next photo waits until it is paid; so there is at most one photo between two frames, too.
+
+    Args:
+        buffers: input buffers, one for each photo that may wait.
+        prepare: resizes pixels into a buffer, in the asking thread.
+        changed: the condition that wakes the inference thread; its lock guards the queue.
+    """
+
+    def __init__(
+        self, buffers: Iterable[_Buffer], prepare: Callable[[Pixels, _Buffer], None], changed: threading.Condition
+    ) -> None:
+        self._free = list(buffers)
+        self._prepare = prepare
+        self._changed = changed
+        self._waiting: deque[_Waiting[_Buffer]] = deque()
+        self._debt_s = 0.0
+        self._closed = False
+
+    def put(self, pixels: Pixels) -> Future[Prediction]:
+        """Ask for one photo, (height, width, 3) uint8 RGB; any thread.
+
+        Raises:
+            BusyError: all buffers are in use, or the daemon stops.
+        """
+        with self._changed:
+            if self._closed:
+                raise BusyError("The daemon is stopping; ask again in a moment.")
+            if not self._free:
+                raise BusyError("Too many photos are waiting for the model; ask again in a moment.")
+            buffer = self._free.pop()
+        began = time.perf_counter()
+        try:
+            self._prepare(pixels, buffer)
+        except BaseException:
+            self._give_back(buffer)
+            raise
+        waiting = _Waiting(buffer, (time.perf_counter() - began) * 1000, Future())
+        with self._changed:
+            if self._closed:
+                waiting.answer.cancel()
+            self._waiting.append(waiting)
+            self._changed.notify_all()
+        return waiting.answer
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds of idle time after which the next photo may be served; None where none waits."""
+        return self._debt_s if self._waiting else None
+
+    def frame_took(self, seconds: float) -> None:
+        """A frame was classified."""
+        self._debt_s = max(0.0, self._debt_s - seconds * SHARE_OF_BUSY_TIME)
+
+    def idled(self, seconds: float) -> None:
+        """The inference thread had nothing else to do."""
+        self._debt_s = max(0.0, self._debt_s - seconds)
+
+    def serve(self, infer: Callable[[_Buffer], Probabilities]) -> None:
+        """Classify one photo, if one waits and the last is paid back; the inference thread."""
+        with self._changed:
+            if not self._waiting or self._debt_s > 0:
+                return
+            photo = self._waiting.popleft()
+        if photo.answer.set_running_or_notify_cancel():
+            began = time.perf_counter()
+            try:
+                probabilities = infer(photo.buffer).copy()
+            except BaseException as error:
+                photo.answer.set_exception(error)
+                raise
+            self._debt_s = time.perf_counter() - began
+            latency_ms = {"preprocess": round(photo.preprocess_ms, 2), "inference": round(self._debt_s * 1000, 2)}
+            photo.answer.set_result(Prediction(probabilities, latency_ms))
+        self._give_back(photo.buffer)
+
+    def close(self) -> None:
+        """Take no more, and cancel what waits."""
+        with self._changed:
+            self._closed = True
+            for photo in self._waiting:
+                photo.answer.cancel()
+
+    def _give_back(self, buffer: _Buffer) -> None:
+        with self._changed:
+            self._free.append(buffer)

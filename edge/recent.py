@@ -1,0 +1,85 @@
+"""What the box saw and said last, kept in memory for whoever looks: the newest frame, and the last events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge.events import Event
+from edge.frames import Frame
+
+KEPT_EVENTS = 2048
+KEPT_STATES = 1024  # changes and heartbeats: an hour at one each 3.5 s
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """An event with its number in this run, from which a listener goes on."""
+
+    number: int
+    event: Event
+
+
+class Recent:
+    """The newest frame, copied only while somebody asks for it, and the newest events, from any thread.
+
+    Args:
+        clock: seconds on a monotonic scale.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._wanted = 0  # how many wait for a frame
+        self._frame: Frame | None = None
+        self._frame_at = float("-inf")
+        self._events: deque[Numbered] = deque(maxlen=KEPT_EVENTS)
+        self._states: deque[Event] = deque(maxlen=KEPT_STATES)
+        self._next = 1
+
+    def offer(self, frame: Frame) -> None:
+        """A frame was taken from the camera; its pixels are copied if somebody waits for one, else nothing happens."""
+        if not self._wanted:  # read without the lock: a late look costs one frame more
+            return
+        copied = Frame(frame.pixels.copy(), frame.captured_ns, frame.sequence, frame.capture_s)
+        with self._changed:
+            self._frame, self._frame_at = copied, self._clock()
+            self._changed.notify_all()
+
+    def frame(self, max_age_s: float, timeout_s: float) -> Frame | None:
+        """The newest frame, at most `max_age_s` old; waits for one, and returns None when none came in time."""
+        with self._changed:
+            self._wanted += 1
+            try:
+                self._changed.wait_for(lambda: self._clock() - self._frame_at <= max_age_s, timeout_s)
+            finally:
+                self._wanted -= 1
+            return self._frame if self._clock() - self._frame_at <= max_age_s else None
+
+    def add(self, event: Event) -> None:
+        """Remember an event."""
+        with self._changed:
+            self._events.append(Numbered(self._next, event))
+            self._next += 1
+            if event.reason in ("change", "heartbeat"):
+                self._states.append(event)
+
+    def after(self, number: int) -> list[Numbered]:
+        """The events that are still kept and have a larger number, oldest first."""
+        with self._changed:
+            if not self._events or self._events[-1].number <= number:
+                return []
+            return [numbered for numbered in self._events if numbered.number > number]
+
+    def latest(self) -> Event | None:
+        """The newest event."""
+        with self._changed:
+            return self._events[-1].event if self._events else None
+
+    def states(self) -> list[Event]:
+        """The changes and heartbeats that are still kept, oldest first."""
+        with self._changed:
+            return list(self._states)

@@ -1,0 +1,144 @@
+"""What a board tells about itself is read right, and what it does not tell is nothing, not an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge import host
+
+Tree = Callable[[dict[str, str]], Path]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    def grow(files: dict[str, str]) -> Path:
+        for name, content in files.items():
+            file = tmp_path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8")
+        return tmp_path
+
+    return grow
+
+
+ZONES = "sys/class/thermal"
+
+
+def test_boot_id_is_eight_digits_that_last_until_the_next_boot(tree: Tree) -> None:
+    root = tree({"proc/sys/kernel/random/boot_id": "5f1c2e7a-0b1d-4a9c-8f7e-112233445566\n"})
+    assert host.boot_id(root) == "5f1c2e7a"
+    assert host.boot_id() == host.boot_id() != "00000000"
+
+
+def test_uptime_counts_from_boot() -> None:
+    before = host.uptime_s()
+    assert before >= time.monotonic() - 1  # boot time counts sleep too
+    assert host.uptime_s() >= before
+
+
+def test_the_kernel_answers_about_its_clock_or_it_counts_as_not_synchronised() -> None:
+    assert host.clock_synchronised() in (True, False)
+
+
+def test_the_processors_zone_counts_not_the_hottest_of_the_board(tree: Tree) -> None:
+    root = tree(
+        {
+            f"{ZONES}/thermal_zone0/type": "cpu-thermal",
+            f"{ZONES}/thermal_zone0/temp": "61234\n",
+            f"{ZONES}/thermal_zone1/type": "gpu-thermal",
+            f"{ZONES}/thermal_zone1/temp": "80000\n",
+            f"{ZONES}/thermal_zone2/type": "CPU-therm",
+            f"{ZONES}/thermal_zone2/temp": "63625\n",
+        }
+    )
+    assert host.temperature_celsius(root) == 63.6
+
+
+def test_a_zone_that_is_powered_off_does_not_count(tree: Tree) -> None:
+    root = tree({f"{ZONES}/thermal_zone0/type": "cv0-thermal", f"{ZONES}/thermal_zone0/temp": "-256000\n"})
+    assert host.temperature_celsius(root) is None
+
+
+@pytest.mark.parametrize("soc", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("0", host.Strain()),
+        ("1", host.Strain(under_voltage=True)),
+        ("50005", host.Strain(under_voltage=True, throttled=True)),
+        ("50000", host.Strain()),  # was so since boot, is not now
+        ("0x8", host.Strain(throttled=True)),
+        ("2", host.Strain(throttled=True)),
+    ],
+)
+def test_a_pis_firmware_tells_voltage_and_throttling(tree: Tree, soc: str, flags: str, expected: host.Strain) -> None:
+    root = tree({f"sys/devices/platform/{soc}/get_throttled": flags + "\n"})
+    assert host.throttled(root) == expected
+    assert bool(expected) == (expected.under_voltage or expected.throttled)
+
+
+def test_without_the_firmwares_file_the_voltage_alarm_is_left(tree: Tree) -> None:
+    root = tree(
+        {
+            "sys/class/hwmon/hwmon0/name": "cpu_thermal",
+            "sys/class/hwmon/hwmon0/in0_lcrit_alarm": "1",
+            "sys/class/hwmon/hwmon1/name": "rpi_volt",
+            "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0",
+        }
+    )
+    assert not host.throttled(root)
+    (root / "sys/class/hwmon/hwmon1/in0_lcrit_alarm").write_text("1\n")
+    assert host.throttled(root) == host.Strain(under_voltage=True)
+
+
+def test_a_jetson_tells_by_its_cooling_devices_but_a_fan_is_no_throttling(tree: Tree) -> None:
+    root = tree(
+        {
+            f"{ZONES}/cooling_device0/type": "pwm-fan",
+            f"{ZONES}/cooling_device0/cur_state": "3",
+            f"{ZONES}/cooling_device1/type": "cpufreq-cpu0",
+            f"{ZONES}/cooling_device1/cur_state": "0",
+        }
+    )
+    assert not host.throttled(root)
+    (root / f"{ZONES}/cooling_device1/cur_state").write_text("2\n")
+    assert host.throttled(root) == host.Strain(throttled=True)
+
+
+def test_a_jetsons_over_current_events_are_summed(tree: Tree) -> None:
+    monitor = "sys/class/hwmon/hwmon3"
+    root = tree({f"{monitor}/name": "soctherm_oc", f"{monitor}/oc1_event_cnt": "2", f"{monitor}/oc3_event_cnt": "5"})
+    assert host.over_current_events(root) == 7
+    assert host.over_current_events(root / "proc") == 0
+
+
+def test_the_boards_name(tree: Tree) -> None:
+    assert host.board(tree({})) != ""
+    assert host.board(tree({"proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0"})) == (
+        "Raspberry Pi 4 Model B Rev 1.4"
+    )
+
+
+def test_what_this_process_used(tree: Tree) -> None:
+    root = tree(
+        {
+            "proc/self/io": "rchar: 5\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n",
+            "proc/self/status": "Name:\tedge\nVmRSS:\t  1024 kB\n",
+        }
+    )
+    assert host.disk_bytes_written(root) == 8192
+    assert host.memory_bytes(root) == 1024 * 1024
+    assert (host.memory_bytes() or 0) > 1_000_000
+
+
+def test_a_board_that_tells_nothing_is_no_error(tree: Tree) -> None:
+    root = tree({f"{ZONES}/thermal_zone0/type": "cpu", f"{ZONES}/thermal_zone0/temp": "asleep", "proc/self/io": ""})
+    assert host.boot_id(root) == "00000000"
+    assert host.temperature_celsius(root) is None
+    assert not host.throttled(root)
+    assert host.disk_bytes_written(root) is None
+    assert host.memory_bytes(root) is None

@@ -1,0 +1,159 @@
+"""Photos go between frames: the camera keeps its rate, the surplus is refused, and nobody waits for ever."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from edge.decision import Decider
+from edge.errors import BusyError
+from edge.events import Prediction, Probabilities
+from edge.frames import Frame, Pixels
+from edge.photo_queue import SHARE_OF_BUSY_TIME, PhotoQueue
+from edge.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
+from edge.settings import DecisionSettings
+from edge.status import Status
+
+WAIT_S = 20.0
+PHOTO = np.full((2, 2, 3), 7, np.uint8)
+
+
+class Camera:
+    """Frames as fast as they are taken, or none at all."""
+
+    live = False
+    ended = False
+
+    def __init__(self, *, delivers: bool = True) -> None:
+        self._delivers = delivers
+
+    def take(self, timeout_s: float) -> Frame | None:
+        if not self._delivers:
+            time.sleep(0.01)
+        return Frame(np.zeros((2, 2, 3), np.uint8), time.monotonic_ns(), 0) if self._delivers else None
+
+
+class Model:
+    name = "fake-int8-000000"
+
+    def __init__(self, inference_s: float = 0.0) -> None:
+        self._inference_s = inference_s
+        self.order: list[str] = []  # "frame" and "photo", as they were inferred
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def new_input(self) -> Pixels:
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def prepare(self, pixels: Pixels, into: Pixels) -> None:
+        np.copyto(into, pixels)
+
+    def infer(self, buffer: Pixels) -> Probabilities:
+        assert self.hold.wait(WAIT_S)
+        time.sleep(self._inference_s)
+        self.order.append("photo" if buffer[0, 0, 0] else "frame")
+        probabilities = np.zeros(8, np.float32)
+        probabilities[buffer[0, 0, 0]] = 1
+        return probabilities
+
+
+@contextmanager
+def running(camera: Camera, model: Model) -> Iterator[Pipeline[Pixels]]:
+    decider = Decider(DecisionSettings(), [str(n) for n in range(8)])
+    pipeline = Pipeline(camera, model, decider, EventMaker("a", "b", Clocks()), lambda _: None, Status())
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        model.hold.set()
+        assert pipeline.stop(WAIT_S)
+
+
+def test_a_photo_is_answered_while_the_camera_delivers_nothing() -> None:
+    with running(Camera(delivers=False), Model()) as pipeline:
+        prediction = pipeline.classify(PHOTO).result(WAIT_S)
+    assert prediction.probabilities.argmax() == 7
+    assert set(prediction.latency_ms) == {"preprocess", "inference"}
+
+
+def test_a_flood_of_photos_leaves_the_frames_their_share() -> None:
+    model = Model(inference_s=0.004)
+    answers: list[Future[Prediction]] = []
+    with running(Camera(), model) as pipeline:
+        until = time.monotonic() + WAIT_S
+        while model.order.count("photo") < 20 and time.monotonic() < until:
+            try:
+                answers.append(pipeline.classify(PHOTO))
+            except BusyError:
+                time.sleep(0.001)
+    order = model.order
+    photos = order.count("photo")
+    assert photos >= 20
+    assert order.count("frame") >= 0.8 * len(order)
+
+
+def test_the_surplus_is_refused_at_once_with_a_sentence() -> None:
+    model = Model()
+    model.hold.clear()
+    with running(Camera(), model) as pipeline:
+        answers = [pipeline.classify(PHOTO) for _ in range(PHOTOS_WAITING)]
+        with pytest.raises(BusyError, match="Too many photos are waiting"):
+            pipeline.classify(PHOTO)
+        model.hold.set()
+        assert all(answer.result(WAIT_S).probabilities.argmax() == 7 for answer in answers)
+
+
+def test_a_photo_whose_asker_has_gone_is_not_inferred() -> None:
+    model = Model()
+    model.hold.clear()
+    with running(Camera(delivers=False), model) as pipeline:
+        first, second, third = (pipeline.classify(PHOTO) for _ in range(3))
+        assert second.cancel()
+        model.hold.set()
+        first.result(WAIT_S)
+        third.result(WAIT_S)
+    assert model.order == ["photo", "photo"]
+
+
+def test_a_stop_cancels_what_waits_and_refuses_what_comes() -> None:
+    model = Model()
+    with running(Camera(delivers=False), model) as pipeline:
+        assert pipeline.stop(WAIT_S)
+        with pytest.raises(BusyError, match="stopping"):
+            pipeline.classify(PHOTO)
+
+
+def test_a_photo_that_breaks_the_model_tells_its_asker_and_the_service() -> None:
+    class Broken(Model):
+        def infer(self, buffer: Pixels) -> Probabilities:
+            raise RuntimeError("the model is broken")
+
+    with running(Camera(delivers=False), Broken()) as pipeline:
+        with pytest.raises(RuntimeError, match="broken"):
+            pipeline.classify(PHOTO).result(WAIT_S)
+        until = time.monotonic() + WAIT_S
+        while pipeline.failure is None and time.monotonic() < until:
+            threading.Event().wait(0.001)
+        assert isinstance(pipeline.failure, RuntimeError)
+
+
+def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
+    queue = PhotoQueue([np.zeros((2, 2, 3), np.uint8) for _ in range(2)], lambda p, b: None, threading.Condition())
+    model = Model(inference_s=0.01)
+    for _ in range(2):
+        queue.put(PHOTO)
+    queue.serve(model.infer)
+    debt = queue.wait_s
+    assert debt is not None
+    assert debt >= 0.01
+    queue.serve(model.infer)
+    assert len(queue) == 1  # not paid back yet
+    queue.frame_took(1.0)
+    assert queue.wait_s == max(0.0, debt - SHARE_OF_BUSY_TIME)
+    queue.idled(debt)
+    queue.serve(model.infer)
+    assert queue.wait_s is None
