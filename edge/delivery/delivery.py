@@ -1,0 +1,220 @@
+"""From an event to the broker's acknowledgement, with the fallback log in between when it does not come."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from edge.delivery.broker import Broker
+from edge.delivery.connection import Report
+from edge.delivery.fallback import FallbackLog
+from edge.delivery.outbox import Outbox
+from edge.delivery.spool import Spool
+from edge.events import Event
+from edge.settings import FallbackSettings, MqttSettings
+from edge.status import Status
+
+logger = logging.getLogger("edge.delivery")
+
+STAGE = "delivery"
+BEAT_LIMIT_S = 30.0  # an SD card may take seconds over one fsync
+ACCEPT_S = 2.5  # without a broker: one commit of what would be three, and with its fsync inside the promised 3 s
+LAST_WORDS_S = 1.0  # for the PUBACKs of the last events, and again for that of `offline`
+TURNS = 200  # messages from the inbox before the timers are looked at
+
+
+class _Made(NamedTuple):
+    event: Event
+
+
+class _Camera(NamedTuple):
+    online: bool
+
+
+class _Synchronised(NamedTuple):
+    offset_s: float
+
+
+class _Flush(NamedTuple):
+    done: threading.Event
+
+
+class _Stop(NamedTuple):
+    by: float  # monotonic seconds
+
+
+class _Reported(NamedTuple):
+    connection: int
+    report: Report
+
+
+_Message = _Made | _Camera | _Synchronised | _Flush | _Stop | _Reported
+
+
+class Delivery:
+    """Takes events and gives each to the broker or to the disk within 3 s.
+
+    One thread owns everything behind it; whoever has something to say puts it into its inbox.
+
+    Args:
+        status_payload: the JSON for the `status` topic; called in the delivery thread.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        mqtt: MqttSettings,
+        fallback: FallbackSettings,
+        device: str,
+        boot: str,
+        status: Status,
+        *,
+        status_payload: Callable[[], bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fallback_after_s = fallback.fallback_after_s
+        self._status = status
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._outbox = Outbox()
+        log = FallbackLog(fallback.path, fallback.max_bytes)
+        self._spool = Spool(log, fallback.replay_per_s, boot, status, clock)
+        self._broker = Broker(
+            *(mqtt, device, self._outbox, self._spool, status),
+            report=lambda connection, report: self._inbox.put(_Reported(connection, report)),
+            status_payload=status_payload,
+            clock=clock,
+        )
+        self._stop_by: float | None = None
+        self._last_words_until = 0.0
+        self._thread = threading.Thread(target=self._run, name=STAGE, daemon=True)
+
+    # --- any thread ---
+
+    def start(self) -> None:
+        """Start the thread; returns at once, whatever the broker and the disk do."""
+        self._status.gauge(broker="offline", broker_error="")
+        self._status.watch(STAGE, BEAT_LIMIT_S)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Hand over an event; never blocks and never raises for a broker's or a disk's sake."""
+        self._status.count("events_made")
+        self._inbox.put(_Made(event))
+
+    def set_camera(self, online: bool) -> None:
+        """Say on `camera/availability` whether there are frames."""
+        self._inbox.put(_Camera(online))
+
+    def clock_synchronised(self, offset_s: float) -> None:
+        """From now on wall − uptime of this boot is known; events made before are corrected on replay."""
+        self._inbox.put(_Synchronised(offset_s))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring what is unacknowledged to the disk; False: it has not happened in time, or the disk refuses."""
+        done = threading.Event()
+        self._inbox.put(_Flush(done))
+        return done.wait(timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Give the last events a moment, store the rest, say `offline` and end the thread."""
+        self._inbox.put(_Stop(self._clock() + timeout_s))
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            logger.error("The delivery thread did not end within %g s; its disk or its broker hangs.", timeout_s)
+        self._status.unwatch(STAGE)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        self._spool.open()
+        while self._stop_by is None or not self._may_end():
+            self._status.beat(STAGE)
+            self._take_messages(self._wait_s())
+            self._store_if_due()
+            if self._stop_by is None:
+                self._broker.tick()
+            self._broker.send()
+        self._end(self._stop_by)
+
+    def _take_messages(self, timeout_s: float) -> None:
+        try:
+            self._handle(self._inbox.get(timeout=timeout_s))
+            for _ in range(TURNS):
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+
+    def _handle(self, message: _Message) -> None:
+        match message:
+            case _Reported(connection, report):
+                self._broker.hear(connection, report)
+            case _Made(event):
+                self._accept(event)
+            case _Camera(online):
+                self._broker.say("camera/availability", b"online" if online else b"offline")
+                self._broker.say_status_now()
+            case _Synchronised(offset_s):
+                self._spool.clock_synchronised(offset_s)
+            case _Flush(done):
+                if self._spool.commit(self._outbox, urgent=True):
+                    done.set()
+            case _Stop(by):
+                now = self._clock()
+                self._stop_by = by
+                self._last_words_until = now + min(LAST_WORDS_S, (by - now) / 4)
+
+    def _accept(self, event: Event) -> None:
+        payload = event.to_json().encode()
+        if dropped := self._outbox.add(payload, self._clock()):
+            self._spool.dropped(dropped)
+        if event.reason in ("change", "heartbeat"):
+            self._broker.say("prediction", payload)
+
+    def _wait_s(self) -> float:
+        """Seconds until something has to be done, should nobody put anything into the inbox."""
+        now = self._clock()
+        until = min(now + 1.0, self._broker.wait_until())
+        if (store_at := self._store_at()) is not None:
+            until = min(until, store_at)
+        if (replay_wait_s := self._broker.replay_wait_s()) is not None:
+            until = min(until, now + replay_wait_s)
+        if self._stop_by is not None:
+            until = min(until, self._last_words_until)
+        return max(0.0, until - now)
+
+    def _store_at(self) -> float | None:
+        """When what is in memory only has to be on the disk; None: nothing is."""
+        due = self._spool.due()
+        if (oldest := self._outbox.oldest()) is not None:
+            patience_s = self._fallback_after_s if self._broker.online else ACCEPT_S
+            due = oldest + patience_s if due is None else min(due, oldest + patience_s)
+        return None if due is None else max(due, self._spool.retry_at)
+
+    def _store_if_due(self) -> None:
+        store_at = self._store_at()
+        if store_at is not None and self._clock() >= store_at:
+            self._spool.commit(self._outbox)
+
+    def _may_end(self) -> bool:
+        return not self._broker.online or not len(self._outbox) or self._clock() >= self._last_words_until
+
+    def _end(self, by: float) -> None:
+        """The disk first: a broker may come back, a process does not."""
+        stored = self._spool.commit(self._outbox, urgent=True)
+        self._broker.say("availability", b"offline")
+        until = min(self._clock() + LAST_WORDS_S, by - 0.5)
+        self._broker.send()
+        while self._broker.online and not self._broker.idle and self._clock() < until:
+            self._take_messages(max(0.0, until - self._clock()))
+            self._broker.send()
+        self._broker.disconnect()
+        self._broker.join(max(0.1, min(1.0, by - self._clock() - 0.3)))
+        self._spool.commit(self._outbox, urgent=True)
+        if not stored and len(self._outbox):
+            logger.error("%d events are lost: neither the broker nor the disk took them.", len(self._outbox))
+        self._spool.close()

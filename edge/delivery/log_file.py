@@ -1,0 +1,254 @@
+"""The SQLite file under the fallback log: its schema, its checks, and what to do with a damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE_BYTES = 1024
+ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell header
+CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
+MAX_OFFSETS = 64
+SCHEMA = (
+    "CREATE TABLE events (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, refused TEXT, payload BLOB NOT NULL)",
+    "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",
+)
+# What the file format fixes at its beginning, given our page size and WAL. SQLite takes a damaged write
+# version for a read-only file, and we would wait for ever for somebody to mend the permissions.
+HEADER = b"SQLite format 3\0\x04\x00\x02\x02\x00\x40\x20\x20"
+
+
+class DamagedError(Exception):
+    """The file is not what we wrote."""
+
+
+class Row(NamedTuple):
+    """One event with the checksum that was stored beside it."""
+
+    seq: int
+    crc: int
+    refused: str | None
+    payload: bytes
+
+    @classmethod
+    def of(cls, seq: int, payload: bytes, refused: str) -> Row:
+        """A row for an event that is stored now."""
+        return cls(seq, zlib.crc32(payload), refused or None, payload)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is what was stored; SQLite does not notice a changed byte inside a value."""
+        return isinstance(self.seq, int) and isinstance(self.payload, bytes) and zlib.crc32(self.payload) == self.crc
+
+
+@dataclass(slots=True)
+class Account:
+    """What the log remembers beside the events; written in the same transactions."""
+
+    next_seq: int = 1  # never used twice, or the late PUBACK of a purged event could delete another one
+    depth: int = 0  # events stored
+    bytes: int = 0  # their payloads and ROW_BYTES each
+    dropped: int = 0  # events lost in this log's life, because it was full or damaged
+    offsets: dict[str, float] = field(default_factory=dict)  # boot → wall − uptime in seconds
+
+    def forget(self, sizes: list[int]) -> None:
+        """These events, given by their payloads' sizes, are stored no more."""
+        self.depth -= len(sizes)
+        self.bytes -= sum(sizes) + ROW_BYTES * len(sizes)
+        if not self.depth:
+            self.offsets.clear()  # nothing left whose time they could correct
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error speaks of the file's content rather than of the disk or the permissions."""
+    if isinstance(error, DamagedError):
+        return True
+    if isinstance(error, sqlite3.OperationalError):
+        return str(error).startswith(("no such ", "unsupported file format", "malformed"))
+    return isinstance(error, sqlite3.DatabaseError)
+
+
+class OwnerLock:
+    """Keeps a second daemon, and `fallback replay` beside a daemon, away from one log.
+
+    The file stays when the lock is given up: deleting it would let two owners lock two files of one name.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._descriptor = os.open(log.with_name(log.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise BlockingIOError(error.errno, "another edge-classifier is using it") from error
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._descriptor)
+
+
+class LogFile:
+    """One open file; used by one thread. Methods raise sqlite3.Error, OSError or DamagedError.
+
+    Args:
+        path: created where there is none.
+        max_bytes: for the file and its write-ahead log together.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        wal_bytes = min(4 * 1024 * 1024, max_bytes // 4)
+        # Twice, because one transaction may go past the size at which the log is copied back and restarted.
+        self.limit_bytes = max_bytes - 2 * wal_bytes
+        with path.open("ab+") as file:  # made here, so that a missing right is an OSError that says so
+            file.seek(0)
+            header = file.read(len(HEADER))
+        if header not in (b"", HEADER):
+            raise DamagedError("it does not begin as an SQLite file of ours")
+        self.connection = connect(path)
+        try:
+            self._set_up(wal_bytes)
+            self._check()
+            status = path.stat()
+        except (OSError, sqlite3.Error, DamagedError):
+            self.close()
+            raise
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _set_up(self, wal_bytes: int) -> None:
+        # What an SD card bears, measured in bytes written per byte of 420-byte events, one commit of 3 / of 60
+        # events: write-ahead log with pages of 1 KiB 8.8 / 2.9, with 4 KiB 13.1 / 3.0; a rollback journal writes
+        # 2 to 3 times that. synchronous=FULL fsyncs the write-ahead log at each commit, which is the promise
+        # (NORMAL would lose the last commits in a power cut, OFF the whole file). auto_vacuum stays off: freed
+        # pages are used again, and the bound holds without moving pages about.
+        execute = self.connection.execute
+        execute(f"PRAGMA page_size={PAGE_BYTES}")
+        execute("PRAGMA journal_mode=WAL")
+        execute("PRAGMA synchronous=FULL")
+        execute(f"PRAGMA wal_autocheckpoint={wal_bytes // PAGE_BYTES}")
+        execute(f"PRAGMA journal_size_limit={wal_bytes}")
+        if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            with self.transaction():
+                for statement in SCHEMA:
+                    execute(statement)
+                self.set_account(Account())
+
+    def _check(self) -> None:
+        if tuple(sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
+            raise DamagedError("its tables are not ours")
+        self.account()
+        if self.path.stat().st_size <= CHECK_UP_TO_BYTES:
+            (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise DamagedError(str(verdict).replace("\n", " "))
+
+    def close(self) -> None:
+        """Close the file; the last one to do so copies the write-ahead log back."""
+        self.connection.close()
+
+    def is_gone(self) -> bool:
+        """Whether somebody deleted or replaced the file while it is open."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return True
+        return (status.st_dev, status.st_ino) != self._identity
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and on the disk when it ends."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:  # a full disk has already rolled back
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def account(self) -> Account:
+        """What the log remembers, as of now: another process may have purged it."""
+        return read_account(self.connection)
+
+    def set_account(self, account: Account) -> None:
+        """Remember this instead."""
+        while len(account.offsets) > MAX_OFFSETS:
+            account.offsets.pop(next(iter(account.offsets)))
+        document = json.dumps(asdict(account), separators=(",", ":")).encode()
+        self.connection.execute("REPLACE INTO account VALUES (1, ?, ?)", (zlib.crc32(document), document))
+
+    def insert(self, rows: Iterable[Row]) -> None:
+        """Store events; one whose seq is there already is skipped."""
+        self.connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", rows)
+
+    def adopt(self, rows: Iterable[Row], account: Account) -> None:
+        """Store rows of another file under their own seq, a few at a time, and add them to `account`."""
+        rows = iter(rows)
+        while part := list(itertools.islice(rows, 1000)):
+            with self.transaction():
+                self.insert(part)
+            account.depth += len(part)
+            account.bytes += sum(len(row.payload) + ROW_BYTES for row in part)
+            account.next_seq = max(account.next_seq, *(row.seq + 1 for row in part))
+
+    def read(self, after: int, limit: int) -> list[Row]:
+        """The next events in order."""
+        query = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = [Row(*row) for row in self.connection.execute(query, (after, limit))]
+        for row in rows:
+            if not row.whole:
+                raise DamagedError(f"the checksum of event {row.seq} is wrong")
+        return rows
+
+    def delete(self, seqs: Iterable[int]) -> list[int]:
+        """Delete events; returns the payload sizes of those that were there."""
+        return self._sizes("DELETE FROM events WHERE seq = ? RETURNING length(payload)", seqs)
+
+    def delete_oldest(self, least_bytes: int) -> list[int]:
+        """Delete the oldest events until `least_bytes` are free; returns their payload sizes."""
+        sizes: list[int] = []
+        last, freed = 0, 0
+        for last, size in self.connection.execute("SELECT seq, length(payload) FROM events ORDER BY seq"):  # noqa: B007
+            sizes.append(size)
+            freed += size + ROW_BYTES
+            if freed >= least_bytes:
+                break
+        self.connection.execute("DELETE FROM events WHERE seq <= ?", (last,))
+        return sizes
+
+    def refuse(self, seq: int, reason: str) -> None:
+        """Remember why the broker refused an event."""
+        self.connection.execute("UPDATE events SET refused = ? WHERE seq = ?", (reason, seq))
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+        (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+        return int(pages - free) * PAGE_BYTES
+
+    def _sizes(self, query: str, keys: Iterable[int]) -> list[int]:
+        return [size for key in keys for (size,) in self.connection.execute(query, (key,)).fetchall()]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a file whatever its state; the first statement tells."""
+    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+    connection.text_factory = lambda raw: raw.decode(errors="replace")  # damage must not look like another error
+    return connection
+
+
+def read_account(connection: sqlite3.Connection) -> Account:
+    """The account of an open file."""
+    row = connection.execute("SELECT crc, document FROM account WHERE one = 1").fetchone()
+    if row is None or not isinstance(row[1], bytes) or zlib.crc32(row[1]) != row[0]:
+        raise DamagedError("its account is wrong")
+    return Account(**json.loads(row[1]))

@@ -1,0 +1,231 @@
+"""Between the outbox and the fallback log: what is stored, replayed and deleted, and when it is written."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from edge.delivery.fallback import COMMIT_BYTES, Changes, Entry, FallbackLog
+from edge.delivery.outbox import Outbox, Pending
+from edge.errors import EventError, StateError
+from edge.events import Event
+from edge.quiet import RepeatingFault
+from edge.status import Status
+
+logger = logging.getLogger("edge.delivery")
+
+RETRY_S = 3.0  # between two attempts on a disk that takes nothing
+DELETE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
+READ_AT_ONCE = 250
+RETRY_REFUSED_S = 600.0
+REFUSALS_IN_A_ROW = 100  # then the broker refuses the topic, not the event
+
+
+class Spool:
+    """Owns the fallback log; used by the delivery thread only.
+
+    Args:
+        replay_per_s: events replayed each second; 0: as fast as the broker acknowledges.
+        boot: this boot's id, under which its clock offset is stored.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, log: FallbackLog, replay_per_s: float, boot: str, status: Status, clock: Callable[[], float]
+    ) -> None:
+        self._log = log
+        self._per_s = replay_per_s
+        self._boot = boot
+        self._status = status
+        self._clock = clock
+        self._fault = RepeatingFault(logger, clock=clock)
+        self._retry_at = 0.0
+        self._offset_s: float | None = None  # of this boot
+        self._delivered: dict[int, None] = {}  # acknowledged, to be deleted; a dict for its order
+        self._refusals: dict[int, str] = {}
+        self._delete_at: float | None = None
+        self._dropped = 0  # lost before they reached the log, not yet remembered there
+        self._told_dropped = 0
+        self.rewind()
+
+    # --- storing ---
+
+    def open(self) -> None:
+        """Open the log, so that what is wrong with it shows at the start."""
+        self._try(self._log.open)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def clock_synchronised(self, offset_s: float) -> None:
+        """From now on wall − uptime of this boot is known."""
+        self._offset_s = offset_s
+        if self._log.depth and self._delete_at is None:
+            self._delete_at = self._clock() + DELETE_AFTER_S
+
+    def dropped(self, events: int) -> None:
+        """So many events were lost before they could be stored."""
+        self._dropped += events
+        self._tell()
+
+    def delivered(self, seq: int) -> None:
+        """The broker has acknowledged a stored event; it is deleted with the next commit."""
+        self._delivered[seq] = None
+        self._refused_in_a_row = 0
+        self._delete_soon()
+
+    def refused(self, seq: int, reason: str) -> None:
+        """The broker has refused a stored event; it stays, with the reason."""
+        self._refusals[seq] = reason
+        self._in_flight.discard(seq)
+        self._refused_in_a_row += 1
+        self._delete_soon()
+
+    def due(self) -> float | None:
+        """When deletions have to be written."""
+        return None if self._delete_at is None else max(self._delete_at, self._retry_at)
+
+    def commit(self, outbox: Outbox, *, urgent: bool = False) -> bool:
+        """Bring everything to the disk that is in memory only.
+
+        Args:
+            urgent: try even if the disk refused a moment ago.
+
+        Returns:
+            False: the disk does not take it now; it stays in memory and `retry_at` says when to come again.
+        """
+        if self._clock() < self._retry_at and not urgent:
+            return False
+        part = _part(outbox)
+        if not part and self._delete_at is None and not self._dropped:
+            return True  # an SD card lives on what is not written
+        while self._try(lambda part=part: self._store(outbox, part)):  # type: ignore[misc]
+            if not (part := _part(outbox)):
+                return True
+        return False
+
+    @property
+    def retry_at(self) -> float:
+        """Before this time a commit does not even try."""
+        return self._retry_at
+
+    def _store(self, outbox: Outbox, part: list[Pending]) -> None:
+        changes = Changes(
+            add=[(event.payload, event.refused) for event in part],
+            delete=list(self._delivered),
+            refused=self._refusals,
+            dropped=self._dropped,
+            boot=self._boot,
+            offset_s=self._offset_s,
+        )
+        for event, seq in zip(part, self._log.commit(changes), strict=True):
+            event.seq = seq
+            outbox.settle(event)
+            if event.awaited:
+                self._in_flight.add(seq)
+        self._in_flight.difference_update(self._delivered)
+        self._delivered.clear()
+        self._refusals.clear()
+        self._dropped = 0
+        self._delete_at = None
+        self._exhausted = False
+        self._status.count("events_spooled", len(part))
+
+    def _delete_soon(self) -> None:
+        if self._delete_at is None:
+            self._delete_at = self._clock() + DELETE_AFTER_S
+
+    # --- replaying ---
+
+    def rewind(self) -> None:
+        """A connection begins or ends: nothing is in flight, and what was refused may be tried again."""
+        self._in_flight = set(self._delivered)
+        self._buffer: deque[Entry] = deque()
+        self._after = 0
+        self._exhausted = False
+        self._refused_in_a_row = 0
+        self._retry_refused_up_to = self._log.newest
+        self._rewound = self._clock()
+        self._next_at = self._clock()
+
+    def wait_s(self) -> float | None:
+        """Seconds until the rate limit lets the next event go; None: there is nothing to replay."""
+        now = self._clock()
+        if (self._exhausted or self._refused_in_a_row >= REFUSALS_IN_A_ROW) and self._log.depth:
+            if now - self._rewound < RETRY_REFUSED_S:
+                return None
+            in_flight = self._in_flight
+            self.rewind()
+            self._in_flight = in_flight
+        if not self._buffer and (self._exhausted or not self._log.depth or now < self._retry_at):
+            return None
+        return max(0.0, self._next_at - now)
+
+    def next(self) -> tuple[int, bytes] | None:
+        """The oldest event that is not on its way yet: its seq and its JSON for the `replay` topic."""
+        while True:
+            if not self._buffer and not self._fill():
+                return None
+            entry = self._buffer.popleft()
+            self._after = entry.seq
+            if entry.seq in self._in_flight or (entry.refused and entry.seq > self._retry_refused_up_to):
+                continue
+            self._in_flight.add(entry.seq)
+            if self._per_s:
+                # A late start is made up for, by at most a tenth of a second's worth.
+                self._next_at = max(self._next_at, self._clock() - 0.1) + 1 / self._per_s
+            return entry.seq, self._as_replayed(entry.payload)
+
+    def _fill(self) -> bool:
+        found: list[Entry] = []
+        if not self._try(lambda: found.extend(self._log.read(self._after, READ_AT_ONCE))):
+            return False
+        self._buffer.extend(found)
+        self._exhausted = not found
+        return bool(found)
+
+    def _as_replayed(self, payload: bytes) -> bytes:
+        try:
+            event = Event.from_json(payload)
+        except EventError:
+            return payload  # another version wrote it; it is still somebody's event
+        offset_s = self._offset_s if event.boot == self._boot else None
+        return event.replayed_json(self._log.offsets.get(event.boot) if offset_s is None else offset_s).encode()
+
+    # --- both ---
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Whether the log could be used; a fault of the disk is one line and is tried again later."""
+        try:
+            work()
+        except StateError as error:
+            self._retry_at = self._clock() + RETRY_S
+            self._fault.happened(f"{error} Until then events wait in memory.")
+            self._status.gauge(log_error=str(error))
+            return False
+        if self._fault.active:
+            self._fault.over("The fallback log can be used again.")
+        self._status.gauge(log_error="")
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        """Depth and drops, those of earlier runs included."""
+        self._status.gauge(log_depth=self._log.depth, log_bytes=self._log.bytes)
+        dropped = self._log.dropped + self._dropped
+        self._status.count("events_dropped", dropped - self._told_dropped)
+        self._told_dropped = dropped
+
+
+def _part(outbox: Outbox) -> list[Pending]:
+    """As many of the oldest events as one commit takes."""
+    part: list[Pending] = []
+    size = 0
+    for event in outbox.unsafe():
+        size += len(event.payload)
+        if part and size > COMMIT_BYTES:
+            break
+        part.append(event)
+    return part
