@@ -1,9 +1,12 @@
 """What every test may use: the test data, and one bundle exported from real weights."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.broker import Brokers, brokers_in
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,10 @@ def bundle_dir(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from edge.export.weights import read_weights
 
     return export_bundle(read_weights(weights_file, "resnet18"), tmp_path_factory.mktemp("models")).directory
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[Brokers]:
+    """Starts real brokers and subscribers; all end with the test."""
+    with brokers_in(tmp_path) as started:
+        yield started

@@ -182,7 +182,8 @@ class Connection:
             )
         elif reason.is_failure:
             self._end = Ended(
-                f"The connection to the broker at {place(self._settings)} is lost ({reason}).", by_broker=True
+                f"The connection to the broker at {place(self._settings)} is lost; check that it runs, and the network.",
+                by_broker=True,
             )
 
 

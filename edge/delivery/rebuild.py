@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.delivery.log_file import Account, DamagedError, LogFile, Row, connect, read_account
+from edge.delivery.log_file import PAGE_BYTES, Account, DamagedError, LogFile, Row, connect, read_account
 
 KEEP_SET_ASIDE = 2
+MAX_RESTORED_BYTES = 1 << 40  # sparse; a damaged header may say anything
 SUFFIXES = ("", "-wal", "-shm")
 
 
@@ -30,6 +31,8 @@ def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) 
     fresh_path = path.with_name(path.name + ".new")
     for suffix in SUFFIXES:
         Path(f"{fresh_path}{suffix}").unlink(missing_ok=True)
+    if opened is None:
+        _restore_length(path)
     connection = opened.connection if opened else connect(path)
     fresh = LogFile(fresh_path, max_bytes)
     try:
@@ -66,6 +69,14 @@ def _readable_rows(connection: sqlite3.Connection) -> Iterator[Row]:
                 last = row.seq if order == "ASC" else last
                 if row.whole:
                     yield row
+
+
+def _restore_length(path: Path) -> None:
+    """Append zeros to a truncated file: SQLite reads nothing of one that is shorter than its header says."""
+    with path.open("r+b") as file:
+        pages = int.from_bytes(file.read(32)[28:], "big")
+        if path.stat().st_size < pages * PAGE_BYTES <= MAX_RESTORED_BYTES:
+            file.truncate(pages * PAGE_BYTES)
 
 
 def _set_aside(path: Path) -> None:

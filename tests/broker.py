@@ -1,0 +1,217 @@
+"""A real mosquitto of the test's own, and a subscriber that records everything it receives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+
+DEADLINE_S = 30.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def eventually(true: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until something is true; fails with `what` when it does not become so."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        if found := true():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {deadline_s:g} s: {what}")
+
+
+class Mosquitto:
+    """One broker process on a port of its own, which stays the same over restarts.
+
+    Args:
+        directory: for its configuration and its log.
+        lines: further lines of mosquitto.conf.
+        address: where it listens.
+    """
+
+    def __init__(self, directory: Path, lines: tuple[str, ...] = (), address: str = "127.0.0.1") -> None:
+        executable = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+        assert executable, "mosquitto is not installed: apt-get install mosquitto"
+        self._executable = executable
+        self.address = address
+        self.port = free_port()
+        self.log = directory / "mosquitto.log"
+        self._config = directory / "mosquitto.conf"
+        basic = [f"listener {self.port} {address}", "user root", "persistence false", f"log_dest file {self.log}"]
+        anonymous = [] if any(line.startswith("allow_anonymous") for line in lines) else ["allow_anonymous true"]
+        self._config.write_text("\n".join([*basic, "log_type all", *anonymous, *lines, ""]))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{self.address}:{self.port}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([self._executable, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        eventually(self.listens, f"mosquitto listens on {self.port}")
+
+    def listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"mosquitto ended: {self.log.read_text()[-2000:]}"
+        try:
+            socket.create_connection((self.address, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process = None
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Like a pulled plug: the connections stay, and nothing answers on them."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def reload(self) -> None:
+        """Read passwords and access lists again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Received:
+    topic: str
+    payload: bytes
+    retain: bool
+    at: float = field(default_factory=time.monotonic)
+
+    def json(self) -> Any:
+        return json.loads(self.payload)
+
+
+class Subscriber:
+    """Records every message in order, across restarts of the broker."""
+
+    def __init__(self, broker: Mosquitto, topic: str = "#", **tls: Any) -> None:
+        self.received: list[Received] = []
+        self._subscribed = threading.Event()
+        self._topic = topic
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self._subscribed.clear()
+        self._client.on_message = lambda _client, _data, message: self.received.append(
+            Received(message.topic, message.payload, message.retain)
+        )
+        self._client.connect_async(broker.address, broker.port, keepalive=10)
+        self._client.loop_start()
+        self.wait_subscribed()
+
+    def wait_subscribed(self) -> None:
+        assert self._subscribed.wait(DEADLINE_S), "the subscriber is not connected"
+
+    def on(self, suffix: str) -> list[Received]:
+        """What came on topics that end so."""
+        return [message for message in list(self.received) if message.topic.endswith("/" + suffix)]
+
+    def ids(self, suffix: str) -> list[str]:
+        """The ids of the events that came on topics that end so, in order, repetitions included."""
+        return [message.json()["id"] for message in self.on(suffix)]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Brokers:
+    """Starts brokers and subscribers, and stops them all at the end of the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._brokers: list[Mosquitto] = []
+        self._subscribers: list[Subscriber] = []
+
+    def start(self, *lines: str) -> Mosquitto:
+        broker = self.prepare(*lines)
+        broker.start()
+        return broker
+
+    def prepare(self, *lines: str) -> Mosquitto:
+        """One that is not started yet."""
+        directory = self._directory / f"broker-{len(self._brokers)}"
+        directory.mkdir()
+        self._brokers.append(Mosquitto(directory, lines))
+        return self._brokers[-1]
+
+    def subscribe(self, broker: Mosquitto, topic: str = "#") -> Subscriber:
+        self._subscribers.append(Subscriber(broker, topic))
+        return self._subscribers[-1]
+
+    def close(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.close()
+        for broker in self._brokers:
+            broker.kill()
+
+
+@contextmanager
+def brokers_in(directory: Path) -> Iterator[Brokers]:
+    brokers = Brokers(directory)
+    try:
+        yield brokers
+    finally:
+        brokers.close()
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A certificate authority, a server certificate for 127.0.0.1 and a client certificate, made by openssl."""
+
+    directory: Path
+
+    @property
+    def authority(self) -> Path:
+        return self.directory / "ca.crt"
+
+    def make(self) -> None:
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                      "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt")  # fmt: skip
+
+    def issue(self, name: str, subject_alternative: str = "IP:127.0.0.1", days: int = 2) -> tuple[Path, Path]:
+        """Make `name`.crt and `name`.key; a negative number of days makes an expired certificate."""
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        (self.directory / f"{name}.ext").write_text(f"subjectAltName={subject_alternative}\n")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+                      "-days", str(days), "-extfile", f"{name}.ext", "-out", f"{name}.crt")  # fmt: skip
+        return self.directory / f"{name}.crt", self.directory / f"{name}.key"
+
+    def _openssl(self, *arguments: str) -> None:
+        environment = {**os.environ, "OPENSSL_CONF": os.environ.get("OPENSSL_CONF", "/etc/ssl/openssl.cnf")}
+        done = subprocess.run(
+            ["openssl", *arguments], cwd=self.directory, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,91 @@
+"""Runs the delivery room alone, without torch, as a process that tests can kill.
+
+Makes numbered events, writes each one's id to a file *after* it was handed over, and stops on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edge.delivery import Delivery
+from edge.events import Event, EventIds, Label, isoformat_utc
+from edge.settings import FallbackSettings, MqttSettings
+from edge.status import Status
+
+
+def event(ids: EventIds, boot: str, device: str, synced: bool = True) -> Event:
+    uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Event(
+        id=ids.next(),
+        device=device,
+        reason="frame",
+        time=isoformat_utc(time.time()),
+        time_synced=synced,
+        boot=boot,
+        uptime_s=round(uptime_s, 3),
+        label="alp",
+        top=(Label("alp", 92.3, 970), Label("ski", 4.1, 795), Label("valley", 1.1, 979)),
+        model="resnet18-int8-3fa9c1",
+        latency_ms={"capture": 3.1, "preprocess": 1.2, "inference": 41.8},
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--made", type=Path, required=True, help="one line an event: monotonic seconds and id")
+    parser.add_argument("--per-s", type=float, default=20.0)
+    parser.add_argument("--count", type=int, default=0, help="stop making events after so many; 0: never")
+    parser.add_argument("--replay-per-s", type=float, default=0.0)
+    parser.add_argument("--max-bytes", type=int, default=268_435_456)
+    parser.add_argument("--device", default="porch")
+    parser.add_argument("--version", default="5")
+    options = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    boot = "5f1c2e7a"
+    started_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    ids = EventIds(options.device, boot, started_ms)
+    status = Status()
+    delivery = Delivery(
+        MqttSettings(url=options.url, version=5 if options.version == "5" else "3.1.1"),
+        FallbackSettings(
+            path=options.state / "fallback.db", replay_per_s=options.replay_per_s, max_bytes=options.max_bytes
+        ),
+        options.device,
+        boot,
+        status,
+        status_payload=lambda: json.dumps(status.snapshot().to_dict()).encode(),
+    )
+    delivery.start()
+    made = os.open(options.made, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    next_at, number = time.monotonic(), 0
+    while not stop.is_set():
+        if not options.count or number < options.count:
+            new = event(ids, boot, options.device)
+            at = time.monotonic()
+            delivery.put(new)
+            os.write(made, f"{at:.3f} {new.id}\n".encode())
+            number += 1
+            next_at += 1 / options.per_s if options.per_s else 0.0
+        else:
+            next_at = time.monotonic() + 0.1
+        stop.wait(max(0.0, next_at - time.monotonic()))
+    delivery.stop(4.5)
+    print(json.dumps(status.snapshot().to_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

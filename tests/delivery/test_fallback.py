@@ -1,0 +1,212 @@
+"""The fallback log keeps what it was given, in order, within its bytes, whatever happens to its file."""
+
+import os
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.delivery.fallback import Changes, FallbackLog
+from edge.errors import StateError
+
+MIB = 1024 * 1024
+
+
+def payload(number: int) -> bytes:
+    return f'{{"id":"porch-{number:06d}","x":"'.encode() + b"v" * 390 + b'"}'
+
+
+def store(log: FallbackLog, numbers: range) -> list[int]:
+    seqs: list[int] = []
+    for at in range(numbers.start, numbers.stop, 100):
+        part = range(at, min(at + 100, numbers.stop))
+        seqs += log.commit(Changes(add=[(payload(number), "") for number in part]))
+    return seqs
+
+
+def stored(log: FallbackLog) -> list[bytes]:
+    return [entry.payload for entry in log.read(0, 1_000_000)]
+
+
+def disk_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+
+
+def write_bytes() -> int:
+    with open("/proc/self/io", encoding="ascii") as counters:
+        return next(int(line.split()[1]) for line in counters if line.startswith("write_bytes:"))
+
+
+def test_events_survive_the_process_in_order(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "state" / "fallback.db", MIB)
+    store(log, range(10))
+    log.close()
+    again = FallbackLog(tmp_path / "state" / "fallback.db", MIB)
+    again.open()
+    assert again.depth == 10
+    assert stored(again) == [payload(number) for number in range(10)]
+    again.close()
+
+
+def test_a_delivered_event_is_gone_and_its_place_is_never_used_again(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    first, second = store(log, range(2))
+    log.commit(Changes(delete=[first, second, 99]))
+    assert (log.depth, log.bytes) == (0, 0)
+    (third,) = store(log, range(2, 3))
+    assert third > second
+    log.close()
+
+
+def test_a_refused_event_stays_with_its_reason(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    first, second = store(log, range(2))
+    log.commit(Changes(refused={first: "Not authorized (0x87)"}))
+    assert [(entry.seq, entry.refused) for entry in log.read(0, 10)] == [(first, "Not authorized (0x87)"), (second, "")]
+    log.close()
+
+
+def test_a_full_log_drops_the_oldest_counts_them_and_stays_within_its_bytes(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    for at in range(0, 6000, 60):
+        store(log, range(at, at + 60))
+        assert disk_bytes(log.path) <= MIB
+    kept = stored(log)
+    assert kept == [payload(number) for number in range(6000 - len(kept), 6000)], "the newest, without a hole"
+    assert log.dropped == 6000 - len(kept)
+    assert len(kept) * 430 > MIB / 3, "most of the bytes hold events"
+    log.close()
+    again = FallbackLog(tmp_path / "fallback.db", MIB)
+    again.open()
+    assert again.dropped == 6000 - len(kept), "the count survives a restart"
+    again.close()
+
+
+def test_the_offset_of_a_boot_lives_as_long_as_its_events(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    (seq,) = log.commit(Changes(add=[(payload(1), "")], boot="5f1c2e7a", offset_s=1_790_000_000.5))
+    log.close()
+    log.open()
+    assert log.offsets == {"5f1c2e7a": 1_790_000_000.5}
+    log.commit(Changes(delete=[seq]))
+    assert not log.offsets
+    log.close()
+
+
+@pytest.mark.parametrize(("a_commit", "commits", "limit"), [(3, 200, 15.0), (60, 30, 4.0)])
+def test_bytes_written_for_each_byte_of_an_event(tmp_path: Path, a_commit: int, commits: int, limit: float) -> None:
+    """At one event a second three go into one commit, at twenty a second sixty do."""
+    state = tmp_path
+    log = FallbackLog(state / "fallback.db", 256 * MIB)
+    log.open()
+    before = write_bytes()
+    for at in range(commits):
+        store(log, range(at * a_commit, (at + 1) * a_commit))
+    log.close()
+    written = write_bytes() - before
+    if not written:
+        pytest.skip("this file system does not count what is written (tmpfs)")
+    ratio = written / (commits * a_commit * len(payload(0)))
+    print(f"\n{a_commit} events a commit: {ratio:.1f} bytes written for each byte of an event (limit {limit:g})")
+    assert ratio <= limit
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "empty", "no account", "other tables", "future"])
+def test_a_damaged_file_is_set_aside_and_the_log_starts_afresh(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "fallback.db"
+    log = FallbackLog(path, MIB)
+    store(log, range(200))
+    log.close()
+    match damage:
+        case "text":
+            path.write_text("This is not a database.\n" * 100)
+        case "truncated":
+            os.truncate(path, path.stat().st_size // 2)
+        case "empty":
+            os.truncate(path, 0)
+        case "no account":
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("DELETE FROM account")
+        case "other tables":
+            path.unlink()
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("CREATE TABLE other (x)")
+        case "future":
+            with path.open("r+b") as file:
+                file.seek(18)
+                file.write(b"\x09\x09")
+    log.open()
+    set_aside = list(tmp_path.glob("fallback.db.corrupt-*"))
+    assert len(set_aside) == (0 if damage == "empty" else 1)
+    before = len(stored(log))
+    store(log, range(200, 203))
+    assert stored(log)[before:] == [payload(number) for number in range(200, 203)]
+    if damage in ("truncated", "no account"):
+        assert before > 0, "what can be read is kept"
+    assert before + log.dropped == 200 or damage in ("empty", "other tables")
+    log.close()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_bytes_overwritten_never_invent_an_event_nor_stop_the_log(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    path = tmp_path / "fallback.db"
+    log = FallbackLog(path, 4 * MIB)
+    store(log, range(300))
+    log.close()
+    with path.open("r+b") as file:
+        for _ in range(chance.choice([1, 4, 64])):
+            file.seek(chance.randrange(path.stat().st_size))
+            file.write(chance.randbytes(chance.choice([1, 8, 500])))
+    truth = {payload(number) for number in range(301)}
+    store(log, range(300, 301))
+    found = stored(log)
+    assert set(found) <= truth, "an event that nobody made"
+    assert payload(300) in found
+    assert len(found) + log.dropped >= 301 or log.times_damaged, "events are missing, and nobody says so"
+    log.close()
+
+
+def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "fallback.db"
+    log = FallbackLog(path, MIB)
+    for number in range(4):
+        for aside in tmp_path.glob("fallback.db.corrupt-*"):
+            aside.rename(aside.with_name(f"fallback.db.corrupt-2020010{number}T000000"))
+        path.write_text("broken " * 100)
+        log.open()
+        log.close()
+    assert len(list(tmp_path.glob("fallback.db.corrupt-*"))) == 2
+
+
+def test_a_deleted_directory_is_made_again_with_all_its_events(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "fallback.db"
+    log = FallbackLog(path, MIB)
+    store(log, range(50))
+    shutil.rmtree(path.parent)
+    store(log, range(50, 60))
+    log.close()
+    again = FallbackLog(path, MIB)
+    assert stored(again) == [payload(number) for number in range(60)]
+    again.close()
+
+
+def test_a_second_owner_is_told_so(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    log.open()
+    with pytest.raises(StateError, match="another edge-classifier is using it"):
+        FallbackLog(tmp_path / "fallback.db", MIB).open()
+    log.close()
+    other = FallbackLog(tmp_path / "fallback.db", MIB)
+    other.open()
+    other.close()
+
+
+def test_a_place_where_no_directory_can_be_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(StateError, match=r"cannot be used .* let this user write there"):
+        FallbackLog(tmp_path / "state" / "fallback.db", MIB).open()
