@@ -182,7 +182,7 @@ class Connection:
             )
         elif reason.is_failure:
             self._end = Ended(
-                f"The connection to the broker at {place(self._settings)} is lost; check that it runs, and the network.",
+                f"The connection to the broker at {place(self._settings)} is lost; check it and the network.",
                 by_broker=True,
             )
 

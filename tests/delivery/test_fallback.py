@@ -11,6 +11,7 @@ import pytest
 
 from edge.delivery.fallback import Changes, FallbackLog
 from edge.errors import StateError
+from edge.host import disk_bytes_written
 
 MIB = 1024 * 1024
 
@@ -33,11 +34,6 @@ def stored(log: FallbackLog) -> list[bytes]:
 
 def disk_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
-
-
-def write_bytes() -> int:
-    with open("/proc/self/io", encoding="ascii") as counters:
-        return next(int(line.split()[1]) for line in counters if line.startswith("write_bytes:"))
 
 
 def test_events_survive_the_process_in_order(tmp_path: Path) -> None:
@@ -102,11 +98,11 @@ def test_bytes_written_for_each_byte_of_an_event(tmp_path: Path, a_commit: int, 
     state = tmp_path
     log = FallbackLog(state / "fallback.db", 256 * MIB)
     log.open()
-    before = write_bytes()
+    before = disk_bytes_written()
     for at in range(commits):
         store(log, range(at * a_commit, (at + 1) * a_commit))
     log.close()
-    written = write_bytes() - before
+    written = disk_bytes_written() - before
     if not written:
         pytest.skip("this file system does not count what is written (tmpfs)")
     ratio = written / (commits * a_commit * len(payload(0)))
