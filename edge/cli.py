@@ -1,0 +1,68 @@
+"""The command line: arguments, dispatch and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from edge import __version__
+from edge.errors import EdgeClassifierError
+from edge.settings import DEFAULT_CONFIG
+from edge.settings_file import load_settings
+
+COMMANDS = ("run", "export", "classify", "evaluate", "config", "try")
+DESCRIPTION = """\
+Looks through a camera, says what it sees over MQTT, never loses a word of it."""
+EPILOG = f"""\
+Every command reads --config FILE (default: {DEFAULT_CONFIG}, and the
+built-in defaults where there is none). EDGE_CLASSIFIER_<SECTION>_<KEY> in the
+environment overrides a key, such as EDGE_CLASSIFIER_MQTT_URL.
+
+Exit codes: 0 done; 1 unexpected failure; 2 wrong arguments; 65 bad bundle,
+weights or data; 66 bad photo; 69 camera or broker cannot be reached; 73 state
+directory cannot be written; 75 stuck, start again; 78 bad configuration.
+
+`edge-classifier COMMAND --help` tells more about each."""
+
+
+def command_module(name: str) -> ModuleType:
+    """The module of a command; `try` is a keyword, so its module is `try_`."""
+    return importlib.import_module(f"edge.commands.{name}{'_' if name == 'try' else ''}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; command modules import nothing heavy at their top."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("edge-classifier", description=DESCRIPTION, epilog=EPILOG, formatter_class=form)
+    parser.add_argument("--version", action="version", version=f"edge-classifier {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        module = command_module(name)
+        command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION, formatter_class=form)
+        command.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {DEFAULT_CONFIG})")
+        module.add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = load_settings(arguments.config)
+        code: int = command_module(arguments.command).run(arguments, settings)
+        sys.stdout.flush()
+        return code
+    except EdgeClassifierError as error:
+        print(f"edge-classifier: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

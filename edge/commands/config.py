@@ -1,0 +1,39 @@
+"""`edge-classifier config`: check and show the settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from edge.settings import DEFAULT_CONFIG, Settings
+from edge.settings_file import mask, to_toml
+
+HELP = "check the config file, or show what is in effect"
+DESCRIPTION = """\
+check  reads the config file and tells every error at once, each with its line.
+show   prints the settings in effect as TOML: the file, over the defaults,
+       under EDGE_CLASSIFIER_<SECTION>_<KEY> from the environment. Secrets are
+       masked."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `check` and `show`."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|show")
+    for name, text in (("check", "tell every error at once"), ("show", "print the settings in effect")):
+        action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Print; errors were raised while the settings were read."""
+    if arguments.action == "show":
+        document = settings.model_dump(mode="json")
+        document["camera"]["source"] = mask(document["camera"]["source"])
+        print(json.dumps(document) if arguments.json else to_toml(settings), end="\n" if arguments.json else "")
+        return 0
+    path = arguments.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    if arguments.json:
+        print(json.dumps({"ok": True, "file": str(path) if path else None}))
+    else:
+        print(f"{path} is good." if path else f"There is no {DEFAULT_CONFIG}; the built-in defaults are in effect.")
+    return 0
