@@ -124,7 +124,7 @@ class Pipeline(Generic[_Buffer]):
         decider: when to say something.
         maker: makes the events.
         sink: takes each event; must not block.
-        status: beats "prepare" and "inference", counts `frames_classified`, `photos_classified` and `events_made`.
+        status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`.
         watch: sees each frame before it is prepared; must not block.
     """
 
@@ -271,5 +271,4 @@ class Pipeline(Generic[_Buffer]):
     def _conclude(self, prediction: Prediction, captured_ns: int) -> None:
         decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
         if decision is not None:
-            self._status.count("events_made")
             self._sink(self._maker.make(decision, self._model.name, captured_ns, prediction.latency_ms))

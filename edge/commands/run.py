@@ -1,0 +1,38 @@
+"""`edge-classifier run`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+
+from edge.settings import Settings
+from edge.systemd import set_up_logging
+
+HELP = "run the daemon: camera in, labels out over MQTT"
+DESCRIPTION = """\
+Watches the camera and publishes the top-3 labels to the MQTT broker until it
+is told to stop. A missing camera or broker never ends it: it says so, waits
+and goes on. What the broker cannot take waits in the fallback log on disk.
+
+SIGTERM and SIGINT stop it within 5 seconds without losing an event. SIGHUP
+reads the config again: [decision], [log] and camera.fps change at once, and
+the log says what needs a restart.
+
+Topics, below <base>/<device>:
+  availability         online or offline, retained
+  camera/availability  the same for the camera
+  prediction           the newest event, retained
+  event                each event as it happens
+  replay               events that waited in the fallback log, in order
+  status               health: rates, latencies, temperature, log depth, drops"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`run` takes nothing but --config."""
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run until a signal or the end of a file source."""
+    set_up_logging(settings.log.level)
+    from edge.service import Service  # imports torch and OpenCV
+
+    return Service(settings, arguments.config).run()

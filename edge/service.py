@@ -1,0 +1,242 @@
+"""The daemon's life: build, start, loop, stop in reverse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edge import __version__, host
+from edge.camera.capture import Capture
+from edge.decision import Decider
+from edge.delivery.delivery import Delivery
+from edge.errors import ConfigError
+from edge.pipeline import Clocks, EventMaker, Pipeline
+from edge.settings import Settings, live_change
+from edge.settings_file import load_settings, mask
+from edge.status import Status
+from edge.systemd import Notifier, set_log_level
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+
+logger = logging.getLogger("edge.service")
+TICK_S = 0.5
+HOST_EVERY_S = 5.0
+STOP_WITHIN_S = 5.0  # SIGTERM to exit
+EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
+
+
+class Service:
+    """One run of the daemon.
+
+    Args:
+        settings: what to run with.
+        config: the file that SIGHUP reads again; None for the installed one.
+        exit_now: ends the process without waiting for any thread.
+    """
+
+    def __init__(
+        self, settings: Settings, config: Path | None, *, exit_now: Callable[[int], NoReturn] = os._exit
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._exit_now = exit_now
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._notifier = Notifier()
+        self._status = Status()
+        self._status.gauge(device=settings.device.name, version=__version__, board=host.board())
+        boot = host.boot_id()
+        self._delivery = Delivery(
+            settings.mqtt,
+            settings.fallback,
+            settings.device.name,
+            boot,
+            self._status,
+            status_payload=self._status_payload,
+        )
+        self._capture = Capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
+        clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
+        self._maker = EventMaker(settings.device.name, boot, clocks)
+        self._host_read_at = time.monotonic()
+        self._frames_then = 0
+        self._stop_by = float("inf")
+        self._stuck = False  # a thread is inside a call that did not return
+
+    def run(self) -> int:
+        """Run until a signal or the end of a file source; returns the exit code.
+
+        Raises:
+            BundleError: the model bundle cannot be used.
+            Exception: whatever ended a thread that should not have ended.
+        """
+        try:
+            self._run()
+        finally:
+            if self._stuck:  # waiting for its threads could take for ever
+                if (error := sys.exc_info()[1]) is not None:
+                    logger.critical("Ended by an unexpected error", exc_info=error)
+                logging.shutdown()
+                self._exit_now(EXIT_STUCK if error is not None else 0)
+        return 0
+
+    def _run(self) -> None:
+        with ExitStack() as stack, self._signal_handlers():
+            stack.callback(self._notifier.close)
+            # The camera opens while the model loads, which takes longer than everything else.
+            self._capture.start()
+            stack.callback(self._stop_capture)
+            bundle = load_bundle(self._settings.model.bundle)
+            classifier = Classifier(bundle, self._settings.model)
+            self._status.gauge(model=classifier.name)
+            self._delivery.start()
+            stack.callback(self._stop_delivery)
+            self._decider = Decider(self._settings.decision, classifier.labels)
+            self._pipeline = Pipeline(
+                self._capture, classifier, self._decider, self._maker, self._delivery.put, self._status
+            )
+            self._pipeline.start()
+            stack.callback(self._stop_pipeline)
+            source = mask(self._settings.camera.source)
+            logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
+            self._notifier.ready(self._status_line())
+            stack.callback(self._start_stopping)
+            self._loop()
+
+    def _loop(self) -> None:
+        tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
+        while not self._pipeline.ended.is_set():
+            try:
+                number = self._signals.get(timeout=tick_s)
+            except queue.Empty:
+                number = None
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number is not None:
+                logger.info("Stopping on %s.", signal.Signals(number).name)
+                self._notifier.stopping("Stopping: moving what is unsent to the fallback log")
+                return
+            self._check_stages()
+            self._read_host()
+            self._notifier.status(self._status_line())
+        logger.info("The source has ended and its last frame is classified; stopping.")
+        self._notifier.stopping("The source has ended")
+
+    def _check_stages(self) -> None:
+        """Feed the watchdog while every stage is alive; leave for systemd when one is stuck."""
+        if self._pipeline.failure is not None:
+            raise self._pipeline.failure
+        overdue = self._status.overdue()
+        if not overdue:
+            self._notifier.watchdog()
+            return
+        told = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
+        # A blocked thread cannot be replaced, and picamera2 frees its camera only with the process.
+        self._leave(f"Restarting because {told}; what is unsent goes to the fallback log first.")
+
+    def _leave(self, sentence: str) -> NoReturn:
+        logger.error("%s", sentence)
+        self._notifier.stopping(sentence)
+        if not self._delivery.flush(STOP_WITHIN_S / 2):
+            logger.error("The fallback log did not take everything; the gap in the event ids shows what is missing.")
+        logging.shutdown()
+        self._exit_now(EXIT_STUCK)
+
+    def _reload(self) -> None:
+        logger.info("Reloading the settings.")
+        self._notifier.reloading(time.monotonic_ns() // 1000)
+        try:
+            wanted = load_settings(self._config)
+        except ConfigError as error:
+            logger.error("Keeping the running settings: %s", error)
+        else:
+            running, self._settings = self._settings, live_change(self._settings, wanted)[0]
+            waiting = live_change(running, wanted)[1]
+            self._decider.settings = self._settings.decision
+            self._capture.set_fps(self._settings.camera.fps)
+            set_log_level(self._settings.log.level)
+            logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
+        self._notifier.ready(self._status_line())
+
+    def _read_host(self) -> None:
+        now = time.monotonic()
+        if now - self._host_read_at < HOST_EVERY_S:
+            return
+        frames = self._status.snapshot().counters.get("frames_classified", 0)
+        fps = (frames - self._frames_then) / (now - self._host_read_at)
+        self._host_read_at, self._frames_then = now, frames
+        synchronised = host.clock_synchronised()
+        if synchronised:
+            self._delivery.clock_synchronised(time.time() - host.uptime_s())
+        strain = host.throttled()
+        self._status.gauge(
+            fps=round(fps, 2),
+            time_synced=synchronised,
+            uptime_s=round(host.uptime_s(), 1),
+            temperature_celsius=host.temperature_celsius(),
+            throttled=strain.throttled,
+            under_voltage=strain.under_voltage,
+            memory_bytes=host.memory_bytes(),
+            disk_bytes_written=host.disk_bytes_written(),
+        )
+
+    def _status_payload(self) -> bytes:
+        return json.dumps(self._status.snapshot().to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _status_line(self) -> str:
+        """One line for `systemctl status`."""
+        snapshot = self._status.snapshot()
+        gauges: Mapping[str, Any] = snapshot.gauges
+        parts = [f"camera {gauges.get('camera', 'starting')}", f"broker {gauges.get('broker', 'starting')}"]
+        if "inference" in snapshot.latency_ms:
+            parts.append(f"inference {snapshot.latency_ms['inference']['p50']:.0f} ms")
+        parts.append(f"{snapshot.counters.get('events_made', 0)} events")
+        if depth := gauges.get("log_depth"):
+            parts.append(f"{depth} waiting in the fallback log")
+        faults = [str(gauges[key]) for key in ("camera_error", "broker_error", "log_error") if gauges.get(key)]
+        return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
+
+    @contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        """A handler only puts the number on a queue; SimpleQueue.put is reentrant, Event.set is not."""
+        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, lambda n, _frame: self._signals.put(n)) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # Stopping: in the reverse order of starting, within STOP_WITHIN_S in all.
+
+    def _start_stopping(self) -> None:
+        self._stop_by = time.monotonic() + STOP_WITHIN_S - 0.5
+
+    def _time_left(self, at_most_s: float) -> float:
+        return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
+
+    def _stop_pipeline(self) -> None:
+        if not self._pipeline.stop(self._time_left(1.5)):
+            self._stuck = True
+            logger.error("The inference did not return in time; leaving it behind.")
+
+    def _stop_delivery(self) -> None:
+        self._delivery.stop(self._time_left(STOP_WITHIN_S))
+
+    def _stop_capture(self) -> None:
+        if not self._capture.stop(self._time_left(1.0)):
+            self._stuck = True
+            logger.error("The camera did not close in time; leaving it behind.")
+        counters = self._status.snapshot().counters
+        logger.info(
+            "Stopped: %d frames classified, %d events made, %d of them published, %d in the fallback log.",
+            *(counters.get(name, 0) for name in ("frames_classified", "events_made", "events_published")),
+            self._status.snapshot().gauges.get("log_depth", 0),
+        )
