@@ -145,8 +145,12 @@ def to_toml(settings: Settings) -> str:
 
 
 def mask(text: str) -> str:
-    """A URL without its user and password, for people and logs."""
-    return re.sub(r"(\w+://)[^@/\s]+@", r"\1***@", text)
+    """A URL without its user and password, for people and logs; rather too much is masked than too little.
+
+    A password may hold an `@`, and cheap cameras take theirs in the path or the query.
+    """
+    text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
+    return re.sub(r"(?i)\b(pass|passw|passwd|password|pwd|token|secret|auth)=[^&/\s]*", r"\1=***", text)
 
 
 def _toml_value(value: object) -> str:

@@ -17,8 +17,7 @@ SENSOR_FPS = 30
 
 def has_gstreamer() -> bool:
     """Whether this OpenCV was built with GStreamer; the wheels of PyPI were not, JetPack's and Debian's were."""
-    names = [cv2.videoio_registry.getBackendName(backend) for backend in cv2.videoio_registry.getCameraBackends()]
-    return "GSTREAMER" in names
+    return cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
 
 
 class CsiSource(OpenCVSource):

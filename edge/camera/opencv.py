@@ -62,7 +62,9 @@ class OpenCVSource(ABC):
         Raises:
             CameraError: none came in time, or the device is gone.
         """
-        if self._capture is None or not self._capture.grab():
+        if self._capture is None:
+            raise CameraError(f"{self.name} is not open.")
+        if not self._capture.grab():
             raise CameraError(f"{self.name} has stopped delivering pictures; check its cable, power and network.")
         return True
 
