@@ -1,0 +1,155 @@
+"""Each broker example in deploy/mosquitto starts, and serves a box that is configured as its comment says."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from edge.commands.try_broker import find_mosquitto, running
+from edge.delivery import Delivery
+from edge.events import Event, Label
+from edge.settings import MqttSettings, Settings
+from edge.settings_file import load_settings
+from edge.status import Status
+from tests.broker import Certificates, eventually, free_port
+
+EXAMPLES = Path(__file__).parents[1] / "deploy" / "mosquitto"
+PASSWORDS = {"porch": "the-password-of-porch", "viewer": "the-password-of-the-viewer"}
+
+pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+
+
+def an_event(device: str) -> Event:
+    top = (Label("alp", 92.3, 970), Label("ski", 4.1, 795), Label("valley", 1.1, 979))
+    return Event(
+        f"{device}-5f1c2e7a-0812400-000000",
+        device,
+        "change",
+        "2026-11-22T10:15:30.123Z",
+        True,
+        "5f1c2e7a",
+        860.4,
+        "alp",
+        top,
+        "resnet18-int8-3fa9c1",
+        {"inference": 41.8},
+    )
+
+
+class Site:
+    """What the examples call /etc/mosquitto, with certificates and passwords, and the brokers started from it."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory = directory
+        self._stack = stack
+        self.central_port = free_port()
+        self._certificates = Certificates(directory)
+        self._certificates.make()
+        for name in ("broker", *PASSWORDS):
+            self._certificates.issue(name)
+        for flags, (user, password) in zip(("-c", ""), PASSWORDS.items(), strict=True):
+            subprocess.run(
+                ["mosquitto_passwd", "-b", *flags.split(), "passwords", user, password],
+                cwd=directory,
+                check=True,
+                capture_output=True,
+            )
+        (directory / "mqtt-password").write_text(PASSWORDS["porch"] + "\n")
+        shutil.copy(EXAMPLES / "acl", directory)
+
+    def here(self, text: str, port: int) -> str:
+        """An example's text with this machine's ports and paths."""
+        text = re.sub(r"(?m)^listener \d+.*", f"listener {port} 127.0.0.1\nuser root", text)
+        text = re.sub(r"broker\.example:\d+", f"127.0.0.1:{self.central_port}", text)
+        text = re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self._directory}/", text)
+        return text.replace("/var/lib/mosquitto/", f"{self._directory}/")
+
+    def start(self, example: str, port: int) -> None:
+        mosquitto = find_mosquitto()
+        assert mosquitto is not None
+        config = self._directory / example
+        config.write_text(self.here((EXAMPLES / example).read_text(encoding="utf-8"), port))
+        log = config.with_suffix(".log")
+        process = self._stack.enter_context(running([mosquitto, "-c", str(config)], log))
+        eventually(lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{example} listens")
+        assert process.poll() is None, log.read_text()
+
+    def box(self, example: str) -> Settings:
+        """The settings that an example's comment gives for a box."""
+        comment = (EXAMPLES / example).read_text(encoding="utf-8")
+        config = self._directory / "config.toml"
+        toml = [line[3:].strip() for line in comment.splitlines() if re.match(r"#   (\[\w+\]|\w+ = )", line)]
+        config.write_text(self.here("\n".join(toml), self.central_port))
+        return load_settings(config, environment={})
+
+    def say(self, settings: Settings, device: str) -> Status:
+        """Be a box that says one thing; returns its status, which goes on changing until the test ends."""
+        status = Status()
+        fallback = settings.fallback.model_copy(update={"path": self._directory / f"{device}.db"})
+        delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status, status_payload=lambda: b"{}")
+        delivery.start()
+        self._stack.callback(delivery.stop, 5.0)
+        delivery.put(an_event(device))
+        return status
+
+    def hears(self, topic: str, *options: str) -> bytes:
+        """The first message on a topic, which a retained one is even for a late subscriber."""
+        client = ["mosquitto_sub", "-h", "127.0.0.1", "-t", topic, "-C", "1", "-W", "20", *options]
+        return subprocess.run(client, capture_output=True, check=False, cwd=self._directory).stdout
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def published(status: Status) -> bool:
+    return status.snapshot().counters.get("events_published", 0) == 1
+
+
+def test_the_loopback_broker_serves_the_default_settings(site: Site) -> None:
+    port = free_port()
+    site.start("loopback.conf", port)
+    box = Settings(mqtt=MqttSettings(url=f"mqtt://127.0.0.1:{port}"))
+    status = site.say(box, "porch")
+    eventually(lambda: published(status), "the event is acknowledged")
+    assert b'"label":"alp"' in site.hears("edge/porch/prediction", "-p", str(port))
+
+
+def test_the_broker_with_tls_and_passwords_serves_the_box_of_its_comment(site: Site) -> None:
+    site.start("tls.conf", site.central_port)
+    settings = site.box("tls.conf")
+    status = site.say(settings, settings.device.name)
+    eventually(lambda: published(status), "the event is acknowledged")
+    viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "-u", "viewer", "-P", PASSWORDS["viewer"])
+    assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
+
+
+def test_a_box_may_not_speak_for_another(site: Site) -> None:
+    site.start("tls.conf", site.central_port)
+    status = site.say(site.box("tls.conf"), "garage")
+    eventually(lambda: status.snapshot().counters.get("events_refused", 0), "the refusal is counted")
+    assert not published(status)
+
+
+def test_the_broker_with_client_certificates_serves_the_box_of_its_comment(site: Site) -> None:
+    site.start("mtls.conf", site.central_port)
+    status = site.say(site.box("mtls.conf"), "porch")
+    eventually(lambda: published(status), "the event is acknowledged")
+    viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "--cert", "viewer.crt", "--key", "viewer.key")
+    assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
+
+
+def test_the_bridge_passes_on_to_the_central_broker(site: Site) -> None:
+    site.start("tls.conf", site.central_port)
+    port = free_port()
+    site.start("bridge.conf", port)
+    status = site.say(Settings(mqtt=MqttSettings(url=f"mqtt://127.0.0.1:{port}")), "porch")
+    eventually(lambda: published(status), "the event is acknowledged")
+    viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "-u", "viewer", "-P", PASSWORDS["viewer"])
+    assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
