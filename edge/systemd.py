@@ -29,6 +29,9 @@ class Notifier:
         # A leading @ stands for the zero byte of an abstract socket.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
+        if self._socket is not None:
+            # Where systemd does not read for a while its socket fills up; the daemon must not stand still for it.
+            self._socket.settimeout(1.0)
         self._status = ""
         for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environment.get("WATCHDOG_USEC", "0")
