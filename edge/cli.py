@@ -7,10 +7,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 from edge import __version__
+from edge.commands.config_option import add_config_option
 from edge.errors import EdgeClassifierError
 from edge.settings import DEFAULT_CONFIG
 from edge.settings_file import load_settings
@@ -19,9 +19,10 @@ COMMANDS = ("run", "export", "classify", "evaluate", "config", "try")
 DESCRIPTION = """\
 Looks through a camera, says what it sees over MQTT, never loses a word of it."""
 EPILOG = f"""\
-Every command reads --config FILE (default: {DEFAULT_CONFIG}, and the
-built-in defaults where there is none). EDGE_CLASSIFIER_<SECTION>_<KEY> in the
-environment overrides a key, such as EDGE_CLASSIFIER_MQTT_URL.
+Every command reads --config FILE (default: {DEFAULT_CONFIG},
+and the built-in defaults where there is none). A variable named
+EDGE_CLASSIFIER_<SECTION>_<KEY>, such as EDGE_CLASSIFIER_MQTT_URL, overrides
+a key.
 
 Exit codes: 0 done; 1 unexpected failure; 2 wrong arguments; 65 bad bundle,
 weights or data; 66 bad photo; 69 camera or broker cannot be reached; 73 state
@@ -44,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         module = command_module(name)
         command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION, formatter_class=form)
-        command.add_argument("--config", type=Path, metavar="FILE", help=f"settings (default: {DEFAULT_CONFIG})")
+        command.set_defaults(config=None)
+        add_config_option(command)
         module.add_arguments(command)
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from edge.commands.config_option import add_config_option
 from edge.settings import DEFAULT_CONFIG, Settings
 from edge.settings_file import mask, to_toml
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="check|show")
     for name, text in (("check", "tell every error at once"), ("show", "print the settings in effect")):
         action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
+        add_config_option(action)
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
