@@ -79,8 +79,14 @@ pip_install() {
     .venv/bin/python -m pip install --disable-pip-version-check --no-input --constraint constraints.txt "$@"
 }
 
+torch_is_there() {
+    local told
+    told=$(pip_install --dry-run --no-index --no-deps torch torchvision 2>/dev/null) && [[ $told != *"Would install"* ]]
+}
+
 # PyPI's torch for x86_64 brings CUDA along; PyTorch's own index has it without, but not every network reaches it.
 install_torch() {
+    torch_is_there && return
     if [ "$(uname -m)" != x86_64 ]; then
         step "PyTorch from PyPI (about 0.2 GB)" pip_install torch torchvision
     elif .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \

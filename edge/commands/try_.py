@@ -100,9 +100,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         log = state / "daemon.log"
         command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
         daemon = stack.enter_context(running(command, log))
-        seen = f"photos in {source.removeprefix('file:')}" if photos else mask(source)
-        print(heading([seen, bundle.resolve().name, f"{broker.name} on {LOOPBACK}:{broker.port}", "here"]))
-        print(f"Each event as the broker delivers it; Ctrl-C stops. The daemon's log: {log}\n", flush=True)
+        seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
+        print(heading([seen, bundle.resolve().name, f"{broker.name} on {LOOPBACK}:{broker.port}"]))
+        print(f"The daemon's log is {_short(log)}; Ctrl-C stops everything.\n", flush=True)
         return _watch(happenings, daemon, log, arguments.count)
 
 
@@ -132,6 +132,11 @@ def _watch(happenings: queue.SimpleQueue[Happening], daemon: subprocess.Popen[by
         print(*event_lines(Event.from_json(payload)), "", sep="\n", flush=True)
         seen += 1
     return 0
+
+
+def _short(path: Path) -> str:
+    """A path as a person here would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _source(arguments: argparse.Namespace) -> tuple[str, bool]:
