@@ -125,7 +125,7 @@ import sys, zipfile
 from pathlib import Path
 wheel, photos = next(Path(sys.argv[1]).glob("*.whl")), Path(sys.argv[2])
 photos.mkdir()
-for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+for name in ("camera.png", "chelsea.png", "coffee.png", "rocket.jpg"):
     (photos / name).write_bytes(zipfile.ZipFile(wheel).read(f"skimage/data/{name}"))
 EOF
     rm -rf .venv/wheel
