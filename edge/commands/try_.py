@@ -101,8 +101,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
         daemon = stack.enter_context(running(command, log))
         seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
-        print(heading([seen, bundle.resolve().name, f"{broker.name} on {LOOPBACK}:{broker.port}"]))
-        print(f"The daemon's log is {_short(log)}; Ctrl-C stops everything.\n", flush=True)
+        print(heading([seen, bundle.resolve().name, broker.name]))
+        print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the daemon logs to {_short(log)}.")
+        print("Each event as the broker delivers it; Ctrl-C stops everything.\n", flush=True)
         return _watch(happenings, daemon, log, arguments.count)
 
 
