@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
+import pytest
 
 DEADLINE_S = 30.0
 NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
@@ -47,7 +48,8 @@ class Mosquitto:
 
     def __init__(self, directory: Path, lines: tuple[str, ...] = (), address: str = "127.0.0.1") -> None:
         executable = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-        assert executable, "mosquitto is not installed: apt-get install mosquitto"
+        if executable is None:
+            pytest.skip("mosquitto is not installed: apt-get install mosquitto mosquitto-clients")
         self._executable = executable
         self.address = address
         self.port = free_port()
