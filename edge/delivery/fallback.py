@@ -174,8 +174,8 @@ class FallbackLog:
             self._file = None
 
     def _commit(self, file: LogFile, changes: Changes) -> list[int]:
-        account = file.account()
         with file.transaction():
+            account = file.account()  # in the transaction: `fallback purge` may run beside us
             seqs = list(range(account.next_seq, account.next_seq + len(changes.add)))
             account.next_seq += len(changes.add)
             account.dropped += changes.dropped

@@ -1,0 +1,109 @@
+"""Looking into the fallback log from outside, beside a running daemon or without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.delivery.log_file import Account, DamagedError, LogFile
+from edge.errors import StateError
+
+READ_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Summary:
+    """What waits in a log."""
+
+    path: str
+    events: int = 0
+    bytes: int = 0
+    max_bytes: int = 0
+    oldest: str | None = None  # the events' own times
+    newest: str | None = None
+    dropped: int = 0  # since the log exists
+    refused: dict[str, int] = field(default_factory=dict)  # the broker's reason → how many events
+    set_aside: list[str] = field(default_factory=list)  # damaged files
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        return asdict(self)
+
+
+@contextlib.contextmanager
+def opened(path: Path, max_bytes: int) -> Iterator[LogFile]:
+    """The log's file without becoming its owner.
+
+    Raises:
+        StateError: it cannot be read or written, or is damaged.
+    """
+    try:
+        with contextlib.closing(LogFile(path, max_bytes)) as file:
+            yield file
+    except DamagedError as error:
+        raise StateError(
+            f"The fallback log {path} is damaged ({error}); the daemon sets it aside when it starts, and keeps what "
+            "can be read."
+        ) from error
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(
+            f"The fallback log {path} cannot be read ({error}); run with sudo, or name another."
+        ) from error
+
+
+def summarise(path: Path, max_bytes: int) -> Summary:
+    """Count what waits; a log that does not exist yet is an empty one."""
+    summary = Summary(str(path), max_bytes=max_bytes)
+    with contextlib.suppress(OSError):
+        summary.set_aside = sorted(str(file) for file in path.parent.glob(f"{path.name}.corrupt-*T??????"))
+    if not _exists(path):
+        return summary
+    with opened(path, max_bytes) as file:
+        account = file.account()
+        summary.events, summary.bytes, summary.dropped = account.depth, account.bytes, account.dropped
+        refused = "SELECT refused, count(*) FROM events WHERE refused IS NOT NULL GROUP BY refused"
+        summary.refused = dict(file.connection.execute(refused).fetchall())
+        summary.oldest, summary.newest = (_time_of(file, order) for order in ("ASC", "DESC"))
+    return summary
+
+
+def stored_events(path: Path, max_bytes: int) -> Iterator[bytes]:
+    """Every event's JSON, oldest first; what a running daemon stores or deletes meanwhile may or may not appear."""
+    if not _exists(path):
+        return
+    with opened(path, max_bytes) as file:
+        after = 0
+        while rows := file.read(after, READ_AT_ONCE):
+            yield from (row.payload for row in rows)
+            after = rows[-1].seq
+
+
+def purge(path: Path, max_bytes: int) -> int:
+    """Delete every stored event, which are not counted as dropped; returns how many there were."""
+    if not _exists(path):
+        return 0
+    with opened(path, max_bytes) as file, file.transaction():
+        account = file.account()
+        file.connection.execute("DELETE FROM events")
+        # A running daemon reads the account again before it changes anything; seqs are never used twice.
+        file.set_account(Account(next_seq=account.next_seq, dropped=account.dropped))
+        return account.depth
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise StateError(f"The fallback log {path} may not be read by this user; run with sudo.") from error
+
+
+def _time_of(file: LogFile, order: str) -> str | None:
+    row = file.connection.execute(f"SELECT payload FROM events ORDER BY seq {order} LIMIT 1").fetchone()
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return None if row is None else json.loads(row[0]).get("time")
+    return None
