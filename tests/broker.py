@@ -17,6 +17,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 DEADLINE_S = 30.0
 NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
@@ -43,19 +45,22 @@ class Mosquitto:
     Args:
         directory: for its configuration and its log.
         lines: further lines of mosquitto.conf.
-        address: where it listens.
+        persistent: whether its sessions survive a kill, so that a subscriber misses nothing.
     """
 
-    def __init__(self, directory: Path, lines: tuple[str, ...] = (), address: str = "127.0.0.1") -> None:
+    def __init__(self, directory: Path, lines: tuple[str, ...] = (), persistent: bool = False) -> None:
         executable = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
         if executable is None:
             pytest.skip("mosquitto is not installed: apt-get install mosquitto mosquitto-clients")
         self._executable = executable
-        self.address = address
+        self.address = address = "127.0.0.1"
         self.port = free_port()
         self.log = directory / "mosquitto.log"
         self._config = directory / "mosquitto.conf"
-        basic = [f"listener {self.port} {address}", "user root", "persistence false", f"log_dest file {self.log}"]
+        basic = [f"listener {self.port} {address}", "user root", f"log_dest file {self.log}"]
+        # What a subscriber has not received yet survives even a kill of the broker.
+        basic += [f"persistence_location {directory}/", "autosave_on_changes true", "autosave_interval 1"]
+        basic += ["max_queued_messages 0", "persistence true"] if persistent else ["persistence false"]
         anonymous = [] if any(line.startswith("allow_anonymous") for line in lines) else ["allow_anonymous true"]
         self._config.write_text("\n".join([*basic, "log_type all", *anonymous, *lines, ""]))
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,11 +121,11 @@ class Received:
 class Subscriber:
     """Records every message in order, across restarts of the broker."""
 
-    def __init__(self, broker: Mosquitto, topic: str = "#", **tls: Any) -> None:
+    def __init__(self, broker: Mosquitto, topic: str = "#") -> None:
         self.received: list[Received] = []
         self._subscribed = threading.Event()
         self._topic = topic
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, f"subscriber-{id(self)}", protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
@@ -128,7 +133,9 @@ class Subscriber:
         self._client.on_message = lambda _client, _data, message: self.received.append(
             Received(message.topic, message.payload, message.retain)
         )
-        self._client.connect_async(broker.address, broker.port, keepalive=10)
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = 3600
+        self._client.connect_async(broker.address, broker.port, keepalive=10, clean_start=False, properties=session)
         self._client.loop_start()
         self.wait_subscribed()
 
@@ -156,16 +163,16 @@ class Brokers:
         self._brokers: list[Mosquitto] = []
         self._subscribers: list[Subscriber] = []
 
-    def start(self, *lines: str) -> Mosquitto:
-        broker = self.prepare(*lines)
+    def start(self, *lines: str, persistent: bool = False) -> Mosquitto:
+        broker = self.prepare(*lines, persistent=persistent)
         broker.start()
         return broker
 
-    def prepare(self, *lines: str) -> Mosquitto:
+    def prepare(self, *lines: str, persistent: bool = False) -> Mosquitto:
         """One that is not started yet."""
         directory = self._directory / f"broker-{len(self._brokers)}"
         directory.mkdir()
-        self._brokers.append(Mosquitto(directory, lines))
+        self._brokers.append(Mosquitto(directory, lines, persistent))
         return self._brokers[-1]
 
     def subscribe(self, broker: Mosquitto, topic: str = "#") -> Subscriber:

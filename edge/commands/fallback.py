@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import BrokerError, StateError
 from edge.settings import Settings
@@ -149,7 +149,7 @@ def _replay(settings: Settings) -> int:
     return 0
 
 
-def _watch(status: Status, waiting: int, progress: tqdm[None]) -> tuple[int, int]:
+def _watch(status: Status, waiting: int, progress: tqdm[Any]) -> tuple[int, int]:
     """Wait until the broker has answered for every event; returns how many it answered for, and refused."""
     patience_until = time.monotonic() + CONNECT_WITHIN_S
     answered = refused = 0

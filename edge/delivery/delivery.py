@@ -179,8 +179,8 @@ class Delivery:
         """Seconds until something has to be done, should nobody put anything into the inbox."""
         now = self._clock()
         until = min(now + 1.0, self._broker.wait_until())
-        if (store_at := self._store_at()) is not None:
-            until = min(until, store_at)
+        for at in (self._store_at(), self._spool.delete_at):
+            until = until if at is None else min(until, at)
         if (replay_wait_s := self._broker.replay_wait_s()) is not None:
             until = min(until, now + replay_wait_s)
         if self._stop_by is not None:
@@ -189,16 +189,18 @@ class Delivery:
 
     def _store_at(self) -> float | None:
         """When what is in memory only has to be on the disk; None: nothing is."""
-        due = self._spool.due()
-        if (oldest := self._outbox.oldest()) is not None:
-            patience_s = self._fallback_after_s if self._broker.online else ACCEPT_S
-            due = oldest + patience_s if due is None else min(due, oldest + patience_s)
-        return None if due is None else max(due, self._spool.retry_at)
+        oldest = self._outbox.oldest()
+        if oldest is None:
+            return None
+        return max(oldest + (self._fallback_after_s if self._broker.online else ACCEPT_S), self._spool.retry_at)
 
     def _store_if_due(self) -> None:
-        store_at = self._store_at()
-        if store_at is not None and self._clock() >= store_at:
+        now = self._clock()
+        store_at, delete_at = self._store_at(), self._spool.delete_at
+        if store_at is not None and now >= store_at:
             self._spool.commit(self._outbox)
+        elif delete_at is not None and now >= delete_at:
+            self._spool.delete_delivered()
 
     def _may_end(self) -> bool:
         return not self._broker.online or not len(self._outbox) or self._clock() >= self._last_words_until

@@ -83,8 +83,9 @@ class Spool:
         self._refused_in_a_row += 1
         self._delete_soon()
 
-    def due(self) -> float | None:
-        """When deletions have to be written."""
+    @property
+    def delete_at(self) -> float | None:
+        """When deletions have to be written; None: there are none."""
         return None if self._delete_at is None else max(self._delete_at, self._retry_at)
 
     def commit(self, outbox: Outbox, *, urgent: bool = False) -> bool:
@@ -101,17 +102,23 @@ class Spool:
         part = _part(outbox)
         if not part and self._delete_at is None and not self._dropped:
             return True  # an SD card lives on what is not written
-        while self._try(lambda part=part: self._store(outbox, part)):  # type: ignore[misc]
+        while self._try(lambda part=part: self._store(part)):  # type: ignore[misc]
+            for event in part:
+                outbox.settle(event)
             if not (part := _part(outbox)):
                 return True
         return False
+
+    def delete_delivered(self) -> None:
+        """Write the deletions alone: what is on its way to a healthy broker need not touch the disk."""
+        self._try(lambda: self._store([]))
 
     @property
     def retry_at(self) -> float:
         """Before this time a commit does not even try."""
         return self._retry_at
 
-    def _store(self, outbox: Outbox, part: list[Pending]) -> None:
+    def _store(self, part: list[Pending]) -> None:
         changes = Changes(
             add=[(event.payload, event.refused) for event in part],
             delete=list(self._delivered),
@@ -122,7 +129,6 @@ class Spool:
         )
         for event, seq in zip(part, self._log.commit(changes), strict=True):
             event.seq = seq
-            outbox.settle(event)
             if event.awaited:
                 self._in_flight.add(seq)
         self._in_flight.difference_update(self._delivered)

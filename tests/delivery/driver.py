@@ -6,6 +6,7 @@ Makes numbered events, writes each one's id to a file *after* it was handed over
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -14,28 +15,33 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from edge.delivery import Delivery
 from edge.events import Event, EventIds, Label, isoformat_utc
 from edge.settings import FallbackSettings, MqttSettings
 from edge.status import Status
 
+BOOT = "5f1c2e7a"
+DEVICE = "porch"
 
-def event(ids: EventIds, boot: str, device: str, synced: bool = True) -> Event:
-    uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return Event(
+
+def make_event(ids: EventIds, **fields: Any) -> Event:
+    """An event such as the decision makes; `fields` replace some of it."""
+    event = Event(
         id=ids.next(),
-        device=device,
+        device=DEVICE,
         reason="frame",
         time=isoformat_utc(time.time()),
-        time_synced=synced,
-        boot=boot,
-        uptime_s=round(uptime_s, 3),
+        time_synced=True,
+        boot=BOOT,
+        uptime_s=round(time.clock_gettime(time.CLOCK_BOOTTIME), 3),
         label="alp",
         top=(Label("alp", 92.3, 970), Label("ski", 4.1, 795), Label("valley", 1.1, 979)),
         model="resnet18-int8-3fa9c1",
         latency_ms={"capture": 3.1, "preprocess": 1.2, "inference": 41.8},
     )
+    return dataclasses.replace(event, **fields)
 
 
 def main() -> int:
@@ -47,24 +53,22 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=0, help="stop making events after so many; 0: never")
     parser.add_argument("--replay-per-s", type=float, default=0.0)
     parser.add_argument("--max-bytes", type=int, default=268_435_456)
-    parser.add_argument("--device", default="porch")
     parser.add_argument("--version", default="5")
     options = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
-    boot = "5f1c2e7a"
     started_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-    ids = EventIds(options.device, boot, started_ms)
+    ids = EventIds(DEVICE, BOOT, started_ms)
     status = Status()
     delivery = Delivery(
         MqttSettings(url=options.url, version=5 if options.version == "5" else "3.1.1"),
         FallbackSettings(
             path=options.state / "fallback.db", replay_per_s=options.replay_per_s, max_bytes=options.max_bytes
         ),
-        options.device,
-        boot,
+        DEVICE,
+        BOOT,
         status,
         status_payload=lambda: json.dumps(status.snapshot().to_dict()).encode(),
     )
@@ -73,7 +77,7 @@ def main() -> int:
     next_at, number = time.monotonic(), 0
     while not stop.is_set():
         if not options.count or number < options.count:
-            new = event(ids, boot, options.device)
+            new = make_event(ids)
             at = time.monotonic()
             delivery.put(new)
             os.write(made, f"{at:.3f} {new.id}\n".encode())

@@ -1,0 +1,149 @@
+"""The delivery room in the test's own process, and as a process that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge.delivery import Delivery
+from edge.delivery.inspect import stored_events, summarise
+from edge.events import EventIds
+from edge.settings import FallbackSettings, MqttSettings
+from edge.status import Status
+from tests.broker import eventually
+from tests.delivery.driver import BOOT, DEVICE, make_event
+
+CHECKOUT = Path(__file__).parent.parent.parent
+DRIVER = Path(__file__).parent / "driver.py"
+MAX_BYTES = 268_435_456
+
+
+class Room:
+    """A delivery room, the events given to it, and its status."""
+
+    def __init__(self, url: str, log: Path, *, run: int = 1, replay_per_s: float = 0.0, **mqtt: Any) -> None:
+        self.log = log
+        self.status = Status()
+        self.made: list[str] = []
+        self._ids = EventIds(DEVICE, BOOT, run)
+        self.delivery = Delivery(
+            MqttSettings(url=url, **mqtt),
+            FallbackSettings(path=log, max_bytes=MAX_BYTES, replay_per_s=replay_per_s),
+            *(DEVICE, BOOT, self.status),
+            status_payload=lambda: json.dumps(self.status.snapshot().to_dict()).encode(),
+        )
+
+    def say(self, count: int = 1, **fields: Any) -> list[str]:
+        """Make events; returns their ids."""
+        ids = []
+        for _ in range(count):
+            event = make_event(self._ids, **fields)
+            self.delivery.put(event)
+            ids.append(event.id)
+        self.made += ids
+        return ids
+
+    def counter(self, name: str) -> int:
+        return self.status.snapshot().counters.get(name, 0)
+
+    def gauge(self, name: str) -> Any:
+        return self.status.snapshot().gauges.get(name)
+
+    def wait_online(self) -> None:
+        eventually(lambda: self.gauge("broker") == "online", "the delivery room is connected")
+
+    def wait_stored(self, count: int) -> None:
+        eventually(lambda: self.gauge("log_depth") == count, f"{count} events are in the log")
+
+    def wait_published(self, count: int) -> None:
+        eventually(lambda: self.counter("events_published") == count, f"{count} events are acknowledged")
+
+    def stored_ids(self) -> list[str]:
+        return stored_ids(self.log)
+
+
+@contextmanager
+def room(url: str, log: Path, **options: Any) -> Iterator[Room]:
+    """A started room that is stopped at the end."""
+    made = Room(url, log, **options)
+    made.delivery.start()
+    try:
+        yield made
+    finally:
+        made.delivery.stop(5.0)
+
+
+def stored_ids(log: Path) -> list[str]:
+    """The ids that wait in a log, oldest first."""
+    return [json.loads(payload)["id"] for payload in stored_events(log, MAX_BYTES)]
+
+
+def depth(log: Path) -> int:
+    return summarise(log, MAX_BYTES).events
+
+
+class Driver:
+    """The delivery room as a process of its own."""
+
+    def __init__(self, url: str, directory: Path, run: int = 0, **options: Any) -> None:
+        self.made_file = directory / f"made-{run}"
+        self.log = directory / "state" / "fallback.db"
+        self.errors = directory / f"stderr-{run}"
+        arguments = [f"--url={url}", f"--state={self.log.parent}", f"--made={self.made_file}"]
+        arguments += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        with self.errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, str(DRIVER), *arguments],
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+
+    def made(self) -> dict[str, float]:
+        """id → when it was made, in monotonic seconds; every event that was handed over."""
+        if not self.made_file.exists():
+            return {}
+        lines = self.made_file.read_text().splitlines()
+        return {event: float(at) for at, event in (line.split() for line in lines if line.count(" ") == 1)}
+
+    def wait_made(self, count: int) -> None:
+        eventually(lambda: len(self.made()) >= count, f"{count} events are made")
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        self._close()
+
+    def terminate(self, deadline_s: float = 30.0) -> dict[str, Any]:
+        """SIGTERM; returns its last status."""
+        self._process.send_signal(signal.SIGTERM)
+        output, _ = self._process.communicate(timeout=deadline_s)
+        assert self._process.returncode == 0, self.errors.read_text()[-3000:]
+        status: dict[str, Any] = json.loads(output)
+        return status
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._close()
+
+    def _close(self) -> None:
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+@contextmanager
+def driver(url: str, directory: Path, run: int = 0, **options: Any) -> Iterator[Driver]:
+    """A running driver that does not outlive the test."""
+    process = Driver(url, directory, run, **options)
+    try:
+        yield process
+    finally:
+        process.close()
