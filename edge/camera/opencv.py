@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -19,7 +20,11 @@ def quiet_opencv() -> None:
 
     They write at each attempt to open, hundreds of lines an hour with a camera unplugged.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # PyPI's wheels have it in cv2.utils.logging, Debian's module at its top.
+    set_level: Callable[[int], object] = (
+        cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009
+    )
+    set_level(0)  # silent
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
@@ -21,6 +22,8 @@ def import_picamera2() -> Any:
     Raises:
         CameraError: it is not there, or does not work in this Python.
     """
+    # libcamera writes a dozen lines to stderr at each open; its errors stay.
+    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:ERROR")
     try:
         return importlib.import_module("picamera2")
     except (ImportError, ValueError) as error:  # ValueError: numpy 2 from PyPI under apt's simplejpeg
@@ -106,17 +109,25 @@ class Picamera2Source:
         try:
             with self._mapped(self._request, "main", write=False) as mapped:
                 return self._geometry.apply(mapped.array, buffers, rgb=True)
-        except OSError as error:
+        except FAILURES as error:
             raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be mapped ({error}).") from error
         finally:
             self._release_request()
 
     def close(self) -> None:
-        """Stop the camera. After an unplug this blocks for ever inside picamera2; only the process's end frees it."""
+        """Stop the camera. After an unplug this blocks for ever inside picamera2; only the process's end frees it.
+
+        Raises:
+            CameraError: libcamera does not let go of it.
+        """
         camera, self._camera = self._camera, None
-        if camera is not None:
+        if camera is None:
+            return
+        try:
             self._release_request()
             camera.close()
+        except FAILURES as error:
+            raise CameraError(f"{self.name} could not be closed ({error}).") from error
 
     def _release_request(self) -> None:
         request, self._request = self._request, None
