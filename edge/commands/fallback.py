@@ -122,16 +122,16 @@ def _replay(settings: Settings) -> int:
 
     from edge.delivery import Delivery
     from edge.delivery.fallback import FallbackLog
+    from edge.delivery.inspect import summarise
     from edge.host import boot_id
     from edge.status import Status
 
-    log = FallbackLog(settings.fallback.path, settings.fallback.max_bytes)
-    with contextlib.closing(log):
-        log.open()  # raises when the daemon runs
-        waiting = log.depth
-    if not waiting:
+    if not summarise(settings.fallback.path, settings.fallback.max_bytes).events:
         print("The fallback log is empty.")
         return 0
+    with contextlib.closing(FallbackLog(settings.fallback.path, settings.fallback.max_bytes)) as log:
+        log.open()  # raises when the daemon runs
+        waiting = log.depth
     status = Status()
     delivery = Delivery(
         *(settings.mqtt, settings.fallback, settings.device.name, boot_id(), status),
