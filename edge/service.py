@@ -40,11 +40,17 @@ class Service:
     Args:
         settings: what to run with.
         config: the file that SIGHUP reads again; None for the installed one.
+        make_capture: makes what delivers the frames.
         exit_now: ends the process without waiting for any thread.
     """
 
     def __init__(
-        self, settings: Settings, config: Path | None, *, exit_now: Callable[[int], NoReturn] = os._exit
+        self,
+        settings: Settings,
+        config: Path | None,
+        *,
+        make_capture: Callable[..., Capture] = Capture,
+        exit_now: Callable[[int], NoReturn] = os._exit,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -62,7 +68,7 @@ class Service:
             self._status,
             status_payload=self._status_payload,
         )
-        self._capture = Capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
+        self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
         clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
         self._maker = EventMaker(settings.device.name, boot, clocks)
         self._host_read_at = time.monotonic()

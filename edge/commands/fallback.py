@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.commands.config_option import add_config_option
 from edge.errors import BrokerError, StateError
 from edge.settings import Settings
 
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("replay", help="send them now", description="Send the events now; the daemon must not run.")
     purge = actions.add_parser("purge", help="delete them", description="Delete the events for good.")
     purge.add_argument("--yes", action="store_true", help="do not ask")
+    for action in actions.choices.values():
+        add_config_option(action)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -139,6 +142,7 @@ def _replay(settings: Settings) -> int:
     )
     delivery.start()
     try:
+        progress: tqdm[None]
         with tqdm(total=waiting, unit="event", leave=False, disable=None) as progress:
             answered, refused = _watch(status, waiting, progress)
     finally:

@@ -1,0 +1,54 @@
+"""Runs the daemon with a camera whose read never returns after some frames: `stuck_camera.py CONFIG FRAMES`."""
+
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from edge import service
+from edge.camera.capture import Capture
+from edge.camera.geometry import FrameBuffers
+from edge.frames import Pixels
+from edge.settings import CameraSettings
+from edge.settings_file import load_settings
+from edge.systemd import set_up_logging
+
+
+class StuckSource:
+    """Delivers some frames, then blocks for ever inside a read, as libcamera and V4L2 drivers do."""
+
+    name = "stuck"
+    live = True
+    fps = 0.0
+
+    def __init__(self, frames: int) -> None:
+        self._left = frames
+
+    def open(self) -> None: ...
+
+    def grab(self) -> bool:
+        if self._left == 0:
+            threading.Event().wait()
+        self._left -= 1
+        return threading.Event().wait(0.05) or True
+
+    def retrieve(self, buffers: FrameBuffers) -> Pixels:
+        return np.zeros((480, 640, 3), np.uint8)
+
+    def close(self) -> None: ...
+
+
+def main() -> int:
+    config, frames = Path(sys.argv[1]), int(sys.argv[2])
+    settings = load_settings(config, {})
+    set_up_logging("info")
+
+    def make(_: CameraSettings) -> StuckSource:
+        return StuckSource(frames)
+
+    return service.Service(settings, config, make_capture=lambda *a, **k: Capture(*a, make=make, **k)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
