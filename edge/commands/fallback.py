@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Any
 
 from edge.commands.config_option import add_config_option
 from edge.errors import BrokerError, StateError
@@ -142,7 +142,6 @@ def _replay(settings: Settings) -> int:
     )
     delivery.start()
     try:
-        progress: tqdm[None]
         with tqdm(total=waiting, unit="event", leave=False, disable=None) as progress:
             answered, refused = _watch(status, waiting, progress)
     finally:
