@@ -1,0 +1,75 @@
+"""An hour of latencies, temperatures and rates, for the page's plots."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from edge.status import StatusSnapshot
+
+EVERY_S = 10.0
+KEPT = 360  # an hour
+RATE_OVER_S = 3.0
+
+
+class History:
+    """Samples the status; lives in the web loop.
+
+    Args:
+        status: the snapshot.
+        wall_s: Unix time.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], StatusSnapshot],
+        wall_s: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._status = status
+        self._wall_s = wall_s
+        self._clock = clock
+        self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._counts: deque[tuple[float, int]] = deque()
+        self.frames_per_s = 0.0
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        next_point = self._clock()
+        while True:
+            snapshot = self._status()
+            self.measure_rate(snapshot)
+            if self._clock() >= next_point:
+                next_point += EVERY_S
+                self.add_point(snapshot)
+            await asyncio.sleep(1.0)
+
+    def measure_rate(self, snapshot: StatusSnapshot) -> None:
+        """Frames classified a second, over the last `RATE_OVER_S`."""
+        now = self._clock()
+        self._counts.append((now, snapshot.counters.get("frames_classified", 0)))
+        while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_OVER_S:
+            self._counts.popleft()
+        (began, first), (ended, last) = self._counts[0], self._counts[-1]
+        self.frames_per_s = round((last - first) / (ended - began), 1) if ended > began else 0.0
+
+    def add_point(self, snapshot: StatusSnapshot) -> None:
+        """Remember how things are now."""
+        inference = snapshot.latency_ms.get("inference", {})
+        self._points.append(
+            {
+                "time": round(self._wall_s(), 1),
+                "inference_ms": inference.get("p50"),
+                "inference_p99_ms": inference.get("p99"),
+                "temperature_celsius": snapshot.gauges.get("temperature_celsius"),
+                "frames_per_s": self.frames_per_s,
+            }
+        )
+
+    def points(self) -> list[dict[str, Any]]:
+        """The last hour, oldest first."""
+        return list(self._points)

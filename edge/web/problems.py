@@ -1,0 +1,74 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """An error: what it is, and what to do about it."""
+
+    type: str = Field("about:blank", description="what kind of problem; about:blank: the status says it all")
+    title: str = Field(description="the status in words", examples=["Too Many Requests"])
+    status: int = Field(description="the HTTP status", examples=[429])
+    detail: str = Field(description="a sentence that says what happened and what to do")
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document.
+
+    Args:
+        status: the HTTP status.
+        detail: a sentence.
+        headers: such as `Retry-After`.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The document as a response."""
+    title = HTTPStatus(status).phrase
+    content = Problem(type="about:blank", title=title, status=status, detail=detail).model_dump()
+    return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These problems for a route's OpenAPI `responses`."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+
+    @app.exception_handler(ProblemError)
+    async def problem(request: Request, error: ProblemError) -> JSONResponse:
+        return problem_response(error.status, error.detail, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return problem_response(
+            error.status_code, f"{request.method} {request.url.path}: {error.detail}", error.headers
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        return problem_response(422, f"{told}.")
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(500, "The daemon made a mistake here; its log says more.")

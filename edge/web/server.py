@@ -1,0 +1,147 @@
+"""The thread "web": binds, serves, and never takes the daemon with it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edge.errors import ConfigError
+from edge.settings import WebSettings
+from edge.web.log_lines import LogLines
+from edge.web.token import read_token
+from edge.web.view import View
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger("edge.web")
+# FastAPI takes a second to import on a small board; the first label comes before it, or a camera is missing.
+FIRST_LABEL_WAIT_S = 10.0
+CLOSE_CONNECTIONS_S = 1  # live pages are told to reconnect later
+MAX_CONNECTIONS = 200
+
+
+class WebServer:
+    """Owns the thread "web".
+
+    Args:
+        settings: the `[web]` section.
+        view: what it may see.
+        gauge: told `web` (an address, or "off") and `web_error` (a sentence, or "").
+        first_label_wait_s: how long the first label may keep it waiting.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        view: View,
+        *,
+        gauge: Callable[..., None] = lambda **values: None,
+        first_label_wait_s: float = FIRST_LABEL_WAIT_S,
+    ) -> None:
+        self._settings = settings
+        self._view = view
+        self._gauge = gauge
+        self._first_label_wait_s = first_label_wait_s
+        self._stopping = threading.Event()
+        self._log_lines = LogLines()
+        self._server: uvicorn.Server | None = None
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self.address = ""  # where it really listens, once `listening` is set
+        self.listening = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, unless `web.enabled` is false."""
+        self._gauge(web="off", web_error="")
+        if self._settings.enabled:
+            logging.getLogger("edge").addHandler(self._log_lines)
+            self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Close the connections and end the thread; False when it has not ended in time."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        logging.getLogger("edge").removeHandler(self._log_lines)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        if not self._first_label_is_out():
+            return
+        try:
+            token = read_token(self._settings.token_file)
+            listener = _bind(self._settings.host, self._settings.port)
+        except OSError as error:
+            self._give_up(
+                f"The page is off because {self._settings.listen} cannot be used ({error.strerror or error});"
+                " change web.listen, or end what listens there, and restart."
+            )
+        except ConfigError as error:
+            self._give_up(f"The page is off: {error}")
+        else:
+            with listener:
+                self._serve(listener, token)
+
+    def _first_label_is_out(self) -> bool:
+        deadline = time.monotonic() + self._first_label_wait_s
+        while not self._view.status().counters.get("frames_classified") and time.monotonic() < deadline:
+            if self._stopping.wait(0.1):
+                return False
+        return not self._stopping.is_set()
+
+    def _give_up(self, sentence: str) -> None:
+        logger.error("%s", sentence)
+        self._gauge(web_error=sentence)
+
+    def _serve(self, listener: socket.socket, token: str) -> None:
+        import uvicorn
+
+        from edge.web.app import make_app
+
+        app = make_app(self._view, self._log_lines, token, self._settings.stream, self._stopping)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",  # the same everywhere: httptools is compiled and optional
+                loop="asyncio",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
+            )
+        )
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if self._stopping.is_set():  # it came between two lines of ours
+            return
+        logger.info("The page is at %s", self.address)
+        self._gauge(web=self.address)
+        self.listening.set()
+        # uvicorn leaves signals alone outside the main thread.
+        self._server.run(sockets=[listener])
+        self._gauge(web="off")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # From here on a connection waits instead of being refused while the app is imported.
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,26 @@
+"""What the web room sees of the daemon, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from edge.events import Event, Label, Prediction
+from edge.frames import Pixels
+from edge.recent import Recent
+from edge.status import StatusSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Given by service.py; every part may be used from any thread."""
+
+    status: Callable[[], StatusSnapshot]
+    recent: Recent
+    top: Callable[[], tuple[Label, ...]]  # the newest smoothed top-3
+    classify: Callable[[Pixels], Future[Prediction]]  # raises BusyError
+    labels: Sequence[str]
+    model: Mapping[str, Any]  # the bundle's name and manifest, as JSON types
+    logged: Callable[[int], list[Event]] = lambda limit: []  # the newest events of the fallback log, oldest first

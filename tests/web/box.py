@@ -1,0 +1,151 @@
+"""A box for the web tests: a camera and a model under the test's control, a real pipeline, a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+
+from edge.decision import Decider
+from edge.events import Event, Probabilities
+from edge.frames import Frame, Pixels
+from edge.pipeline import Clocks, EventMaker, Pipeline
+from edge.recent import Recent
+from edge.settings import DecisionSettings, WebSettings
+from edge.status import Status
+from edge.web.server import WebServer
+from edge.web.view import View
+
+WAIT_S = 20.0
+CLASSES = 8
+MODEL: dict[str, Any] = {
+    "name": "fake-int8-000000",
+    "files": {"model.ts": "3fa9c1" * 10 + "abcd"},
+    "weights": {"source": "a test", "sha256": "00", "license": "none"},
+}
+
+
+class Camera:
+    """Delivers frames at a rate, whose brightness is the class that the model answers; can be unplugged."""
+
+    live = True
+    ended = False
+
+    def __init__(self, frames_per_s: float) -> None:
+        self._period_s = 1 / frames_per_s
+        self._next = time.monotonic()
+        self._sequence = 0
+        self.plugged = True
+        self.shows = 1
+
+    def take(self, timeout_s: float) -> Frame | None:
+        early = self._next - time.monotonic()
+        if early > 0:
+            time.sleep(early)  # a camera's own rate; no test waits for it
+        now = time.monotonic()
+        # Like a camera, it does not catch up on what nobody took.
+        self._next = max(self._next + self._period_s, now)
+        if not self.plugged:
+            return None
+        self._sequence += 1
+        return Frame(picture(self.shows), time.monotonic_ns(), self._sequence)
+
+
+def picture(shows: int) -> Pixels:
+    """A frame that the model takes for class `shows`."""
+    return np.full((120, 160, 3), shows * 30, np.uint8)
+
+
+def photo(shows: int, width: int = 160, height: int = 120) -> bytes:
+    """The same as a file."""
+    return bytes(cv2.imencode(".png", np.full((height, width, 3), shows * 30, np.uint8))[1])
+
+
+class Model:
+    """Answers with the brightness; one inference takes `inference_s`, or until `hold` is set."""
+
+    name = MODEL["name"]
+
+    def __init__(self, inference_s: float) -> None:
+        self.inference_s = inference_s
+        self.hold = threading.Event()
+        self.hold.set()
+        self.photos = 0
+
+    def new_input(self) -> Pixels:
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def prepare(self, pixels: Pixels, into: Pixels) -> None:
+        cv2.resize(pixels, (4, 4), dst=into, interpolation=cv2.INTER_AREA)
+
+    def infer(self, buffer: Pixels) -> Probabilities:
+        assert self.hold.wait(WAIT_S)
+        time.sleep(self.inference_s)
+        probabilities = np.full(CLASSES, 0.02, np.float32)
+        probabilities[min(CLASSES - 1, int(buffer.mean()) // 30)] = 0.86
+        return probabilities
+
+
+@dataclass
+class Box:
+    """What a test holds."""
+
+    camera: Camera
+    model: Model
+    status: Status
+    recent: Recent
+    pipeline: Pipeline[Pixels]
+    server: WebServer
+    client: httpx.Client
+    logged: list[Event] = field(default_factory=list)
+
+
+def has(condition: Any, within_s: float = WAIT_S) -> bool:
+    """Whether the condition comes true in time."""
+    deadline = time.monotonic() + within_s
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return bool(holds)
+
+
+@contextlib.contextmanager
+def running(
+    *,
+    frames_per_s: float = 30,
+    inference_s: float = 0.002,
+    token_file: Path | None = None,
+    stream: bool = False,
+    labels: list[str] | None = None,
+) -> Iterator[Box]:
+    """A box whose page answers."""
+    camera, model, status, recent = Camera(frames_per_s), Model(inference_s), Status(), Recent()
+    status.gauge(camera="online", camera_error="", broker="online", broker_error="", device="porch", version="0.0.0")
+    status.gauge(temperature_celsius=48.5, throttled=False, disk_bytes_written=4096, log_depth=0, log_bytes=0)
+    labels = labels or [f"class {n}" for n in range(CLASSES)]
+    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), labels)
+    maker = EventMaker("porch", "5f1c2e7a", Clocks())
+    logged: list[Event] = []
+    pipeline = Pipeline(camera, model, decider, maker, recent.add, status, watch=recent.offer)
+    view = View(
+        status.snapshot, recent, lambda: decider.top, pipeline.classify, labels, MODEL, lambda limit: logged[-limit:]
+    )
+    settings = WebSettings(listen="127.0.0.1:0", token_file=str(token_file or ""), stream=stream)
+    server = WebServer(settings, view, gauge=status.gauge)
+    pipeline.start()
+    server.start()
+    try:
+        assert server.listening.wait(WAIT_S)
+        with httpx.Client(base_url=server.address, timeout=WAIT_S) as client:
+            yield Box(camera, model, status, recent, pipeline, server, client, logged)
+    finally:
+        model.hold.set()
+        assert server.stop(WAIT_S)
+        assert pipeline.stop(WAIT_S)
