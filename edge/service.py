@@ -19,13 +19,17 @@ from edge.camera.capture import Capture
 from edge.decision import Decider
 from edge.delivery.delivery import Delivery
 from edge.errors import ConfigError
+from edge.events import Event
 from edge.pipeline import Clocks, EventMaker, Pipeline
+from edge.recent import Recent
 from edge.settings import Settings, live_change
 from edge.settings_file import load_settings, mask
 from edge.status import Status
 from edge.systemd import Notifier, set_log_level
-from edge.vision.bundle import load_bundle
+from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
+from edge.web.server import WebServer
+from edge.web.view import View
 
 logger = logging.getLogger("edge.service")
 TICK_S = 0.5
@@ -68,6 +72,7 @@ class Service:
             self._status,
             status_payload=self._status_payload,
         )
+        self._recent = Recent()
         self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
         clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
         self._maker = EventMaker(settings.device.name, boot, clocks)
@@ -106,15 +111,34 @@ class Service:
             stack.callback(self._stop_delivery)
             self._decider = Decider(self._settings.decision, classifier.labels)
             self._pipeline = Pipeline(
-                self._capture, classifier, self._decider, self._maker, self._delivery.put, self._status
+                *(self._capture, classifier, self._decider, self._maker, self._say, self._status),
+                watch=self._recent.offer,
             )
             self._pipeline.start()
             stack.callback(self._stop_pipeline)
+            self._web = WebServer(self._settings.web, self._view(bundle), gauge=self._status.gauge)
+            self._web.start()
+            stack.callback(self._stop_web)
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
             self._notifier.ready(self._status_line())
             stack.callback(self._start_stopping)
             self._loop()
+
+    def _say(self, event: Event) -> None:
+        """What becomes of every event; from the inference thread."""
+        self._delivery.put(event)
+        self._recent.add(event)
+
+    def _view(self, bundle: Bundle) -> View:
+        return View(
+            status=self._status.snapshot,
+            recent=self._recent,
+            top=lambda: self._decider.top,
+            classify=self._pipeline.classify,
+            labels=bundle.labels,
+            model={"name": bundle.name, **bundle.manifest.model_dump(mode="json", by_alias=True)},
+        )
 
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
@@ -206,7 +230,9 @@ class Service:
         parts.append(f"{snapshot.counters.get('events_made', 0)} events")
         if depth := gauges.get("log_depth"):
             parts.append(f"{depth} waiting in the fallback log")
-        faults = [str(gauges[key]) for key in ("camera_error", "broker_error", "log_error") if gauges.get(key)]
+        faults = [
+            str(gauges[key]) for key in ("camera_error", "broker_error", "log_error", "web_error") if gauges.get(key)
+        ]
         return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
 
     @contextmanager
@@ -227,6 +253,10 @@ class Service:
 
     def _time_left(self, at_most_s: float) -> float:
         return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
+
+    def _stop_web(self) -> None:
+        if not self._web.stop(self._time_left(1.0)):
+            logger.warning("The page's connections did not close in time; leaving them behind.")
 
     def _stop_pipeline(self) -> None:
         if not self._pipeline.stop(self._time_left(1.5)):

@@ -24,7 +24,8 @@ SLACK_S = 3.0  # what a busy machine may add to it
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without anyone's settings, with the checkout importable."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_CLASSIFIER_")}
-    return kept | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"} | more
+    free_port = {"EDGE_CLASSIFIER_WEB_LISTEN": "127.0.0.1:0"}
+    return kept | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"} | free_port | more
 
 
 def run_command(*arguments: str | Path, timeout_s: float = 120.0, **more: str) -> subprocess.CompletedProcess[str]:

@@ -84,9 +84,12 @@ def _states(snapshot: StatusSnapshot) -> Iterator[Metric]:
         ("clock_synchronised", "1 once the clock is set", bool(gauges.get("time_synced"))),
     ):
         yield GaugeMetricFamily(PREFIX + name, text, float(value))
-    if gauges.get("throttled") is not None:
-        text = "1 while the board runs slower because of heat or too little power"
-        yield GaugeMetricFamily(PREFIX + "throttled", text, float(bool(gauges["throttled"])))
+    for name, text in (
+        ("throttled", "1 while the board runs slower because of heat or too little power"),
+        ("under_voltage", "1 while the board gets too little power"),
+    ):
+        if gauges.get(name) is not None:  # not every board can tell
+            yield GaugeMetricFamily(PREFIX + name, text, float(bool(gauges[name])))
 
 
 def _latencies(snapshot: StatusSnapshot) -> Metric:
