@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import cv2
 
-from edge.camera.geometry import FrameBuffers, UnreadablePictureError
+from edge.camera.errors import LostCameraError, UnreadablePictureError
+from edge.camera.geometry import FrameBuffers
 from edge.camera.pace import Limit, Timeline
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
@@ -82,6 +83,7 @@ class Capture:
         self._taken: Pixels | None = None  # what the consumer looks at
         self._stopping = False
         self._finished = False
+        self._lost = False
 
     def start(self) -> None:
         """Start the thread; a missing camera is no reason not to."""
@@ -122,13 +124,17 @@ class Capture:
             self._changed.notify_all()
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread and close the source; False: a call into the source has not returned in time."""
+        """End the thread and close the source.
+
+        False: a call into the source has not returned in time, or may not be made any more; then the process has
+        to end with `os._exit`, since libraries clean up at a normal exit and block there too.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and not self._lost
 
     # From here on everything runs in the capture thread.
 
@@ -139,6 +145,9 @@ class Capture:
                 ended = self._deliver()
             except FAILURES as error:
                 self._failed(error)
+                if isinstance(error, LostCameraError):
+                    self._give_up()
+                    return
                 self._close()
                 self._pause(lambda: False, self._backoff_s())
                 continue
@@ -147,6 +156,12 @@ class Capture:
                 self._end()
                 break
         self._status.unwatch(STAGE)
+
+    def _give_up(self) -> None:
+        """Be overdue at once: the process has to end for this camera to come back."""
+        with self._changed:
+            self._lost = True
+        self._status.watch(STAGE, 0.0)
 
     def _open(self) -> None:
         if self._failures:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.camera.errors import UnreadablePictureError
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.opencv import quiet_opencv
 from edge.errors import CameraError
 from edge.frames import Pixels

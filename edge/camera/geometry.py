@@ -21,10 +21,6 @@ BUFFERS = 3
 Step = Callable[[Pixels, Pixels], object]  # reads the first array, fills the second
 
 
-class UnreadablePictureError(CameraError):
-    """One picture cannot be decoded, and the next may well be; the source goes on."""
-
-
 class FrameBuffers:
     """Arrays that are lent for a frame and come back when nobody looks at it any more.
 

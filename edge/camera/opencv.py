@@ -10,7 +10,8 @@ from typing import Any
 import cv2
 import numpy.typing as npt
 
-from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.camera.errors import UnreadablePictureError
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
 

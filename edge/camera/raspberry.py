@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
-from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.camera.errors import LostCameraError, UnreadablePictureError
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings import CameraSettings
@@ -55,6 +57,7 @@ class Picamera2Source:
         self._camera: Any = None
         self._request: Any = None
         self._mapped: Any = None
+        self._nodes: list[Path] = []
 
     def open(self) -> None:
         """Start the camera.
@@ -72,6 +75,8 @@ class Picamera2Source:
                 f"{self.name} cannot be opened ({error}); check the ribbon cable, and that no other program uses it."
             ) from error
         self._camera = camera
+        numbers = camera.camera_properties.get("SystemDevices", ())
+        self._nodes = [Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}") for number in numbers]
         try:
             # libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
             main = {"format": "BGR888", "size": self._size}
@@ -88,6 +93,7 @@ class Picamera2Source:
 
         Raises:
             CameraError: none came in time.
+            LostCameraError: none came, and the camera's device nodes have gone.
         """
         if self._camera is None:
             raise CameraError(f"{self.name} is not open.")
@@ -95,6 +101,10 @@ class Picamera2Source:
         try:
             self._request = self._camera.capture_request(wait=self._timeout_s)
         except FAILURES as error:
+            if not all(node.exists() for node in self._nodes):
+                # Closing what was unplugged hangs in picamera2, or aborts the process in libcamera's assertions.
+                self._camera = None
+                raise LostCameraError(f"{self.name} was unplugged; check the ribbon cable.") from error
             raise CameraError(f"{self.name} has stopped delivering pictures; check the ribbon cable.") from error
         return True
 

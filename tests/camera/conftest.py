@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -38,7 +39,8 @@ def capture_of(status: Status) -> Iterator[Callable[..., Capture]]:
     for capture, camera in running:
         if camera is not None:
             camera.unblock.set()
-        assert capture.stop(20), "the capture thread did not end"
+        capture.stop(20)
+    assert not [t for t in threading.enumerate() if t.name == "capture"], "the capture thread did not end"
 
 
 @pytest.fixture

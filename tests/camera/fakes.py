@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge.camera.geometry import FrameBuffers, UnreadablePictureError
+from edge.camera.errors import UnreadablePictureError
+from edge.camera.geometry import FrameBuffers
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings import CameraSettings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.camera.capture import BACKOFF_CAP_S, BACKOFF_FIRST_S, STEADY_S, Capture
-from edge.camera.geometry import UnreadablePictureError
+from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.errors import CameraError
 from edge.settings import CameraSettings
 from edge.status import Status
@@ -333,3 +333,18 @@ def test_stop_closes_the_camera_and_ends_the_watch(capture_of: Start, status: St
     assert capture.stop(10)
     assert camera.closed >= 1
     assert status.overdue() == {}
+
+
+def test_a_lost_camera_is_overdue_at_once_and_never_touched_again(
+    capture_of: Start, status: Status, eventually: Wait
+) -> None:
+    """Only a new process helps; the sooner the daemon sees it, the sooner it can flush and leave."""
+    told: list[bool] = []
+    camera = FakeCamera()
+    capture = capture_of(camera, on_camera=told.append)
+    camera.show(1, LostCameraError("It was unplugged; plug it in."))
+    eventually(lambda: "camera" in status.overdue())
+    assert told == [True, False]
+    assert status.snapshot().gauges["camera_error"] == "It was unplugged; plug it in."
+    assert camera.closed == 0
+    assert not capture.stop(5), "the process has to end without its libraries' clean-up"

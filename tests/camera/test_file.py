@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.camera.capture import Capture
+from edge.camera.errors import UnreadablePictureError
 from edge.camera.file import FileSource, decode_photo
-from edge.camera.geometry import FrameBuffers, Geometry, UnreadablePictureError
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
 from edge.settings import CameraSettings
