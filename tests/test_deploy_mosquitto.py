@@ -65,14 +65,15 @@ class Site:
         """An example's text with this machine's ports and paths."""
         text = re.sub(r"(?m)^listener \d+.*", f"listener {port} 127.0.0.1\nuser root", text)
         text = re.sub(r"broker\.example:\d+", f"127.0.0.1:{self.central_port}", text)
-        text = re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self._directory}/", text)
-        return text.replace("/var/lib/mosquitto/", f"{self._directory}/")
+        return re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self._directory}/", text)
 
     def start(self, example: str, port: int) -> None:
         mosquitto = find_mosquitto()
         assert mosquitto is not None
+        # Debian's own mosquitto.conf comes first, and a setting that both have would be refused as a duplicate.
+        text = f"persistence true\npersistence_location {self._directory}/\nlog_dest stderr\n"
         config = self._directory / example
-        config.write_text(self.here((EXAMPLES / example).read_text(encoding="utf-8"), port))
+        config.write_text(text + self.here((EXAMPLES / example).read_text(encoding="utf-8"), port))
         log = config.with_suffix(".log")
         process = self._stack.enter_context(running([mosquitto, "-c", str(config)], log))
         eventually(lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{example} listens")
