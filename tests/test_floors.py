@@ -9,8 +9,8 @@ import pytest
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
     {"errors", "frames", "events"},
-    {"settings", "settings_file", "systemd", "status", "quiet", "recent", "photo_queue"},
-    {"camera", "vision", "delivery", "decision", "host"},
+    {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "photo_queue"},
+    {"camera", "vision", "delivery", "decision", "host", "thermal"},
     {"pipeline", "web", "export"},
     {"service"},
     {"commands"},

@@ -12,7 +12,7 @@ import cv2
 
 from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
-from edge.camera.pace import Limit, Timeline
+from edge.camera.pace import Backoff, Limit, Timeline
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
@@ -25,7 +25,6 @@ logger = logging.getLogger("edge.camera")
 STAGE = "camera"
 # Opening may take longer than a read ever should: on a Pi the first import of picamera2 alone takes seconds.
 OPEN_PATIENCE_S = 20.0
-BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 10.0
 STEADY_S = 5.0  # a camera that delivers for this long has recovered: its back-off begins anew
 BEAT_S = 0.25  # at least this often while waiting
 FAILURES = (CameraError, OSError, cv2.error)
@@ -62,7 +61,7 @@ class Capture:
         self._status = status
         self._on_camera = on_camera
         self._clock = clock
-        self._jitter = jitter
+        self._backoff = Backoff(jitter)
         self._source = make(settings)
         self._buffers = FrameBuffers()
         self._limit = Limit()
@@ -72,13 +71,14 @@ class Capture:
         self._readable_at = self._torn_at = 0.0  # when the last readable, the last broken picture came
         self._online: bool | None = None
         self._online_since = 0.0
-        self._failures = 0  # since the camera was last steady
         self._shape: tuple[int, ...] = ()
         self._sequence = 0
+        self._put_at = float("-inf")  # when a file's last frame was handed over
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         # Everything below is guarded by it.
         self._changed = threading.Condition()
         self._fps = settings.fps
+        self._board_limit = 0.0
         self._waiting: Frame | None = None  # not taken yet
         self._taken: Pixels | None = None  # what the consumer looks at
         self._stopping = False
@@ -123,6 +123,15 @@ class Capture:
             self._fps = fps
             self._changed.notify_all()
 
+    def set_board_limit(self, fps: float) -> None:
+        """What the board can bear now, beside the settings' `fps`; 0 is no limit.
+
+        A file is shown more slowly by it, but its frames keep their times.
+        """
+        with self._changed:
+            self._board_limit = fps
+            self._changed.notify_all()
+
     def stop(self, timeout_s: float) -> bool:
         """End the thread and close the source.
 
@@ -149,7 +158,7 @@ class Capture:
                     self._give_up()
                     return
                 self._close()
-                self._pause(lambda: False, self._backoff_s())
+                self._pause(lambda: False, self._backoff.next_s())
                 continue
             self._close()
             if ended:
@@ -164,7 +173,7 @@ class Capture:
         self._status.watch(STAGE, 0.0)
 
     def _open(self) -> None:
-        if self._failures:
+        if self._backoff.failures:
             self._status.count("camera_reopens")
         self._status.watch(STAGE, OPEN_PATIENCE_S)
         self._source.open()
@@ -191,7 +200,7 @@ class Capture:
                 return True
             self._status.beat(STAGE)
             grabbed = self._clock()
-            if self._source.live and not self._limit.wants(grabbed, self._fps):
+            if self._source.live and not self._limit.wants(grabbed, self._live_fps()):
                 self._readable_at = grabbed  # not known to be, but not known not to be
                 continue
             try:
@@ -211,9 +220,20 @@ class Capture:
         """Hand over a file's frame when its time has come."""
         self._timeline = self._timeline or Timeline(self._clock())
         moment = self._timeline.next(self._fps or self._source.fps)
-        while self._fps and (early := moment - self._clock()) > 0 and not self._stopping:
-            self._pause(lambda: self._fps == 0, min(early, BEAT_S))
+        while not self._stopping:
+            due = max(
+                moment if self._fps else float("-inf"),
+                self._put_at + 1 / self._board_limit if self._board_limit else float("-inf"),
+            )
+            if (early := due - self._clock()) <= 0:
+                break
+            self._pause(lambda: False, min(early, BEAT_S))
+        self._put_at = self._clock()
         self._put(pixels, moment, capture_s)
+
+    def _live_fps(self) -> float:
+        limits = [fps for fps in (self._fps, self._board_limit) if fps]
+        return min(limits, default=0.0)
 
     def _put(self, pixels: Pixels, captured_s: float, capture_s: float) -> None:
         with self._changed:
@@ -251,8 +271,8 @@ class Capture:
             self._status.gauge(camera="online", camera_error="")
             if not self._fault.active:
                 logger.info("%s delivers pictures of %d × %d.", self._source.name, pixels.shape[1], pixels.shape[0])
-        elif self._failures and now - self._online_since > STEADY_S:
-            self._failures = 0
+        elif self._backoff.failures and now - self._online_since > STEADY_S:
+            self._backoff.reset()
             self._fault.over(f"{self._source.name} delivers pictures again.")
 
     def _unreadable(self, error: UnreadablePictureError) -> None:
@@ -266,17 +286,11 @@ class Capture:
             raise CameraError(f"{self._source.name} delivers only broken pictures; check its cable.") from error
 
     def _failed(self, error: Exception) -> None:
-        self._failures += 1
         self._status.count("camera_errors")
         self._status.gauge(camera="waiting", camera_error=str(error))
         self._fault.happened(str(error))
         self._timeline = None  # a file that is opened again begins now
         self._set_online(False)
-
-    def _backoff_s(self) -> float:
-        # Half of it is jitter: never so short that a dead camera is hammered.
-        longest: float = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures - 1, 16))
-        return longest * (0.5 + 0.5 * self._jitter())
 
     def _end(self) -> None:
         logger.info("%s has ended after %d frames.", self._source.name, self._sequence)

@@ -1,6 +1,10 @@
-"""When frames are due: the limit of a live camera's rate, and the times of a file's frames."""
+"""When things are due: a live camera's frames under a limit, a file's frames, and the next attempt to open."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 10.0
 
 
 class Limit:
@@ -47,3 +51,27 @@ class Timeline:
         self._last_s = self._start_s + self._index / fps
         self._index += 1
         return self._last_s
+
+
+class Backoff:
+    """How long to wait before the next attempt: doubled each time, up to a cap, and spread by jitter.
+
+    Args:
+        jitter: 0..1, so that many boxes that lost the same network do not come back in step.
+    """
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        #: Failures since the last `reset`.
+        self.failures = 0
+
+    def next_s(self) -> float:
+        """Count a failure; seconds to wait after it."""
+        longest: float = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        # Half of it is jitter: never so short that a dead camera is hammered.
+        return longest * (0.5 + 0.5 * self._jitter())
+
+    def reset(self) -> None:
+        """It works again, and has done so for a while."""
+        self.failures = 0

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.capture import BACKOFF_CAP_S, BACKOFF_FIRST_S, STEADY_S, Capture
+from edge.camera.capture import STEADY_S, Capture
 from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.errors import CameraError
 from edge.settings import CameraSettings
@@ -94,18 +94,6 @@ def test_the_cameras_coming_and_going_is_told_once_each(capture_of: Start, statu
     assert count(status, "camera_reopens") == 3
     assert camera.opened == 4
     assert camera.closed == 3
-
-
-def test_back_off_doubles_up_to_its_cap_with_jitter_and_begins_anew_once_steady() -> None:
-    capture = Capture(CameraSettings(), Status(), make=FakeCamera(), jitter=lambda: 1.0)
-    waits = []
-    for failures in range(1, 30):
-        capture._failures = failures
-        waits.append(capture._backoff_s())
-    assert waits[:5] == [BACKOFF_FIRST_S * 2**n for n in range(5)]
-    assert max(waits) == waits[-1] == BACKOFF_CAP_S
-    capture._jitter = lambda: 0.0
-    assert capture._backoff_s() == BACKOFF_CAP_S / 2
 
 
 def test_a_repeated_fault_is_one_line_and_its_end_another(
@@ -287,6 +275,31 @@ def test_a_live_camera_is_limited_without_decoding_what_is_not_wanted(
     frame = None
     while frame is None or grey(frame.pixels) != 99:
         frame = capture.take(10)
+
+
+def test_a_hot_board_slows_a_file_down_but_its_frames_keep_their_times(capture_of: Start) -> None:
+    camera = FakeCamera(live=False, fps=10.0)
+    capture = capture_of(camera)
+    capture.set_board_limit(20.0)
+    camera.show(*range(5), None)
+    began = time.monotonic()
+    frames = [frame for _ in range(5) if (frame := capture.take(10)) is not None]
+    assert time.monotonic() - began >= 4 / 20 - 0.01
+    assert [f.captured_ns - frames[0].captured_ns for f in frames] == pytest.approx([n * 1e8 for n in range(5)], abs=2)
+
+
+def test_a_live_camera_keeps_the_lower_of_the_two_limits(capture_of: Start, status: Status, eventually: Wait) -> None:
+    clock = Clock()
+    camera = FakeCamera()
+    capture = capture_of(camera, clock=clock, fps=10)
+    capture.set_board_limit(2.0)
+    for number in range(21):
+        camera.show(number)
+        eventually(camera.shots.empty)
+        if number % 5 == 0:
+            assert camera.retrieved.acquire(timeout=10)
+        clock.now += 0.1
+    eventually(lambda: count(status, "frames_captured") == 5)
 
 
 def test_a_file_ends_once_its_last_frame_was_taken(capture_of: Start, status: Status, eventually: Wait) -> None:
