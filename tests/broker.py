@@ -60,7 +60,7 @@ class Mosquitto:
         basic = [f"listener {self.port} {address}", "user root", f"log_dest file {self.log}"]
         # What a subscriber has not received yet survives even a kill of the broker.
         basic += [f"persistence_location {directory}/", "autosave_on_changes true", "autosave_interval 1"]
-        basic += ["max_queued_messages 0", "persistence true"] if persistent else ["persistence false"]
+        basic += ["max_queued_messages 0", f"persistence {str(persistent).lower()}"]
         anonymous = [] if any(line.startswith("allow_anonymous") for line in lines) else ["allow_anonymous true"]
         self._config.write_text("\n".join([*basic, "log_type all", *anonymous, *lines, ""]))
         self._process: subprocess.Popen[bytes] | None = None

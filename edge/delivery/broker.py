@@ -200,6 +200,7 @@ class Broker:
             case Pending():
                 self._outbox.settle(what)
                 self._status.count("events_published")
+                self._status.observe("delivery", (self._clock() - what.made) * 1000)
                 if what.seq is not None:  # it was stored meanwhile
                     self._spool.delivered(what.seq)
             case Stored(seq):

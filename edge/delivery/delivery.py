@@ -179,7 +179,7 @@ class Delivery:
         """Seconds until something has to be done, should nobody put anything into the inbox."""
         now = self._clock()
         until = min(now + 1.0, self._broker.wait_until())
-        for at in (self._store_at(), self._spool.delete_at):
+        for at in (self._store_at(), self._spool.write_at):
             until = until if at is None else min(until, at)
         if (replay_wait_s := self._broker.replay_wait_s()) is not None:
             until = min(until, now + replay_wait_s)
@@ -196,11 +196,11 @@ class Delivery:
 
     def _store_if_due(self) -> None:
         now = self._clock()
-        store_at, delete_at = self._store_at(), self._spool.delete_at
+        store_at, write_at = self._store_at(), self._spool.write_at
         if store_at is not None and now >= store_at:
             self._spool.commit(self._outbox)
-        elif delete_at is not None and now >= delete_at:
-            self._spool.delete_delivered()
+        elif write_at is not None and now >= write_at:
+            self._spool.write_deletions()
 
     def _may_end(self) -> bool:
         return not self._broker.online or not len(self._outbox) or self._clock() >= self._last_words_until

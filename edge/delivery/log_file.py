@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE_BYTES = 1024
+WAL_BYTES = 1024 * 1024  # copied back at this size: more would hold up live events, less would fsync more often
 ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell header
 CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
 MAX_OFFSETS = 64
@@ -106,7 +107,7 @@ class LogFile:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
-        wal_bytes = min(4 * 1024 * 1024, max_bytes // 4)
+        wal_bytes = min(WAL_BYTES, max_bytes // 4)
         # Twice, because one transaction may go past the size at which the log is copied back and restarted.
         self.limit_bytes = max_bytes - 2 * wal_bytes
         with path.open("ab+") as file:  # made here, so that a missing right is an OSError that says so
@@ -211,7 +212,16 @@ class LogFile:
 
     def delete(self, seqs: Iterable[int]) -> list[int]:
         """Delete events; returns the payload sizes of those that were there."""
-        return self._sizes("DELETE FROM events WHERE seq = ? RETURNING length(payload)", seqs)
+        sizes: list[int] = []
+        # Neighbours in one statement: a backlog is acknowledged in order.
+        for _, run in itertools.groupby(enumerate(sorted(seqs)), lambda place: place[1] - place[0]):
+            neighbours = [seq for _, seq in run]
+            found = self.connection.execute(
+                "DELETE FROM events WHERE seq BETWEEN ? AND ? RETURNING length(payload)",
+                (neighbours[0], neighbours[-1]),
+            )
+            sizes += [size for (size,) in found]
+        return sizes
 
     def delete_oldest(self, least_bytes: int) -> list[int]:
         """Delete the oldest events until `least_bytes` are free; returns their payload sizes."""
@@ -234,9 +244,6 @@ class LogFile:
         (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
         (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
         return int(pages - free) * PAGE_BYTES
-
-    def _sizes(self, query: str, keys: Iterable[int]) -> list[int]:
-        return [size for key in keys for (size,) in self.connection.execute(query, (key,)).fetchall()]
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -16,9 +16,11 @@ from edge.status import Status
 logger = logging.getLogger("edge.delivery")
 
 RETRY_S = 3.0  # between two attempts on a disk that takes nothing
-DELETE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
+WRITE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
+WRITE_AT_ONCE = 500  # deletions, so that live events do not wait long for the disk
 READ_AT_ONCE = 250
 RETRY_REFUSED_S = 600.0
+SAME_OFFSET_S = 0.5  # a clock that NTP nudges is not worth a write
 REFUSALS_IN_A_ROW = 100  # then the broker refuses the topic, not the event
 
 
@@ -44,7 +46,7 @@ class Spool:
         self._offset_s: float | None = None  # of this boot
         self._delivered: dict[int, None] = {}  # acknowledged, to be deleted; a dict for its order
         self._refusals: dict[int, str] = {}
-        self._delete_at: float | None = None
+        self._write_at: float | None = None
         self._dropped = 0  # lost before they reached the log, not yet remembered there
         self._told_dropped = 0
         self.rewind()
@@ -60,10 +62,11 @@ class Spool:
         self._log.close()
 
     def clock_synchronised(self, offset_s: float) -> None:
-        """From now on wall − uptime of this boot is known."""
+        """From now on wall − uptime of this boot is known; may be told again and again."""
         self._offset_s = offset_s
-        if self._log.depth and self._delete_at is None:
-            self._delete_at = self._clock() + DELETE_AFTER_S
+        stored = self._log.offsets.get(self._boot)
+        if self._log.depth and (stored is None or abs(stored - offset_s) > SAME_OFFSET_S):
+            self._write_soon()
 
     def dropped(self, events: int) -> None:
         """So many events were lost before they could be stored."""
@@ -74,19 +77,21 @@ class Spool:
         """The broker has acknowledged a stored event; it is deleted with the next commit."""
         self._delivered[seq] = None
         self._refused_in_a_row = 0
-        self._delete_soon()
+        if len(self._delivered) >= WRITE_AT_ONCE:
+            self._write_at = self._clock()
+        self._write_soon()
 
     def refused(self, seq: int, reason: str) -> None:
         """The broker has refused a stored event; it stays, with the reason."""
         self._refusals[seq] = reason
         self._in_flight.discard(seq)
         self._refused_in_a_row += 1
-        self._delete_soon()
+        self._write_soon()
 
     @property
-    def delete_at(self) -> float | None:
+    def write_at(self) -> float | None:
         """When deletions have to be written; None: there are none."""
-        return None if self._delete_at is None else max(self._delete_at, self._retry_at)
+        return None if self._write_at is None else max(self._write_at, self._retry_at)
 
     def commit(self, outbox: Outbox, *, urgent: bool = False) -> bool:
         """Bring everything to the disk that is in memory only.
@@ -100,7 +105,7 @@ class Spool:
         if self._clock() < self._retry_at and not urgent:
             return False
         part = _part(outbox)
-        if not part and self._delete_at is None and not self._dropped:
+        if not part and self._write_at is None and not self._dropped:
             return True  # an SD card lives on what is not written
         while self._try(lambda part=part: self._store(part)):  # type: ignore[misc]
             for event in part:
@@ -109,7 +114,7 @@ class Spool:
                 return True
         return False
 
-    def delete_delivered(self) -> None:
+    def write_deletions(self) -> None:
         """Write the deletions alone: what is on its way to a healthy broker need not touch the disk."""
         self._try(lambda: self._store([]))
 
@@ -135,13 +140,13 @@ class Spool:
         self._delivered.clear()
         self._refusals.clear()
         self._dropped = 0
-        self._delete_at = None
+        self._write_at = None
         self._exhausted = False
         self._status.count("events_spooled", len(part))
 
-    def _delete_soon(self) -> None:
-        if self._delete_at is None:
-            self._delete_at = self._clock() + DELETE_AFTER_S
+    def _write_soon(self) -> None:
+        if self._write_at is None:
+            self._write_at = self._clock() + WRITE_AFTER_S
 
     # --- replaying ---
 
@@ -193,6 +198,9 @@ class Spool:
         return bool(found)
 
     def _as_replayed(self, payload: bytes) -> bytes:
+        if b'"time_synced":true' in payload:
+            # Nothing to correct, and a backlog has thousands: add the field without reading the rest.
+            return payload[:-1] + b',"replayed":true}'
         try:
             event = Event.from_json(payload)
         except EventError:
