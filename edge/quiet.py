@@ -1,8 +1,12 @@
-"""Quiet logs: a fault that repeats is one line at its start, one a minute while it lasts, one at its end."""
+"""Quiet logs: a fault that repeats is one line at its start, one a minute while it lasts, one at its end.
+
+And what a library would write to stderr by itself is left to our own errors.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -62,3 +66,18 @@ class RepeatingFault:
             lasted = self._clock() - self._began
             self._count = 0
             self._logger.log(self._level, "%s (after %.0f s; failed %s)", sentence, lasted, times)
+
+
+def quiet_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr what our own errors say once, in one sentence.
+
+    They write at each attempt to open, hundreds of lines an hour with a camera unplugged.
+    """
+    # PyPI's wheels have it in cv2.utils.logging, Debian's module at its top.
+    import cv2  # only where it is needed: the command line and the tests of delivery do without
+
+    set_level: Callable[[int], object] = (
+        cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009
+    )
+    set_level(0)  # silent
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -14,19 +12,7 @@ from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-
-
-def quiet_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to stderr what our own errors say once, in one sentence.
-
-    They write at each attempt to open, hundreds of lines an hour with a camera unplugged.
-    """
-    # PyPI's wheels have it in cv2.utils.logging, Debian's module at its top.
-    set_level: Callable[[int], object] = (
-        cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009
-    )
-    set_level(0)  # silent
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use
+from edge.quiet import quiet_opencv
 
 
 class OpenCVSource(ABC):

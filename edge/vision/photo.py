@@ -9,6 +9,7 @@ import numpy as np
 
 from edge.errors import PhotoError
 from edge.frames import Pixels
+from edge.quiet import quiet_opencv
 from edge.vision.photo_header import is_whole, photo_size
 
 MAX_BYTES = 64 << 20
@@ -22,12 +23,12 @@ def read_photo(path: Path) -> Pixels:
         PhotoError: it cannot be read, is not a photo, is damaged, or would not fit into memory.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise PhotoError(f"{path} has {size >> 20} MB; give a photo of at most {MAX_BYTES >> 20} MB.")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # a pipe or a device tells no size
     except OSError as error:
-        raise PhotoError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise PhotoError(f"{path} cannot be read: {error.strerror or error}; name a photo that is there.") from error
+    if len(content) > MAX_BYTES:
+        raise PhotoError(f"{path} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
     return decode_photo(content, str(path))
 
 
@@ -46,6 +47,7 @@ def decode_photo(content: bytes, name: str) -> Pixels:
         )
     if not is_whole(content):
         raise PhotoError(f"{name} is truncated; copy it again.")
+    quiet_opencv()
     try:
         # COLOR: 8 bits, three channels, alpha dropped, EXIF orientation applied.
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)

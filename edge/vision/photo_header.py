@@ -20,35 +20,42 @@ def photo_size(content: bytes) -> tuple[int, int] | None:
 def is_whole(content: bytes) -> bool:
     """Whether the file has the end that its format asks for; decoders paint what is missing grey."""
     if content.startswith(b"\xff\xd8"):
-        scan = content.find(b"\xff\xda")  # in a scan 0xFF is never followed by the 0xD9 of the end marker
-        return content.find(b"\xff\xd9", scan) >= 0
+        # In a scan 0xFF is never followed by the 0xD9 of the end marker; before it, EXIF may hold a whole thumbnail.
+        return content.find(b"\xff\xd9", _jpeg_segment(content, lambda marker: marker == 0xDA)) >= 0
     if content.startswith(b"\x89PNG"):
-        return content.rfind(b"IEND") >= 0
+        return content.rfind(b"IEND\xaeB`\x82") >= 0  # with its checksum
     if content.startswith(b"RIFF"):
         return len(content) >= 8 + int(struct.unpack_from("<I", content, 4)[0])
     return True
 
 
 def _jpeg(content: bytes) -> tuple[int, int] | None:
+    frame = _jpeg_segment(content, lambda marker: 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
+    if content[frame + 1] in (0xD9, 0xDA):  # end, or data before any frame
+        return None
+    height, width = struct.unpack_from(">HH", content, frame + 5)
+    return width, height
+
+
+def _jpeg_segment(content: bytes, wanted: Callable[[int], bool]) -> int:
+    """Where the first segment with a wanted marker starts, or the scan or the end; the file's end if it is not JPEG."""
     at = 2
-    while True:
-        if content[at] != 0xFF:
-            return None
+    while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
+        if wanted(marker) or marker in (0xD9, 0xDA):
+            return at
         if marker == 0xFF:  # fill byte
             at += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
             at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height, width = struct.unpack_from(">HH", content, at + 5)
-            return width, height
-        elif marker in (0xD9, 0xDA):  # end, or data before any frame
-            return None
         else:
             at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
+    return len(content)
 
 
 def _png(content: bytes) -> tuple[int, int] | None:
+    if content[12:16] != b"IHDR":  # another chunk in front would hide the true size
+        return None
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
 
@@ -82,6 +89,9 @@ def _tiff(content: bytes) -> tuple[int, int] | None:
         entry = directory + 2 + 12 * i
         tag, kind = struct.unpack_from(order + "HH", content, entry)
         if tag in (256, 257):
+            # Any other kind, or a second value, would let the decoder see another size than this.
+            if kind not in (3, 4) or tag in found:
+                return None
             found[tag] = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), content, entry + 8)[0])
     return (found[256], found[257]) if len(found) == 2 else None
 
