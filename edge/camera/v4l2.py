@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,32 @@ class V4L2Source(OpenCVSource):
     """`v4l2:/dev/v4l/by-id/…`, any other path, or an index N for /dev/videoN.
 
     The path is resolved at each open, so that a camera that comes back under another number is found.
+
+    Args:
+        where: what follows `v4l2:`.
+        settings: the camera's section.
+        geometry: how pictures are turned into frames.
+        dev: where device nodes are.
+        ask: asks a node what it is.
+        start: opens a node for reading pictures.
     """
 
-    def __init__(self, where: str, settings: CameraSettings, geometry: Geometry, dev: Path = DEV) -> None:
+    def __init__(
+        self,
+        where: str,
+        settings: CameraSettings,
+        geometry: Geometry,
+        *,
+        dev: Path = DEV,
+        ask: Callable[[Path], Node] = query,
+        start: Callable[[str], cv2.VideoCapture] = lambda node: cv2.VideoCapture(node, cv2.CAP_V4L2),
+    ) -> None:
         super().__init__(f"v4l2:{where}", geometry)
         self._path = dev / f"video{where}" if where.isdigit() else Path(where)
         self._by_number = where.isdigit()
         self._dev = dev
+        self._ask = ask
+        self._start = start
         self._settings = settings
         self._hinted = False
 
@@ -95,7 +115,7 @@ class V4L2Source(OpenCVSource):
         # OpenCV reads this once, before its first read: a silent camera is a failed read, not a blocked one.
         seconds = max(1, int(self._settings.stall_after_s / 2))
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
-        capture = cv2.VideoCapture(str(node), cv2.CAP_V4L2)
+        capture = self._start(str(node))
         width, height = self._settings.size
         if width * height > VGA:
             # Uncompressed, more than VGA does not fit through USB 2 at 30 pictures a second.
@@ -107,7 +127,7 @@ class V4L2Source(OpenCVSource):
     def _checked_node(self) -> Path:
         node = self._path.resolve()
         try:
-            told = query(node)
+            told = self._ask(node)
         except FileNotFoundError as error:
             raise CameraError(f"{self.name} is not there; plug the camera in{self._others()}.") from error
         except PermissionError as error:
