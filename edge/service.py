@@ -20,6 +20,7 @@ from edge.decision import Decider
 from edge.delivery.delivery import Delivery
 from edge.errors import ConfigError
 from edge.events import Event
+from edge.health import Health
 from edge.pipeline import Clocks, EventMaker, Pipeline
 from edge.recent import Recent
 from edge.settings import Settings, live_change
@@ -33,7 +34,6 @@ from edge.web.view import View
 
 logger = logging.getLogger("edge.service")
 TICK_S = 0.5
-HOST_EVERY_S = 5.0
 STOP_WITHIN_S = 5.0  # SIGTERM to exit
 EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
 
@@ -76,8 +76,13 @@ class Service:
         self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
         clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
         self._maker = EventMaker(settings.device.name, boot, clocks)
-        self._host_read_at = time.monotonic()
-        self._frames_then = 0
+        self._health = Health(
+            self._status,
+            settings.fallback.path.with_name("counters.json"),
+            settings.camera.fps,
+            set_fps=self._capture.set_fps,
+            on_synchronised=self._delivery.clock_synchronised,
+        )
         self._stop_by = float("inf")
         self._stuck = False  # a thread is inside a call that did not return
 
@@ -154,7 +159,7 @@ class Service:
                 self._notifier.stopping("Stopping: moving what is unsent to the fallback log")
                 return
             self._check_stages()
-            self._read_host()
+            self._health.tick()
             self._notifier.status(self._status_line())
         logger.info("The source has ended and its last frame is classified; stopping.")
         self._notifier.stopping("The source has ended")
@@ -168,6 +173,8 @@ class Service:
             self._notifier.watchdog()
             return
         told = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
+        if "camera" in overdue:
+            self._status.count("camera_restarts")
         # A blocked thread cannot be replaced, and picamera2 frees its camera only with the process.
         self._leave(f"Restarting because {told}; what is unsent goes to the fallback log first.")
 
@@ -176,6 +183,7 @@ class Service:
         self._notifier.stopping(sentence)
         if not self._delivery.flush(STOP_WITHIN_S / 2):
             logger.error("The fallback log did not take everything; the gap in the event ids shows what is missing.")
+        self._health.save()
         logging.shutdown()
         self._exit_now(EXIT_STUCK)
 
@@ -190,32 +198,10 @@ class Service:
             running, self._settings = self._settings, live_change(self._settings, wanted)[0]
             waiting = live_change(running, wanted)[1]
             self._decider.settings = self._settings.decision
-            self._capture.set_fps(self._settings.camera.fps)
+            self._health.limit_camera(self._settings.camera.fps)
             set_log_level(self._settings.log.level)
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
         self._notifier.ready(self._status_line())
-
-    def _read_host(self) -> None:
-        now = time.monotonic()
-        if now - self._host_read_at < HOST_EVERY_S:
-            return
-        frames = self._status.snapshot().counters.get("frames_classified", 0)
-        fps = (frames - self._frames_then) / (now - self._host_read_at)
-        self._host_read_at, self._frames_then = now, frames
-        synchronised = host.clock_synchronised()
-        if synchronised:
-            self._delivery.clock_synchronised(time.time() - host.uptime_s())
-        strain = host.throttled()
-        self._status.gauge(
-            fps=round(fps, 2),
-            time_synced=synchronised,
-            uptime_s=round(host.uptime_s(), 1),
-            temperature_celsius=host.temperature_celsius(),
-            throttled=strain.throttled,
-            under_voltage=strain.under_voltage,
-            memory_bytes=host.memory_bytes(),
-            disk_bytes_written=host.disk_bytes_written(),
-        )
 
     def _status_payload(self) -> bytes:
         return json.dumps(self._status.snapshot().to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
@@ -231,7 +217,9 @@ class Service:
         if depth := gauges.get("log_depth"):
             parts.append(f"{depth} waiting in the fallback log")
         faults = [
-            str(gauges[key]) for key in ("camera_error", "broker_error", "log_error", "web_error") if gauges.get(key)
+            str(gauges[key])
+            for key in ("camera_error", "broker_error", "log_error", "web_error", "slowed_because")
+            if gauges.get(key)
         ]
         return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
 
@@ -270,6 +258,7 @@ class Service:
         if not self._capture.stop(self._time_left(1.0)):
             self._stuck = True
             logger.error("The camera did not close in time; leaving it behind.")
+        self._health.save()
         counters = self._status.snapshot().counters
         logger.info(
             "Stopped: %d frames classified, %d events made, %d of them published, %d in the fallback log.",
