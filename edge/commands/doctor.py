@@ -1,0 +1,43 @@
+"""`edge-classifier doctor`: one line a check, each with a remedy."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from edge.commands.doctor_checks import every_check
+from edge.settings import Settings
+
+HELP = "check everything that the daemon needs, and say what to do"
+DESCRIPTION = """\
+Looks at the system, torch, the model, the camera, the broker, the clock, the
+power, the disk and the service, and says of each in one line how it is and
+what to do about it. Beside a running service it changes nothing.
+
+Exit codes: 0 all is well; 1 warnings: the daemon runs, but something is
+missing or strained; 69 a failure: the daemon cannot run."""
+MARKS = {"ok": "ok  ", "warning": "WARN", "failure": "FAIL"}
+EXIT_CODES = {"ok": 0, "warning": 1, "failure": 69}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run every check, and tell each as soon as it is done."""
+    findings = []
+    for check in every_check(settings, arguments.config):
+        finding = check()
+        findings.append(finding)
+        if not arguments.json:
+            print(f"{MARKS[finding.severity]}  {finding.check:9} {finding.sentence}")
+            if finding.remedy:
+                print(f"{'':16}→ {finding.remedy}" if sys.stdout.encoding == "utf-8" else f"{'':16}{finding.remedy}")
+            sys.stdout.flush()
+    if arguments.json:
+        print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}, ensure_ascii=False))
+    return max(EXIT_CODES[finding.severity] for finding in findings)
