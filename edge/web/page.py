@@ -17,6 +17,8 @@ KINDS = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "plots.js": "text/javascript; charset=utf-8",
+    "photos.js": "text/javascript; charset=utf-8",
+    "bars.js": "text/javascript; charset=utf-8",
     "words.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

@@ -1,1 +1,176 @@
+// The page: listens to server-sent events, looks at snapshots, draws the last hour.
 
+import { bars } from "./bars.js";
+import { listen } from "./photos.js";
+import { colourOf, drawLine, drawTimeline } from "./plots.js";
+import { switchLanguage, t, translate } from "./words.js";
+
+const PICTURE_EVERY_MS = 150, NO_PICTURE_WAIT_MS = 2000, HISTORY_EVERY_MS = 10_000, RECONNECT_MS = 3000;
+const KEPT_LINES = 100;
+const $ = (id) => document.getElementById(id);
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const seen = { status: null, label: "", history: { points: [], states: [] }, model: null, link: "connecting" };
+
+// --- state in words ---
+
+function say(id, mood, text) {
+  const item = $(id);
+  item.dataset.mood = mood;
+  if (item.textContent !== text) item.textContent = text;
+}
+
+function showStatus() {
+  const s = seen.status;
+  if (!s) return;
+  $("device").textContent = s.device ?? "edge-classifier";
+  document.title = `${seen.label || "…"} · ${s.device ?? ""}`;
+  $("version").textContent = `edge-classifier ${s.version ?? ""}`;
+  const rate = (s.frames_per_s ?? 0).toFixed(1);
+  if (s.camera === "online") say("camera", "good", t("camera_online", { rate }));
+  else if (s.camera === "ended") say("camera", "fair", t("camera_ended"));
+  else say("camera", "bad", s.camera_error || t("camera_waiting"));
+  if (s.broker === "online") say("broker", "good", t("broker_online", { n: s.events_published ?? 0 }));
+  else say("broker", "bad", s.broker_error ? `${t("broker_offline")} ${s.broker_error}` : t("broker_offline"));
+  if (s.log_error) say("disk", "bad", s.log_error);
+  else if (s.events_dropped) say("disk", "bad", t("disk_lost", { n: s.events_dropped }));
+  else if (s.log_depth) say("disk", "fair", t("disk_some", { n: s.log_depth, kb: Math.ceil((s.log_bytes ?? 0) / 1000) }));
+  else say("disk", "good", t("disk_empty"));
+  const board = s.board ? `${s.board}. ` : "";
+  if (s.throttled || s.under_voltage) say("board", "bad", t("board_throttled", { board }));
+  else if (s.time_synced === false) say("board", "fair", t("board_clock", { board }));
+  else say("board", "good", t("board_fine", { board }));
+}
+
+function showLink(state) {
+  seen.link = state;
+  $("link").dataset.state = state;
+  $("link").firstElementChild.textContent = t(state);
+}
+
+function showLabel(label) {
+  seen.label = label;
+  $("label").textContent = label === "unknown" ? t("unknown") : label;
+  $("picture").alt = t("picture", { label });
+  showStatus();
+}
+
+// --- the last hour ---
+
+function showHistory() {
+  const { points, states } = seen.history;
+  const shares = drawTimeline($("timeline"), states);
+  $("timeline").setAttribute("aria-label", t("timeline", { list: shares.map(([label, part]) => `${label} ${Math.round(part * 100)} %`).join(", ") }));
+  $("shares").replaceChildren(...shares.slice(0, 8).map(([label, part]) => {
+    const item = document.createElement("li");
+    item.dataset.colour = colourOf(label);
+    item.textContent = `${label === "unknown" ? t("unknown") : label} ${t("share", { percent: Math.round(part * 100) })}`;
+    return item;
+  }));
+  const latency = drawLine($("latency"), $("latency-range"), points, "inference_ms", "ms");
+  $("latency-now").textContent = latency === null ? "" : `${latency.toFixed(1)} ms`;
+  const heat = drawLine($("heat"), $("heat-range"), points, "temperature_celsius", "°C");
+  $("heat-now").textContent = heat === null ? "" : `${heat.toFixed(1)} °C`;
+}
+
+async function fetchHistory() {
+  try {
+    const response = await fetch("/api/history");
+    if (response.ok) seen.history = await response.json();
+  } catch { /* the stream says that the box is away */ }
+  showHistory();
+}
+
+// --- the model ---
+
+async function fetchModel() {
+  const response = await fetch("/api/model").catch(() => null);
+  if (response?.ok) seen.model = await response.json();
+  showModel();
+}
+
+function showModel() {
+  const m = seen.model;
+  if (!m) return;
+  const rows = [["name", m.name], ["checksum", m.files?.["model.ts"]], ["weights", m.weights?.source], ["classes", m.classes]];
+  if (m.agreement) rows.push(["agreement", t("on_photos", m.agreement)]);
+  $("model").replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) => {
+    const term = document.createElement("dt"), text = document.createElement("dd");
+    term.textContent = t(key);
+    text.textContent = value;
+    return [term, text];
+  }));
+}
+
+// --- the log ---
+
+function addLine({ time, level, text }) {
+  const log = $("log"), item = document.createElement("li"), when = document.createElement("time");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+  item.dataset.level = level;
+  when.dateTime = time;
+  when.textContent = new Date(time).toLocaleTimeString();
+  item.append(when, ` ${text}`);
+  log.append(item);
+  while (log.children.length > KEPT_LINES) log.firstElementChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+// --- server-sent events and pictures ---
+
+function connect() {
+  const stream = new EventSource("/api/stream");
+  const on = (kind, handle) => stream.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
+  stream.onopen = () => {
+    $("log").replaceChildren(); // the box tells its last lines again
+    showLink("connected");
+    fetchHistory();
+    fetch("/api/latest").then((r) => (r.ok ? r.json() : null)).then((e) => e && showLabel(e.label)).catch(() => {});
+  };
+  stream.onerror = () => {
+    showLink("reconnecting");
+    if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    setTimeout(connect, RECONNECT_MS);
+  };
+  on("top", ({ top }) => bars($("top"), top));
+  on("status", (status) => { seen.status = status; showStatus(); });
+  on("event", (event) => {
+    showLabel(event.label);
+    if (event.reason === "change") { seen.history.states.push(event); showHistory(); }
+  });
+  on("log", addLine);
+}
+
+async function watch() {
+  const picture = $("picture");
+  let shown = "";
+  for (;;) {
+    if (document.hidden) { await pause(500); continue; }
+    const response = await fetch("/snapshot.jpg").catch(() => null);
+    if (response?.status === 401) { location.assign("/login"); return; }
+    const works = response?.ok ?? false;
+    if (works) {
+      const url = URL.createObjectURL(await response.blob());
+      picture.src = url;
+      await picture.decode().catch(() => {});
+      if (shown) URL.revokeObjectURL(shown);
+      shown = url;
+    }
+    picture.hidden = !works;
+    $("no-picture").hidden = works;
+    await pause(works ? PICTURE_EVERY_MS : NO_PICTURE_WAIT_MS);
+  }
+}
+
+$("language").addEventListener("click", () => {
+  switchLanguage();
+  showLink(seen.link);
+  showLabel(seen.label);
+  showHistory();
+  showModel();
+});
+translate();
+listen();
+connect();
+watch();
+fetchModel();
+setInterval(() => document.hidden || fetchHistory(), HISTORY_EVERY_MS);

@@ -1,0 +1,108 @@
+// Drop, paste or choose: photos go to /predict one after the other, with progress.
+
+import { t } from "./words.js";
+import { bars } from "./bars.js";
+
+const MAX_BYTES = 12 << 20;
+const TRIES = 5;
+const $ = (id) => document.getElementById(id);
+
+function send(file, onProgress) {
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest(); // fetch cannot tell how much was sent
+    request.open("POST", "/predict");
+    request.responseType = "json";
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () => resolve({ status: request.status, body: request.response, retryAfter: Number(request.getResponseHeader("Retry-After")) });
+    request.onerror = () => resolve({ status: 0 });
+    const form = new FormData();
+    form.append("file", file);
+    request.send(form);
+  });
+}
+
+async function ask(file) {
+  const name = file.name || "photo";
+  const progress = $("progress"), doing = $("doing");
+  for (let attempt = 0; attempt < TRIES; attempt++) {
+    doing.textContent = t("uploading", { name });
+    progress.value = 0;
+    const { status, body, retryAfter } = await send(file, (part) => {
+      progress.value = part;
+      if (part === 1) {
+        progress.removeAttribute("value"); // from here on nobody knows how long
+        doing.textContent = t("classifying", { name });
+      }
+    });
+    if (status === 429) {
+      doing.textContent = t("busy");
+      await new Promise((resolve) => setTimeout(resolve, (retryAfter || 1) * 1000));
+      continue;
+    }
+    if (status === 200) return body;
+    throw new Error(status === 0 ? t("unreachable") : (body?.detail ?? String(status)));
+  }
+  throw new Error(t("busy"));
+}
+
+function show(file, fill) {
+  const article = document.createElement("article");
+  article.className = "answer";
+  const preview = document.createElement("img");
+  preview.alt = file.name || "";
+  preview.src = URL.createObjectURL(file);
+  preview.onload = () => URL.revokeObjectURL(preview.src);
+  const text = document.createElement("div");
+  fill(text);
+  article.append(preview, text);
+  $("answers").prepend(article);
+  while ($("answers").children.length > 6) $("answers").lastElementChild.remove();
+}
+
+function note(text, className) {
+  const paragraph = document.createElement("p");
+  paragraph.className = className;
+  paragraph.textContent = text;
+  return paragraph;
+}
+
+let queue = Promise.resolve();
+
+/** Ask about each photo, in order. */
+export function askAll(files) {
+  for (const file of [...files].filter((one) => one.type.startsWith("image/") || !one.type)) {
+    queue = queue.then(async () => {
+      $("asking").hidden = false;
+      try {
+        if (file.size > MAX_BYTES) throw new Error(t("too_large", { name: file.name }));
+        const answer = await ask(file);
+        const { total, inference } = answer.latency_ms;
+        show(file, (text) => {
+          const list = document.createElement("ol");
+          list.className = "bars";
+          bars(list, answer.top);
+          text.append(list, note(t(answer.cached ? "remembered" : "took", { total: total.toFixed(0), inference: inference.toFixed(0) }), "range"));
+        });
+      } catch (error) {
+        show(file, (text) => text.append(note(t("failed", { why: error.message }), "wrong")));
+      }
+      $("asking").hidden = true;
+    });
+  }
+}
+
+/** Listen for files from everywhere on the page. */
+export function listen() {
+  const drop = $("drop"), input = $("file");
+  input.addEventListener("change", () => { askAll(input.files); input.value = ""; });
+  document.addEventListener("paste", (event) => askAll(event.clipboardData?.files ?? []));
+  for (const kind of ["dragenter", "dragover"]) {
+    document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  }
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? drop.classList.remove("over"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    askAll(event.dataTransfer?.files ?? []);
+  });
+}
