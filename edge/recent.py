@@ -13,6 +13,7 @@ from edge.frames import Frame
 
 KEPT_EVENTS = 2048
 KEPT_STATES = 1024  # changes and heartbeats: an hour at one each 3.5 s
+INTEREST_S = 30.0  # after somebody asked for a frame, the next ones are copied for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Numbered:
 
 
 class Recent:
-    """The newest frame, copied only while somebody asks for it, and the newest events, from any thread.
+    """The newest frame, copied only while somebody looks, and the newest events, from any thread.
 
     Args:
         clock: seconds on a monotonic scale.
@@ -33,7 +34,7 @@ class Recent:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._wanted = 0  # how many wait for a frame
+        self._wanted_until = float("-inf")
         self._frame: Frame | None = None
         self._frame_at = float("-inf")
         self._events: deque[Numbered] = deque(maxlen=KEPT_EVENTS)
@@ -41,8 +42,8 @@ class Recent:
         self._next = 1
 
     def offer(self, frame: Frame) -> None:
-        """A frame was taken from the camera; its pixels are copied if somebody waits for one, else nothing happens."""
-        if not self._wanted:  # read without the lock: a late look costs one frame more
+        """A frame was taken from the camera; its pixels are copied if somebody looks, else nothing happens."""
+        if self._clock() > self._wanted_until:  # read without the lock: a late look costs one frame more
             return
         copied = Frame(frame.pixels.copy(), frame.captured_ns, frame.sequence, frame.capture_s)
         with self._changed:
@@ -50,14 +51,15 @@ class Recent:
             self._changed.notify_all()
 
     def frame(self, max_age_s: float, timeout_s: float) -> Frame | None:
-        """The newest frame, at most `max_age_s` old; waits for one, and returns None when none came in time."""
+        """The newest frame, waiting for one that is at most `max_age_s` old.
+
+        Returns:
+            None when nothing came in time; an older frame of a slow camera, at most `INTEREST_S` old, is better.
+        """
         with self._changed:
-            self._wanted += 1
-            try:
-                self._changed.wait_for(lambda: self._clock() - self._frame_at <= max_age_s, timeout_s)
-            finally:
-                self._wanted -= 1
-            return self._frame if self._clock() - self._frame_at <= max_age_s else None
+            self._wanted_until = self._clock() + INTEREST_S
+            self._changed.wait_for(lambda: self._clock() - self._frame_at <= max_age_s, timeout_s)
+            return self._frame if self._clock() - self._frame_at <= INTEREST_S else None
 
     def add(self, event: Event) -> None:
         """Remember an event."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from edge.events import Event, Label
 from edge.frames import Frame
-from edge.recent import KEPT_EVENTS, Recent
+from edge.recent import INTEREST_S, KEPT_EVENTS, Recent
 
 WAIT_S = 20.0
 
@@ -45,7 +45,9 @@ def test_whoever_asks_gets_a_copy_of_the_next_frame_and_others_share_it_while_it
     assert seen is not None
     assert seen.pixels.max() == 1
     assert recent.frame(max_age_s=1, timeout_s=0) is seen
-    now[0] = 2.0
+    now[0] = INTEREST_S - 1
+    assert recent.frame(max_age_s=1, timeout_s=0) is seen  # a slow camera's newest
+    now[0] = INTEREST_S + 1
     assert recent.frame(max_age_s=1, timeout_s=0) is None
 
 

@@ -12,7 +12,7 @@ from edge.status import StatusSnapshot
 
 EVERY_S = 10.0
 KEPT = 360  # an hour
-RATE_OVER_S = 3.0
+RATE_OVER_S = 8.0  # a camera at 0.2 frames a second is not "0.0" then
 
 
 class History:

@@ -31,14 +31,16 @@ class Camera:
     """
 
     def __init__(self, view: View) -> None:
-        self._recent = view.recent
+        self._view = view
         self._lock = threading.Lock()
         self._encoded: dict[int, tuple[int, bytes]] = {}  # longest side → (sequence, JPEG)
         self._streams = 0
 
     def jpeg(self, side: int = MAX_SIDE) -> bytes | None:
         """The newest frame with no side longer than `side`; None while the camera delivers nothing. Blocks."""
-        frame = self._recent.frame(FRESH_S, WAIT_S)
+        if self._view.status().gauges.get("camera") == "waiting":
+            return None  # an old picture would look like a new one
+        frame = self._view.recent.frame(FRESH_S, WAIT_S)
         if frame is None:
             return None
         with self._lock:

@@ -124,6 +124,7 @@ def running(
     token_file: Path | None = None,
     stream: bool = False,
     labels: list[str] | None = None,
+    port: int = 0,
 ) -> Iterator[Box]:
     """A box whose page answers."""
     camera, model, status, recent = Camera(frames_per_s), Model(inference_s), Status(), Recent()
@@ -137,7 +138,7 @@ def running(
     view = View(
         status.snapshot, recent, lambda: decider.top, pipeline.classify, labels, MODEL, lambda limit: logged[-limit:]
     )
-    settings = WebSettings(listen="127.0.0.1:0", token_file=str(token_file or ""), stream=stream)
+    settings = WebSettings(listen=f"127.0.0.1:{port}", token_file=str(token_file or ""), stream=stream)
     server = WebServer(settings, view, gauge=status.gauge)
     pipeline.start()
     server.start()

@@ -1,7 +1,6 @@
 """The whole daemon with real weights, a real video and a real broker: the page answers, fast, and ends with it."""
 
 import csv
-import re
 import time
 from pathlib import Path
 
@@ -9,39 +8,17 @@ import httpx
 import pytest
 
 from tests import daemon
-from tests.broker import Brokers, eventually
+from tests.broker import Brokers
+from tests.web.whole import page_of, write_config
 
 PHOTOS = 12
-
-
-def page_of(running: daemon.Daemon) -> str:
-    """Where the page is, once it is there."""
-    found = eventually(lambda: re.search(r"The page is at (http://\S+)", running.log), "the page is up", 60.0)
-    return str(found[1])
 
 
 @pytest.mark.timeout(300)
 def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
     testdata: Path, bundle_dir: Path, brokers: Brokers, tmp_path: Path
 ) -> None:
-    config = tmp_path / "run" / "config.toml"
-    config.parent.mkdir()
-    config.write_text(
-        f"""
-[device]
-name = "porch"
-[camera]
-source = "file:{testdata}/video/vtest.avi"
-fps = 10.0
-loop = true
-[model]
-bundle = "{bundle_dir}"
-[mqtt]
-url = "{brokers.start().url}"
-[fallback]
-path = "{tmp_path}/fallback.db"
-"""
-    )
+    config = write_config(tmp_path / "run", testdata, bundle_dir, brokers.start().url)
     with (testdata / "photos" / "labelled" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[:PHOTOS]
     with daemon.running(config) as running:

@@ -24,6 +24,7 @@ export function drawLine(element, note, points, key, unit) {
   const now = Date.now();
   const seen = points.filter((p) => p[key] !== null && p[key] !== undefined && now - p.time * 1000 < HOUR_MS);
   element.replaceChildren();
+  element.toggleAttribute("hidden", !seen.length);
   if (!seen.length) {
     note.textContent = t("no_data");
     element.setAttribute("aria-label", t("no_data"));
