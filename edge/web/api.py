@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from edge.events import Event, isoformat_utc
 from edge.web.history import History
@@ -20,6 +21,18 @@ from edge.web.problems import ProblemError, documented
 from edge.web.view import View
 
 MAX_EVENTS = 1000
+
+
+def _is_date_time(text: object) -> object:
+    # Pydantic also takes seconds since 1970, which RFC 3339 and our OpenAPI document do not know.
+    if isinstance(text, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
+        raise ValueError("must be a time such as 2026-11-22T10:15:30Z")
+    return text
+
+
+Since = Annotated[
+    datetime | None, BeforeValidator(_is_date_time), Query(description="later than this; UTC where no offset is given")
+]
 
 
 class EventOut(BaseModel):
@@ -105,7 +118,7 @@ def _add_api(router: APIRouter, view: View, history: History) -> None:
         responses=documented(401, 403, 422, 503),
     )
     def events(
-        since: Annotated[datetime | None, Query(description="later than this; UTC where no offset is given")] = None,
+        since: Since = None,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="the newest so many")] = 100,
     ) -> dict[str, Any]:
         return {"events": [event.to_dict() for event in events_since(view, since, limit)]}

@@ -46,6 +46,7 @@ def test_events_come_from_memory_and_from_the_log_once_each_in_order(box: Box) -
 def test_a_wrong_question_is_answered_with_a_problem_document(box: Box) -> None:
     for path, status in (
         ("/api/events?since=yesterday", 422),
+        ("/api/events?since=0.5", 422),
         ("/api/events?since=0001-01-01T00:00:00%2B23:59", 422),
         ("/api/events?limit=0", 422),
         ("/nothing", 404),

@@ -35,6 +35,7 @@ function showStatus() {
   else if (s.events_dropped) say("disk", "bad", t("disk_lost", { n: s.events_dropped }));
   else if (s.log_depth) say("disk", "fair", t("disk_some", { n: s.log_depth, kb: Math.ceil((s.log_bytes ?? 0) / 1000) }));
   else say("disk", "good", t("disk_empty"));
+  $("heat-card").hidden = s.temperature_celsius == null; // not every board tells
   const board = s.board ? `${s.board}. ` : "";
   if (s.throttled || s.under_voltage) say("board", "bad", t("board_throttled", { board }));
   else if (s.time_synced === false) say("board", "fair", t("board_clock", { board }));
