@@ -52,14 +52,15 @@ def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
         torch.jit.save(module, str(file))
 
 
-def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: int, groups: int) -> Any:
-    """The engine's packed form of an INT8 convolution.
-
-    `weight` is (out, in / groups, height, width) float32, quantized here symmetrically for each output channel;
-    `bias` is (out,) float32.
-    """
+def quantize_weight(weight: torch.Tensor) -> torch.Tensor:
+    """(out, in / groups, height, width) float32 as qint8, symmetric for each output channel."""
     with known_deprecations():
         scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127
         zeros = torch.zeros_like(scales, dtype=torch.int64)
-        quantized = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
-        return torch.ops.quantized.conv2d_prepack(quantized, bias, [stride] * 2, [padding] * 2, [1, 1], groups)
+        return torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+
+
+def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], padding: int, groups: int) -> Any:
+    """The engine's packed form of a convolution: weight as from `quantize_weight`, bias (out,) float32."""
+    with known_deprecations():
+        return torch.ops.quantized.conv2d_prepack(weight, bias, list(stride), [padding] * 2, [1, 1], groups)
