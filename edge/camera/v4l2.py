@@ -56,14 +56,20 @@ def query(path: Path) -> Node:
 
 
 def stable_name(node: Path, dev: Path = DEV) -> Path | None:
-    """The by-id name of `/dev/videoN`, which stays when the numbers are dealt anew; None where udev gave none."""
-    by_id = dev / "v4l" / "by-id"
-    names = sorted(by_id.iterdir()) if by_id.is_dir() else []
-    return next((name for name in names if name.resolve() == node.resolve()), None)
+    """The name of `/dev/videoN` that stays when the numbers are dealt anew, by the camera's id or else by its socket.
+
+    None where udev gave neither.
+    """
+    for kind in ("by-id", "by-path"):
+        folder = dev / "v4l" / kind
+        for name in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if name.resolve() == node.resolve():
+                return name
+    return None
 
 
 def cameras(dev: Path = DEV) -> list[Path]:
-    """The cameras of this machine, those with a by-id name first."""
+    """The cameras of this machine, those with a stable name first."""
     nodes = sorted(dev.glob("video[0-9]*"), key=lambda node: int(node.name.removeprefix("video")))
     found = []
     for node in nodes:
