@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +20,9 @@ MODEL = "model.ts"
 LABELS = "labels.txt"
 GOLDEN = "golden.jpg"
 MAX_FILE_BYTES = 1 << 30
+
+Border = Annotated[int, Field(ge=0, le=64)]
+Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class Part(BaseModel):
@@ -32,8 +36,8 @@ class InputContract(Part):
 
     size: int = Field(ge=16, le=4096)  # of the photo inside the border
     resize: int = Field(ge=16, le=4096)  # the short side before the centre is cut out
-    border: tuple[int, int]  # pixels of border colour before and after the photo, on both axes
-    border_rgb: tuple[int, int, int]  # the mean colour, so that the border means zero to the network
+    border: tuple[Border, Border]  # pixels of border colour before and after the photo, on both axes
+    border_rgb: tuple[Channel, Channel, Channel]  # the mean colour, so that the border means zero to the network
     colour: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
@@ -63,8 +67,8 @@ class Quantization(Part):
 class GoldenClass(Part):
     """One of the golden photo's top classes; the confidence in percent."""
 
-    index: int
-    confidence: float
+    index: int = Field(ge=0)
+    confidence: float = Field(ge=0, le=100)
 
 
 class Agreement(Part):
@@ -79,7 +83,7 @@ class Manifest(Part):
     """What `bundle.json` says."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    architecture: str
+    architecture: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # the name goes into every event
     precision: Literal["int8"] = "int8"
     target: Target
     engine: Engine
@@ -122,7 +126,7 @@ def load_bundle(directory: Path) -> Bundle:
         BundleError: it is missing, incomplete, tampered with, may be changed by anyone, or is of another version.
     """
     try:
-        home = directory.resolve(strict=True)
+        home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
         _refuse_world_writable(home)
         text = _read(home / MANIFEST)
         manifest = _parse(text, home)
@@ -130,7 +134,7 @@ def load_bundle(directory: Path) -> Bundle:
         if home.name != name:
             raise BundleError(f"{home} should be called {name} by its {MANIFEST}: it was changed; export it again.")
         contents = {file: _verified(home / file, manifest) for file in (MODEL, LABELS, GOLDEN)}
-        labels = tuple(contents[LABELS].decode("utf-8").splitlines())
+        labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:
         missing = error.filename or directory
         raise BundleError(f"There is no {missing}; make a bundle with `edge-classifier export`.") from error
@@ -145,13 +149,32 @@ def load_bundle(directory: Path) -> Bundle:
 
 def _parse(text: bytes, home: Path) -> Manifest:
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its text"
         raise BundleError(
             f"{home / MANIFEST} is not a manifest of this version ({where}: {first['msg']}); export the bundle again."
         ) from error
+    # Nothing is ever read but these three, beside the manifest.
+    if set(manifest.files) != {MODEL, LABELS, GOLDEN} or manifest.input.size > manifest.input.resize:
+        raise BundleError(
+            f"{home / MANIFEST} names other files or another input than a bundle has; export the bundle again."
+        )
+    return manifest
+
+
+def _labels(content: bytes, manifest: Manifest, home: Path) -> tuple[str, ...]:
+    try:
+        labels = tuple(content.decode("utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{home / LABELS} is not UTF-8 text; export the bundle again.") from error
+    if beyond := [c.index for c in manifest.golden if c.index >= len(labels)]:
+        raise BundleError(
+            f"{home / LABELS} has {len(labels)} labels, and the golden photo shows class {beyond[0]};"
+            " export the bundle again."
+        )
+    return labels
 
 
 def _verified(file: Path, manifest: Manifest) -> bytes:
@@ -170,7 +193,7 @@ def _read(file: Path) -> bytes:
 
 def _refuse_world_writable(home: Path) -> None:
     # TorchScript is code: whoever may change a bundle, or swap it, runs code as the daemon.
-    for path in (home, home.parent):
+    for path in (home.parent, home, home / MANIFEST, home / MODEL):
         mode = path.stat().st_mode
-        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and path != home):
+        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and path == home.parent):
             raise BundleError(f"Every user may write to {path}, and a model is code; run `chmod o-w {path}`.")

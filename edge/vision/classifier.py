@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from edge.errors import BundleError
+from edge.errors import BundleError, PhotoError
 from edge.events import Label, Prediction, Probabilities, top_k
 from edge.frames import Pixels
 from edge.settings import ModelSettings
@@ -91,7 +91,10 @@ class Classifier:
             ) from error
 
     def _check_golden(self, bundle: Bundle) -> None:
-        pixels = decode_photo(bundle.golden_bytes, GOLDEN)
+        try:
+            pixels = decode_photo(bundle.golden_bytes, GOLDEN)
+        except PhotoError as error:
+            raise BundleError(f"{bundle.name} has no sound golden photo ({error}); export it again.") from error
         try:
             with known_deprecations():
                 for _ in range(_WARM_UP):

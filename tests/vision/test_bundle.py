@@ -1,0 +1,240 @@
+"""A bundle is taken when every byte is vouched for, and refused with one sentence otherwise."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import BundleError
+from edge.export.bundle_writer import switch_current
+from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
+from tests.vision.signed import signed, signed_text
+
+
+@pytest.fixture
+def copy(bundle_dir: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may spoil."""
+    return Path(shutil.copytree(bundle_dir, tmp_path / bundle_dir.name))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a few bytes, sound but for its model, which nothing here runs; needs no real weights."""
+    home = tmp_path_factory.mktemp("small") / "unnamed"
+    home.mkdir()
+    contents = {MODEL: b"model", LABELS: b"cat\ndog\nowl\n", GOLDEN: b"photo"}
+    for file, content in contents.items():
+        (home / file).write_bytes(content)
+    manifest = {
+        "schema": 1,
+        "architecture": "resnet18",
+        "precision": "int8",
+        "target": "x86_64",
+        "engine": "onednn",
+        "torch": "2.6.0",
+        "files": {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
+        "weights": {"source": "w.pth", "sha256": "0" * 64, "license": "CC0-1.0"},
+        "quantization": {"ranges": "data-free", "photos": 0, "levels": 256},
+        "input": {"size": 224, "resize": 256, "border": [3, 3], "border_rgb": [124, 116, 104],
+                  "colour": "RGB", "dtype": "uint8", "layout": "NHWC"},
+        "golden": [{"index": i, "confidence": 90.0 - 40 * i} for i in range(3)],
+        "agreement": None,
+    }  # fmt: skip
+    return signed_text(home, json.dumps(manifest).encode())
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(BundleError) as refused:
+        load_bundle(directory)
+    message = str(refused.value)
+    assert message.endswith((".", "`."))
+    assert "\n" not in message
+    return message
+
+
+def test_a_whole_bundle_is_loaded_with_the_bytes_that_were_hashed(bundle_dir: Path) -> None:
+    bundle = load_bundle(bundle_dir)
+    assert bundle.name == bundle_dir.name
+    assert bundle.name.startswith("resnet18-int8-")
+    assert hashlib.sha256((bundle_dir / MANIFEST).read_bytes()).hexdigest().startswith(bundle.name[-6:])
+    assert hashlib.sha256(bundle.model_bytes).hexdigest() == bundle.manifest.files[MODEL]
+    assert hashlib.sha256(bundle.golden_bytes).hexdigest() == bundle.manifest.files[GOLDEN]
+    assert len(bundle.labels) == 1000
+    assert bundle.manifest.input.side == 230
+    assert bundle.manifest.weights.source == "resnet18-pqf.pth"
+
+
+def test_current_names_the_bundle_that_it_points_at(copy: Path) -> None:
+    assert switch_current(copy) is None
+    assert load_bundle(copy.parent / "current").name == copy.name
+
+
+@pytest.mark.parametrize("file", [MODEL, LABELS, GOLDEN, MANIFEST])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "tampered", "longer", "empty", "a directory"])
+def test_each_damaged_file_is_refused(copy: Path, file: str, damage: str) -> None:
+    content = (copy / file).read_bytes()
+    (copy / file).unlink()
+    if damage == "a directory":
+        (copy / file).mkdir()
+    elif damage != "missing":
+        tampered = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+        changed = {"truncated": content[:-1], "tampered": tampered, "longer": content + b"\n", "empty": b""}
+        (copy / file).write_bytes(changed[damage])
+    message = refusal(copy)
+    assert file in message or copy.name in message
+    if damage == "missing":
+        assert "edge-classifier export" in message
+
+
+def test_a_renamed_directory_is_refused(copy: Path) -> None:
+    assert copy.name in refusal(copy.rename(copy.parent / "resnet18-int8-000000"))
+
+
+def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
+    assert "edge-classifier export" in refusal(tmp_path / "none")
+    assert f"There is no {tmp_path / MANIFEST}" in refusal(tmp_path)
+    (tmp_path / "file").touch()
+    assert "is not a bundle's directory" in refusal(tmp_path / "file")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "cannot be read" in refusal(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to("gone")
+    assert "gone" in refusal(tmp_path / "dangling")
+
+
+@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, ".."])
+def test_a_bundle_that_everyone_may_change_is_refused(copy: Path, place: str) -> None:
+    """TorchScript is code: who may swap it runs code as the daemon."""
+    path = (copy / place).resolve()
+    path.chmod(path.stat().st_mode | 0o002)
+    assert f"chmod o-w {path}" in refusal(copy)
+
+
+def test_a_shared_sticky_directory_above_it_is_fine(copy: Path) -> None:
+    copy.parent.chmod(0o1777)  # such as /tmp
+    assert load_bundle(copy).name == copy.name
+
+
+def set_key(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        *above, last = path.split(".")
+        for key in above:
+            document = document[key]
+        document[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schema", 2),
+        ("precision", "fp32"),
+        ("target", "riscv64"),
+        ("engine", "../../evil.so"),
+        ("surprise", 1),
+        ("input.size", 0),
+        ("input.size", 512),
+        ("input.border", [-300, 3]),
+        ("input.border", [3, 1 << 40]),
+        ("input.border_rgb", [256, 0, 0]),
+        ("input.colour", "BGR"),
+        ("input.dtype", "float32"),
+        ("golden", []),
+        ("golden", [{"index": i, "confidence": 50.0} for i in (-1, 0, 1)]),
+        ("golden", [{"index": i, "confidence": 50.0} for i in (0, 1, 3)]),
+        ("golden", [{"index": i, "confidence": float("nan")} for i in (0, 1, 2)]),
+        ("files", {}),
+        ("files", {MODEL: "0" * 64}),
+        ("architecture", 5),
+    ],
+)
+def test_a_manifest_of_another_kind_is_refused_even_when_signed(
+    small: Path, tmp_path: Path, path: str, value: object
+) -> None:
+    assert "export" in refusal(signed(small, tmp_path, set_key(path, value)))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "extra.bin", "..", "a/b", "model.ts\0"])
+def test_a_manifest_that_names_other_files_is_refused(small: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside").write_bytes(b"secret")
+
+    def change(document: dict[str, Any]) -> None:
+        document["files"][name] = hashlib.sha256(b"secret").hexdigest()
+
+    assert "names other files" in refusal(signed(small, tmp_path, change))
+
+
+@pytest.mark.parametrize("architecture", ["../../outside", "..", "/", ""])
+def test_an_architecture_that_is_a_path_leads_nowhere(small: Path, tmp_path: Path, architecture: str) -> None:
+    refusal(signed(small, tmp_path / "models", set_key("architecture", architecture)))
+
+
+def test_labels_that_are_not_text_are_refused(small: Path, tmp_path: Path) -> None:
+    assert "is not UTF-8" in refusal(signed(small, tmp_path, labels=b"cat\n\xff\xfe\nowl\n"))
+
+
+def test_too_few_labels_are_refused(small: Path, tmp_path: Path) -> None:
+    assert "has 2 labels" in refusal(signed(small, tmp_path, labels=b"cat\ndog\n"))
+
+
+def test_an_unreadable_bundle(copy: Path) -> None:
+    (copy / MODEL).chmod(0)
+    (copy / MANIFEST).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root reads everything
+    try:
+        assert "Permission denied" in refusal(copy)
+    finally:
+        os.seteuid(user)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def loaded_or_refused(small: Path, text: bytes) -> None:
+    """Anything but a Bundle or a BundleError fails the test."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "bundles" / small.name
+        shutil.copytree(small, home)
+        with contextlib.suppress(BundleError):
+            assert isinstance(load_bundle(signed_text(home, text)), Bundle)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    place=st.integers(0),
+    cut=st.integers(0),
+    put=st.binary(max_size=6) | st.sampled_from([b"{", b'"', b"1e999", b"NaN", b"\\ud800", b"null", b"[" * 5000]),
+)
+def test_mutated_text_is_a_bundle_or_refused(small: Path, place: int, cut: int, put: bytes) -> None:
+    text = (small / MANIFEST).read_bytes()
+    at = place % len(text)
+    loaded_or_refused(small, text[:at] + put + text[at + cut % 8 :])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), value=JSON)
+def test_mutated_values_are_a_bundle_or_refused(small: Path, data: st.DataObject, value: object) -> None:
+    document = json.loads((small / MANIFEST).read_bytes())
+    inner: Any = document
+    for _ in range(3):
+        key = data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+        if not isinstance(inner[key], (dict, list)) or not inner[key] or data.draw(st.booleans()):
+            break
+        inner = inner[key]
+    inner[key] = value
+    loaded_or_refused(small, json.dumps(document).encode("utf-8", "surrogatepass"))

@@ -1,0 +1,204 @@
+"""The classifier answers as its bundle promised, on this machine, or refuses with one sentence."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edge.errors import BundleError
+from edge.export.golden import PHOTO
+from edge.settings import ModelSettings
+from edge.vision.bundle import Bundle, load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
+from edge.vision.photo import read_photo
+from tests.daemon import environment
+from tests.vision.signed import signed
+
+# Files in photos/calibration, and a word of the label that they show.
+KNOWN = {
+    "goldfinch": "goldfinch",
+    "chickadee": "chickadee",
+    "tiger_shark": "shark",
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_dir: Path) -> Bundle:
+    return load_bundle(bundle_dir)
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Bundle) -> Classifier:
+    return Classifier(bundle, ModelSettings())
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """torch's thread count is the process's: whoever changes it puts it back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def refusal(bundle: Bundle) -> str:
+    with pytest.raises(BundleError) as refused:
+        Classifier(bundle, ModelSettings())
+    message = str(refused.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert "export" in message
+    return message
+
+
+def with_input(bundle: Bundle, **change: object) -> Bundle:
+    """The bundle with another input contract, as if its manifest said so."""
+    contract = bundle.manifest.input.model_copy(update=change)
+    return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"input": contract}))
+
+
+@pytest.mark.parametrize("photo", KNOWN)
+def test_known_photos(classifier: Classifier, testdata: Path, photo: str) -> None:
+    (file,) = (testdata / "photos" / "calibration").glob(f"*_{photo}.*")
+    prediction = classifier.predict(read_photo(file))
+    top = classifier.top(prediction.probabilities)
+    assert KNOWN[photo] in top[0].label
+    assert top[0].confidence >= top[1].confidence >= top[2].confidence
+    assert classifier.labels[top[0].index] == top[0].label
+    assert prediction.probabilities.shape == (1000,)
+    assert prediction.probabilities.dtype == np.float32
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert set(prediction.latency_ms) == {"preprocess", "inference"}
+    assert all(value > 0 for value in prediction.latency_ms.values())
+
+
+def test_the_golden_photo_is_answered_as_promised(classifier: Classifier, bundle: Bundle) -> None:
+    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    for golden in bundle.manifest.golden:
+        assert answer[golden.index] * 100 == pytest.approx(golden.confidence, abs=0.01)
+
+
+def test_one_buffer_gives_one_answer_as_often_as_it_is_asked(classifier: Classifier) -> None:
+    buffer, other = classifier.new_input(), classifier.new_input()
+    photo = read_photo(PHOTO)
+    classifier.prepare(photo, buffer)
+    classifier.prepare(photo[:, ::-1], other)
+    first = classifier.infer(buffer)
+    kept = first.copy()
+    assert not np.array_equal(classifier.infer(other), kept)
+    assert np.array_equal(classifier.infer(buffer), kept)
+    assert np.array_equal(first, kept)  # an answer that was given does not change any more
+
+
+def test_swapped_channels_give_another_answer(classifier: Classifier, testdata: Path) -> None:
+    """A test that red and blue matter to the model, so that the test above means something."""
+    (file,) = (testdata / "photos" / "calibration").glob("*_goldfinch.*")
+    photo = read_photo(file)
+    right = classifier.predict(photo).probabilities
+    wrong = classifier.predict(np.ascontiguousarray(photo[..., ::-1])).probabilities
+    assert wrong[right.argmax()] < right.max() / 2
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("count", [1, 2])
+def test_threads_are_as_many_as_set(bundle: Bundle, count: int) -> None:
+    Classifier(bundle, ModelSettings(threads=count))
+    assert torch.get_num_threads() == count
+
+
+def test_the_engine_is_set_before_the_model_is_loaded(bundle_dir: Path) -> None:
+    """In a fresh process, where torch's default engine would be used otherwise."""
+    code = """
+import json, sys
+from pathlib import Path
+import torch
+import edge.vision.classifier as room
+from edge.settings import ModelSettings
+from edge.vision.bundle import load_bundle
+wrong = next(e for e in torch.backends.quantized.supported_engines if e not in ("none", sys.argv[2]))
+torch.backends.quantized.engine = wrong
+seen, load = [], torch.jit.load
+def noting(*arguments, **options):
+    seen.append(torch.backends.quantized.engine)
+    return load(*arguments, **options)
+torch.jit.load = noting
+room.Classifier(load_bundle(Path(sys.argv[1])), ModelSettings(threads=1))
+print(json.dumps([wrong, *seen]))
+"""
+    engine = load_bundle(bundle_dir).manifest.engine
+    done = subprocess.run(
+        [sys.executable, "-c", code, bundle_dir, engine], env=environment(), capture_output=True, text=True, check=True
+    )
+    wrong, *seen = json.loads(done.stdout)
+    assert wrong != engine
+    assert seen == [engine]
+
+
+def test_the_hashed_bytes_are_the_loaded_bytes(bundle_dir: Path, tmp_path: Path) -> None:
+    """Whoever swaps the file after the check changes nothing."""
+    home = signed(bundle_dir, tmp_path)
+    bundle = load_bundle(home)
+    (home / "model.ts").write_bytes(b"swapped")
+    Classifier(bundle, ModelSettings(threads=1))
+
+
+def test_a_wrong_answer_to_the_golden_photo_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
+    def other_class(document: dict[str, list[dict[str, float]]]) -> None:
+        document["golden"][0]["index"] = (document["golden"][0]["index"] + 1) % 1000
+
+    assert "answers its golden photo with" in refusal(load_bundle(signed(bundle_dir, tmp_path / "a", other_class)))
+
+    def other_confidence(document: dict[str, list[dict[str, float]]]) -> None:
+        document["golden"][0]["confidence"] -= 5
+
+    message = refusal(load_bundle(signed(bundle_dir, tmp_path / "b", other_confidence)))
+    assert "5.0 points off" in message
+    photo = cv2.imencode(".jpg", np.ascontiguousarray(read_photo(PHOTO)[::-1]))[1].tobytes()
+    refusal(load_bundle(signed(bundle_dir, tmp_path / "c", golden=photo)))
+
+
+def test_small_differences_between_machines_are_tolerated(bundle_dir: Path, tmp_path: Path) -> None:
+    def a_little(document: dict[str, list[dict[str, float]]]) -> None:
+        document["golden"][0]["confidence"] -= 2.5
+
+    Classifier(load_bundle(signed(bundle_dir, tmp_path, a_little)), ModelSettings())
+
+
+def test_what_cannot_run_is_refused(bundle: Bundle, bundle_dir: Path, tmp_path: Path) -> None:
+    assert "cannot load" in refusal(load_bundle(signed(bundle_dir, tmp_path / "a", model=b"not TorchScript")))
+    cut = bundle.model_bytes[:-1000]
+    assert "cannot load" in refusal(load_bundle(signed(bundle_dir, tmp_path / "b", model=cut)))
+    assert "no sound golden photo" in refusal(load_bundle(signed(bundle_dir, tmp_path / "c", golden=b"text")))
+    labels = "\n".join(bundle.labels[:999]).encode()
+    assert "999 labels for 1000 classes" in refusal(load_bundle(signed(bundle_dir, tmp_path / "d", labels=labels)))
+    refusal(with_input(bundle, size=32))
+
+
+def test_a_bundle_for_another_machine_is_refused(bundle: Bundle) -> None:
+    other = "arm64" if host_target() == "x86_64" else "x86_64"
+    foreign = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"target": other}))
+    assert f"was made for {other}" in refusal(foreign)
+
+
+def test_int8_on_cuda_is_refused_by_name(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"runs on the CPU only; set model\.device to auto or cpu\."):
+        Classifier(bundle, ModelSettings(device="cuda"))
+
+
+def test_the_engine_follows_the_cpu(tmp_path: Path) -> None:
+    (tmp_path / "x86").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n\nflags\t\t: fpu\n")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n")
+    assert has_full_range(cpu_flags(tmp_path / "x86"))
+    assert cpu_flags(tmp_path / "arm") == {"fp", "asimd", "asimddp"}
+    assert cpu_flags(tmp_path / "none") == frozenset()
+    assert not has_full_range(frozenset({"avx2", "avx512f"}))
+    assert host_engine("arm64") == "qnnpack"
+    with pytest.raises(BundleError, match="has no engine tensorrt"):
+        use_engine("tensorrt")

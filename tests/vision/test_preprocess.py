@@ -1,0 +1,123 @@
+"""One resize of the region that is kept, straight into the padded buffer, and nothing else."""
+
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as tv
+
+from edge.frames import Pixels
+from edge.vision.bundle import InputContract
+from edge.vision.preprocess import fill, kept_region, new_buffer
+
+BORDER = (124, 116, 104)
+RESNET = InputContract(size=224, resize=256, border=(3, 3), border_rgb=BORDER)
+LITE = InputContract(size=224, resize=256, border=(0, 1), border_rgb=(127, 127, 127))
+
+
+def noise(height: int, width: int) -> Pixels:
+    """Smooth enough to be a photo, different everywhere."""
+    coarse = np.random.default_rng(height * width).integers(0, 256, (12, 16, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+def border_of(pixels: Pixels, contract: InputContract) -> Pixels:
+    """Every pixel of the buffer that is not the photo's."""
+    before, size = contract.border[0], contract.size
+    mask = np.ones(pixels.shape[1:3], bool)
+    mask[before : before + size, before : before + size] = False
+    return pixels[0][mask]
+
+
+@pytest.mark.parametrize("contract", [RESNET, LITE], ids=["both sides", "one side"])
+def test_buffer_views_and_tensor_are_one_memory(contract: InputContract) -> None:
+    buffer = new_buffer(contract)
+    assert buffer.pixels.shape == (1, contract.side, contract.side, 3)
+    assert buffer.interior.shape == (224, 224, 3)
+    assert np.shares_memory(buffer.pixels, buffer.interior)
+    assert buffer.tensor.data_ptr() == buffer.pixels.ctypes.data
+    assert (buffer.tensor.dtype, buffer.tensor.is_contiguous()) == (torch.uint8, True)
+
+
+@pytest.mark.parametrize("contract", [RESNET, LITE], ids=["both sides", "one side"])
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (640, 480), (256, 256), (224, 224), (30, 40), (1, 1)])
+def test_filling_writes_the_photo_in_place_and_leaves_the_border(
+    contract: InputContract, shape: tuple[int, int]
+) -> None:
+    buffer = new_buffer(contract)
+    buffer.interior[:] = 7  # what an earlier frame left
+    memory = buffer.interior.ctypes.data
+    fill(buffer, noise(*shape), contract)
+    assert buffer.interior.ctypes.data == memory
+    top, left, side = kept_region(*shape, contract)
+    region = noise(*shape)[top : top + side, left : left + side]
+    how = cv2.INTER_AREA if side > 224 else cv2.INTER_LINEAR
+    expected = cv2.resize(np.ascontiguousarray(region), (224, 224), interpolation=how)
+    assert (
+        buffer.pixels[0][tuple(slice(contract.border[0], contract.border[0] + 224) for _ in "yx")] == expected
+    ).all()
+    assert (border_of(buffer.pixels, contract) == contract.border_rgb).all()
+
+
+def test_filling_allocates_no_picture() -> None:
+    """NumPy tells tracemalloc of every array; a picture of 224 × 224 would be 150 kB."""
+    buffer, frame = new_buffer(RESNET), noise(480, 640)
+    fill(buffer, frame, RESNET)
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            fill(buffer, frame, RESNET)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "region"),
+    [
+        (256, 256, (16, 16, 224)),
+        (480, 640, (30, 110, 420)),  # landscape
+        (640, 480, (110, 30, 420)),  # portrait
+        (1080, 1920, (67, 487, 945)),
+        (2, 2, (0, 0, 2)),
+        (1, 1, (0, 0, 1)),
+        (1, 5000, (0, 2499, 1)),
+        (5000, 3, (2498, 0, 3)),
+    ],
+)
+def test_the_region_that_is_kept(height: int, width: int, region: tuple[int, int, int]) -> None:
+    assert kept_region(height, width, RESNET) == region
+    top, left, side = region
+    assert 0 <= top <= top + side <= height
+    assert 0 <= left <= left + side <= width
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (600, 400), (1080, 1920), (333, 517)])
+def test_it_is_what_torchvision_makes_of_the_photo(shape: tuple[int, int]) -> None:
+    """Resize to 256 with antialias, then cut out the centre: torchvision cuts at whole pixels, half of one off ours."""
+    frame, buffer = noise(*shape), new_buffer(RESNET)
+    fill(buffer, frame, RESNET)
+    picture = tv.resize(torch.from_numpy(frame).permute(2, 0, 1), [256], antialias=True)
+    expected = tv.center_crop(picture, [224]).permute(1, 2, 0).numpy()
+    difference = np.abs(buffer.interior.astype(int) - expected.astype(int))
+    assert difference.mean() < 3.0
+    assert difference.max() <= 24
+
+
+def test_red_stays_red() -> None:
+    buffer = new_buffer(RESNET)
+    fill(buffer, np.full((300, 300, 3), (200, 30, 10), np.uint8), RESNET)
+    assert (buffer.interior == (200, 30, 10)).all()
+
+
+def test_views_turned_and_flipped_are_taken_as_they_are() -> None:
+    """The camera's geometry may hand over a view with any strides."""
+    frame = noise(480, 640)
+    for view in (frame[::-1, ::-1], frame.transpose(1, 0, 2), frame[::2, ::3]):
+        one, other = new_buffer(RESNET), new_buffer(RESNET)
+        fill(one, view, RESNET)
+        fill(other, np.ascontiguousarray(view), RESNET)
+        assert (one.pixels == other.pixels).all()
