@@ -1,0 +1,1 @@
+"""Measuring this project against other engines; not part of the package."""

@@ -1,0 +1,192 @@
+"""Compare this project with other engines on the same weights, photos and threads, in one run.
+
+Each engine has a process of its own, because two OpenMP runtimes or thread pools in one would share processors and
+memory, and neither figure would be the engine's. The processes take turns, one round of 20 photos at a time, so that
+whatever else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
+
+    python -m benchmarks.peers --weights resnet18.pth --photos DIR --frames DIR --calibration DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines import ENGINES, OURS, REFERENCE
+from benchmarks.report import markdown
+
+PAUSE_S = 0.1  # between turns, so that a pool that spins while idle has gone to sleep
+KINDS = ("infer", "classify")
+
+
+@dataclass
+class Result:
+    """What was measured of one engine."""
+
+    name: str
+    version: str = ""
+    failure: str = ""
+    loaded_s: float = 0.0
+    resident_mb: float = 0.0
+    top: dict[str, int] = field(default_factory=dict)
+    rounds: dict[str, list[list[float]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+    def median_ms(self, kind: str) -> float:
+        """Over every measurement."""
+        return statistics.median(ms for one in self.rounds[kind] for ms in one)
+
+    def fastest_ms(self, kind: str) -> float:
+        """The least disturbed measurement."""
+        return min(ms for one in self.rounds[kind] for ms in one)
+
+    def fastest_ratio(self, kind: str, to: Result) -> float:
+        """The same of the least disturbed measurements, which a busy machine changes least."""
+        return self.fastest_ms(kind) / to.fastest_ms(kind)
+
+    def ratio(self, kind: str, to: Result) -> float:
+        """How many times the other's time this one takes: the median of the rounds' ratios."""
+        pairs = zip(self.rounds[kind], to.rounds[kind], strict=True)
+        return statistics.median(statistics.median(mine) / statistics.median(other) for mine, other in pairs)
+
+
+class Worker:
+    """One engine's process."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", name, arguments.models]
+        command += [arguments.weights, str(arguments.threads), arguments.photos, arguments.frames]
+        environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if arguments.verbose else subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def answer(self) -> dict[str, Any]:
+        """The next line it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"it ended with {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, what: str) -> dict[str, Any]:
+        """Have it do something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": what}) + "\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+def measure(arguments: argparse.Namespace) -> list[Result]:
+    """Start every engine that works here, then let them take turns."""
+    results = [Result(name) for name in ENGINES if not arguments.only or arguments.only in name or name == OURS]
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+        for result in results:
+            worker = Worker(result.name, arguments)
+            stack.callback(worker.close)
+            try:
+                loaded = worker.answer()
+                labels = worker.ask("labels")
+            except (RuntimeError, OSError) as error:
+                result.failure = str(error)
+                print(f"{result.name}: left out, {error}", flush=True)
+                continue
+            result.version, result.loaded_s = loaded["version"], loaded["loaded_s"]
+            result.top, result.resident_mb = labels["top"], labels["resident_mb"]
+            workers[result.name] = worker
+            print(f"{result.name} {result.version}: loaded in {result.loaded_s:.1f} s", flush=True)
+        for number in range(arguments.rounds):
+            for result in results:
+                if result.failure:
+                    continue
+                for kind in KINDS:
+                    time.sleep(PAUSE_S)
+                    result.rounds[kind].append(workers[result.name].ask(kind)["ms"])
+            print(f"\rround {number + 1} of {arguments.rounds}", end="", flush=True)
+    print()
+    return results
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Make the engines' files that are not there yet, each in a process of its own."""
+    models = Path(arguments.models)
+    models.mkdir(parents=True, exist_ok=True)
+    made = {"bundle": "bundle", "torchscript": "fp32.ts", "onnx": "int8.onnx", "executorch": "int8.pte"}
+    for maker, file in (made | {"ncnn": "ncnn-int8.bin"}).items():
+        if not (models / file).exists():
+            print(f"converting for {maker} …", flush=True)
+            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.networks", maker]
+            done = subprocess.run(
+                [*command, arguments.weights, arguments.calibration, models],
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                print(f"no {maker} here: {done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
+def truth(photos: Path) -> dict[str, int]:
+    """The right class of each photo."""
+    with (photos / "labels.csv").open(encoding="utf-8") as file:
+        return {row["file"]: int(row["index"]) for row in csv.DictReader(file)}
+
+
+def processor() -> str:
+    """The CPU's name."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def main() -> int:
+    """Convert, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, help="FP32 ResNet-18 weights, as torchvision's")
+    parser.add_argument("--photos", required=True, help="labelled photos, with labels.csv: accuracy")
+    parser.add_argument("--frames", required=True, help="full-size photos: the first 20 are timed")
+    parser.add_argument("--calibration", required=True, help="photos that the other engines calibrate on")
+    parser.add_argument("--models", default="build/peers", help="where the engines' files are kept (%(default)s)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="", help="measure this project and the engines with this in their name")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too, as docs/benchmarks.md")
+    parser.add_argument("--verbose", action="store_true", help="show what the engines say on standard error")
+    arguments = parser.parse_args()
+    convert(arguments)
+    results = measure(arguments)
+    where = f"{processor()}, {arguments.threads} threads, {arguments.rounds} rounds of 20 photos"
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    text = markdown(results, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}")
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

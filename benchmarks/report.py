@@ -1,0 +1,78 @@
+"""The tables of `peers.py` as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.peers import Result
+
+HEAD = """\
+# Benchmarks
+
+How fast this project's INT8 TorchScript bundle is beside other engines, on the same ResNet-18 weights, the same
+photos, the same threads and in the same run. These are x86 figures; a board's own come from `edge-classifier bench`
+on it, and `scripts/test-arm64` counts ARM64 instructions.
+
+{where}.
+
+## Model alone
+One prepared input to scores. `×` is the engine's time as a multiple of this project's: of the median (the median of
+the ratios of the interleaved rounds), and of the fastest single measurement, which a busy machine disturbs least.
+
+{model}
+
+## Pixels in, label out
+The same photos, decoded, to a class index, each engine with its usual preprocessing: PIL and torchvision's transforms
+for PyTorch, ncnn's own for ncnn, OpenCV and NumPy for the others, one resize into a uint8 buffer for this project.
+
+{whole}
+
+Memory is the resident memory of the engine's process with its runtime, the model and 20 photos, after the run.
+Accuracy is top-1 on {photos} labelled photos; *agreement* is with FP32's top-1 on the same photos.
+
+## How to repeat it
+```
+python3 -m venv build/venv && build/venv/bin/pip install -e .[export]
+build/venv/bin/pip install --no-deps -r benchmarks/requirements.txt
+build/venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
+    --calibration PHOTOS --write docs/benchmarks.md
+```
+`LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine is confined to the same processors and has a
+process of its own; `benchmarks/networks.py` says how each network was converted and quantized, `benchmarks/engines.py`
+how it is called. Nothing else should run meanwhile: an engine with two threads waits for the slower of its
+processors. ExecuTorch and ncnn are made for ARM; their x86 kernels are not what they are known for.
+"""
+
+
+def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, reference: str, where: str) -> str:
+    """Both tables with what has to be said about them."""
+    measured = [result for result in results if not result.failure]
+    by_name = {result.name: result for result in measured}
+    base, fp32 = by_name[ours], by_name.get(reference)
+    model = ["| engine | version | median ms | × | fastest ms | × | memory MB | top-1 | agreement |"]
+    whole = ["| engine | median ms | × | fastest ms | × |"]
+    model.append("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    whole.append("|---|--:|--:|--:|--:|")
+    for result in sorted(measured, key=lambda one: one.median_ms("infer")):
+        right = sum(truth[photo] == index for photo, index in result.top.items()) / len(result.top)
+        agreement = _agreement(result.top, fp32.top) if fp32 else "–"
+        name = f"**{result.name}**" if result is base else result.name
+        model.append(
+            f"| {name} | {result.version} | {result.median_ms('infer'):.1f} | {result.ratio('infer', base):.2f} |"
+            f" {result.fastest_ms('infer'):.1f} | {result.fastest_ratio('infer', base):.2f} |"
+            f" {result.resident_mb:.0f} | {right:.1%} | {agreement} |"
+        )
+    for result in sorted(measured, key=lambda one: one.median_ms("classify")):
+        name = f"**{result.name}**" if result is base else result.name
+        whole.append(
+            f"| {name} | {result.median_ms('classify'):.1f} | {result.ratio('classify', base):.2f} |"
+            f" {result.fastest_ms('classify'):.1f} | {result.fastest_ratio('classify', base):.2f} |"
+        )
+    model += [f"| {result.name} | | not measured: {result.failure} |" for result in results if result.failure]
+    return HEAD.format(where=where, model="\n".join(model), whole="\n".join(whole), photos=len(base.top))
+
+
+def _agreement(mine: dict[str, int], reference: dict[str, int]) -> str:
+    return f"{sum(reference[photo] == index for photo, index in mine.items()) / len(mine):.1%}"

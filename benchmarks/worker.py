@@ -1,0 +1,93 @@
+"""One engine in a process of its own: reads commands, one JSON object a line, and answers each with one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from benchmarks.engines import ENGINES, Engine, ThisProject
+from edge.frames import Pixels
+from edge.vision.photo import read_photo
+
+PACKAGES = ("torch", "onnxruntime", "openvino", "ncnn", "executorch")
+
+
+def main() -> None:
+    """Load, then obey until standard input ends."""
+    name, models, weights, threads, photos, frames = sys.argv[1:7]
+    # Whatever an engine's own idea of a thread count is, it has these processors and no other.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # an engine that prints does not garble the answers
+    pictures = [read_photo(file) for file in sorted(Path(frames).iterdir())[:20]]
+    began = time.perf_counter()
+    engine = ENGINES[name](Path(models), Path(weights), int(threads))
+    if isinstance(engine, ThisProject):
+        engine.fresh = True
+    prepared = [engine.prepare(picture) for picture in pictures]
+    if isinstance(engine, ThisProject):
+        engine.fresh = False
+    engine.infer(prepared[0])
+    loaded_s = time.perf_counter() - began
+    for _ in range(10):
+        engine.infer(prepared[0])
+    print(json.dumps({"loaded_s": loaded_s, "version": _version(name)}), file=answers, flush=True)
+    # Every engine is asked from another thread than the one that loaded it, as in a daemon.
+    serving = threading.Thread(target=_serve, args=(engine, prepared, pictures, Path(photos), answers))
+    serving.start()
+    serving.join()
+
+
+def _serve(engine: Engine, prepared: list[Any], pictures: list[Pixels], photos: Path, answers: TextIO) -> None:
+    for line in sys.stdin:
+        command = json.loads(line)["do"]
+        answer: dict[str, Any]
+        if command == "infer":
+            answer = {"ms": [_timed(engine.infer, picture) for picture in prepared]}
+        elif command == "classify":
+            answer = {"ms": [_timed(_whole, engine, picture) for picture in pictures]}
+        else:
+            answer = {"top": _labels(engine, photos), **_memory()}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _timed(function: Any, *arguments: Any) -> float:
+    began = time.perf_counter_ns()
+    function(*arguments)
+    return (time.perf_counter_ns() - began) / 1e6
+
+
+def _whole(engine: Engine, pixels: Pixels) -> int:
+    return int(np.argmax(engine.infer(engine.prepare(pixels))))
+
+
+def _labels(engine: Engine, photos: Path) -> dict[str, int]:
+    return {file.name: _whole(engine, read_photo(file)) for file in sorted(photos.glob("*.JPEG"))}
+
+
+def _memory() -> dict[str, float]:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    kibibytes = {key: int(value.split()[0]) for key, value in (line.split(":") for line in lines) if key[:2] == "Vm"}
+    return {"resident_mb": kibibytes["VmRSS"] / 1024, "peak_mb": kibibytes["VmHWM"] / 1024}
+
+
+def _version(name: str) -> str:
+    wanted = "torch" if "orch" in name and "Exec" not in name else name.split(maxsplit=1)[0].lower()
+    for package in PACKAGES:
+        if package in (wanted, f"{wanted}runtime"):
+            return importlib.metadata.version(package)
+    return importlib.metadata.version("torch")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()
