@@ -132,6 +132,12 @@ def memory_bytes(root: Path = ROOT) -> int | None:
     return None if kibibytes is None else kibibytes * 1024
 
 
+def peak_memory_bytes(root: Path = ROOT) -> int | None:
+    """The most resident memory that this process ever had."""
+    kibibytes = _field(root / "proc/self/status", "VmHWM")
+    return None if kibibytes is None else kibibytes * 1024
+
+
 def _field(path: Path, name: str) -> int | None:
     for line in (_text(path) or "").splitlines():
         key, _, value = line.partition(":")

@@ -12,7 +12,7 @@ FLOORS = [
     {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "photo_queue"},
     {"camera", "vision", "delivery", "decision", "host", "thermal"},
     {"pipeline", "web", "export", "health"},
-    {"service"},
+    {"service", "bench"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,137 @@
+"""One run: load, measure everything within the time given, and say what it was measured on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge import __version__, host
+from edge.bench.cold_start import first_label_s, import_torch_s
+from edge.bench.machine import condition, machine
+from edge.bench.publish import Publisher, publisher
+from edge.bench.result import Condition, Result, ThreadCount
+from edge.bench.stages import inference_p50_ms, read_frames, stage_latencies
+from edge.bench.sustained import sustained
+from edge.camera.geometry import FrameBuffers
+from edge.camera.source import Source, make_source
+from edge.events import isoformat_utc
+from edge.frames import Pixels
+from edge.pipeline import Clocks, EventMaker
+from edge.settings import CameraSettings, Settings
+from edge.vision.bundle import GOLDEN, load_bundle
+from edge.vision.classifier import Classifier
+
+FRAMES = 8  # in memory at once; different ones, so that no cache of the processor can be what is measured
+STAGES_SHARE, SUSTAINED_SHARE, THREADS_SHARE = 0.25, 0.45, 0.3  # of the time given
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for."""
+
+    bundle: Path
+    seconds: float
+    photos: Path | None = None  # a folder, a photo or a video
+    camera: bool = False  # the configured one
+
+
+def run_benchmark(
+    settings: Settings,
+    wanted: Wanted,
+    *,
+    step: Callable[[str], None] = lambda _: None,
+    how: Callable[[], Condition] = condition,
+) -> Result:
+    """Measure.
+
+    Args:
+        settings: model, camera and broker.
+        step: told what is being measured.
+        how: the board's condition, read before and after.
+
+    Raises:
+        BundleError, CameraError: it cannot be measured; the sentence says why.
+    """
+    before = how()
+    step("loading")
+    bundle = load_bundle(wanted.bundle)
+    classifier = Classifier(bundle, settings.model)
+    threads = torch.get_num_threads()
+    golden = bundle.directory / GOLDEN
+    source = make_source(_camera(settings.camera, wanted, golden))
+    source.open()
+    try:
+        with publisher(settings.mqtt, settings.device.name) as publishing, ThreadPoolExecutor(1, "inference") as other:
+            # In the daemon another thread infers than the one that loaded the model. It matters: then there are
+            # more OpenMP threads than processors, and libgomp does not spin at its barriers.
+            figures = other.submit(_measure, settings, wanted, classifier, source, publishing, step).result()
+    finally:
+        source.close()
+    torch.set_num_threads(threads)
+    step("cold start")
+    return Result(
+        version=__version__,
+        time=isoformat_utc(time.time()),
+        model=bundle.name,
+        photos="the golden photo" if not wanted.photos and not wanted.camera else source.name,
+        threads=threads,
+        machine=machine(bundle.manifest.engine),
+        before=before,
+        after=how(),
+        import_torch_s=round(import_torch_s(), 2),
+        cold_start_s=round(first_label_s(bundle.directory, golden, threads), 2),
+        **figures,
+    )
+
+
+def _measure(
+    settings: Settings,
+    wanted: Wanted,
+    classifier: Classifier,
+    source: Source,
+    publishing: Publisher,
+    step: Callable[[str], None],
+) -> dict[str, Any]:
+    """What is measured in the thread that infers: the fields of `Result` that are figures."""
+    buffers = FrameBuffers()
+    maker = EventMaker(settings.device.name, host.boot_id(), Clocks(uptime_s=host.uptime_s))
+    frames = read_frames(source, buffers, FRAMES)
+    step("every stage overlapped")
+    rates = sustained(classifier, frames, maker, publishing, wanted.seconds * SUSTAINED_SHARE)
+    # Before thread counts are tried, each of which may leave a pool behind.
+    steady, peak = host.memory_bytes() or 0, host.peak_memory_bytes() or 0
+    step("each stage alone")
+    stages = stage_latencies(source, buffers, classifier, maker, publishing, wanted.seconds * STAGES_SHARE)
+    step("threads")
+    return {
+        "model_fps": round(rates.model_fps, 1),
+        "sustained_fps": round(rates.fps, 1),
+        "of_model_percent": round(rates.of_model_percent, 1),
+        "peak_memory_mb": round(peak / 1e6, 1),
+        "steady_memory_mb": round(steady / 1e6, 1),
+        "stages": stages,
+        "thread_counts": thread_counts(classifier, frames, wanted.seconds * THREADS_SHARE),
+    }
+
+
+def thread_counts(classifier: Classifier, frames: list[Pixels], seconds: float) -> tuple[ThreadCount, ...]:
+    """Inference with one thread, two, … up to one for each processor."""
+    numbers = range(1, len(os.sched_getaffinity(0)) + 1)
+    found = []
+    for number in numbers:
+        torch.set_num_threads(number)
+        found.append(ThreadCount(threads=number, p50_ms=inference_p50_ms(classifier, frames, seconds / len(numbers))))
+    return tuple(found)
+
+
+def _camera(camera: CameraSettings, wanted: Wanted, golden: Path) -> CameraSettings:
+    if wanted.camera:
+        return camera
+    return CameraSettings(source=f"file:{wanted.photos or golden}", size=camera.size, loop=True)

@@ -1,0 +1,69 @@
+"""The machine that is measured: board, processor, torch build, and how it feels."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from edge import host
+from edge.bench.result import Condition, Machine
+from edge.vision.engine import cpu_flags
+
+# What the INT8 kernels of oneDNN, FBGEMM, XNNPACK and QNNPACK look for.
+KERNEL_FEATURES = (
+    *("asimd", "asimdhp", "asimddp", "i8mm", "sve", "bf16"),
+    *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"),
+)
+# torch's build flags, and what the libraries behind them are called.
+LIBRARIES = {
+    "FBGEMM": "FBGEMM",
+    "MKL": "MKL",
+    "MKLDNN": "oneDNN",
+    "OPENMP": "OpenMP",
+    "PYTORCH_QNNPACK": "QNNPACK",
+    "XNNPACK": "XNNPACK",
+}
+
+
+def machine(engine: str, root: Path = host.ROOT) -> Machine:
+    """Name everything that a figure depends on; `root` holds /proc and /sys."""
+    flags = cpu_flags(root / "proc/cpuinfo")
+    return Machine(
+        board=host.board(root),
+        cpu=_cpu_name(root),
+        processors=len(os.sched_getaffinity(0)),
+        cpu_features=tuple(feature for feature in KERNEL_FEATURES if feature in flags),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        torch_build=", ".join(_libraries()),
+        engine=engine,
+    )
+
+
+def condition(root: Path = host.ROOT) -> Condition:
+    """Temperature, supply and load right now."""
+    strain = host.throttled(root)
+    return Condition(
+        temperature_celsius=host.temperature_celsius(root),
+        under_voltage=strain.under_voltage,
+        throttled=strain.throttled,
+        load=round(os.getloadavg()[0], 1),
+    )
+
+
+def _libraries() -> list[str]:
+    described = torch.__config__.show()
+    return [name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", described)]
+
+
+def _cpu_name(root: Path) -> str:
+    try:
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else platform.machine()

@@ -1,0 +1,80 @@
+"""`edge-classifier bench`: how fast the bundle is on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge.errors import ConfigError
+from edge.settings import Settings
+
+HELP = "measure speed, memory and start on this machine"
+DESCRIPTION = """\
+Measures the bundle in use, here: the time of each stage, the frames a second
+that all stages reach together, memory, thread counts, and the time from the
+start of a process to its first label. It says what it ran on, and if the board
+was throttled meanwhile the first line says so.
+
+Pictures are the bundle's golden photo, --photos' or the --camera's. Where a
+broker answers, events go to it as `<base>/<device>/bench`; nothing listens
+there. Stop the daemon meanwhile: it would use the same processors.
+
+  edge-classifier bench --json > before.json
+  edge-classifier bench --compare before.json --plot chart.svg"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure, and how to tell it."""
+    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="a bundle's directory (default: model.bundle)")
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument("--photos", type=Path, metavar="DIR", help="photos, or a video, as the camera")
+    pictures.add_argument("--camera", action="store_true", help="the configured camera")
+    parser.add_argument("--seconds", type=_seconds, default=20.0, help="for all but the starts (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="set this run beside one of --json")
+    parser.add_argument("--plot", type=_chart, metavar="FILE", help="draw a bar chart, .svg or .png")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Measure, then print, compare and draw."""
+    from edge.bench.result import read_result
+    from edge.bench.table import comparison, table
+
+    # Read first: a wrong file should not cost a minute.
+    old = read_result(arguments.compare) if arguments.compare else None
+    if arguments.photos is not None and not arguments.photos.exists():
+        raise ConfigError(f"There is no {arguments.photos}; name a folder of photos, a photo or a video.")
+    from edge.bench.benchmark import Wanted, run_benchmark  # imports torch and OpenCV
+
+    bundle = arguments.model or settings.model.bundle
+    wanted = Wanted(bundle, arguments.seconds, arguments.photos, arguments.camera)
+    result = run_benchmark(settings, wanted, step=_tell)
+    _tell("")
+    if arguments.plot:
+        from edge.bench.chart import draw
+
+        draw([result, old] if old else [result], arguments.plot)
+    if arguments.json:
+        print(result.to_json())
+    else:
+        print(comparison(old, result) if old else table(result))
+    return 0
+
+
+def _tell(step: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[Kmeasuring: {step} …" if step else "\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError("must be more than 0 and at most 3600")
+    return seconds
+
+
+def _chart(text: str) -> Path:
+    if Path(text).suffix.lower() not in (".svg", ".png"):
+        raise argparse.ArgumentTypeError("must end in .svg or .png")
+    return Path(text)

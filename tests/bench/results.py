@@ -1,0 +1,44 @@
+"""A result as a Pi 4 would give it, to vary in tests."""
+
+from typing import Any
+
+from edge.bench.result import STAGES, Condition, Latency, Machine, Result, ThreadCount
+
+CALM = Condition(temperature_celsius=52.1, under_voltage=False, throttled=False, load=0.3)
+
+
+def result(**changes: Any) -> Result:
+    """A calm run of four threads; `changes` are fields of `Result`."""
+    machine = Machine(
+        board="Raspberry Pi 4 Model B Rev 1.4",
+        cpu="Cortex-A72",
+        processors=4,
+        cpu_features=("asimd",),
+        python="3.11.2",
+        torch="2.9.1",
+        torch_build="OpenMP, QNNPACK, XNNPACK",
+        engine="qnnpack",
+    )
+    what = "a thing that takes so many words to describe that no terminal of this world could hold it"
+    fields: dict[str, Any] = {
+        "version": "0.1.0",
+        "time": "2026-11-22T10:15:30.123Z",
+        "model": "resnet18-int8-3fa9c1",
+        "photos": "the golden photo",
+        "threads": 4,
+        "machine": machine,
+        "before": CALM,
+        "after": CALM.model_copy(update={"temperature_celsius": 61.0}),
+        "cold_start_s": 9.1,
+        "import_torch_s": 6.9,
+        "model_fps": 16.2,
+        "sustained_fps": 15.7,
+        "of_model_percent": 96.9,
+        "peak_memory_mb": 312.0,
+        "steady_memory_mb": 288.0,
+        "stages": {
+            stage: Latency(p50=float(i), p95=i + 0.5, p99=i + 0.75, what=what) for i, stage in enumerate(STAGES)
+        },
+        "thread_counts": tuple(ThreadCount(threads=n, p50_ms=200 / n + (n == 4) * 60) for n in (1, 2, 3, 4)),
+    }
+    return Result(**fields | changes)
