@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.camera import v4l2
+from edge.camera import csi, v4l2
 from edge.camera.capture import Capture
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.frames import Pixels
+from edge.settings import CameraSettings
 from edge.status import Status
 
 Start = Callable[..., Capture]
@@ -152,6 +154,7 @@ PICAMERA2 = """
 import os, sys, time
 from pathlib import Path
 from edge.camera.capture import Capture
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.settings import CameraSettings
 from edge.status import Status
 from tests.camera.test_real_cameras import bar_names
@@ -203,3 +206,26 @@ def test_an_unplugged_picamera2_is_given_up_at_once() -> None:
     done = run_picamera2("unplug")
     assert done.returncode == 75, done.stderr
     assert done.stdout.splitlines()[1] == "picamera2:0 was unplugged; check the ribbon cable. False"
+
+
+# --- CSI: what follows NVIDIA's source and scaler is any GStreamer's
+
+
+def test_red_is_red_through_gstreamer() -> None:
+    if not csi.has_gstreamer() or not list(Path("/usr/lib").glob("*/gstreamer-1.0/libgstvideotestsrc.so")):
+        pytest.skip("this machine has no OpenCV with GStreamer and its base plugins")
+
+    class TestPattern(csi.CsiSource):
+        def pipeline(self) -> str:
+            return "videotestsrc is-live=true ! " + super().pipeline().split(" ! nvvidconv ! ")[1]
+
+    settings = CameraSettings(source="csi://0")
+    source = TestPattern(0, settings, Geometry(settings))
+    source.open()
+    assert source.grab()
+    pixels = source.retrieve(FrameBuffers())
+    source.close()
+    assert pixels.shape == (360, 640, 3)  # the sensor's aspect, inside 640 × 480
+    row = [pixels[100, int((bar + 0.5) * 640 / 7)] for bar in range(7)]
+    assert [int(v) for v in row[5]] == [255, 0, 0]
+    assert [int(v) for v in row[6]] == [0, 0, 255]
