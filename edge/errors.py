@@ -54,6 +54,10 @@ class BusyError(EdgeClassifierError):
     exit_code = 75
 
 
+class RequestError(EdgeClassifierError):
+    """A request over MQTT that cannot be done; its sentence is the answer."""
+
+
 class StateError(EdgeClassifierError):
     """The state directory cannot be read or written (EX_CANTCREAT)."""
 

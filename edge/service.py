@@ -18,11 +18,14 @@ from edge import __version__, host
 from edge.camera.capture import Capture
 from edge.decision import Decider
 from edge.delivery.delivery import Delivery
+from edge.delivery.discovery import discovery_payload
+from edge.delivery.remote import Remote
 from edge.errors import ConfigError
 from edge.events import Event
 from edge.health import Health
 from edge.pipeline import Clocks, EventMaker, Pipeline
 from edge.recent import Recent
+from edge.remote_requests import RemoteRequests
 from edge.settings import Settings, live_change
 from edge.settings_file import load_settings, mask
 from edge.status import Status
@@ -124,6 +127,9 @@ class Service:
             self._web = WebServer(self._settings.web, self._view(bundle), gauge=self._status.gauge)
             self._web.start()
             stack.callback(self._stop_web)
+            self._remote = self._make_remote(classifier)
+            self._remote.start()
+            stack.callback(self._stop_remote)
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
             self._notifier.ready(self._status_line())
@@ -144,6 +150,31 @@ class Service:
             labels=bundle.labels,
             model={"name": bundle.name, **bundle.manifest.model_dump(mode="json", by_alias=True)},
         )
+
+    def _make_remote(self, classifier: Classifier) -> Remote:
+        settings = self._settings
+        requests = RemoteRequests(
+            *(self._recent, self._pipeline.classify, classifier.labels, classifier.name),
+            reload=lambda: self._signals.put(signal.SIGHUP),
+            change=self._change,
+        )
+        name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
+        return Remote(
+            settings.mqtt,
+            name,
+            discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),
+            handle=requests.handle,
+            snapshot=requests.snapshot,
+            identity=settings.fallback.path.with_name("mqtt-topics.json"),
+        )
+
+    def _change(self, min_confidence: float | None, fps: float | None) -> None:
+        """Another threshold or rate, until the next reload; from the remote thread."""
+        if min_confidence is not None:
+            self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
+        if fps is not None:
+            self._health.limit_camera(fps)
+        logger.info("Changed over MQTT: %s.", {"min_confidence": min_confidence, "fps": fps})
 
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
@@ -241,6 +272,9 @@ class Service:
 
     def _time_left(self, at_most_s: float) -> float:
         return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
+
+    def _stop_remote(self) -> None:
+        self._remote.stop(self._time_left(0.5))
 
     def _stop_web(self) -> None:
         if not self._web.stop(self._time_left(1.0)):

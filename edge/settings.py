@@ -135,6 +135,7 @@ class MqttSettings(Section):
     key_file: str = ""
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     discovery_prefix: str = "homeassistant"
+    snapshot_every_s: float = Field(default=0.0, ge=0, le=86400)  # 0: pictures stay in the box
 
     @field_validator("version", mode="before")
     @classmethod

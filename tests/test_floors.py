@@ -11,7 +11,7 @@ FLOORS = [
     {"errors", "frames", "events"},
     {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "photo_queue"},
     {"camera", "vision", "delivery", "decision", "host", "thermal"},
-    {"pipeline", "web", "export", "health"},
+    {"pipeline", "remote_requests", "web", "export", "health"},
     {"service", "bench"},
     {"commands"},
     {"cli"},

@@ -143,7 +143,7 @@ class Connection:
         if settings.username:
             client.username_pw_set(settings.username, read_password(settings.password_file))
         if settings.tls:
-            client.tls_set_context(_tls_context(settings))
+            client.tls_set_context(tls_context(settings))
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
@@ -213,7 +213,12 @@ def read_password(password_file: str) -> str | None:
         ) from error
 
 
-def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
+def tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """Certificates as the settings name them.
+
+    Raises:
+        BrokerError: a file cannot be used.
+    """
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None)
         if settings.cert_file:

@@ -13,6 +13,7 @@ from edge.quiet import quiet_opencv
 from edge.vision.photo_header import is_whole, photo_size
 
 MAX_BYTES = 64 << 20
+QUALITY = 80  # of the JPEG that the page and Home Assistant show
 MAX_PIXELS = 50_000_000  # 150 MB decoded: more than any camera board takes, less than a small board's memory
 
 
@@ -56,3 +57,13 @@ def decode_photo(content: bytes, name: str) -> Pixels:
     if bgr is None:
         raise PhotoError(f"{name} is damaged or of a kind that cannot be decoded; save it again as a JPEG or PNG.")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+
+
+def encode_photo(pixels: Pixels, side: int) -> bytes:
+    """(height, width, 3) uint8 RGB as JPEG, made smaller where a side is longer than `side`."""
+    height, width = pixels.shape[:2]
+    if (scale := side / max(height, width)) < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return encoded.tobytes()

@@ -6,16 +6,13 @@ import threading
 from collections.abc import AsyncGenerator
 
 import anyio.to_thread
-import cv2
-import numpy as np
 
-from edge.frames import Pixels
+from edge.vision.photo import encode_photo
 from edge.web.problems import ProblemError
 from edge.web.view import View
 
 MAX_SIDE = 1280
 STREAM_SIDE = 640
-QUALITY = 80
 FRESH_S = 0.2  # clients that ask within it share one encoding
 WAIT_S = 1.5
 STREAM_EVERY_S = 0.125
@@ -46,7 +43,7 @@ class Camera:
         with self._lock:
             sequence, content = self._encoded.get(side, (-1, b""))
             if sequence != frame.sequence:
-                content = encode(frame.pixels, side)
+                content = encode_photo(frame.pixels, side)
                 self._encoded[side] = (frame.sequence, content)
             return content
 
@@ -72,13 +69,3 @@ class Camera:
                 await anyio.sleep(STREAM_EVERY_S)
         finally:
             self._streams -= 1
-
-
-def encode(pixels: Pixels, side: int) -> bytes:
-    """(height, width, 3) RGB as JPEG, made smaller where a side is longer than `side`."""
-    height, width = pixels.shape[:2]
-    if (scale := side / max(height, width)) < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return encoded.tobytes()

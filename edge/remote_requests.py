@@ -1,0 +1,131 @@
+"""What may be asked over MQTT: a snapshot, a classification, a reload, another threshold or rate."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.errors import BusyError, PhotoError, RequestError
+from edge.events import Prediction, top_k
+from edge.frames import Pixels
+from edge.recent import Recent
+from edge.vision.photo import decode_photo, encode_photo
+
+SNAPSHOT_SIDE = 640
+FRESH_S = 0.5
+FRAME_WITHIN_S = 2.0
+ANSWER_WITHIN_S = 10.0
+_Fields = TypeVar("_Fields", bound="Nothing")
+
+
+class Nothing(BaseModel):
+    """A request without fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ClassifyFields(Nothing):
+    """A photo in base64; without one the newest frame."""
+
+    image: str = ""
+
+
+class SetFields(Nothing):
+    """What to change until the next reload or restart."""
+
+    min_confidence: float | None = Field(default=None, ge=0, le=100)
+    fps: float | None = Field(default=None, ge=0, le=240)
+
+
+class RemoteRequests:
+    """Does what is asked; one thread calls `handle`.
+
+    Args:
+        recent: the newest frame.
+        classify: the queue between two frames; raises BusyError.
+        labels: the model's labels.
+        model: the bundle's name.
+        reload: asks the service to read the settings again.
+        change: takes a minimum confidence and a frame rate, None for what stays.
+    """
+
+    def __init__(
+        self,
+        recent: Recent,
+        classify: Callable[[Pixels], Future[Prediction]],
+        labels: Sequence[str],
+        model: str,
+        *,
+        reload: Callable[[], None],
+        change: Callable[[float | None, float | None], None],
+    ) -> None:
+        self._recent, self._classify, self._labels, self._model = recent, classify, labels, model
+        self._reload, self._change = reload, change
+
+    def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
+        """Do one request; returns the fields of the answer.
+
+        Raises:
+            RequestError: the request is unknown, wrong or cannot be done now.
+        """
+        match name:
+            case "snapshot":
+                _checked(Nothing, document)
+                return {"image": base64.b64encode(encode_photo(self._frame(), SNAPSHOT_SIDE)).decode()}
+            case "classify":
+                return self._answer(_checked(ClassifyFields, document))
+            case "reload":
+                _checked(Nothing, document)
+                self._reload()
+                return {}
+            case "set":
+                fields = _checked(SetFields, document)
+                if fields.min_confidence is None and fields.fps is None:
+                    raise RequestError("The request set needs min_confidence or fps.")
+                self._change(fields.min_confidence, fields.fps)
+                return fields.model_dump(exclude_none=True)
+            case _:
+                raise RequestError(f"There is no request {name:.40}; ask for snapshot, classify, reload or set.")
+
+    def snapshot(self) -> bytes | None:
+        """The newest frame as JPEG."""
+        try:
+            return encode_photo(self._frame(), SNAPSHOT_SIDE)
+        except RequestError:
+            return None
+
+    def _frame(self) -> Pixels:
+        frame = self._recent.frame(FRESH_S, FRAME_WITHIN_S)
+        if frame is None:
+            raise RequestError("The camera delivers no frames; see the status topic.")
+        return frame.pixels
+
+    def _answer(self, fields: ClassifyFields) -> dict[str, Any]:
+        try:
+            pixels = (
+                decode_photo(base64.b64decode(fields.image, validate=True), "image") if fields.image else self._frame()
+            )
+            prediction = self._classify(pixels).result(ANSWER_WITHIN_S)
+        except (binascii.Error, ValueError) as error:
+            raise RequestError("image is not base64.") from error
+        except (PhotoError, BusyError) as error:
+            raise RequestError(str(error)) from error
+        except (FutureTimeoutError, CancelledError) as error:
+            raise RequestError("The model does not answer; see the status topic.") from error
+        top = [dataclasses.asdict(label) for label in top_k(prediction.probabilities, self._labels)]
+        return {"top": top, "model": self._model, "latency_ms": dict(prediction.latency_ms)}
+
+
+def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise RequestError(f"{'.'.join(map(str, first['loc'])) or 'The request'}: {first['msg']}.") from error

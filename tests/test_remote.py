@@ -1,0 +1,320 @@
+"""Home Assistant finds the box, requests are answered, and a renamed box leaves no ghost; on a real broker."""
+
+import base64
+import json
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.delivery import remote
+from edge.delivery.discovery import discovery_payload
+from edge.delivery.remote import Remote
+from edge.errors import BusyError
+from edge.events import Prediction
+from edge.frames import Frame, Pixels
+from edge.recent import Recent
+from edge.remote_requests import RemoteRequests
+from edge.settings import MqttSettings
+from tests.broker import Brokers, Mosquitto, Subscriber, eventually
+
+WAIT_S = 20.0
+BASE = "edge/porch/"
+
+
+class Asker:
+    """A client that publishes and hears the answers with their properties."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.answers: queue.Queue[paho.MQTTMessage] = queue.Queue()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.on_message = lambda client, userdata, message: self.answers.put(message)
+        subscribed = queue.Queue[bool]()
+        self._client.on_subscribe = lambda *_: subscribed.put(True)
+        self._client.connect(broker.address, broker.port)
+        self._client.loop_start()
+        self._client.subscribe([(BASE + "response/#", 1), ("my/answers", 1)])
+        assert subscribed.get(timeout=WAIT_S)
+
+    def send(self, topic: str, payload: object = b"", *, retain: bool = False, **properties: object) -> None:
+        extra = Properties(PacketTypes.PUBLISH)
+        for name, value in properties.items():
+            setattr(extra, name, value)
+        content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self._client.publish(topic, content, qos=1, retain=retain, properties=extra).wait_for_publish(WAIT_S)
+
+    def ask(self, name: str, payload: object = b"", **properties: object) -> dict[str, Any]:
+        self.send(f"{BASE}request/{name}", payload, **properties)
+        answer: dict[str, Any] = json.loads(self.answers.get(timeout=WAIT_S).payload)
+        return answer
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Camera(Recent):
+    """Always has a grey frame, or never."""
+
+    delivers = True
+
+    def frame(self, max_age_s: float, timeout_s: float) -> Frame | None:
+        return Frame(np.full((480, 1280, 3), 90, np.uint8), 0, 0) if self.delivers else None
+
+
+class Done:
+    """What the requests did to the box."""
+
+    def __init__(self) -> None:
+        self.camera = Camera()
+        self.reloads = 0
+        self.changes: list[tuple[float | None, float | None]] = []
+        self.busy = False
+        self.requests = RemoteRequests(
+            self.camera,
+            self._classify,
+            ["cat", "dog", "owl", "fox"],
+            "fake-int8-000000",
+            reload=self._reload,
+            change=lambda *values: self.changes.append(values),
+        )
+
+    def _reload(self) -> None:
+        self.reloads += 1
+
+    def _classify(self, pixels: Pixels) -> Any:
+        from concurrent.futures import Future
+
+        if self.busy:
+            raise BusyError("Too many photos are waiting for the model; ask again in a moment.")
+        answer: Future[Prediction] = Future()
+        probabilities = np.array([0.1, 0.7, 0.15, 0.05], np.float32)
+        answer.set_result(Prediction(probabilities, {"inference": 1.0}))
+        return answer
+
+
+@contextmanager
+def box(
+    broker: Mosquitto, folder: Path, device: str = "porch", jitter: Callable[[], float] = lambda: 0.0, **more: Any
+) -> Iterator[Done]:
+    settings = MqttSettings(url=broker.url, **more)
+    done = Done()
+    announcement = discovery_payload(settings, device, "1.2.3", "Raspberry Pi 4", 30.0)
+    started = Remote(
+        *(settings, device, announcement),
+        handle=done.requests.handle,
+        snapshot=done.requests.snapshot,
+        identity=folder / "mqtt-topics.json",
+        jitter=jitter,
+    )
+    started.start()
+    try:
+        yield done
+    finally:
+        assert started.stop(WAIT_S)
+
+
+@pytest.fixture
+def asker(brokers: Brokers) -> Iterator[tuple[Mosquitto, Asker]]:
+    broker = brokers.start()
+    asking = Asker(broker)
+    yield broker, asking
+    asking.close()
+
+
+def announced(subscriber: Subscriber, device: str = "porch") -> dict[str, Any]:
+    suffix = f"device/edge-classifier-{device}/config"
+    heard = eventually(lambda: [m for m in subscriber.on(suffix) if m.payload], "the device is announced")
+    document: dict[str, Any] = json.loads(heard[-1].payload)
+    return document
+
+
+# The keys that Home Assistant's documentation requires (device discovery, MQTT sensor, binary sensor, camera).
+REQUIRED = {"sensor": {"state_topic"}, "binary_sensor": {"state_topic"}, "camera": {"topic"}}
+KNOWN = {
+    "platform", "unique_id", "name", "icon", "state_topic", "topic", "value_template", "json_attributes_topic",
+    "json_attributes_template", "expire_after", "availability", "availability_mode", "unit_of_measurement",
+    "state_class", "device_class", "entity_category", "payload_on", "payload_off",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("snapshots", [0.0, 5.0])
+def test_the_announcement_is_what_home_assistant_documents(snapshots: float) -> None:
+    settings = MqttSettings(snapshot_every_s=snapshots)
+    document = json.loads(discovery_payload(settings, "porch", "1.2.3", "Raspberry Pi 4", 30.0))
+    assert set(document) == {"device", "origin", "qos", "components"}
+    assert document["device"]["identifiers"]
+    assert document["origin"]["name"]
+    components = document["components"]
+    assert set(components) == {"label", "confidence", "temperature", "problem", "connectivity"} | (
+        {"camera"} if snapshots else set()
+    )
+    assert len({one["unique_id"] for one in components.values()}) == len(components)
+    for one in components.values():
+        assert REQUIRED[one["platform"]] <= set(one)
+        assert set(one) <= KNOWN
+    assert components["label"]["expire_after"] > 30
+    assert components["label"]["availability_mode"] == "all"
+    topics = [where["topic"] for where in components["label"]["availability"]]
+    assert topics == ["edge/porch/availability", "edge/porch/camera/availability"]
+
+
+def test_the_device_is_announced_at_each_connection_and_when_home_assistant_is_born(
+    asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
+) -> None:
+    broker, asking = asker
+    subscriber = brokers.subscribe(broker, "homeassistant/#")
+    subscriber.wait_subscribed()
+    with box(broker, tmp_path):
+        assert announced(subscriber)["device"]["sw_version"] == "1.2.3"
+        asking.send("homeassistant/status", b"online")
+        suffix = "device/edge-classifier-porch/config"
+        eventually(lambda: len(subscriber.on(suffix)) == 2, "it is announced again")
+
+
+def test_a_renamed_box_removes_everything_that_was_retained_under_its_old_name(
+    asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
+) -> None:
+    broker, asking = asker
+    first = brokers.subscribe(broker, "#")
+    first.wait_subscribed()
+    with box(broker, tmp_path, "porch"):
+        announced(first)
+        eventually((tmp_path / "mqtt-topics.json").exists, "the topics are remembered")
+    for topic in ("availability", "camera/availability", "prediction", "status"):
+        asking.send(BASE + topic, b"old", retain=True)
+    with box(broker, tmp_path, "garden"):
+        announced(first, "garden")
+        eventually(
+            lambda: "garden" in (tmp_path / "mqtt-topics.json").read_text(), "the new topics are remembered", WAIT_S
+        )
+    late = brokers.subscribe(broker, "#")
+    late.wait_subscribed()
+    announced(late, "garden")
+    assert late.on("porch/availability") == []
+    assert late.on("prediction") == []
+    assert [m for m in late.on("device/edge-classifier-porch/config") if m.payload] == []
+
+
+def test_requests_are_answered_with_their_transaction(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        snapshot = asking.ask("snapshot", {"transaction": "t-1"})
+        assert (snapshot["status"], snapshot["transaction"]) == ("ok", "t-1")
+        encoded = np.frombuffer(base64.b64decode(snapshot["image"]), np.uint8)
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        assert pixels is not None
+        assert pixels.shape == (240, 640, 3)
+        for document in ({}, {"image": snapshot["image"]}):
+            answer = asking.ask("classify", document)
+            assert answer["top"][0] == {"label": "dog", "confidence": 70.0, "index": 1}
+            assert answer["model"] == "fake-int8-000000"
+        assert asking.ask("reload")["status"] == "ok"
+        assert done.reloads == 1
+        assert asking.ask("set", {"min_confidence": 35.5, "transaction": 7})["transaction"] == 7
+        assert asking.ask("set", {"fps": 5.0})["fps"] == 5
+        assert done.changes == [(35.5, None), (None, 5.0)]
+
+
+def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path):
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        asking.send(BASE + "request/reload", ResponseTopic="my/answers", CorrelationData=b"\x00\xff")
+        answer = asking.answers.get(timeout=WAIT_S)
+        assert answer.topic == "my/answers"
+        assert answer.properties is not None
+        assert answer.properties.CorrelationData == b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "told"),
+    [
+        ("format-disk", {}, "There is no request format-disk"),
+        ("snapshot", b"not json", "not JSON"),
+        ("snapshot", b"[1]", "not a JSON object"),
+        ("snapshot", b"[" * 100_000, "not JSON"),
+        ("snapshot", {"size": 5}, "size: Extra inputs are not permitted"),
+        ("classify", {"image": "?"}, "not base64"),
+        ("classify", {"image": "aGVsbG8="}, "not a photo"),
+        ("set", {}, "needs min_confidence or fps"),
+        ("set", {"min_confidence": 101}, "min_confidence"),
+        ("set", {"fps": "fast"}, "fps"),
+        ("set", {"fps": 1.0, "transaction": [1]}, "transaction has to be"),
+        ("reload", {"transaction": "x" * 65}, "transaction has to be"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_a_sentence(
+    asker: tuple[Mosquitto, Asker], tmp_path: Path, name: str, payload: object, told: str
+) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        answer = asking.ask(name, payload)
+        assert answer["status"] == "error"
+        assert told in answer["error"]
+        assert (done.reloads, done.changes) == (0, [])
+
+
+def test_what_cannot_be_done_now_is_told(
+    asker: tuple[Mosquitto, Asker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, asking = asker
+    monkeypatch.setattr(remote, "MAX_REQUEST_BYTES", 100)
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        done.camera.delivers = False
+        assert "no frames" in asking.ask("snapshot")["error"]
+        done.camera.delivers, done.busy = True, True
+        assert "Too many photos" in asking.ask("classify")["error"]
+        assert "at most 100" in asking.ask("classify", {"image": "A" * 101})["error"]
+
+
+def test_a_retained_request_is_ignored(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
+    broker, asking = asker
+    asking.send(BASE + "request/reload", retain=True)
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        assert asking.ask("set", {"fps": 1.0})["status"] == "ok"
+        assert done.reloads == 0
+
+
+def test_pictures_go_out_only_when_they_are_wanted(
+    asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
+) -> None:
+    broker, _ = asker
+    subscriber = brokers.subscribe(broker, BASE + "#")
+    subscriber.wait_subscribed()
+    with box(broker, tmp_path, snapshot_every_s=0.05):
+        eventually(lambda: subscriber.on("snapshot"), "a picture is published")
+    assert all(message.payload.startswith(b"\xff\xd8") for message in subscriber.on("snapshot"))
+    assert not any(message.retain for message in subscriber.on("snapshot"))
+
+
+def test_it_comes_back_with_the_broker(asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path) -> None:
+    broker, _ = asker
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        broker.kill()
+        broker.start()
+        asking = Asker(broker)
+        try:
+            eventually(lambda: asking.send(BASE + "request/reload") or done.reloads, "it hears requests again")
+        finally:
+            asking.close()
+
+
+def test_an_older_broker_is_served_too(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path, version="3.1.1"):
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        assert asking.ask("reload")["status"] == "ok"
