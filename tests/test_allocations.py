@@ -1,0 +1,64 @@
+"""A frame on its way to an event costs no memory the size of a picture, and none that the kernel has to hand out."""
+
+import itertools
+import resource
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.decision import Decider
+from edge.pipeline import Clocks, EventMaker
+from edge.settings import DecisionSettings, ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+
+FRAMES = 20
+PICTURE_BYTES = 224 * 224 * 3
+PAGE_BYTES = 4096
+
+
+@pytest.fixture
+def frames_classified(bundle_dir: Path) -> Iterator[int]:
+    """At each step, what the pipeline's threads do with one frame that a camera left in memory; warmed up."""
+
+    def steps() -> Iterator[int]:
+        classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
+        decider = Decider(DecisionSettings(every_frame=True), classifier.labels)
+        maker = EventMaker("porch", "5f1c2e7a", Clocks())
+        frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        buffer = classifier.new_input()
+        for number in itertools.count():
+            classifier.prepare(frame, buffer)
+            decision = decider.decide(classifier.infer(buffer), number / 30)
+            assert decision is not None
+            maker.make(decision, classifier.name, number, {"inference": 1.0}).to_json()
+            yield number
+
+    running = steps()
+    for _ in range(5):
+        next(running)
+    return running
+
+
+def test_neither_python_nor_numpy_makes_anything_as_large_as_a_picture(frames_classified: Iterator[int]) -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(FRAMES):
+            next(frames_classified)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < PICTURE_BYTES / 2
+
+
+def test_torch_and_opencv_reuse_the_memory_they_have(frames_classified: Iterator[int]) -> None:
+    """Each operator's output is new to torch; the kernel would be asked for it page by page, and is not."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(FRAMES):
+        next(frames_classified)
+    faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+    assert faults / FRAMES < PICTURE_BYTES / PAGE_BYTES / 2
