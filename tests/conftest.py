@@ -1,12 +1,15 @@
 """What every test may use: the test data, and one bundle exported from real weights."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Brokers, brokers_in
+
+Configure = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +41,31 @@ def brokers(tmp_path: Path) -> Iterator[Brokers]:
     """Starts real brokers and subscribers; all end with the test."""
     with brokers_in(tmp_path) as started:
         yield started
+
+
+@pytest.fixture
+def configure(tmp_path: Path, bundle_dir: Path) -> Configure:
+    """Writes a config; keys are `section_key`."""
+
+    def write(**changes: object) -> Path:
+        sections: dict[str, dict[str, object]] = {
+            "device": {"name": "porch"},
+            "camera": {},
+            "model": {"bundle": str(bundle_dir), "threads": 1},
+            "decision": {"smoothing_s": 0, "hold_s": 0},
+            "mqtt": {},
+            "fallback": {"path": str(tmp_path / "state" / "fallback.db")},
+            "web": {"enabled": False},
+        }
+        for name, value in changes.items():
+            section, key = name.split("_", 1)
+            sections.setdefault(section, {})[key] = value
+        text = "".join(
+            f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+            for section, keys in sections.items()
+        )
+        path = tmp_path / "config.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

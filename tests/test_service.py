@@ -4,43 +4,13 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Brokers, eventually
+from tests.conftest import Configure
 from tests.daemon import SLACK_S, STOP_WITHIN_S, Daemon, run_command, running
-
-Configure = Callable[..., Path]
-
-
-@pytest.fixture
-def configure(tmp_path: Path, bundle_dir: Path) -> Configure:
-    """Writes a config; keys are `section_key`."""
-
-    def write(**changes: object) -> Path:
-        sections: dict[str, dict[str, object]] = {
-            "device": {"name": "porch"},
-            "camera": {},
-            "model": {"bundle": str(bundle_dir), "threads": 1},
-            "decision": {"smoothing_s": 0, "hold_s": 0},
-            "mqtt": {},
-            "fallback": {"path": str(tmp_path / "state" / "fallback.db")},
-            "web": {"enabled": False},
-        }
-        for name, value in changes.items():
-            section, key = name.split("_", 1)
-            sections.setdefault(section, {})[key] = value
-        text = "".join(
-            f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
-            for section, keys in sections.items()
-        )
-        path = tmp_path / "config.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
 
 
 @pytest.fixture
