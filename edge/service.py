@@ -19,6 +19,7 @@ from edge.camera.capture import Capture
 from edge.decision import Decider
 from edge.delivery.delivery import Delivery
 from edge.delivery.discovery import discovery_payload
+from edge.delivery.inspect import newest_events
 from edge.delivery.remote import Remote
 from edge.errors import ConfigError
 from edge.events import Event
@@ -149,6 +150,7 @@ class Service:
             classify=self._pipeline.classify,
             labels=bundle.labels,
             model={"name": bundle.name, **bundle.manifest.model_dump(mode="json", by_alias=True)},
+            logged=lambda limit: newest_events(self._settings.fallback.path, limit),
         )
 
     def _make_remote(self, classifier: Classifier) -> Remote:

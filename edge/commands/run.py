@@ -23,7 +23,12 @@ Topics, below <base>/<device>:
   prediction           the newest event, retained
   event                each event as it happens
   replay               events that waited in the fallback log, in order
-  status               health: rates, latencies, temperature, log depth, drops"""
+  status               health: rates, latencies, temperature, log depth, drops
+  request/<name>       snapshot, classify, reload or set, answered on
+                       response/<name>
+
+[web] listen says where the page and the REST API are: http://127.0.0.1:5000
+unless it is changed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

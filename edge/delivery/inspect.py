@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.delivery.log_file import Account, DamagedError, LogFile
-from edge.errors import StateError
+from edge.errors import EventError, StateError
+from edge.events import Event
 
 READ_AT_ONCE = 500
 
@@ -107,3 +108,24 @@ def _time_of(file: LogFile, order: str) -> str | None:
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         return None if row is None else json.loads(row[0]).get("time")
     return None
+
+
+def newest_events(path: Path, limit: int) -> list[Event]:
+    """The newest `limit` stored events, oldest first; reads only, and checks no more than it reads.
+
+    Raises:
+        StateError: the log cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as log:
+            query = "SELECT payload FROM events ORDER BY seq DESC LIMIT ?"
+            payloads = [payload for (payload,) in log.execute(query, (limit,))]
+    except sqlite3.Error as error:
+        raise StateError(f"The fallback log {path} cannot be read ({error}); see the daemon's log.") from error
+    events = []
+    for payload in reversed(payloads):
+        with contextlib.suppress(EventError):  # another version's, or damaged; the daemon deals with it
+            events.append(Event.from_json(payload))
+    return events

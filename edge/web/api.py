@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, BeforeValidator, Field
 
+from edge.errors import StateError
 from edge.events import Event, isoformat_utc
 from edge.web.history import History
 from edge.web.live import status_document
@@ -80,7 +81,10 @@ def events_since(view: View, since: datetime | None, limit: int) -> list[Event]:
             moment = isoformat_utc(aware.timestamp())
         except (OverflowError, ValueError):  # the year 0 or 10000, once turned to UTC
             raise ProblemError(422, "since is beyond the years that a calendar has.") from None
-    known = {event.id: event for event in view.logged(limit)}
+    try:
+        known = {event.id: event for event in view.logged(limit)}
+    except StateError as error:
+        raise ProblemError(503, str(error)) from error
     known |= {numbered.event.id: numbered.event for numbered in view.recent.after(0)}
     # All times are UTC in one format, so they sort as text; ids of one run do, too.
     chosen = sorted((e for e in known.values() if e.time > moment), key=lambda e: (e.time, e.id))

@@ -23,4 +23,4 @@ class View:
     classify: Callable[[Pixels], Future[Prediction]]  # raises BusyError
     labels: Sequence[str]
     model: Mapping[str, Any]  # the bundle's name and manifest, as JSON types
-    logged: Callable[[int], list[Event]] = lambda limit: []  # the newest events of the fallback log, oldest first
+    logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError

@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edge.delivery.fallback import Changes, FallbackLog
+from edge.events import Event, Label
 from tests import daemon
 from tests.broker import Brokers
 from tests.web.whole import page_of, write_config
@@ -41,3 +43,22 @@ def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
         print(f"median {sorted(seconds)[len(seconds) // 2] * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms")
         assert running.stop() < daemon.STOP_WITHIN_S + daemon.SLACK_S
         assert running.process.returncode == 0
+
+
+@pytest.mark.timeout(200)
+def test_events_of_an_earlier_run_that_wait_on_disk_are_among_the_events(
+    testdata: Path, bundle_dir: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "run", testdata, bundle_dir, "mqtt://127.0.0.1:1")  # nobody listens there
+    log = FallbackLog(tmp_path / "run" / "fallback.db", 1 << 22)
+    top = (Label("alp", 92.3, 970),)
+    earlier = Event(
+        "porch-0-0-000000", "porch", "change", "2026-01-01T00:00:00.000Z", True, "0", 1.0, "alp", top, "m", {}
+    )
+    log.commit(Changes(add=[(earlier.to_json().encode(), ""), (b"not ours", "")]))
+    log.close()
+    with daemon.running(config) as running, httpx.Client(base_url=page_of(running), timeout=30) as client:
+        events = client.get("/api/events").json()["events"]
+        assert events[0]["id"] == earlier.id
+        assert len(events) >= 2
+        running.stop()
