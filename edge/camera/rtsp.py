@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
+import zlib
+from collections.abc import Callable
+
 import cv2
 
-from edge.camera.geometry import Geometry
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.opencv import OpenCVSource
+from edge.errors import CameraError
+from edge.frames import Pixels
 from edge.settings import CameraSettings
 from edge.settings_file import mask
+
+# A sensor's noise changes some pixel of every picture, so this long without one is no still scene.
+FROZEN_AFTER_S = 30.0
+COMPARE_EVERY_S = 1.0  # a checksum of a picture costs a Pi some milliseconds
 
 
 class RtspSource(OpenCVSource):
@@ -15,12 +25,57 @@ class RtspSource(OpenCVSource):
 
     FFmpeg's time-outs are set below `stall_after_s`, so that a camera that falls silent is opened again here
     and does not have to be taken for one that blocks for ever.
+
+    A stream whose pictures stay the same to the last bit is opened again too: cameras freeze, and OpenCV up to
+    4.10 (Debian's, Pi OS's) repeats the last picture for ever once a stream has changed its resolution.
     """
 
-    def __init__(self, settings: CameraSettings, geometry: Geometry) -> None:
+    def __init__(
+        self, settings: CameraSettings, geometry: Geometry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(mask(settings.source), geometry)
         self._url = settings.source
         self._timeout_ms = int(settings.stall_after_s * 600)
+        self._clock = clock
+        self._checksum = 0
+        self._changed_at = self._compared_at = 0.0
+        self._patience_s = FROZEN_AFTER_S
+
+    def open(self) -> None:
+        """Connect.
+
+        Raises:
+            CameraError: the camera cannot be reached, or refuses.
+        """
+        super().open()
+        self._changed_at = self._compared_at = self._clock()
+
+    def retrieve(self, buffers: FrameBuffers) -> Pixels:
+        """Decode the grabbed picture.
+
+        Raises:
+            UnreadablePictureError: it is torn.
+            CameraError: the stream is frozen.
+        """
+        pixels = super().retrieve(buffers)
+        if (now := self._clock()) - self._compared_at >= COMPARE_EVERY_S:
+            self._compared_at = now
+            self._compare(now)
+        return pixels
+
+    def _compare(self, now: float) -> None:
+        checksum = zlib.crc32(self._decoded.data) if self._decoded is not None else 0
+        if checksum != self._checksum:
+            if self._checksum:
+                self._patience_s = FROZEN_AFTER_S
+            self._checksum, self._changed_at = checksum, now
+        elif now - self._changed_at >= self._patience_s:
+            # Whoever streams a still, such as a photo, sees this at 30 s, 60 s, 2 min …
+            frozen_s, self._patience_s = self._patience_s, self._patience_s * 2
+            raise CameraError(
+                f"{self.name} has shown the very same picture for {frozen_s:.0f} s; opening it again. Restart"
+                " the camera if that does not help."
+            )
 
     def _open_capture(self) -> cv2.VideoCapture:
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, self._timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, self._timeout_ms]

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from edge.camera.capture import Capture
+from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.rtsp import FROZEN_AFTER_S, RtspSource
+from edge.errors import CameraError
 from edge.frames import Pixels
+from edge.settings import CameraSettings
 from edge.status import Status
+from tests.camera.fakes import Clock
 from tests.camera.rtsp_server import RtspCamera
 
 Start = Callable[..., Capture]
@@ -107,10 +112,53 @@ def test_a_camera_that_falls_silent_is_opened_again_and_never_taken_for_blocked(
 def test_a_change_of_resolution_mid_stream_is_followed(
     serve: Callable[..., RtspCamera], capture_of: Start, status: Status, eventually: Wait
 ) -> None:
+    """At once by a newer OpenCV; Debian's 4.10 freezes on it, and the frozen stream is opened again."""
     camera = serve(RED)
     capture = capture_of(source=f"rtsp://127.0.0.1:{camera.port}/live", size=(640, 480))
     assert is_red(rgb(capture))
     camera.picture = coloured((255, 0, 0), 480, 320)
-    eventually(lambda: status.snapshot().gauges["camera_size"] == [480, 320])
+    eventually(lambda: status.snapshot().gauges["camera_size"] == [480, 320], deadline_s=90)
     while rgb(capture)[2] < 220:
         pass
+
+
+def test_a_frozen_stream_is_opened_again_and_a_still_one_ever_more_rarely(serve: Callable[..., RtspCamera]) -> None:
+    camera, clock, buffers = serve(RED), Clock(), FrameBuffers()
+    settings = CameraSettings(source=f"rtsp://127.0.0.1:{camera.port}/live")
+    source = RtspSource(settings, Geometry(settings), clock)
+
+    def watch() -> None:
+        for _ in range(200):
+            assert source.grab()
+            source.retrieve(buffers)
+            clock.now += 5.0
+
+    def seconds_until_frozen() -> float:
+        source.open()
+        began = clock.now
+        with pytest.raises(CameraError, match="the very same picture"):
+            watch()
+        return clock.now - began
+
+    assert seconds_until_frozen() == pytest.approx(FROZEN_AFTER_S, abs=6)
+    assert seconds_until_frozen() == pytest.approx(2 * FROZEN_AFTER_S, abs=6)
+    camera.picture = BLUE
+    assert seconds_until_frozen() == pytest.approx(FROZEN_AFTER_S, abs=11)
+    source.close()
+
+
+def test_a_stream_that_lives_is_left_alone(serve: Callable[..., RtspCamera]) -> None:
+    noise = np.random.default_rng(1)
+    camera, clock, buffers = serve(RED), Clock(), FrameBuffers()
+    settings = CameraSettings(source=f"rtsp://127.0.0.1:{camera.port}/live")
+    source = RtspSource(settings, Geometry(settings), clock)
+    source.open()
+    camera.picture = BLUE
+    while source.grab() and is_red(source.retrieve(buffers)[0, 0].tolist()):
+        pass  # what FFmpeg has read ahead
+    for _ in range(40):
+        camera.picture = noise.integers(0, 255, RED.shape, np.uint8)
+        assert source.grab()
+        source.retrieve(buffers)
+        clock.now += 2.0  # 80 s in all; now and then one is shown twice
+    source.close()
