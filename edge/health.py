@@ -22,8 +22,7 @@ class Health:
     Args:
         status: gets the readings as gauges, and `<name>_total` for each counter in `LASTING`.
         counters_file: where those totals outlive a restart.
-        camera_fps: the limit that the settings give; 0: none.
-        set_fps: called when the limit changes, because of the board or of the settings.
+        limit_fps: told the frame rate that the board can bear, whenever that changes; 0: any.
         on_synchronised: told wall − uptime in seconds, while the clock is synchronised.
         root: of /proc and /sys.
         clock: monotonic seconds.
@@ -33,9 +32,8 @@ class Health:
         self,
         status: Status,
         counters_file: Path,
-        camera_fps: float,
         *,
-        set_fps: Callable[[float], None],
+        limit_fps: Callable[[float], None],
         on_synchronised: Callable[[float], None],
         root: Path = host.ROOT,
         clock: Callable[[], float] = time.monotonic,
@@ -43,18 +41,12 @@ class Health:
         self._status = status
         self._counters = PersistentCounters(counters_file, LASTING, clock)
         self._governor = Governor()
-        self._camera_fps = self._limit = camera_fps
-        self._set_fps = set_fps
+        self._limit_fps = limit_fps
         self._on_synchronised = on_synchronised
         self._root = root
         self._clock = clock
         self._read_at = clock()
         self._frames = 0
-
-    def limit_camera(self, camera_fps: float) -> None:
-        """The settings give another limit."""
-        self._camera_fps = camera_fps
-        self._apply()
 
     def save(self) -> None:
         """Write the lasting counters now: the process may end without another chance."""
@@ -85,6 +77,7 @@ class Health:
         self._status.gauge(time_synced=synchronised, uptime_s=round(host.uptime_s(), 1))
 
     def _read_board(self, now: float, fps: float) -> None:
+        limit = self._governor.fps_limit
         strain = host.throttled(self._root)
         temperature = host.temperature_celsius(self._root)
         self._governor.update(
@@ -92,7 +85,8 @@ class Health:
             Reading(temperature, strain.under_voltage, strain.throttled, host.over_current_events(self._root)),
             fps,
         )
-        self._apply()
+        if self._governor.fps_limit != limit:
+            self._limit_fps(self._governor.fps_limit)
         self._status.gauge(
             temperature_celsius=temperature,
             throttled=strain.throttled,
@@ -101,13 +95,6 @@ class Health:
             memory_bytes=host.memory_bytes(self._root),
             disk_bytes_written=host.disk_bytes_written(self._root),
         )
-
-    def _apply(self) -> None:
-        limits = [fps for fps in (self._camera_fps, self._governor.fps_limit) if fps]
-        limit = min(limits, default=0.0)
-        if limit != self._limit:
-            self._limit = limit
-            self._set_fps(limit)
 
     def _count(self) -> None:
         self._counters.follow(self._status.snapshot().counters)

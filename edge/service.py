@@ -83,8 +83,7 @@ class Service:
         self._health = Health(
             self._status,
             settings.fallback.path.with_name("counters.json"),
-            settings.camera.fps,
-            set_fps=self._capture.set_fps,
+            limit_fps=self._capture.set_board_limit,
             on_synchronised=self._delivery.clock_synchronised,
         )
         self._stop_by = float("inf")
@@ -175,7 +174,7 @@ class Service:
         if min_confidence is not None:
             self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
         if fps is not None:
-            self._health.limit_camera(fps)
+            self._capture.set_fps(fps)
         logger.info("Changed over MQTT: %s.", {"min_confidence": min_confidence, "fps": fps})
 
     def _loop(self) -> None:
@@ -231,7 +230,7 @@ class Service:
             running, self._settings = self._settings, live_change(self._settings, wanted)[0]
             waiting = live_change(running, wanted)[1]
             self._decider.settings = self._settings.decision
-            self._health.limit_camera(self._settings.camera.fps)
+            self._capture.set_fps(self._settings.camera.fps)
             set_log_level(self._settings.log.level)
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
         self._notifier.ready(self._status_line())

@@ -11,7 +11,7 @@ ZONE = "sys/class/thermal/thermal_zone0"
 class Board:
     """A board whose temperature and clock the test sets, and whose camera does what it is told."""
 
-    def __init__(self, root: Path, camera_fps: float = 0.0) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.now = 0.0
         self.status = Status()
@@ -21,8 +21,7 @@ class Board:
         self.health = Health(
             self.status,
             root / "counters.json",
-            camera_fps,
-            set_fps=self.limits.append,
+            limit_fps=self.limits.append,
             on_synchronised=self.offsets.append,
             root=root,
             clock=lambda: self.now,
@@ -68,16 +67,6 @@ def test_a_hot_board_steps_down_says_why_and_steps_up_again_when_it_is_cool(tmp_
     board.run(250, fps=16)
     assert board.limits == [8.0, 4.0, 2.0, 4.0, 8.0, 0.0]
     assert board.gauges["slowed_because"] == ""
-
-
-def test_the_lower_of_the_boards_limit_and_the_settings_counts(tmp_path: Path) -> None:
-    board = Board(tmp_path, camera_fps=3)
-    board.celsius(90)
-    board.run(11, fps=3)
-    assert board.limits == [1.5]
-    board.health.limit_camera(1)  # a reload
-    board.health.limit_camera(10)
-    assert board.limits == [1.5, 1, 1.5]
 
 
 def test_camera_restarts_are_counted_over_the_life_of_the_device(tmp_path: Path) -> None:
