@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.vision.classifier import Classifier
     from edge.vision.photo import read_photo
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be UTF-8; `\\udce9` is how both Python and JSON write such a byte.
+        sys.stdout.reconfigure(errors="backslashreplace")
     classifier = Classifier(load_bundle(arguments.model or settings.model.bundle), settings.model)
     code = 0
     for photo in arguments.photos:

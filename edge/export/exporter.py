@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge.errors import BundleError
+from edge.errors import BundleError, StateError
 from edge.export.bundle_writer import new_staging, publish, sha256_of
 from edge.export.fold import fold
 from edge.export.golden import LABELS as LABELS_FILE
@@ -133,6 +133,8 @@ def export_bundle(
         )
         size = (staging / MODEL).stat().st_size
         directory = publish(staging, manifest)
+    except OSError as error:
+        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())

@@ -101,6 +101,10 @@ def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
     Raises:
         WeightsError: keys or shapes are not those of the architecture.
     """
+    if unknown := sorted(state.keys() - _keys(architecture)):
+        raise WeightsError(
+            f"These weights hold {unknown[0]}, which a {architecture.name} has not; name the right --architecture."
+        )
     try:
         network = FloatNetwork(architecture, tuple(_fold_one(architecture, o, state) for o in architecture.operations))
         low, high = architecture.border
@@ -119,6 +123,18 @@ def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
     return network
 
 
+def _keys(architecture: Architecture) -> set[str]:
+    """Every key that the state dict may have: a deeper network's has all of a shallower one's and more."""
+    keys: set[str] = set()
+    for operation in architecture.operations:
+        if isinstance(operation, Conv):
+            norm = ("weight", "bias", "running_mean", "running_var", *architecture.ignored)
+            keys |= {operation.weight, *(f"{operation.norm}.{part}" for part in norm)}
+        elif isinstance(operation, Head):
+            keys |= {f"{operation.linear}.weight", f"{operation.linear}.bias"}
+    return keys
+
+
 def _fold_one(
     architecture: Architecture, operation: Conv | MaxPool | Head, state: StateDict
 ) -> FoldedConv | MaxPool | FoldedHead:
@@ -130,8 +146,14 @@ def _fold_one(
     gamma, beta, mean, variance = (
         state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )
+    raw = state[operation.weight]
+    # Shapes that merely broadcast would go unnoticed: one channel for three, one scale for all.
+    if {value.shape for value in (gamma, beta, mean, variance)} != {raw.shape[:1]} or (
+        operation.input == PIXELS and raw.shape[1] != 3
+    ):
+        raise ValueError(f"{operation.weight} is {tuple(raw.shape)}")
     scale = gamma / (variance + architecture.norm_epsilon).sqrt()
-    weight = state[operation.weight].double() * scale[:, None, None, None]
+    weight = raw.double() * scale[:, None, None, None]
     bias = beta - mean * scale
     if operation.input == PIXELS:
         # conv((x − mean) / std) = conv'(x) + bias', x being pixel / 255

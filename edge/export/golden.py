@@ -20,11 +20,11 @@ def golden_classes(probabilities: Probabilities) -> tuple[GoldenClass, ...]:
         BundleError: the first leads by less than MIN_LEAD, so the photo cannot tell right from wrong.
     """
     order = probabilities.argsort()[::-1][:3]
-    classes = tuple(GoldenClass(index=int(i), confidence=round(float(probabilities[i]) * 100, 2)) for i in order)
-    lead = classes[0].confidence - classes[1].confidence
+    confidences = [round(float(probabilities[i]) * 100, 2) for i in order]
+    lead = confidences[0] - confidences[1]
     if not lead >= MIN_LEAD:  # NaN is not
         raise BundleError(
             f"The golden photo's first class leads by {lead:.1f} points only, and {MIN_LEAD:.0f} are needed to tell a"
             " sound model from a broken one; give another with --golden PHOTO, or better weights."
         )
-    return classes
+    return tuple(GoldenClass(index=int(i), confidence=c) for i, c in zip(order, confidences, strict=True))

@@ -64,7 +64,7 @@ class Architecture:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, of pixels in 0..1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     norm_epsilon: float = 1e-5
-    # Keys that may be in the state dict and are not needed.
+    # Keys of a batch norm that may be in the state dict and are not needed.
     ignored: tuple[str, ...] = field(default=("num_batches_tracked",))
 
 

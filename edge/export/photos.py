@@ -56,6 +56,7 @@ def read_labels(table: Path, classes: int) -> list[LabelledPhoto]:
 
 def _labelled(table: Path, line: int, row: dict[str, str], classes: int) -> LabelledPhoto:
     text = (row["index"] or "").strip()
-    if not row["file"] or not text.isascii() or not text.isdigit() or int(text) >= classes:
+    digits = text.isascii() and text.isdigit() and len(text) <= 9
+    if not row["file"] or not digits or int(text) >= classes:
         raise PhotoError(f"{table}, line {line}: needs a file and a class index from 0 to {classes - 1}.")
     return LabelledPhoto(table.parent / row["file"], int(text))

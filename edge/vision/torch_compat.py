@@ -47,9 +47,11 @@ def trace_script(module: torch.nn.Module, example: torch.Tensor) -> torch.jit.Sc
 
 
 def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
-    """Write `module` to `file`."""
+    """Write `module` to `file`; OSError when it cannot be, which torch's own writer would not tell."""
     with known_deprecations():
-        torch.jit.save(module, str(file))
+        content = io.BytesIO()
+        torch.jit.save(module, content)
+    file.write_bytes(content.getbuffer())
 
 
 def quantize_weight(weight: torch.Tensor) -> torch.Tensor:

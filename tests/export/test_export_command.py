@@ -1,0 +1,128 @@
+"""`edge-classifier export`: progress on stderr, a table, and the bundle's path last; or one JSON object."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge.cli import main
+from edge.vision.bundle import load_bundle
+from tests.daemon import environment, run_command
+
+
+@pytest.fixture(scope="module")
+def done(
+    weights_file: Path, testdata: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """One real process that exports and compares on a few photos; and the directory for the bundles."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "photos").mkdir()
+    for photo in sorted((testdata / "photos" / "calibration").iterdir())[:5]:
+        (folder / "photos" / photo.name).symlink_to(photo)
+    arguments = ("--weights", weights_file, "--output", folder / "models", "--photos", folder / "photos")
+    return run_command("export", *arguments), folder / "models"
+
+
+def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    process, models = done
+    assert process.returncode == 0, process.stderr
+    steps = process.stderr.splitlines()
+    assert steps[0] == "weights: resnet18 from resnet18-pqf.pth (unknown)"
+    assert steps[1:] == [
+        "folding batch norms and normalisation into the convolutions",
+        "finding the ranges of the activations",
+        "quantizing to INT8",
+        "comparing INT8 with FP32",
+        "writing the bundle",
+    ]
+    *table, path = process.stdout.splitlines()
+    assert [line[:12].strip() for line in table] == ["", "size", "latency", "top-1 agreem", "confidence d"]
+    assert "INT8" in table[0]
+    assert "FP32" in table[0]
+    assert " MB" in table[1]
+    assert "× faster" in table[2]
+    assert "on 5 photos" in table[3]
+    bundle = load_bundle(Path(path))
+    assert Path(path).parent == models
+    assert bundle.manifest.agreement is not None
+    assert (models / "current").resolve() == Path(path)
+    assert sorted(entry.name for entry in models.iterdir()) == ["current", bundle.name]  # nothing else stays
+    assert Path(path).stat().st_mode & 0o777 == 0o755
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in Path(path).iterdir())
+
+
+def test_json_is_one_object_and_the_previous_bundle_stays(
+    done: tuple[subprocess.CompletedProcess[str], Path], weights_file: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    _, models = done
+    previous = (models / "current").resolve()
+    assert main(["export", "--weights", str(weights_file), "--output", str(models), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    document = json.loads(told)
+    assert list(document) == [
+        "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "agreement", "previous",
+    ]  # fmt: skip
+    # Measured without photos this time, so its manifest is another, and so is its name.
+    assert document["previous"] == str(previous)
+    assert document["bundle"] != str(previous)
+    assert document["agreement"] is None
+    assert document["size_bytes"]["int8"] < document["size_bytes"]["fp32"] / 3
+    assert (models / "current").resolve() == Path(document["bundle"])
+    load_bundle(previous)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--weights", "none.pth"], 65, "none.pth cannot be read: No such file or directory"),
+        (["--weights", "text.pth"], 65, "does not hold PyTorch weights"),
+        (["--weights", "other.pth"], 65, "are not a resnet18; name the right --architecture"),
+        (["--weights", "other.pth", "--architecture", "vgg"], 65, "no architecture vgg"),
+        (["--calibrate", "none"], 66, "none cannot be read: No such file or directory"),
+        (["--photos", "empty"], 66, "empty holds no photos"),
+        (["--golden", "text.pth"], 66, "is not a photo"),
+        (["--output", "text.pth/models"], 73, "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence_with_their_code(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "empty").mkdir()
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    given = ["export", "--weights", str(weights_file), "--output", "models", *arguments]
+    assert main(given) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    last = told.err.splitlines()[-1]
+    assert last.startswith("edge-classifier: ")
+    assert said in last
+    assert not list(tmp_path.glob("models/*"))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_path: Path) -> None:
+    """A limit on the size of a file fails writes as a full disk does."""
+    limited = subprocess.run(
+        [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", tmp_path / "models"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )
+    last = limited.stderr.splitlines()[-1]
+    assert limited.returncode == 73, limited.stderr
+    assert last.startswith("edge-classifier: ")
+    assert "cannot be written" in last
+    assert "Traceback" not in limited.stderr
+    assert os.listdir(tmp_path / "models") == []  # noqa: PTH208

@@ -1,0 +1,158 @@
+"""Folding is exact: batch norms, mean and standard deviation go into the convolutions, and nothing changes."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18, resnet34, resnet50
+
+from edge.errors import WeightsError
+from edge.export.exporter import architecture, contract_of
+from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead, StateDict, fold
+from edge.export.golden import PHOTO
+from edge.export.networks import ARCHITECTURES, PIXELS, Architecture
+from edge.export.weights import catalogue as known_weights
+from edge.export.weights import packaged_weights, read_weights
+from edge.vision.photo import read_photo
+from edge.vision.preprocess import fill, new_buffer
+
+
+@pytest.fixture(scope="module")
+def state(weights_file: Path) -> StateDict:
+    return read_weights(weights_file, "resnet18").state
+
+
+def logits(network: FloatNetwork, pixels: torch.Tensor) -> torch.Tensor:
+    """What goes into the softmax, (1, classes)."""
+    values = dict(network.values(pixels))
+    head = network.operations[-1]
+    assert isinstance(head, FoldedHead)
+    return torch.nn.functional.linear(values[head.table.input].mean((2, 3)), head.weight, head.bias)
+
+
+def golden_buffer(table: Architecture) -> torch.Tensor:
+    contract = contract_of(table)
+    buffer = new_buffer(contract)
+    fill(buffer, read_photo(PHOTO), contract)
+    return buffer.tensor
+
+
+def test_the_stem_is_exact_to_1e_5(state: StateDict) -> None:
+    """Without a border there is nothing to round: float pixels through both ways."""
+    table = ARCHITECTURES["resnet18"]()
+    network = fold(table, state)
+    stem = network.operations[0]
+    assert isinstance(stem, FoldedConv)
+    assert stem.table.input == PIXELS
+    pixels = golden_buffer(table).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
+    reference = resnet18().eval()
+    reference.load_state_dict(state)
+    reference.conv1.padding = (0, 0)
+    with torch.inference_mode():
+        expected = reference.bn1(reference.conv1((pixels - mean) / std))
+        folded = torch.nn.functional.conv2d(pixels, stem.weight, stem.bias, stride=2)
+    assert float((folded - expected).abs().max()) < 1e-5
+
+
+def test_the_network_is_within_0_02_logits_of_torchvision(state: StateDict, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left is the border's colour, which is the mean rounded to a whole pixel value."""
+    table = ARCHITECTURES["resnet18"]()
+    buffer = golden_buffer(table)
+    reference = resnet18().eval()
+    reference.load_state_dict(state)
+    mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
+    photo = (buffer[:, 3:-3, 3:-3].permute(0, 3, 1, 2).float() / 255 - mean) / std
+    with torch.inference_mode():
+        difference = float((logits(fold(table, state), buffer) - reference(photo)).abs().max())
+    with capsys.disabled():
+        print(f"\nfolding and the rounded border: logits differ by at most {difference:.4f}")
+    assert difference < 0.02
+
+
+@pytest.mark.parametrize(("name", "make"), [("resnet18", resnet18), ("resnet34", resnet34), ("resnet50", resnet50)])
+def test_every_resnet_in_the_table_is_torchvisions(name: str, make: type[torch.nn.Module]) -> None:
+    """Random weights and statistics, so that every number matters; the border holds the mean itself here."""
+    torch.manual_seed(0)
+    reference = make().eval()
+    for module in reference.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    table = ARCHITECTURES[name]()
+    network = fold(table, reference.state_dict())
+    mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
+    photo = torch.rand(1, 3, 224, 224)
+    padded = mean.expand(1, 3, 230, 230).clone()
+    padded[:, :, 3:-3, 3:-3] = photo
+    with torch.inference_mode():
+        expected = reference((photo - mean) / std).softmax(1)
+        answer = network(padded.permute(0, 2, 3, 1) * 255)
+    assert float((answer - expected).abs().max()) < 1e-5
+
+
+def test_efficientnet_lite0_is_the_packages_own() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
+    from efficientnet_lite_pytorch import EfficientNet
+
+    entry = next(entry for entry in known_weights() if entry.package)
+    weights = packaged_weights(entry)
+    reference = EfficientNet.from_name("efficientnet-lite0").eval()
+    reference.load_state_dict(weights.state)
+    table = ARCHITECTURES["efficientnet_lite0"]()
+    buffer = golden_buffer(table)
+    photo = (buffer[:, :224, :224].permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.inference_mode():
+        expected = reference(photo).softmax(1)
+        answer = fold(table, weights.state)(buffer)
+    assert float((answer - expected).abs().max()) < 1e-4
+
+
+def refusal(name: str, state: StateDict) -> str:
+    with pytest.raises(WeightsError) as refused:
+        fold(ARCHITECTURES[name](), state)
+    message = str(refused.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    """A ResNet-34 holds every key of a ResNet-18, and would answer nonsense as one."""
+    deeper = resnet34().state_dict()
+    shallower = resnet18().state_dict()
+    assert shallower.keys() < deeper.keys()
+    assert "which a resnet18 has not; name the right --architecture" in refusal("resnet18", deeper)
+    assert "lack " in refusal("resnet34", shallower)
+    assert "has not" in refusal("efficientnet_lite0", shallower)
+    assert "has not" in refusal("resnet18", resnet50().state_dict())
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("layer1.0.conv1.weight", (64, 32, 3, 3)),
+        ("layer1.0.conv1.weight", (64, 64, 5, 5)),
+        ("conv1.weight", (64, 1, 7, 7)),
+        ("bn1.weight", (32,)),
+        ("bn1.weight", ()),
+        ("fc.weight", (1000, 100)),
+        ("fc.bias", (7,)),
+    ],
+)
+def test_wrong_shapes_are_refused(key: str, shape: tuple[int, ...]) -> None:
+    assert "shapes" in refusal("resnet18", {**resnet18().state_dict(), key: torch.ones(shape)})
+
+
+def test_a_missing_key_is_named() -> None:
+    state = resnet18().state_dict()
+    del state["layer3.1.bn2.running_var"]
+    assert re.search(r"lack 'layer3\.1\.bn2\.running_var', so they are not a resnet18", refusal("resnet18", state))
+
+
+def test_an_architecture_that_does_not_exist_is_said_so() -> None:
+    from edge.errors import BundleError
+
+    with pytest.raises(BundleError, match="no architecture vgg; choose from resnet18"):
+        architecture("vgg")

@@ -1,0 +1,133 @@
+"""The recipe: ranges without photos and with them, every value in them, and a bundle only where it can run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge.errors import BundleError, EdgeClassifierError, PhotoError, StateError, WeightsError
+from edge.export.exporter import buffer_of, contract_of, export_bundle
+from edge.export.fold import FloatNetwork, FoldedConv, fold
+from edge.export.golden import PHOTO, golden_classes
+from edge.export.networks import ARCHITECTURES
+from edge.export.photos import photos_in
+from edge.export.quantize import QuantizedNetwork
+from edge.export.ranges import calibrated_ranges, data_free_ranges
+from edge.export.weights import Weights, read_weights
+from edge.settings import ModelSettings
+from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.engine import host_engine, host_target, use_engine
+from edge.vision.photo import read_photo
+from edge.vision.torch_compat import known_deprecations
+
+
+@pytest.fixture(scope="module")
+def weights(weights_file: Path) -> Weights:
+    return read_weights(weights_file, "resnet18")
+
+
+@pytest.fixture(scope="module")
+def network(weights: Weights) -> FloatNetwork:
+    return fold(ARCHITECTURES["resnet18"](), weights.state)
+
+
+@pytest.fixture(scope="module")
+def golden(network: FloatNetwork) -> torch.Tensor:
+    return buffer_of(read_photo(PHOTO), contract_of(network.architecture))
+
+
+def test_data_free_ranges_hold_what_a_photo_makes(network: FloatNetwork, golden: torch.Tensor) -> None:
+    ranges = data_free_ranges(network)
+    outside, values = 0, 0
+    with torch.inference_mode():
+        for name, value in network.values(golden):
+            if name:
+                assert ranges[name].low <= 0 <= ranges[name].high
+                outside += int(((value < ranges[name].low) | (value > ranges[name].high)).sum())
+                values += value.numel()
+    assert outside / values < 1e-3
+
+
+def test_calibrated_ranges_are_the_least_and_the_greatest(network: FloatNetwork, golden: torch.Tensor) -> None:
+    ranges = calibrated_ranges(network, [golden, golden.flip(2)])
+    with torch.inference_mode():
+        seen = dict(network.values(golden))
+    assert ranges["stem"].high >= float(seen["stem"].max())
+    assert ranges["layer4.1"].high >= float(seen["layer4.1"].max())
+    assert (ranges["pool"], ranges["pixels"].low, ranges["pixels"].high) == (ranges["stem"], 0.0, 1.0)
+    assert set(ranges) >= set(data_free_ranges(network))
+
+
+def test_every_layer_is_quantized_near_its_float_twin(network: FloatNetwork, golden: torch.Tensor) -> None:
+    engine = host_engine(host_target())
+    use_engine(engine)
+    with known_deprecations(), torch.inference_mode():
+        answer = QuantizedNetwork(network, data_free_ranges(network), engine)(golden)[0]
+        expected = network(golden)[0]
+    assert int(answer.argmax()) == int(expected.argmax())
+    assert float((answer - expected).abs().max()) < 0.1
+    assert float(answer.sum()) == pytest.approx(1, abs=1e-4)
+    assert sum(isinstance(operation, FoldedConv) for operation in network.operations) == 20
+
+
+def test_calibration_makes_another_bundle_that_says_so(weights: Weights, testdata: Path, tmp_path: Path) -> None:
+    photos = photos_in(testdata / "photos" / "calibration")[:8]
+    exported = export_bundle(weights, tmp_path / "models", calibration=photos, photos=photos[:4])
+    assert exported.manifest.quantization.ranges == "calibrated"
+    assert exported.manifest.quantization.photos == 8
+    assert exported.report.agreement is not None
+    assert exported.report.agreement.photos == 4
+    assert json.loads((exported.directory / MANIFEST).read_text())["agreement"]["photos"] == 4
+    Classifier(load_bundle(exported.directory), ModelSettings())
+
+
+def test_a_bundle_for_the_other_instruction_set_is_made_or_refused_in_a_sentence(
+    weights: Weights, tmp_path: Path
+) -> None:
+    """Some builds of torch hold both machines' kernels; one that does not says where to export."""
+    target = "arm64" if host_target() == "x86_64" else "x86_64"
+    refused = ""
+    try:
+        assert export_bundle(weights, tmp_path / "models", target=target).manifest.target == target
+    except BundleError as error:
+        refused = str(error)
+    if refused:
+        assert "export on the device itself" in refused
+        assert not list(tmp_path.glob("models/*"))
+
+
+def failed(expected: type[EdgeClassifierError], weights: Weights, models: Path, **options: Path) -> str:
+    with pytest.raises(expected) as refused:
+        export_bundle(weights, models, **options)  # type: ignore[arg-type]
+    assert not models.is_dir() or not list(models.iterdir())  # nothing half done stays
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_what_cannot_be_exported_leaves_nothing_behind(weights: Weights, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (tmp_path / "text.jpg").write_text("no photo")
+    assert "is not a photo" in failed(PhotoError, weights, models, golden=tmp_path / "text.jpg")
+    few = {**weights.state, "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    assert "know 10 classes" in failed(BundleError, Weights("resnet18", few, weights.origin), models)
+    bad = {**weights.state, "fc.weight": torch.zeros(1000, 7)}
+    assert "shapes" in failed(WeightsError, Weights("resnet18", bad, weights.origin), models)
+    unsure = {**weights.state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    assert "leads by 0.0 points" in failed(BundleError, Weights("resnet18", unsure, weights.origin), models)
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="cannot be written"):
+        export_bundle(weights, tmp_path / "file" / "models")
+
+
+def test_a_golden_photo_has_to_lead_clearly() -> None:
+    sure, unsure = np.zeros(5, np.float32), np.zeros(5, np.float32)
+    sure[:3] = 0.8, 0.1, 0.05
+    unsure[:3] = 0.45, 0.4, 0.1
+    assert [c.index for c in golden_classes(sure)] == [0, 1, 2]
+    with pytest.raises(BundleError, match=r"leads by 5\.0 points only"):
+        golden_classes(unsure)
+    with pytest.raises(BundleError):
+        golden_classes(np.full(5, np.nan, np.float32))

@@ -1,0 +1,240 @@
+"""Weights come from where they were said to come from, unchanged, or not at all; no code in them is run."""
+
+import hashlib
+import http.server
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge.errors import WeightsError
+from edge.export import weights as room
+from edge.export.weights import Entry, catalogue, download, find_weights, packaged_weights, read_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.load.*:UserWarning", "ignore:Detected pickle protocol")
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(WeightsError) as refused:
+        read_weights(file, "resnet18")
+    message = str(refused.value)
+    assert str(file) in message
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+def test_real_weights_are_read_with_their_origin(weights_file: Path) -> None:
+    weights = read_weights(weights_file, "resnet18")
+    assert weights.state["conv1.weight"].shape == (64, 3, 7, 7)
+    assert weights.origin.sha256 == hashlib.sha256(weights_file.read_bytes()).hexdigest()
+    assert weights.origin.source == weights_file.name
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "in a checkpoint", "of DataParallel"])
+def test_the_usual_forms_of_a_state_dict(tmp_path: Path, wrapped: str) -> None:
+    state = {"conv1.weight": torch.ones(2)}
+    if wrapped == "of DataParallel":
+        state = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": state, "epoch": 3} if wrapped == "in a checkpoint" else state, tmp_path / "w.pth")
+    assert set(read_weights(tmp_path / "w.pth", "resnet18").state) == {"conv1.weight"}
+
+
+def test_missing_and_unreadable_weights(tmp_path: Path) -> None:
+    assert "No such file or directory" in refusal(tmp_path / "none.pth")
+    assert "Is a directory" in refusal(tmp_path)
+
+
+class Intruder:
+    """Code that unpickling would run."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self._mark),)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
+    mark = tmp_path / "was-run"
+    torch.save({"conv1.weight": Intruder(mark)}, tmp_path / "zip.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Intruder(mark)))
+    for name in ("zip.pth", "bare.pth"):
+        assert "does not hold PyTorch weights" in refusal(tmp_path / name)
+        assert not mark.exists()
+    with (tmp_path / "bare.pth").open("rb") as file:
+        pickle.load(file)  # the test's own trap works
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not weights\n", b"PK\3\4" + bytes(100), b"\x80\x02", pickle.dumps({"a": 1}, 2), bytes(1000)]
+)
+def test_files_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    assert "state dict" in refusal(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        [1, 2],
+        torch.zeros(3),
+        {},
+        {"a": 1},
+        {1: torch.zeros(1)},
+        {"a": torch.zeros(2, device="meta")},
+    ],
+    ids=["list", "tensor", "empty", "number", "unnamed", "without data"],
+)
+def test_things_that_are_no_state_dict(tmp_path: Path, thing: object) -> None:
+    torch.save(thing, tmp_path / "w.pth")
+    assert "state dict" in refusal(tmp_path / "w.pth")
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    torch.save({"a": torch.tensor([1.0, float("nan")])}, tmp_path / "w.pth")
+    assert "not finite" in refusal(tmp_path / "w.pth")
+
+
+def test_truncated_weights(tmp_path: Path, weights_file: Path) -> None:
+    content = weights_file.read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
+    assert "does not hold PyTorch weights" in refusal(tmp_path / "cut.pth")
+
+
+def test_damaged_pickles_are_refused_never_more(tmp_path: Path) -> None:
+    """torch's restricted unpickler fails in many ways on bytes that were flipped."""
+    torch.save({"a": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"a": torch.zeros(3)}, tmp_path / "new.pth")
+    random = np.random.default_rng(0)
+    refused = 0
+    for sound in [(tmp_path / name).read_bytes() for name in ("old.pth", "new.pth")] * 150:
+        content = bytearray(sound)
+        for place in random.integers(0, min(len(content), 600), 4):
+            content[place] = random.integers(0, 256)
+        (tmp_path / "w.pth").write_bytes(content)
+        try:
+            read_weights(tmp_path / "w.pth", "resnet18")
+        except WeightsError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_known_file_with_other_contents_is_refused(tmp_path: Path) -> None:
+    known = catalogue()[0].file
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / known)
+    assert f"is not the {known} that we know" in refusal(tmp_path / known)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`, or breaks off in the middle of it."""
+
+    content = b""
+    break_off = False
+    asked = 0
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        content = self.server.content
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.server.break_off else content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    torch.save({"conv1.weight": torch.ones(1000)}, tmp_path / "served.pth")
+    with Server(("127.0.0.1", 0), _Handler) as server:
+        server.content = (tmp_path / "served.pth").read_bytes()
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="weights-server")
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(10)
+
+
+def entry_of(server: Server, **change: str) -> Entry:
+    digest = hashlib.sha256(server.content).hexdigest()
+    url = f"http://127.0.0.1:{server.server_port}/weights.pth"
+    fields = {"file": "weights.pth", "architecture": "resnet18", "sha256": digest, "license": "CC0-1.0", "url": url}
+    return Entry(**(fields | change))
+
+
+def failure(entry: Entry, cache: Path) -> str:
+    with pytest.raises(WeightsError) as failed:
+        download(entry, cache, lambda done, total: None)
+    assert not cache.exists() or list(cache.iterdir()) == []  # nothing half done stays
+    assert "name weights with --weights FILE." in str(failed.value)
+    return str(failed.value)
+
+
+def test_a_download_is_kept_and_shows_its_progress(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    entry, cache = entry_of(server), tmp_path / "cache"
+    for _ in range(2):
+        weights = download(entry, cache, lambda done, total: seen.append((done, total)))
+    assert weights.origin.source == entry.url
+    assert weights.origin.sha256 == entry.sha256
+    assert server.asked == 1  # the second came from the cache
+    assert seen[-1] == (len(server.content), len(server.content))
+    assert [file.name for file in cache.iterdir()] == ["weights.pth"]
+
+
+def test_a_download_with_another_sha256_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    message = failure(entry_of(server, sha256="0" * 64), tmp_path / "cache")
+    assert "instead of 000000000000" in message
+
+
+def test_an_interrupted_download_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    server.break_off = True
+    entry, cache = entry_of(server), tmp_path / "cache"
+    message = failure(entry, cache)
+    assert "cannot be fetched from 127.0.0.1" in message
+    server.break_off = False
+    assert download(entry, cache, lambda done, total: None).architecture == "resnet18"
+
+
+def test_a_server_that_refuses_or_is_not_there(server: Server, tmp_path: Path) -> None:
+    entry = entry_of(server)
+    server.content = b""
+    assert "cannot be fetched" in failure(entry, tmp_path / "cache")
+    gone = entry_of(server, url="http://127.0.0.1:1/weights.pth")
+    assert "Connection refused" in failure(gone, tmp_path / "cache")
+
+
+def test_an_unknown_architecture_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(room, "CHECKOUT", tmp_path)
+    with pytest.raises(WeightsError, match="no known URL for resnet81"):
+        find_weights("auto", "resnet81", print, lambda done, total: None)
+    lite0 = find_weights("auto", "efficientnet_lite0", print, lambda done, total: None)
+    assert lite0.architecture == "efficientnet_lite0"
+
+
+def test_the_checkouts_weights_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights_file: Path) -> None:
+    monkeypatch.setattr(room, "CHECKOUT", tmp_path)
+    (tmp_path / "mine.pth").symlink_to(weights_file)
+    assert find_weights("auto", "resnet18", print, lambda done, total: None).origin.source == "mine.pth"
+    (tmp_path / "other.pth").symlink_to(weights_file)
+    with pytest.raises(WeightsError, match=r"holds several weights \(mine\.pth, other\.pth\); choose one"):
+        find_weights("default", "resnet18", print, lambda done, total: None)
+
+
+def test_a_missing_package_is_named() -> None:
+    entry = Entry(file="w.pth", architecture="efficientnet_lite0", sha256="", license="", package="no_such_package")
+    with pytest.raises(WeightsError, match="needs the package no-such-package"):
+        packaged_weights(entry)

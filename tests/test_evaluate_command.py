@@ -1,0 +1,107 @@
+"""`edge-classifier evaluate`: counts that can be checked by hand, and a table or one JSON object."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge.cli import main
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def rows(testdata: Path) -> list[tuple[Path, int]]:
+    """The first labelled photos."""
+    folder = testdata / "photos" / "labelled"
+    with (folder / "labels.csv").open(newline="") as table:
+        return [(folder / row["file"], int(row["index"])) for row in csv.DictReader(table)][:COUNT]
+
+
+def table_of(rows: list[tuple[Path | str, int | str]], folder: Path) -> Path:
+    file = folder / "labels.csv"
+    file.write_text("file,index\n" + "".join(f"{photo},{index}\n" for photo, index in rows))
+    return file
+
+
+def test_it_counts_what_classify_says(
+    bundle_dir: Path, weights_file: Path, rows: list[tuple[Path, int]], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    photos = [str(photo) for photo, _ in rows]
+    assert main(["classify", *photos, "--model", str(bundle_dir), "--json"]) == 0
+    tops = [[label["index"] for label in json.loads(line)["top"]] for line in capsys.readouterr().out.splitlines()]
+    right = sum(top[0] == index for top, (_, index) in zip(tops, rows, strict=True))
+    table = table_of(list(rows), tmp_path)
+    arguments = ["evaluate", str(table), "--model", str(bundle_dir), "--weights", str(weights_file)]
+    assert main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["model", "photos", "top1", "top5", "fp32"]
+    assert document["model"] == bundle_dir.name
+    assert document["photos"] == COUNT
+    assert document["top1"] == pytest.approx(100 * right / COUNT, abs=0.01)
+    assert document["top1"] <= document["top5"] <= 100
+    assert list(document["fp32"]) == ["top1", "agreement", "confidence_difference"]
+    assert document["fp32"]["agreement"] >= 75
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert f"top-1      {document['top1']:.1f} %" in told
+    assert f"agreement  {document['fp32']['agreement']:.1f} % say the same as FP32" in told
+
+
+def test_without_weights_nothing_is_said_of_fp32(
+    bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of(list(rows[:2]), tmp_path)
+    assert main(["evaluate", str(table), "--model", str(bundle_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fp32"] is None
+    assert main(["evaluate", str(table), "--model", str(bundle_dir)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == ["model", "photos", "top-1", "top-5"]
+
+
+def test_files_are_relative_to_the_table(
+    bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here.jpg").write_bytes(rows[0][0].read_bytes())
+    table = table_of([("here.jpg", rows[0][1])], tmp_path)
+    assert main(["evaluate", str(table), "--model", str(bundle_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["photos"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "lacks the columns file and index"),
+        (b"photo,class\na.jpg,1\n", "lacks the columns file and index"),
+        (b"file,index\n", "names no photos"),
+        (b"file,index\na.jpg,1000\n", "line 2: needs a file and a class index from 0 to 999"),
+        (b"file,index\na.jpg,-1\n", "line 2"),
+        (b"file,index\na.jpg,cat\n", "line 2"),
+        (b"file,index\na.jpg\n", "line 2"),
+        (b"file,index\n,5\n", "line 2"),
+        (b"file,index\na.jpg," + b"1" * 5000 + b"\n", "line 2"),
+        (b"\xff\xfe\x00", "cannot be read as CSV"),
+        (b"file,index\nnone.jpg,5\n", "none.jpg cannot be read"),
+    ],
+)
+def test_a_bad_table_is_one_sentence(
+    bundle_dir: Path, tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_bytes(content)
+    assert main(["evaluate", str(tmp_path / "labels.csv"), "--model", str(bundle_dir)]) == 66
+    told = capsys.readouterr()
+    assert said in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+def test_weights_of_another_network_are_refused(
+    bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    table = table_of(list(rows[:1]), tmp_path)
+    arguments = ["evaluate", str(table), "--model", str(bundle_dir), "--weights", str(tmp_path / "other.pth")]
+    assert main(arguments) == 65
+    assert "are not a resnet18" in capsys.readouterr().err
