@@ -11,6 +11,7 @@ import pytest
 
 from edge.commands.try_broker import find_mosquitto, running
 from edge.delivery import Delivery
+from edge.delivery.discovery import discovery_topic
 from edge.events import Event, Label
 from edge.settings import MqttSettings, Settings
 from edge.settings_file import load_settings
@@ -44,7 +45,7 @@ class Site:
     """What the examples call /etc/mosquitto, with certificates and passwords, and the brokers started from it."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self._directory = directory
+        self.directory = directory
         self._stack = stack
         self.central_port = free_port()
         self._certificates = Certificates(directory)
@@ -65,14 +66,14 @@ class Site:
         """An example's text with this machine's ports and paths."""
         text = re.sub(r"(?m)^listener \d+.*", f"listener {port} 127.0.0.1\nuser root", text)
         text = re.sub(r"broker\.example:\d+", f"127.0.0.1:{self.central_port}", text)
-        return re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self._directory}/", text)
+        return re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self.directory}/", text)
 
     def start(self, example: str, port: int) -> None:
         mosquitto = find_mosquitto()
         assert mosquitto is not None
         # Debian's own mosquitto.conf comes first, and a setting that both have would be refused as a duplicate.
-        text = f"persistence true\npersistence_location {self._directory}/\nlog_dest stderr\n"
-        config = self._directory / example
+        text = f"persistence true\npersistence_location {self.directory}/\nlog_dest stderr\n"
+        config = self.directory / example
         config.write_text(text + self.here((EXAMPLES / example).read_text(encoding="utf-8"), port))
         log = config.with_suffix(".log")
         process = self._stack.enter_context(running([mosquitto, "-c", str(config)], log))
@@ -82,7 +83,7 @@ class Site:
     def box(self, example: str) -> Settings:
         """The settings that an example's comment gives for a box."""
         comment = (EXAMPLES / example).read_text(encoding="utf-8")
-        config = self._directory / "config.toml"
+        config = self.directory / "config.toml"
         toml = [line[3:].strip() for line in comment.splitlines() if re.match(r"#   (\[\w+\]|\w+ = )", line)]
         config.write_text(self.here("\n".join(toml), self.central_port))
         return load_settings(config, environment={})
@@ -90,17 +91,22 @@ class Site:
     def say(self, settings: Settings, device: str) -> Status:
         """Be a box that says one thing; returns its status, which goes on changing until the test ends."""
         status = Status()
-        fallback = settings.fallback.model_copy(update={"path": self._directory / f"{device}.db"})
+        fallback = settings.fallback.model_copy(update={"path": self.directory / f"{device}.db"})
         delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status, status_payload=lambda: b"{}")
         delivery.start()
         self._stack.callback(delivery.stop, 5.0)
         delivery.put(an_event(device))
         return status
 
+    def tells(self, topic: str, message: str, *options: str) -> None:
+        """Leave a retained message on a topic."""
+        client = ["mosquitto_pub", "-h", "127.0.0.1", "-t", topic, "-m", message, "-q", "1", "-r", *options]
+        subprocess.run(client, check=True, cwd=self.directory)
+
     def hears(self, topic: str, *options: str) -> bytes:
         """The first message on a topic, which a retained one is even for a late subscriber."""
         client = ["mosquitto_sub", "-h", "127.0.0.1", "-t", topic, "-C", "1", "-W", "20", *options]
-        return subprocess.run(client, capture_output=True, check=False, cwd=self._directory).stdout
+        return subprocess.run(client, capture_output=True, check=False, cwd=self.directory).stdout
 
 
 @pytest.fixture
@@ -129,6 +135,14 @@ def test_the_broker_with_tls_and_passwords_serves_the_box_of_its_comment(site: S
     eventually(lambda: published(status), "the event is acknowledged")
     viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "-u", "viewer", "-P", PASSWORDS["viewer"])
     assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
+
+
+def test_a_box_may_announce_itself_to_home_assistant(site: Site) -> None:
+    site.start("tls.conf", site.central_port)
+    topic = discovery_topic(site.box("tls.conf").mqtt, "porch")
+    who = ["-p", str(site.central_port), "--cafile", "ca.crt"]
+    site.tells(topic, "here", *who, "-u", "porch", "-P", PASSWORDS["porch"])
+    assert site.hears(topic, *who, "-u", "viewer", "-P", PASSWORDS["viewer"]) == b"here\n"
 
 
 def test_a_box_may_not_speak_for_another(site: Site) -> None:
