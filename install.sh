@@ -2,12 +2,35 @@
 # Installs edge-classifier; `./install.sh --help` tells the ways.
 set -euo pipefail
 
+cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
+# shellcheck source=scripts/install-common.sh
+. scripts/install-common.sh
+
 readonly cpu_index=https://download.pytorch.org/whl/cpu
 
 usage() {
     cat <<'EOF'
-Usage: ./install.sh --try [OPTION...]
+Usage: sudo ./install.sh [OPTION...]
+       sudo ./install.sh --rollback
+       sudo ./install.sh --uninstall [--purge]
+       ./install.sh --try [OPTION...]
        ./install.sh --dev
+
+  Without --try it installs or upgrades the system service on Debian and its
+  kin: /opt/edge-classifier, its config in /etc/edge-classifier, its model and
+  log in /var/lib/edge-classifier. Again is safe; a release that does not run
+  is put back.
+    --broker URL          mqtt://host:1883 or mqtts://host:8883; without it a
+                          mosquitto that listens on this machine alone
+    --user NAME           the broker's user, and
+    --password-file FILE  its password, which the service alone will see
+    --device NAME         part of every topic (default: from the machine id)
+    --source URI          the camera (default: the first that is found)
+    --weights FILE        FP32 weights to make the model from
+    --dry-run             print every step and do nothing
+
+  --rollback              go back to the release before
+  --uninstall             remove the service; --purge: config and state too
 
   --try   Watch it work, in the foreground: installs into .venv here, makes the
           INT8 model once, and prints each event as a broker delivers it. It
@@ -16,50 +39,9 @@ Usage: ./install.sh --try [OPTION...]
             --source URI  a camera or file instead of what is found
             --count N     stop after N events
   --dev   Install what the tests need into .venv, and stop; see scripts/test.
-  --help  This text.
 
 PYTHON in the environment names the Python to use (3.10 to 3.13).
-
-The install as a system service comes with a later release.
 EOF
-}
-
-say() { printf '%s\n' "$*"; }
-
-# fail CODE SENTENCE
-fail() {
-    printf 'install.sh: %s\n' "$2" >&2
-    exit "$1"
-}
-
-# step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and is
-# shown when it fails.
-step() {
-    local title=$1 started=$SECONDS code=0
-    shift
-    printf '  %-56s' "$title"
-    "$@" >>"$log" 2>&1 </dev/null || code=$?
-    if [ "$code" -ne 0 ]; then
-        printf 'failed\n\n'
-        tail -n 20 "$log" >&2
-        fail "$code" "The step \"$title\" failed; the whole story is in $log."
-    fi
-    printf '%3d s\n' "$((SECONDS - started))"
-}
-
-# The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
-find_python() {
-    local candidate found=""
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
-        command -v "$candidate" >/dev/null 2>&1 || continue
-        # A shim of a version manager may exist and not run.
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-        found="$candidate is $("$candidate" -V 2>&1 | head -n 1)"
-    done
-    fail 69 "Python 3.10 to 3.13 is needed${found:+, and $found}; install one, or name it: PYTHON=python3.12 ./install.sh"
 }
 
 make_venv() {
@@ -145,7 +127,6 @@ run_try() {
 }
 
 main() {
-    cd "$(dirname "${BASH_SOURCE[0]}")"
     case ${1:-} in
         --try)
             shift
@@ -153,10 +134,7 @@ main() {
             ;;
         --dev) install_packages dev,export,try ;;
         --help | -h) usage ;;
-        "")
-            fail 64 "The install as a system service comes with a later release; ./install.sh --try shows it at work."
-            ;;
-        *) fail 64 "\"$1\" is not an option; ./install.sh --help tells the ways." ;;
+        *) exec scripts/install-system "$@" ;;
     esac
 }
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-SCRIPTS = ("install.sh", "scripts/check", "scripts/test", ".ci/run")
+SCRIPTS = ("install.sh", "scripts/install-system", "scripts/check", "scripts/test", ".ci/run", "tests/device/lab")
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
     shutil.copy(CHECKOUT / "install.sh", tmp_path)
+    (tmp_path / "scripts").mkdir()
+    for script in ("install-common.sh", "install-system"):
+        shutil.copy(CHECKOUT / "scripts" / script, tmp_path / "scripts")
     return tmp_path
 
 
@@ -33,7 +36,9 @@ def install(directory: Path, *arguments: str, **environment: str) -> subprocess.
 def test_help_tells_every_option(copy: Path) -> None:
     told = install(copy, "--help")
     assert told.returncode == 0
-    assert {"--try", "--dev", "--source", "--count"} <= set(told.stdout.split())
+    assert {"--try", "--dev", "--count", "--broker", "--rollback", "--uninstall", "--dry-run"} <= set(
+        told.stdout.split()
+    )
     assert max(map(len, told.stdout.splitlines())) <= 80
 
 
@@ -43,11 +48,23 @@ def test_an_unknown_option_is_a_usage_error(copy: Path) -> None:
     assert told.stderr == 'install.sh: "--tyr" is not an option; ./install.sh --help tells the ways.\n'
 
 
-def test_without_an_option_it_says_what_it_can_do_yet(copy: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0 and Path("/run/systemd/system").exists(), reason="it would install")
+def test_the_system_install_says_what_it_needs(copy: Path) -> None:
     told = install(copy)
-    assert told.returncode == 64
-    assert "--try" in told.stderr
+    assert told.returncode in (69, 77)
+    assert "sudo ./install.sh" in told.stderr or "does not run systemd" in told.stderr
     assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
+def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path) -> None:
+    shutil.copytree(CHECKOUT / "edge", copy / "edge")
+    before = sorted(copy.rglob("*"))
+    told = install(copy, "--dry-run", "--broker", "mqtt://broker.example", "--device", "porch")
+    assert told.returncode == 0, told.stderr
+    assert all(line.startswith("  would do: ") for line in told.stdout.splitlines())
+    assert len(told.stdout.splitlines()) == 7
+    assert sorted(copy.rglob("*")) == before
 
 
 def test_a_python_out_of_range_is_one_sentence(copy: Path) -> None:
@@ -86,5 +103,7 @@ def test_a_step_that_fails_shows_its_error_and_ends_with_its_code(copy: Path) ->
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
-    told = subprocess.run(["shellcheck", *SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        ["shellcheck", "--external-sources", *SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
     assert told.returncode == 0, told.stdout

@@ -1,0 +1,51 @@
+# shellcheck shell=bash disable=SC2154  # log belongs to who sources this
+# What the ways of install.sh share; sourced, with `log` naming the file that takes what the steps say.
+
+say() { printf '%s\n' "$*"; }
+
+# fail CODE SENTENCE
+fail() {
+    printf 'install.sh: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and its end is
+# shown when it fails. With dry_run=yes only the line.
+step() {
+    local title=$1 started=$SECONDS code
+    shift
+    if [ "${dry_run:-no}" = yes ]; then
+        printf '  would do: %s\n' "$title"
+        return
+    fi
+    printf '  %-60s' "$title"
+    # In a subshell that ends at the first command that fails; after `||` bash would go on inside a function.
+    set +e
+    (
+        set -e
+        "$@"
+    ) >>"$log" 2>&1 </dev/null
+    code=$?
+    set -e
+    if [ "$code" -ne 0 ]; then
+        printf 'failed\n\n'
+        tail -n 20 "$log" >&2
+        fail "$code" "The step \"$title\" failed; the whole story is in $log."
+    fi
+    printf '%3d s\n' "$((SECONDS - started))"
+}
+
+# The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
+find_python() {
+    local candidate found=""
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        # A shim of a version manager may exist and not run.
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+        found="$candidate is $("$candidate" -V 2>&1 | head -n 1)"
+    done
+    fail 69 "Python 3.10 to 3.13 is needed${found:+, and $found}; install one, or name it: PYTHON=python3.12 ./install.sh"
+}

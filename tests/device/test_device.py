@@ -1,0 +1,143 @@
+"""One device's life: installed, used, mistreated, upgraded and left as it was. The tests are its days, in order."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.device.conftest import CHECKOUT, Device
+
+pytestmark = pytest.mark.timeout(600)
+
+INSTALL = "cd /root/edge-classifier && ./install.sh --device lab --weights /root/weights.pth 2>&1"
+# What a running system writes by itself, whoever was installed in between.
+BUSY = "^(/root|/tmp|/var/(tmp|log|cache)|/var/lib/(systemd|mosquitto|private)|/etc/(passwd|group|shadow|gshadow)-)"
+UNPLUGGED = "echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind"
+PLUGGED_IN = "echo vivid.0 > /sys/bus/platform/drivers/vivid/bind"
+
+
+def files(device: Device) -> set[str]:
+    """Every path of the system with its size and owner; contents of what is in /etc."""
+    listed = device.ssh(f"find / -xdev -printf '%p %y %u:%g %m\\n' | grep -vE '{BUSY}'")
+    contents = device.ssh(
+        f"find /etc -xdev -type f -exec sha256sum {{}} + | awk '{{print $2, $1}}' | grep -vE '{BUSY}'"
+    )
+    return {*listed.splitlines(), *contents.splitlines()}
+
+
+@pytest.fixture(scope="session")
+def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The device as it was before anything was installed; the checkout and the weights lie in /root."""
+    source = tmp_path_factory.mktemp("source")
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=CHECKOUT, check=True, capture_output=True).stdout
+    (source / "edge-classifier").mkdir()
+    subprocess.run(["tar", "-xf", "-", "-C", str(source / "edge-classifier")], input=archive, check=True)
+    device.put(source / "edge-classifier", "/root")
+    weights = Path(os.environ["EDGE_CLASSIFIER_TESTDATA"], "weights", "resnet18-pqf.pth")
+    device.put(weights, "/root")
+    device.ssh(f"mv /root/{weights.name} /root/weights.pth; modprobe vivid n_devs=1 node_types=0x1")
+    return files(device)
+
+
+def test_01_install_ends_with_a_running_service_and_says_what_to_do_next(device: Device, before: set[str]) -> None:
+    assert before
+    told = device.ssh(INSTALL)
+    print(told)
+    assert "edge-classifier runs: " in told
+    assert "sudo ./install.sh --rollback" in told
+    assert device.show("ActiveState") == "active"
+    assert device.show("NRestarts") == "0"
+
+
+def test_02_labels_arrive_at_a_subscriber(device: Device) -> None:
+    (event,) = device.hears("prediction")
+    assert len(event["top"]) == 3
+    assert event["model"].startswith("resnet18-int8-")
+    assert device.hears("camera/availability") == ["online"]
+
+
+def test_03_the_service_is_hardened_and_runs_as_nobody_special(device: Device) -> None:
+    told = device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier | tail -n 1")
+    print(told)
+    assert device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier >/dev/null; echo $?") == "0\n"
+    assert device.ssh(f"stat -c %U /proc/{device.show('MainPID')}") == "edge-classifier\n"
+    assert device.ssh("stat -c '%a %U:%G' /etc/edge-classifier/config.toml") == "640 root:edge-classifier\n"
+
+
+def test_04_the_journal_carries_fields(device: Device) -> None:
+    line = device.ssh("journalctl -u edge-classifier -o json -n 1 SYSLOG_IDENTIFIER=edge-classifier")
+    assert '"PRIORITY":"6"' in line
+    assert '"LOGGER":"edge.' in line
+
+
+def test_05_a_camera_that_is_unplugged_and_comes_back(device: Device) -> None:
+    device.ssh(UNPLUGGED)
+    device.eventually(lambda: device.hears("camera/availability") == ["offline"], "the camera is offline")
+    assert device.show("ActiveState") == "active"
+    device.ssh(PLUGGED_IN)
+    device.eventually(lambda: device.hears("camera/availability") == ["online"], "the camera is online")
+
+
+def test_06_a_daemon_that_hangs_is_killed_by_the_watchdog_and_returns(device: Device) -> None:
+    device.ssh(f"kill -STOP {device.show('MainPID')}")
+    device.eventually(lambda: device.show("NRestarts") == "1", "systemd starts it again")
+    device.eventually(lambda: device.show("ActiveState") == "active", "it runs again")
+    assert "watchdog" in device.ssh("journalctl -u edge-classifier -n 50 --no-pager -o cat").lower()
+
+
+def test_07_nothing_accepted_is_lost_when_the_plug_is_pulled_in_an_outage(device: Device) -> None:
+    config = "/etc/edge-classifier/config.toml"
+    device.ssh(f"sed -i 's/^every_frame = .*/every_frame = true/; s/^fps = .*/fps = 5.0/' {config}")
+    device.ssh("systemctl reload edge-classifier && systemctl stop mosquitto && systemctl disable edge-classifier")
+    show = "sudo -u edge-classifier edge-classifier fallback export"
+    device.eventually(lambda: len(device.ssh(show, check=False).splitlines()) > 20, "events wait on disk")
+    accepted = ids(device.ssh(show))
+    device.lab("cut")
+    device.lab("start")
+    device.ssh("modprobe vivid n_devs=1 node_types=0x1; systemctl start mosquitto")
+    device.ssh("(mosquitto_sub -t edge/lab/replay -q 1 > /tmp/replayed 2>&1 &) ; sleep 1")
+    device.ssh("systemctl enable --now edge-classifier")
+    device.eventually(
+        lambda: set(accepted) <= set(ids(device.ssh("cat /tmp/replayed"))),
+        f"all of {len(accepted)} events are replayed",
+    )
+    replayed = ids(device.ssh("cat /tmp/replayed"))
+    assert replayed == sorted(replayed)
+
+
+def ids(lines: str) -> list[str]:
+    return [json.loads(line)["id"] for line in lines.splitlines() if line.startswith("{")]
+
+
+def test_08_an_upgrade_is_the_same_command(device: Device) -> None:
+    device.ssh("cd /root/edge-classifier && sed -i 's/^__version__ = .*/__version__ = \"0.9.8\"/' edge/__init__.py")
+    device.ssh("cd /root/edge-classifier && ./install.sh 2>&1")
+    assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
+    assert device.show("ActiveState") == "active"
+    assert "every_frame = true" in device.ssh("cat /etc/edge-classifier/config.toml")
+
+
+def test_09_a_release_that_does_not_run_is_put_back(device: Device) -> None:
+    device.ssh("cd /root/edge-classifier && cp edge/service.py /root/ && echo 'raise SystemExit(3)' >> edge/service.py")
+    told = device.ssh('cd /root/edge-classifier && ./install.sh 2>&1; echo "exit $?"')
+    assert "runs again" in told
+    assert "exit 1" in told
+    device.ssh("mv /root/service.py /root/edge-classifier/edge/")
+    device.eventually(lambda: device.show("ActiveState") == "active", "the release before runs")
+    assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
+
+
+def test_10_roll_back_goes_to_the_release_before(device: Device) -> None:
+    device.ssh("cd /root/edge-classifier && ./install.sh --rollback")
+    assert device.ssh("edge-classifier --version") != "edge-classifier 0.9.8\n"
+    assert device.show("ActiveState") == "active"
+
+
+def test_11_uninstall_leaves_the_system_as_it_was(device: Device, before: set[str]) -> None:
+    device.ssh("cd /root/edge-classifier && ./install.sh --uninstall --purge")
+    assert device.hears("prediction", within_s=3) == []  # retained, until the broker was asked to forget it
+    after = files(device)
+    assert sorted(after - before) == []
+    assert sorted(before - after) == []
