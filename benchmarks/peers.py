@@ -42,18 +42,19 @@ class Result:
     resident_mb: float = 0.0
     top: dict[str, int] = field(default_factory=dict)
     rounds: dict[str, list[list[float]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    processor: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
     def median_ms(self, kind: str) -> float:
         """Over every measurement."""
         return statistics.median(ms for one in self.rounds[kind] for ms in one)
 
+    def cpu_ms(self, kind: str) -> float:
+        """Processor time in all threads, the median."""
+        return statistics.median(self.processor[kind])
+
     def fastest_ms(self, kind: str) -> float:
         """The least disturbed measurement."""
         return min(ms for one in self.rounds[kind] for ms in one)
-
-    def fastest_ratio(self, kind: str, to: Result) -> float:
-        """The same of the least disturbed measurements, which a busy machine changes least."""
-        return self.fastest_ms(kind) / to.fastest_ms(kind)
 
     def ratio(self, kind: str, to: Result) -> float:
         """How many times the other's time this one takes: the median of the rounds' ratios."""
@@ -66,7 +67,7 @@ class Worker:
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", name, arguments.models]
-        command += [arguments.weights, str(arguments.threads), arguments.photos, arguments.frames]
+        command += [arguments.weights, str(arguments.threads), arguments.photos, arguments.frames, str(arguments.limit)]
         environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
         self._process = subprocess.Popen(
             command,
@@ -124,7 +125,9 @@ def measure(arguments: argparse.Namespace) -> list[Result]:
                     continue
                 for kind in KINDS:
                     time.sleep(PAUSE_S)
-                    result.rounds[kind].append(workers[result.name].ask(kind)["ms"])
+                    answer = workers[result.name].ask(kind)
+                    result.rounds[kind].append(answer["ms"])
+                    result.processor[kind] += answer["cpu_ms"]
             print(f"\rround {number + 1} of {arguments.rounds}", end="", flush=True)
     print()
     return results
@@ -173,6 +176,7 @@ def main() -> int:
     parser.add_argument("--models", default="build/peers", help="where the engines' files are kept (%(default)s)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=0, help="classify so many labelled photos only (0: all)")
     parser.add_argument("--only", default="", help="measure this project and the engines with this in their name")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too, as docs/benchmarks.md")
     parser.add_argument("--verbose", action="store_true", help="show what the engines say on standard error")

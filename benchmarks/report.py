@@ -18,8 +18,10 @@ on it, and `scripts/test-arm64` counts ARM64 instructions.
 {where}.
 
 ## Model alone
-One prepared input to scores. `×` is the engine's time as a multiple of this project's: of the median (the median of
-the ratios of the interleaved rounds), and of the fastest single measurement, which a busy machine disturbs least.
+One prepared input to scores. `×` is the engine's time as a multiple of this project's: the median of the ratios of
+the interleaved rounds. *Fastest* is the single measurement that was disturbed least. *CPU* is processor time in all
+threads of the process: what else runs on the machine hardly changes it, but an engine that spins while it waits for
+its other threads pays for that.
 
 {model}
 
@@ -51,28 +53,35 @@ def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, refere
     measured = [result for result in results if not result.failure]
     by_name = {result.name: result for result in measured}
     base, fp32 = by_name[ours], by_name.get(reference)
-    model = ["| engine | version | median ms | × | fastest ms | × | memory MB | top-1 | agreement |"]
-    whole = ["| engine | median ms | × | fastest ms | × |"]
-    model.append("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    whole.append("|---|--:|--:|--:|--:|")
-    for result in sorted(measured, key=lambda one: one.median_ms("infer")):
+    model = ["| engine | version | median ms | × | fastest ms | CPU ms | CPU × | memory MB | top-1 | agreement |"]
+    whole = ["| engine | median ms | × | fastest ms | CPU ms | CPU × |"]
+    model.append("|---|---|" + "--:|" * 8)
+    whole.append("|---|" + "--:|" * 5)
+    for result in sorted(measured, key=lambda one: one.cpu_ms("infer")):
         right = sum(truth[photo] == index for photo, index in result.top.items()) / len(result.top)
         agreement = _agreement(result.top, fp32.top) if fp32 else "–"
-        name = f"**{result.name}**" if result is base else result.name
-        model.append(
-            f"| {name} | {result.version} | {result.median_ms('infer'):.1f} | {result.ratio('infer', base):.2f} |"
-            f" {result.fastest_ms('infer'):.1f} | {result.fastest_ratio('infer', base):.2f} |"
-            f" {result.resident_mb:.0f} | {right:.1%} | {agreement} |"
-        )
-    for result in sorted(measured, key=lambda one: one.median_ms("classify")):
-        name = f"**{result.name}**" if result is base else result.name
-        whole.append(
-            f"| {name} | {result.median_ms('classify'):.1f} | {result.ratio('classify', base):.2f} |"
-            f" {result.fastest_ms('classify'):.1f} | {result.fastest_ratio('classify', base):.2f} |"
-        )
+        cells = [_name(result, base), result.version, _times(result, base, "infer"), f"{result.resident_mb:.0f}"]
+        model.append(f"| {' | '.join([*cells, f'{right:.1%}', agreement])} |")
+    for result in sorted(measured, key=lambda one: one.cpu_ms("classify")):
+        whole.append(f"| {_name(result, base)} | {_times(result, base, 'classify')} |")
     model += [f"| {result.name} | | not measured: {result.failure} |" for result in results if result.failure]
     return HEAD.format(where=where, model="\n".join(model), whole="\n".join(whole), photos=len(base.top))
 
 
 def _agreement(mine: dict[str, int], reference: dict[str, int]) -> str:
     return f"{sum(reference[photo] == index for photo, index in mine.items()) / len(mine):.1%}"
+
+
+def _name(result: Result, base: Result) -> str:
+    return f"**{result.name}**" if result is base else result.name
+
+
+def _times(result: Result, base: Result, kind: str) -> str:
+    cells = (
+        (result.median_ms(kind), 1),
+        (result.ratio(kind, base), 2),
+        (result.fastest_ms(kind), 1),
+        (result.cpu_ms(kind), 1),
+        (result.cpu_ms(kind) / base.cpu_ms(kind), 2),
+    )
+    return " | ".join(f"{value:.{digits}f}" for value, digits in cells)

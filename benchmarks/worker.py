@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +24,7 @@ PACKAGES = ("torch", "onnxruntime", "openvino", "ncnn", "executorch")
 
 def main() -> None:
     """Load, then obey until standard input ends."""
-    name, models, weights, threads, photos, frames = sys.argv[1:7]
+    name, models, weights, threads, photos, frames, limit = sys.argv[1:8]
     # Whatever an engine's own idea of a thread count is, it has these processors and no other.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     answers = os.fdopen(os.dup(1), "w")
@@ -42,36 +43,45 @@ def main() -> None:
         engine.infer(prepared[0])
     print(json.dumps({"loaded_s": loaded_s, "version": _version(name)}), file=answers, flush=True)
     # Every engine is asked from another thread than the one that loaded it, as in a daemon.
-    serving = threading.Thread(target=_serve, args=(engine, prepared, pictures, Path(photos), answers))
+    serving = threading.Thread(target=_serve, args=(engine, prepared, pictures, Path(photos), int(limit), answers))
     serving.start()
     serving.join()
 
 
-def _serve(engine: Engine, prepared: list[Any], pictures: list[Pixels], photos: Path, answers: TextIO) -> None:
+def _serve(
+    engine: Engine, prepared: list[Any], pictures: list[Pixels], photos: Path, limit: int, answers: TextIO
+) -> None:
     for line in sys.stdin:
         command = json.loads(line)["do"]
         answer: dict[str, Any]
         if command == "infer":
-            answer = {"ms": [_timed(engine.infer, picture) for picture in prepared]}
+            answer = _timed(engine.infer, prepared)
         elif command == "classify":
-            answer = {"ms": [_timed(_whole, engine, picture) for picture in pictures]}
+            answer = _timed(lambda picture: _whole(engine, picture), pictures)
         else:
-            answer = {"top": _labels(engine, photos), **_memory()}
+            answer = {"top": _labels(engine, photos, limit), **_memory()}
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _timed(function: Any, *arguments: Any) -> float:
-    began = time.perf_counter_ns()
-    function(*arguments)
-    return (time.perf_counter_ns() - began) / 1e6
+def _timed(function: Callable[[Any], object], inputs: list[Any]) -> dict[str, list[float]]:
+    """Milliseconds by the clock, and of processor time in all threads, of each."""
+    wall, processor = [], []
+    for one in inputs:
+        began, worked = time.perf_counter_ns(), time.process_time_ns()
+        function(one)
+        processor.append((time.process_time_ns() - worked) / 1e6)
+        wall.append((time.perf_counter_ns() - began) / 1e6)
+    return {"ms": wall, "cpu_ms": processor}
 
 
 def _whole(engine: Engine, pixels: Pixels) -> int:
     return int(np.argmax(engine.infer(engine.prepare(pixels))))
 
 
-def _labels(engine: Engine, photos: Path) -> dict[str, int]:
-    return {file.name: _whole(engine, read_photo(file)) for file in sorted(photos.glob("*.JPEG"))}
+def _labels(engine: Engine, photos: Path, limit: int) -> dict[str, int]:
+    """The class of each photo, or of the first `limit` where that is not 0."""
+    files = sorted(photos.glob("*.JPEG"))[: limit or None]
+    return {file.name: _whole(engine, read_photo(file)) for file in files}
 
 
 def _memory() -> dict[str, float]:
