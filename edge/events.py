@@ -42,8 +42,14 @@ class Prediction:
 
 def top_k(probabilities: Probabilities, labels: Sequence[str], k: int = 3) -> tuple[Label, ...]:
     """The `k` most probable classes, most probable first, ties by index; confidences in percent."""
-    order = np.argsort(-probabilities, kind="stable")[:k]
-    return tuple(Label(labels[i], round(float(probabilities[i]) * 100, 1), int(i)) for i in order)
+    rest = probabilities.copy()
+    top = []
+    # Sorting every class takes 80 µs more, each frame, between two inferences.
+    for _ in range(min(k, len(rest))):
+        index = int(rest.argmax())
+        top.append(Label(labels[index], round(float(probabilities[index]) * 100, 1), index))
+        rest[index] = -np.inf
+    return tuple(top)
 
 
 def isoformat_utc(unix_seconds: float) -> str:
