@@ -32,17 +32,23 @@ class Plan:
     matrix: npt.NDArray[np.float64]  # (2, 3) from the interior's coordinates to those of the blurred region
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A plan and the memory for what comes between the picture and the interior."""
+
+    plan: Plan
+    averaged: Pixels
+    blurred: Pixels
+
+
+@dataclass(frozen=True, slots=True)
 class InputBuffer:
     """A padded picture whose border never changes; made once and used for every frame, by one thread at a time."""
 
     pixels: Pixels  # (1, side, side, 3) uint8, RGB
     interior: Pixels  # (size, size, 3), a view into `pixels`
     tensor: torch.Tensor  # the same memory as `pixels`
-    # What comes between the picture and the interior; made again when the camera's size changes.
-    plans: dict[tuple[int, int], Plan] = field(default_factory=dict)
-    averaged: Pixels | None = None
-    blurred: Pixels | None = None
+    works: dict[tuple[int, int], _Work] = field(default_factory=dict)  # of the newest picture size alone
 
 
 def new_buffer(contract: InputContract) -> InputBuffer:
@@ -56,19 +62,19 @@ def new_buffer(contract: InputContract) -> InputBuffer:
 def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
     """Resize the kept region of `pixels`, (height, width, 3) uint8 RGB, into the buffer's interior."""
     shape = (pixels.shape[0], pixels.shape[1])
-    plan = buffer.plans.get(shape)
-    if plan is None:
-        buffer.plans.clear()
-        plan = buffer.plans[shape] = make_plan(*shape, contract)
+    work = buffer.works.get(shape)
+    if work is None:
+        buffer.works.clear()
+        work = buffer.works[shape] = _new_work(make_plan(*shape, contract))
+    plan = work.plan
     region = pixels[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     if plan.factor > 1:
-        size = (plan.width // plan.factor, plan.height // plan.factor)
-        # A whole factor is OpenCV's fast path. `dst` is used again when its size is right.
-        region = buffer.averaged = cv2.resize(region, size, dst=buffer.averaged, interpolation=cv2.INTER_AREA)
+        # A whole factor is OpenCV's fast path.
+        cv2.resize(region, work.averaged.shape[1::-1], dst=work.averaged, interpolation=cv2.INTER_AREA)
+        region = work.averaged
     if plan.sigma:
-        region = buffer.blurred = cv2.GaussianBlur(
-            region, (3, 3), plan.sigma, dst=buffer.blurred, borderType=cv2.BORDER_REPLICATE
-        )
+        cv2.GaussianBlur(region, (3, 3), plan.sigma, dst=work.blurred, borderType=cv2.BORDER_REPLICATE)
+        region = work.blurred
     # Written through the row stride of `interior`; nothing is allocated.
     cv2.warpAffine(
         region,
@@ -97,6 +103,11 @@ def make_plan(height: int, width: int, contract: InputContract) -> Plan:
     # Pixel i's centre lies at i + 0.5.
     matrix = np.array([[scale_x, 0, offset_x + scale_x / 2 - 0.5], [0, scale_y, offset_y + scale_y / 2 - 0.5]])
     return Plan(top, left, rows, columns, factor, _sigma((scale_x + scale_y) / 2, factor), matrix)
+
+
+def _new_work(plan: Plan) -> _Work:
+    shape = (plan.height // plan.factor, plan.width // plan.factor, 3)
+    return _Work(plan, np.empty(shape, np.uint8), np.empty(shape, np.uint8))
 
 
 def _axis(length: int, short: int, contract: InputContract) -> tuple[float, float]:
