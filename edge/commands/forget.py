@@ -12,8 +12,8 @@ from edge.settings import Settings
 HELP = "clear this box's retained messages at the broker"
 DESCRIPTION = """\
 A broker keeps the newest state of a box for ever. This clears what it keeps
-below <base>/<device>/ and for Home Assistant, which is wanted before a box is taken away, and after
-it was renamed: then give the old name with --device.
+below <base>/<device>/ and for Home Assistant, which is wanted before a box is
+taken away, and after it was renamed: then give the old name with --device.
 
 Stop the daemon first, or it says everything anew."""
 WITHIN_S = 10.0
