@@ -20,6 +20,7 @@ STATUS_EVERY_S = 10.0
 ANSWER_S = 6.0  # from a connection's start to the CONNACK; a TCP and a TLS timeout fit in
 SHORT_LIVED_S = 10.0
 STOLEN_AFTER = 3  # so many short lives in a row
+HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
 GREETING = ("camera/availability", "prediction", "status", "availability")  # `online` last
 
 
@@ -64,6 +65,10 @@ class Broker:
         self._status_at = 0.0
         self._backoff = Backoff()
         self._short_lives = 0
+        self._suspect = False  # the last connection was taken over, or looked so
+        # Mosquitto 2.0.11, which Debian 12 has, also ends the connection at each refusal: send to such a topic
+        # again and again, and nothing else gets through.
+        self._held: dict[str, float] = {}  # refused topic → until when
         self._fault = RepeatingFault(logger, clock=clock)
         self._refusal = RepeatingFault(logger, clock=clock)
 
@@ -94,6 +99,8 @@ class Broker:
         now = self._clock()
         if self._session is not None:
             silent_at = self._session.silent_at()
+            if self._suspect and self._session.proven and now >= self._started + SHORT_LIVED_S:
+                self._recovered()
             if silent_at is not None and now >= silent_at:
                 self._abandon("acknowledges nothing")
             elif now >= self._status_at:
@@ -111,12 +118,13 @@ class Broker:
         session, now = self._session, self._clock()
         if session is None:
             return
-        while session.room and self._unsaid:
-            topic = next(iter(self._unsaid))
+        for topic in [topic for topic in self._unsaid if self._allowed(topic)]:
+            if not session.room:
+                return
             if not session.send(State(topic), self._prefix + topic, self._states[topic], now, retain=True):
                 return
             del self._unsaid[topic]
-        while session.room and (event := self._outbox.next_unsent()) is not None:
+        while self._allowed("event") and session.room and (event := self._outbox.next_unsent()) is not None:
             if not session.send(event, self._prefix + "event", event.payload, now):
                 return  # it goes to the log
             event.awaited = True
@@ -127,14 +135,22 @@ class Broker:
 
     def replay_wait_s(self) -> float | None:
         """Seconds until the next event of the backlog may be sent; None: when something else has happened."""
-        if self._session is None or not self._session.room_for_replay:
+        if self._session is None or not self._session.room_for_replay or not self._allowed("replay"):
             return None
         return self._spool.wait_s()
 
     @property
     def idle(self) -> bool:
         """Whether the broker owes us no answer and we owe it no message."""
-        return self._session is None or (self._session.idle and not self._unsaid)
+        return self._session is None or (self._session.idle and not any(map(self._allowed, self._unsaid)))
+
+    def _allowed(self, topic: str) -> bool:
+        """Whether the broker has not refused this topic lately."""
+        if (until := self._held.get(topic)) is None:
+            return True
+        if self._clock() >= until:
+            del self._held[topic]
+        return topic not in self._held
 
     def disconnect(self) -> None:
         """End the connection with a goodbye, so that the will stays unpublished."""
@@ -168,9 +184,9 @@ class Broker:
         match report:
             case Connected(receive_maximum):
                 self._greet(self._link, receive_maximum)
-            case Acknowledged(mid, reason):
+            case Acknowledged():
                 if self._session is not None:
-                    self._answered(self._session, mid, reason)
+                    self._answered(self._session, report)
             case Ended():
                 self._ended(report)
 
@@ -186,15 +202,15 @@ class Broker:
         self._states["availability"] = b"online"
         self._unsaid = {topic: None for topic in GREETING if topic in self._states}
 
-    def _answered(self, session: Session, mid: int, refusal: str) -> None:
-        if not session.proven:
-            self._backoff.succeeded()
-            self._proved()
-        what = session.acknowledged(mid, self._clock())
+    def _answered(self, session: Session, answer: Acknowledged) -> None:
+        if not session.proven and not self._suspect:
+            self._recovered()
+        what = session.acknowledged(answer.mid, self._clock())
         if what is None:
             return
-        if refusal:
-            self._refused(what, refusal)
+        if answer.refusal:
+            session.refused = True
+            self._refused(what, answer)
             return
         match what:
             case Pending():
@@ -211,31 +227,34 @@ class Broker:
         if self._refusal.active:
             self._refusal.over("The broker takes events again.")
 
-    def _proved(self) -> None:
+    def _recovered(self) -> None:
+        self._suspect = False
         sentence = f"Connected to the broker at {place(self._settings)}."
         if self._fault.active:
             self._fault.over(sentence)
         else:
             logger.info("%s", sentence)
 
-    def _refused(self, what: Sent, reason: str) -> None:
+    def _refused(self, what: Sent, answer: Acknowledged) -> None:
         match what:
             case Pending():
                 topic = "event"
                 what.awaited = False
-                what.refused = reason
+                what.refused = answer.refusal
                 if what.seq is not None:
-                    self._spool.refused(what.seq, reason)
+                    self._spool.refused(what.seq, answer.refusal)
             case Stored(seq):
                 topic = "replay"
-                self._spool.refused(seq, reason)
+                self._spool.refused(seq, answer.refusal)
             case State():
                 topic = what.topic
         if not isinstance(what, State):
             self._status.count("events_refused")
+        if answer.of_topic:
+            self._held[topic] = self._clock() + HOLD_S
         self._refusal.happened(
-            f"The broker refuses {self._prefix}{topic} ({reason}); check its access list. "
-            "Refused events stay in the log."
+            f"The broker refuses {self._prefix}{topic} ({answer.refusal}); check its access list. "
+            "What it refuses stays in the log and is tried again later."
         )
 
     def _abandon(self, what_it_does: str) -> None:
@@ -245,11 +264,17 @@ class Broker:
 
     def _ended(self, end: Ended) -> None:
         now = self._clock()
+        # A connection that ends as soon as it began is no success: neither for the back-off, nor as the end of
+        # a fault. MQTT 3.1.1 cannot say "taken over"; there a row of short lives is the sign.
+        session = self._session
+        if now - self._started >= SHORT_LIVED_S and session is not None and session.proven:
+            self._backoff.succeeded()
+            self._short_lives = 0
+        elif end.by_broker and (session is None or not session.refused):
+            self._short_lives += 1
+        stolen = self._suspect = end.taken_over or self._short_lives >= STOLEN_AFTER
         self._close_session()
         self._link = None
-        # MQTT 3.1.1 cannot say "taken over": there a row of short lives is the sign.
-        self._short_lives = self._short_lives + 1 if end.by_broker and now - self._started < SHORT_LIVED_S else 0
-        stolen = end.taken_over or self._short_lives >= STOLEN_AFTER
         sentence = end.sentence
         if stolen:
             verb = "uses" if end.taken_over else "seems to use"

@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 3.0
 NETWORK_WAIT_S = 1.0  # how long the network thread may sleep before it looks whether it is still wanted
 UNLIMITED = 65535  # MQTT 5, 3.2.2.3.3: no receive maximum given
 TAKEN_OVER = 0x8E
+MESSAGE_REFUSALS = (0x95, 0x99)  # packet too large, payload format invalid: the next message may be taken
 
 
 class Connected(NamedTuple):
@@ -36,10 +37,11 @@ class Connected(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """A PUBACK; `reason` is "" or why the broker refused the message."""
+    """A PUBACK; `refusal` is "" or why the broker refused the message."""
 
     mid: int
-    reason: str
+    refusal: str
+    of_topic: bool = False  # whatever goes there next will be refused as well
 
 
 class Ended(NamedTuple):
@@ -168,7 +170,11 @@ class Connection:
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self._report(Acknowledged(mid, f"{reason} (0x{reason.value:02x})" if reason.is_failure else ""))
+        if reason.is_failure:
+            about_message = reason.value in MESSAGE_REFUSALS
+            self._report(Acknowledged(mid, f"{reason}, 0x{reason.value:02x}", of_topic=not about_message))
+        else:
+            self._report(Acknowledged(mid, ""))
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None

@@ -22,7 +22,6 @@ logger = logging.getLogger("edge.delivery")
 
 STAGE = "delivery"
 BEAT_LIMIT_S = 30.0  # an SD card may take seconds over one fsync
-ACCEPT_S = 2.5  # without a broker: one commit of what would be three, and with its fsync inside the promised 3 s
 LAST_WORDS_S = 1.0  # for the PUBACKs of the last events, and again for that of `offline`
 TURNS = 200  # messages from the inbox before the timers are looked at
 
@@ -192,7 +191,8 @@ class Delivery:
         oldest = self._outbox.oldest()
         if oldest is None:
             return None
-        return max(oldest + (self._fallback_after_s if self._broker.online else ACCEPT_S), self._spool.retry_at)
+        # Without a broker too: one commit then holds the events of all that time.
+        return max(oldest + self._fallback_after_s, self._spool.retry_at)
 
     def _store_if_due(self) -> None:
         now = self._clock()

@@ -43,6 +43,7 @@ class Session:
         self._heard = now
         #: Whether the broker has acknowledged anything; one that never does is as good as none.
         self.proven = False
+        self.refused = False  # whether it has refused anything
 
     @property
     def room(self) -> bool:

@@ -21,7 +21,6 @@ WRITE_AT_ONCE = 500  # deletions, so that live events do not wait long for the d
 READ_AT_ONCE = 250
 RETRY_REFUSED_S = 600.0
 SAME_OFFSET_S = 0.5  # a clock that NTP nudges is not worth a write
-REFUSALS_IN_A_ROW = 100  # then the broker refuses the topic, not the event
 
 
 class Spool:
@@ -76,7 +75,6 @@ class Spool:
     def delivered(self, seq: int) -> None:
         """The broker has acknowledged a stored event; it is deleted with the next commit."""
         self._delivered[seq] = None
-        self._refused_in_a_row = 0
         if len(self._delivered) >= WRITE_AT_ONCE:
             self._write_at = self._clock()
         self._write_soon()
@@ -85,7 +83,6 @@ class Spool:
         """The broker has refused a stored event; it stays, with the reason."""
         self._refusals[seq] = reason
         self._in_flight.discard(seq)
-        self._refused_in_a_row += 1
         self._write_soon()
 
     @property
@@ -156,7 +153,6 @@ class Spool:
         self._buffer: deque[Entry] = deque()
         self._after = 0
         self._exhausted = False
-        self._refused_in_a_row = 0
         self._retry_refused_up_to = self._log.newest
         self._rewound = self._clock()
         self._next_at = self._clock()
@@ -164,9 +160,7 @@ class Spool:
     def wait_s(self) -> float | None:
         """Seconds until the rate limit lets the next event go; None: there is nothing to replay."""
         now = self._clock()
-        if (self._exhausted or self._refused_in_a_row >= REFUSALS_IN_A_ROW) and self._log.depth:
-            if now - self._rewound < RETRY_REFUSED_S:
-                return None
+        if self._exhausted and self._log.depth and now - self._rewound >= RETRY_REFUSED_S:
             in_flight = self._in_flight
             self.rewind()
             self._in_flight = in_flight

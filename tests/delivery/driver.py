@@ -1,6 +1,7 @@
 """Runs the delivery room alone, without torch, as a process that tests can kill.
 
-Makes numbered events, writes each one's id to a file *after* it was handed over, and stops on SIGTERM.
+Makes numbered events, writes each one's id to a file *after* it was handed over, and stops on SIGTERM with
+its last status in a file.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def make_event(ids: EventIds, **fields: Any) -> Event:
     return dataclasses.replace(event, **fields)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--state", type=Path, required=True)
@@ -54,7 +55,8 @@ def main() -> int:
     parser.add_argument("--replay-per-s", type=float, default=0.0)
     parser.add_argument("--max-bytes", type=int, default=268_435_456)
     parser.add_argument("--version", default="5")
-    options = parser.parse_args()
+    parser.add_argument("--fallback-after-s", type=float, default=2.0)
+    options = parser.parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -65,7 +67,10 @@ def main() -> int:
     delivery = Delivery(
         MqttSettings(url=options.url, version=5 if options.version == "5" else "3.1.1"),
         FallbackSettings(
-            path=options.state / "fallback.db", replay_per_s=options.replay_per_s, max_bytes=options.max_bytes
+            path=options.state / "fallback.db",
+            replay_per_s=options.replay_per_s,
+            max_bytes=options.max_bytes,
+            fallback_after_s=options.fallback_after_s,
         ),
         DEVICE,
         BOOT,
@@ -87,8 +92,17 @@ def main() -> int:
             next_at = time.monotonic() + 0.1
         stop.wait(max(0.0, next_at - time.monotonic()))
     delivery.stop(4.5)
-    print(json.dumps({**status.snapshot().to_dict(), "cpu_s": time.process_time()}))
+    options.made.with_suffix(".status").write_text(
+        json.dumps({**status.snapshot().to_dict(), "cpu_s": time.process_time()})
+    )
     return 0
+
+
+def run(argv: list[str], errors: Path) -> None:
+    """The process that room.Driver starts; stderr goes to a file."""
+    with errors.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    sys.exit(main(argv))
 
 
 if __name__ == "__main__":
