@@ -39,7 +39,7 @@ class _Synchronised(NamedTuple):
 
 
 class _Flush(NamedTuple):
-    done: threading.Event
+    stored: queue.SimpleQueue[bool]
 
 
 class _Stop(NamedTuple):
@@ -115,9 +115,12 @@ class Delivery:
 
     def flush(self, timeout_s: float) -> bool:
         """Bring what is unacknowledged to the disk; False: it has not happened in time, or the disk refuses."""
-        done = threading.Event()
-        self._inbox.put(_Flush(done))
-        return done.wait(timeout_s)
+        stored: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._inbox.put(_Flush(stored))
+        try:
+            return stored.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
 
     def stop(self, timeout_s: float) -> None:
         """Give the last events a moment, store the rest, say `offline` and end the thread."""
@@ -159,9 +162,8 @@ class Delivery:
                 self._broker.say_status_now()
             case _Synchronised(offset_s):
                 self._spool.clock_synchronised(offset_s)
-            case _Flush(done):
-                if self._spool.commit(self._outbox, urgent=True):
-                    done.set()
+            case _Flush(stored):
+                stored.put(self._spool.commit(self._outbox, urgent=True))
             case _Stop(by):
                 now = self._clock()
                 self._stop_by = by
@@ -200,7 +202,7 @@ class Delivery:
         if store_at is not None and now >= store_at:
             self._spool.commit(self._outbox)
         elif write_at is not None and now >= write_at:
-            self._spool.write_deletions()
+            self._spool.write_rest()
 
     def _may_end(self) -> bool:
         return not self._broker.online or not len(self._outbox) or self._clock() >= self._last_words_until

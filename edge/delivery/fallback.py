@@ -174,6 +174,8 @@ class FallbackLog:
             self._file = None
 
     def _commit(self, file: LogFile, changes: Changes) -> list[int]:
+        if changes.add:
+            file.leave_room()
         with file.transaction():
             account = file.account()  # in the transaction: `fallback purge` may run beside us
             seqs = list(range(account.next_seq, account.next_seq + len(changes.add)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -110,6 +111,7 @@ class LogFile:
         wal_bytes = min(WAL_BYTES, max_bytes // 4)
         # Twice, because one transaction may go past the size at which the log is copied back and restarted.
         self.limit_bytes = max_bytes - 2 * wal_bytes
+        self._reserve_bytes = 2 * wal_bytes
         with path.open("ab+") as file:  # made here, so that a missing right is an OSError that says so
             file.seek(0)
             header = file.read(len(HEADER))
@@ -155,6 +157,12 @@ class LogFile:
     def close(self) -> None:
         """Close the file; the last one to do so copies the write-ahead log back."""
         self.connection.close()
+
+    def leave_room(self) -> None:
+        """Raise OSError when the disk is all but full: deleting what was delivered takes some room, too."""
+        disk = os.statvfs(self.path)
+        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+            raise OSError(errno.ENOSPC, f"less than {self._reserve_bytes} bytes are free on this disk")
 
     def is_gone(self) -> bool:
         """Whether somebody deleted or replaced the file while it is open."""

@@ -47,8 +47,12 @@ class Outbox:
         self._unsafe[id(event)] = event
         self._bytes += len(payload)
         dropped = 0
-        while self._bytes > self._memory_bytes and len(self._unsafe) > 1:
-            self.settle(next(iter(self._unsafe.values())))
+        while self._bytes > self._memory_bytes:
+            # One that is under way may still arrive, and must not count as dropped then.
+            oldest = next((old for old in self._unsafe.values() if not old.awaited and old is not event), None)
+            if oldest is None:
+                break
+            self.settle(oldest)
             dropped += 1
         return dropped
 

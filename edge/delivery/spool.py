@@ -87,8 +87,10 @@ class Spool:
 
     @property
     def write_at(self) -> float | None:
-        """When deletions have to be written; None: there are none."""
-        return None if self._write_at is None else max(self._write_at, self._retry_at)
+        """When `write_rest` has something to do; None: not of itself."""
+        if self._fault.active:
+            return self._retry_at
+        return self._write_at
 
     def commit(self, outbox: Outbox, *, urgent: bool = False) -> bool:
         """Bring everything to the disk that is in memory only.
@@ -111,9 +113,12 @@ class Spool:
                 return True
         return False
 
-    def write_deletions(self) -> None:
-        """Write the deletions alone: what is on its way to a healthy broker need not touch the disk."""
-        self._try(lambda: self._store([]))
+    def write_rest(self) -> None:
+        """Write all but events: what is on its way to a healthy broker need not touch the disk.
+
+        After a fault of the disk this is also how the log is looked into again.
+        """
+        self._try(self._log.open if self._write_at is None else lambda: self._store([]))
 
     @property
     def retry_at(self) -> float:

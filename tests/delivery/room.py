@@ -26,14 +26,16 @@ MAX_BYTES = 268_435_456
 class Room:
     """A delivery room, the events given to it, and its status."""
 
-    def __init__(self, url: str, log: Path, *, run: int = 1, replay_per_s: float = 0.0, **mqtt: Any) -> None:
+    def __init__(
+        self, url: str, log: Path, *, run: int = 1, replay_per_s: float = 0.0, max_bytes: int = MAX_BYTES, **mqtt: Any
+    ) -> None:
         self.log = log
         self.status = Status()
         self.made: list[str] = []
         self._ids = EventIds(DEVICE, BOOT, run)
         self.delivery = Delivery(
             MqttSettings(url=url, **mqtt),
-            FallbackSettings(path=log, max_bytes=MAX_BYTES, replay_per_s=replay_per_s),
+            FallbackSettings(path=log, max_bytes=max_bytes, replay_per_s=replay_per_s),
             *(DEVICE, BOOT, self.status),
             status_payload=lambda: json.dumps(self.status.snapshot().to_dict()).encode(),
         )

@@ -1,0 +1,189 @@
+"""Faults of the state directory: full, read-only, deleted; and a clock that jumps."""
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.host import disk_bytes_written
+from tests.broker import Brokers, eventually
+from tests.delivery.room import room, stored_ids
+from tests.faults.accounts import account
+
+NOWHERE = "mqtt://127.0.0.1:9"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(place)], check=False).returncode
+    ):
+        pytest.skip("mounting a file system of 3 MB needs root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def one_line(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    told = [record.getMessage() for record in caplog.records if words in record.getMessage()]
+    assert 1 <= len(told) <= 2, told
+
+
+def test_a_full_disk_keeps_events_in_memory_until_there_is_room(
+    brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = brokers.prepare()
+    (small_disk / "others").write_bytes(b"x" * 2_000_000)
+    log = small_disk / "fallback.db"
+    with room(broker.url, log) as box:
+        box.say(800)
+        eventually(lambda: box.gauge("log_error"), "the full disk is noticed")
+        assert "make room there" in box.gauge("log_error")
+        box.say(100)
+        (small_disk / "others").unlink()
+        box.wait_stored(900)
+        assert not box.gauge("log_error")
+        broker.start()
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: box.gauge("log_depth") == 0, "the log is empty")
+        account(box.made, subscriber, log)
+        assert box.counter("events_dropped") == 0
+    one_line(caplog, "cannot be used")
+    one_line(caplog, "can be used again")
+
+
+def test_a_disk_of_three_megabytes_and_more_events_than_it_holds(brokers: Brokers, small_disk: Path) -> None:
+    """Memory takes what the disk does not, up to its own bound; beyond it the oldest go, and are counted."""
+    broker = brokers.prepare()
+    log = small_disk / "fallback.db"
+    with room(broker.url, log) as box:
+        for _ in range(24):
+            box.say(1000)
+            box.delivery.flush(10.0)
+        broker.start()
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: box.gauge("broker") == "online", "connected")
+        late = box.say(5)
+        eventually(lambda: set(late) <= set(subscriber.ids("event")), "live events, whatever the disk does")
+        eventually(lambda: box.gauge("log_depth") == 0, "the log is empty", 60)
+        dropped = box.counter("events_dropped")
+        assert dropped > 0
+    account(box.made, subscriber, log, dropped)
+
+
+def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broker = brokers.prepare()
+    log = small_disk / "fallback.db"
+    with room(broker.url, log) as box:
+        first = box.say(10)
+        box.wait_stored(10)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with room(broker.url, log, run=2) as box:
+        second = box.say(10)
+        eventually(lambda: box.gauge("log_error"), "the read-only disk is noticed")
+        broker.start()
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: set(second) <= set(subscriber.ids("event")), "events reach the broker from memory")
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        eventually(lambda: box.counter("events_replayed") == 10, "and the log is read once it can be")
+        account(first + second, subscriber, log)
+    one_line(caplog, "cannot be used")
+
+
+@pytest.mark.parametrize("what", ["the file", "the directory"])
+def test_a_deleted_log(brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    broker = brokers.prepare()
+    log = tmp_path / "state" / "fallback.db"
+    with room(broker.url, log) as box:
+        box.say(10)
+        box.wait_stored(10)
+        if what == "the file":
+            log.unlink()
+        else:
+            shutil.rmtree(log.parent)
+        box.say(10)
+        box.wait_stored(20)
+        assert stored_ids(log) == box.made
+        broker.start()
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: box.gauge("log_depth") == 0, "the log is empty")
+        account(box.made, subscriber, log)
+    one_line(caplog, "was deleted")
+
+
+def test_a_log_bounded_in_bytes_counts_what_it_drops_across_restarts(brokers: Brokers, tmp_path: Path) -> None:
+    broker = brokers.prepare()
+    log = tmp_path / "fallback.db"
+    made: list[str] = []
+    for run in (1, 2):
+        with room(broker.url, log, run=run, max_bytes=1_048_576) as box:
+            for _ in range(15):
+                box.say(100)
+                assert box.delivery.flush(10.0)
+                assert sum(file.stat().st_size for file in tmp_path.glob("fallback.db*")) <= 1_048_576
+            dropped = box.counter("events_dropped")
+            made += box.made
+    broker.start()
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log, run=3, max_bytes=1_048_576) as box:
+        eventually(lambda: box.gauge("log_depth") == 0 and box.gauge("broker") == "online", "the log is empty")
+        eventually(lambda: box.counter("events_dropped") == dropped > 0, "the count survives")
+    account(made, subscriber, log, dropped)
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 10 * 365.25 * 86400])
+def test_a_clock_that_jumps_ages_nothing_out(
+    brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    """Nothing here asks the wall clock how old an event is."""
+    broker = brokers.prepare()
+    log = tmp_path / "fallback.db"
+    now = time.time()
+    with room(broker.url, log) as box:
+        box.delivery.clock_synchronised(1_790_000_000.0)
+        box.say(5)
+        box.delivery.flush(5.0)
+        monkeypatch.setattr(time, "time", lambda: now + jump_s)
+        box.delivery.clock_synchronised(1_790_000_000.0 + jump_s)
+        box.say(5)
+        broker.start()
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: box.gauge("log_depth") == 0 and box.gauge("broker") == "online", "the log is empty")
+        account(box.made, subscriber, log)
+        assert subscriber.ids("replay") == sorted(subscriber.ids("replay"))
+        assert box.counter("events_dropped") == 0
+
+
+def test_a_day_at_one_event_a_second_writes_less_than_a_megabyte(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing at all is written for an event that the broker takes, so a day costs what the start costs."""
+    caplog.set_level(logging.INFO, "edge")
+    broker = brokers.start()
+    before = disk_bytes_written()
+    if before is None:
+        pytest.skip("this kernel does not count what a process writes (/proc/self/io)")
+    with room(broker.url, tmp_path / "state" / "fallback.db") as box:
+        box.wait_online()
+        started = disk_bytes_written()
+        for _ in range(20):
+            box.say(100)
+            eventually(lambda: box.counter("events_published") == len(box.made), "acknowledgement")
+        ran = disk_bytes_written()
+    stopped = disk_bytes_written()
+    figures: dict[str, Any] = {"start": started, "2,000 events": ran, "stop": stopped}
+    print("\n" + ", ".join(f"{name}: {value - before} bytes written" for name, value in figures.items()))
+    assert stopped is not None
+    assert stopped - before < 1_000_000
+    assert ran == started
