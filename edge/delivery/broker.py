@@ -208,7 +208,7 @@ class Broker:
         what = session.acknowledged(answer.mid, self._clock())
         if what is None:
             return
-        if answer.refusal:
+        if answer.reason:
             session.refused = True
             self._refused(what, answer)
             return
@@ -240,12 +240,12 @@ class Broker:
             case Pending():
                 topic = "event"
                 what.awaited = False
-                what.refused = answer.refusal
+                what.refused = answer.reason
                 if what.seq is not None:
-                    self._spool.refused(what.seq, answer.refusal)
+                    self._spool.refused(what.seq, answer.reason)
             case Stored(seq):
                 topic = "replay"
-                self._spool.refused(seq, answer.refusal)
+                self._spool.refused(seq, answer.reason)
             case State():
                 topic = what.topic
         if not isinstance(what, State):
@@ -253,7 +253,7 @@ class Broker:
         if answer.of_topic:
             self._held[topic] = self._clock() + HOLD_S
         self._refusal.happened(
-            f"The broker refuses {self._prefix}{topic} ({answer.refusal}); check its access list. "
+            f"The broker refuses {self._prefix}{topic} ({answer.reason}); check its access list. "
             "What it refuses stays in the log and is tried again later."
         )
 

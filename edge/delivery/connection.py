@@ -37,10 +37,10 @@ class Connected(NamedTuple):
 
 
 class Acknowledged(NamedTuple):
-    """A PUBACK; `refusal` is "" or why the broker refused the message."""
+    """A PUBACK; `reason` is "" or why the broker refused the message."""
 
     mid: int
-    refusal: str
+    reason: str
     of_topic: bool = False  # whatever goes there next will be refused as well
 
 
