@@ -69,6 +69,7 @@ class Capture:
         self._fault = RepeatingFault(logger, clock=clock)
         self._torn = RepeatingFault(logger, clock=clock)
         self._readable_at = self._torn_at = 0.0  # when the last readable, the last broken picture came
+        self._told = ""  # of a file's broken pictures, the last that was logged
         self._online: bool | None = None
         self._online_since = 0.0
         self._shape: tuple[int, ...] = ()
@@ -220,16 +221,18 @@ class Capture:
         """Hand over a file's frame when its time has come."""
         self._timeline = self._timeline or Timeline(self._clock())
         moment = self._timeline.next(self._fps or self._source.fps)
-        while not self._stopping:
-            due = max(
-                moment if self._fps else float("-inf"),
-                self._put_at + 1 / self._board_limit if self._board_limit else float("-inf"),
-            )
-            if (early := due - self._clock()) <= 0:
-                break
+        while (early := self._due(moment) - self._clock()) > 0 and not self._stopping:
             self._pause(lambda: False, min(early, BEAT_S))
         self._put_at = self._clock()
         self._put(pixels, moment, capture_s)
+
+    def _due(self, moment: float) -> float:
+        due = float("-inf")
+        if self._fps:
+            due = min(moment, self._put_at + 1 / self._fps)  # the second is sooner where the rate was raised meanwhile
+        if self._board_limit:
+            due = max(due, self._put_at + 1 / self._board_limit)
+        return due
 
     def _live_fps(self) -> float:
         limits = [fps for fps in (self._fps, self._board_limit) if fps]
@@ -278,7 +281,9 @@ class Capture:
     def _unreadable(self, error: UnreadablePictureError) -> None:
         self._status.count("frames_unreadable")
         if not self._source.live:
-            logger.warning("%s", error)  # a file's broken picture is one line, not a state
+            if str(error) != self._told:  # one line a photo, and one a video
+                logger.warning("%s", error)
+            self._told = str(error)
             return
         self._torn_at = self._clock()
         self._torn.happened(str(error))

@@ -149,6 +149,18 @@ def test_a_torn_picture_is_counted_and_the_next_is_shown(capture_of: Start, stat
     assert camera.opened == 1
 
 
+def test_a_video_of_broken_pictures_is_one_line(
+    capture_of: Start, status: Status, eventually: Wait, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = FakeCamera(live=False)
+    capture = capture_of(camera)
+    camera.show(*[UnreadablePictureError("A picture of the video cannot be decoded.")] * 50, 7, None)
+    assert capture.take(10) is not None
+    eventually(lambda: capture.ended)
+    assert count(status, "frames_unreadable") == 50
+    assert caplog.text.count("cannot be decoded") == 1
+
+
 def test_a_camera_of_nothing_but_torn_pictures_is_opened_again(capture_of: Start, eventually: Wait) -> None:
     clock = Clock()
     status = Status(clock)
@@ -244,13 +256,14 @@ def test_pacing_follows_the_clock_and_frame_times_are_exact(capture_of: Start, e
     assert times == pytest.approx([1000.0, 1000.5, 1001.0])
 
 
-def test_a_paced_file_can_be_hurried_while_it_waits(capture_of: Start) -> None:
+@pytest.mark.parametrize("fps", [0, 50])
+def test_a_paced_file_can_be_hurried_while_it_waits(capture_of: Start, fps: float) -> None:
     camera = FakeCamera(live=False)
     capture = capture_of(camera, fps=0.01)
     camera.show(1, 2, None)
     assert capture.take(10) is not None
     assert capture.take(0.1) is None  # the next is due in 100 s
-    capture.set_fps(0)
+    capture.set_fps(fps)
     assert capture.take(10) is not None
 
 
