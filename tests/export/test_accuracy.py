@@ -95,14 +95,10 @@ def test_every_convolution_is_quantized(bundle_dir: Path, capsys: pytest.Capture
     assert "aten::quantize_per_tensor" not in kinds
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="91.2 % measured: INTER_AREA's pixels are not those of torchvision's antialias; 98 % is the promise",
-)
 def test_fp32_here_is_fp32_in_torchvision(
     network: FloatNetwork, weights_file: Path, testdata: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Full-size photos: folding, border, decoder and our one resize against torchvision's own steps through PIL."""
+    """Full-size photos: folding, border, decoder and our resize against torchvision's own steps through PIL."""
     reference = resnet18()
     reference.load_state_dict(torch.load(weights_file, weights_only=True))
     reference.eval()
