@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, running, running_broker
+from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, free_port, running, running_broker
 from edge.commands.try_screen import event_lines, heading
 from edge.errors import BrokerError, CameraError, EdgeClassifierError
 from edge.events import Event
@@ -63,6 +63,8 @@ url = {url}
 version = {version}
 [fallback]
 path = {fallback}
+[web]
+listen = {page}
 """
 
 
@@ -96,14 +98,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         stack.enter_context(_subscriber(broker, happenings))
         config = state / "try.toml"
         config.touch(mode=0o600)  # a network camera's URL may hold a password
-        config.write_text(_config(broker, source, photos, bundle, state), encoding="utf-8")
+        page = f"{LOOPBACK}:{free_port()}"
+        config.write_text(_config(broker, source, photos, bundle, state, page), encoding="utf-8")
         log = state / "daemon.log"
         command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
         daemon = stack.enter_context(running(command, log))
         seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
-        print(heading([seen, bundle.resolve().name, broker.name]))
-        print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the daemon logs to {_short(log)}.")
-        print("Each event as the broker delivers it; Ctrl-C stops everything.\n", flush=True)
+        print(heading([seen, bundle.resolve().name, broker.name, "here"]))
+        print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the page is at http://{page}")
+        print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n", flush=True)
         return _watch(happenings, daemon, log, arguments.count)
 
 
@@ -167,7 +170,7 @@ def _camera_works() -> bool:
     return probe.returncode == 0
 
 
-def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path) -> str:
+def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path, page: str) -> str:
     # A device name of its own: on a box where the daemon is installed, this is not that daemon.
     text = {
         "device": default_device_name() + "-try",
@@ -175,6 +178,7 @@ def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path
         "bundle": str(bundle),
         "url": broker.url,
         "fallback": str(state / "fallback.db"),
+        "page": page,
         "version": broker.version,
         "loop": source.startswith("file:"),
         "fps": PHOTO_FPS if photos else 0,

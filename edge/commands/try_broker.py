@@ -66,7 +66,7 @@ def running_broker(directory: Path, mosquitto: str | None) -> Iterator[Broker]:
         BrokerError: none is installed, or it does not start.
     """
     amqtt = shutil.which("amqtt", path=str(Path(sys.executable).parent))
-    port = _free_port()
+    port = free_port()
     config = directory / "broker.conf"
     if mosquitto is not None:
         broker, text = Broker("mosquitto", port, 5), MOSQUITTO
@@ -105,7 +105,8 @@ def running(command: list[str], log: Path, *, stop_within_s: float = 10.0) -> It
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody uses at the moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
