@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=0, help="stop making events after so many; 0: never")
     parser.add_argument("--replay-per-s", type=float, default=0.0)
     parser.add_argument("--max-bytes", type=int, default=268_435_456)
-    parser.add_argument("--version", default="5")
+    parser.add_argument("--keepalive-s", type=int, default=30)
     parser.add_argument("--fallback-after-s", type=float, default=2.0)
     options = parser.parse_args(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     ids = EventIds(DEVICE, BOOT, started_ms)
     status = Status()
     delivery = Delivery(
-        MqttSettings(url=options.url, version=5 if options.version == "5" else "3.1.1"),
+        MqttSettings(url=options.url, keepalive_s=options.keepalive_s),
         FallbackSettings(
             path=options.state / "fallback.db",
             replay_per_s=options.replay_per_s,
