@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import cv2
 import httpx
 import numpy as np
 
-from edge.decision import Decider
+from edge.decision import Decider, Decision
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels
 from edge.pipeline import Clocks, EventMaker, Pipeline
@@ -94,6 +95,16 @@ class Model:
         return probabilities
 
 
+class Timed(Decider):
+    """Remembers how old each frame was when it was decided upon, in seconds."""
+
+    ages: deque[float]
+
+    def decide(self, probabilities: Probabilities, time_s: float) -> Decision | None:
+        self.ages.append(time.monotonic() - time_s)
+        return super().decide(probabilities, time_s)
+
+
 @dataclass
 class Box:
     """What a test holds."""
@@ -105,7 +116,8 @@ class Box:
     pipeline: Pipeline[Pixels]
     server: WebServer
     client: httpx.Client
-    logged: list[Event] = field(default_factory=list)
+    logged: list[Event]
+    ages: deque[float]
 
 
 def has(condition: Any, within_s: float = WAIT_S) -> bool:
@@ -131,7 +143,8 @@ def running(
     status.gauge(camera="online", camera_error="", broker="online", broker_error="", device="porch", version="0.0.0")
     status.gauge(temperature_celsius=48.5, throttled=False, disk_bytes_written=4096, log_depth=0, log_bytes=0)
     labels = labels or [f"class {n}" for n in range(CLASSES)]
-    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), labels)
+    decider = Timed(DecisionSettings(smoothing_s=0, hold_s=0), labels)
+    decider.ages = deque(maxlen=10_000)
     maker = EventMaker("porch", "5f1c2e7a", Clocks())
     logged: list[Event] = []
     pipeline = Pipeline(camera, model, decider, maker, recent.add, status, watch=recent.offer)
@@ -145,7 +158,7 @@ def running(
     try:
         assert server.listening.wait(WAIT_S)
         with httpx.Client(base_url=server.address, timeout=WAIT_S) as client:
-            yield Box(camera, model, status, recent, pipeline, server, client, logged)
+            yield Box(camera, model, status, recent, pipeline, server, client, logged, decider.ages)
     finally:
         model.hold.set()
         assert server.stop(WAIT_S)
