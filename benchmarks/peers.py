@@ -166,6 +166,14 @@ def processor() -> str:
     return platform.machine()
 
 
+def disturbance(load: float | None = None) -> str:
+    """What the machine's load over the last five minutes means for the figures."""
+    load = os.getloadavg()[1] if load is None else load
+    if load < 2:  # the engine whose turn it is
+        return "Nothing else ran"
+    return f"**The load was {load:.0f}: other work disturbed the clock's columns; go by processor time**"
+
+
 def main() -> int:
     """Convert, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,7 +193,7 @@ def main() -> int:
     results = measure(arguments)
     where = f"{processor()}, {arguments.threads} threads, {arguments.rounds} rounds of 20 photos"
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    text = markdown(results, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}")
+    text = markdown(results, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}. {disturbance()}")
     print(text)
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")

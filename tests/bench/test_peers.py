@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import OURS, REFERENCE
-from benchmarks.peers import KINDS, Result, truth
+from benchmarks.peers import KINDS, Result, disturbance, truth
 from benchmarks.report import markdown
 from tests.daemon import CHECKOUT
 
@@ -46,6 +46,11 @@ def test_the_tables_name_every_engine_its_accuracy_and_what_is_missing() -> None
 def test_labels_are_read_from_the_folder(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,index\na.JPEG,1\nb.JPEG,2\n")
     assert truth(tmp_path) == TRUTH
+
+
+def test_a_run_beside_other_work_says_so() -> None:
+    assert disturbance(1.2) == "Nothing else ran"
+    assert "The load was 11" in disturbance(11.1)
 
 
 @pytest.mark.slow
