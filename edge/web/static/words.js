@@ -19,7 +19,7 @@ const WORDS = {
     failed: "This did not work: {why}", unreachable: "The box does not answer.", too_large: "{name} is larger than 12 MB.",
     no_data: "no data yet", range: "{min} to {max} {unit} in the last hour", share: "{percent} %",
     timeline: "Labels of the last hour: {list}", name: "name", checksum: "SHA-256 of model.ts", weights: "weights",
-    classes: "classes", agreement: "agrees with FP32", on_photos: "{top1} % of {photos} photos", login: "Log in again",
+    classes: "classes", agreement: "agrees with FP32", on_photos: "{top1} % of {photos} photos",
   },
   zh: {
     other: "English", skip: "跳到实时画面", connecting: "正在连接 …", connected: "实时",
@@ -39,7 +39,7 @@ const WORDS = {
     failed: "操作失败：{why}", unreachable: "设备没有响应。", too_large: "{name} 超过 12 MB。",
     no_data: "暂无数据", range: "最近一小时 {min} 至 {max} {unit}", share: "{percent} %",
     timeline: "最近一小时的标签：{list}", name: "名称", checksum: "model.ts 的 SHA-256", weights: "权重",
-    classes: "类别数", agreement: "与 FP32 一致", on_photos: "{photos} 张照片的 {top1} %", login: "重新登录",
+    classes: "类别数", agreement: "与 FP32 一致", on_photos: "{photos} 张照片的 {top1} %",
   },
 };
 
