@@ -7,6 +7,7 @@ average and the final linear layer stay float (0.03 % of the work, and exact log
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ class QuantizedNetwork(torch.nn.Module):
         super().__init__()
         self._ranges = ranges
         self._means = expected_means(network)
+        self._side = network.architecture.size + sum(network.architecture.border)
         self._engine = engine
+        self._stem: _Windows | None = None
         self._steps: list[tuple[str, Step]] = []
         for operation in network.operations:
             if isinstance(operation, FoldedConv):
@@ -54,10 +57,10 @@ class QuantizedNetwork(torch.nn.Module):
 
     def _quantized(self, pixels: torch.Tensor) -> torch.Tensor:
         # The bytes become a quantized tensor as they are: NHWC memory is NCHW in channels-last order.
-        if self._engine == "qnnpack":
+        if self._stem is not None:
             # pixel − 128 as int8 is the pixel with its top bit turned over.
-            pixels = (pixels ^ 128).view(torch.int8)
-            return torch._make_per_tensor_quantized_tensor(pixels.permute(0, 3, 1, 2), 1 / 255, -128)
+            windows = (pixels ^ 128).as_strided(*self._stem.view).to(torch.int8, memory_format=torch.contiguous_format)
+            return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, -128)
         return torch._make_per_tensor_quantized_tensor(pixels.permute(0, 3, 1, 2), 1 / 255, 0)
 
     def _scale(self, name: str) -> tuple[float, int]:
@@ -70,9 +73,13 @@ class QuantizedNetwork(torch.nn.Module):
 
     def _conv(self, conv: FoldedConv) -> Step:
         table, ops = conv.table, torch.ops.quantized
-        weight = quantize_weight(conv.weight)
-        bias = conv.bias - _rounding_shift(weight.dequantize() - conv.weight, self._means[table.output])
-        packed: Any = prepack(weight, bias, (table.stride, table.stride), conv.padding, conv.groups)
+        floats, stride, means = conv.weight, (table.stride, table.stride), self._means[table.output]
+        if table.input == PIXELS and self._engine == "qnnpack":
+            self._stem = _windows(conv, self._side)
+            floats, stride, means = self._stem.weight, (table.stride, 1), means.repeat(self._stem.taps)
+        weight = quantize_weight(floats)
+        bias = conv.bias - _rounding_shift(weight.dequantize() - floats, means)
+        packed: Any = prepack(weight, bias, stride, conv.padding, conv.groups)
         # TorchScript keeps what is an attribute of the module.
         setattr(self, "packed_" + table.output.replace(".", "_"), packed)
         scale, zero = self._scale(table.output)
@@ -87,6 +94,30 @@ class QuantizedNetwork(torch.nn.Module):
         return lambda values: add(
             ops.conv2d(values[table.input], packed, norm_scale, norm_zero), values[table.residual], scale, zero
         )
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The first convolution over whole rows of its window, because kernels multiply channels in fours or eights.
+
+    XNNPACK fills 3 channels up with zeros: on cores without dot product it multiplies 8 for 3. In an NHWC
+    picture the pixels of one row of a window lie side by side, so they can be the channels: 7 × 7 × 3 becomes
+    7 × 1 × 24, the eighth pixel with weights of zero.
+    """
+
+    weight: torch.Tensor  # (out, 3 · taps, kernel height, 1) float32
+    taps: int  # pixels of a row
+    view: tuple[tuple[int, ...], tuple[int, ...]]  # size and stride of (1, side, positions, 3 · taps) over the buffer
+
+
+def _windows(conv: FoldedConv, side: int) -> _Windows:
+    kernel, stride = conv.weight.shape[3], conv.table.stride
+    positions = (side - kernel) // stride + 1
+    # One more tap makes the channels a multiple of four; the last window must not reach beyond its row.
+    taps = kernel + 1 if (positions - 1) * stride + kernel + 1 <= side else kernel
+    weight = F.pad(conv.weight, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
+    size = (1, side, positions, 3 * taps)
+    return _Windows(weight.contiguous(), taps, (size, (side * side * 3, side * 3, stride * 3, 1)))
 
 
 def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
