@@ -1,6 +1,8 @@
 """install.sh says in one sentence what is missing, and does nothing before it knows."""
 
+import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +101,17 @@ def test_a_step_that_fails_shows_its_error_and_ends_with_its_code(copy: Path) ->
     assert told.returncode == 28
     assert "no space left" in told.stderr
     assert "install.log" in told.stderr
+
+
+def test_debian_brings_everything_that_setup_cfg_asks_for() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    lines = setup["options"]["install_requires"].splitlines()
+    wanted = {re.split(r"[ ;<>=!]", line)[0].removesuffix("-python-headless") for line in lines if line.strip()}
+    command = [str(CHECKOUT / "scripts" / "install-system"), "--packages", "trixie"]
+    brought = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    named = {package.removeprefix("python3-") for package in brought} | {"tomli"}  # in Python itself since 3.11
+    assert wanted <= named | {package.removeprefix("python-") for package in named}
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
