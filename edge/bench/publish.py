@@ -30,7 +30,7 @@ class ToOutbox:
     """What the daemon does before anything can go wrong: JSON, and a place in memory."""
 
     def __init__(self, why: str) -> None:
-        self.what = f"to the outbox; {why}"
+        self.what = f"to outbox, {why}"
         self._outbox = Outbox()
 
     def publish(self, event: Event) -> None:

@@ -69,8 +69,8 @@ def stage_latencies(
         size = f"{pixels.shape[1]} × {pixels.shape[0]}"
         buffers.give_back(pixels)
     what = {
-        "capture": f"grabbed to RGB, from {source.name}",
-        "preprocess": f"{size} pixels into the model's buffer",
+        "capture": f"grabbed to RGB, {source.name.rsplit('/', 1)[-1]}",
+        "preprocess": f"{size} to the model's input",
         "inference": "buffer to probabilities",
         "decision": "probabilities to event",
         "publish": publisher.what,

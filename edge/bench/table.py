@@ -64,7 +64,8 @@ def _head(result: Result) -> Iterator[str]:
     machine = result.machine
     yield f"{result.model} on {machine.board}"
     yield _cut(f"{machine.cpu}, {machine.processors} CPUs: {' '.join(machine.cpu_features) or 'no INT8 features'}")
-    yield _cut(f"torch {machine.torch}, engine {machine.engine}, {_threads(result.threads)}; {machine.torch_build}")
+    yield _cut(f"torch {machine.torch}, engine {machine.engine}, {_threads(result.threads)}")
+    yield _cut(f"torch is built with {machine.torch_build}")
     yield f"before: {_felt(result.before)}; after: {_felt(result.after)}"
 
 

@@ -36,7 +36,7 @@ def test_json_compare_and_plot_in_a_row(bundle_dir: Path, tmp_path: Path) -> Non
     result = Result.model_validate_json(first.stdout)
     check(result)
     assert result.model == bundle_dir.name
-    assert result.stages["publish"].what.startswith("to the outbox; no broker at 127.0.0.1")
+    assert result.stages["publish"].what.startswith("to outbox, no broker at 127.0.0.1")
     assert next(iter(json.loads(first.stdout))) == "schema"
     old = tmp_path / "old.json"
     old.write_text(first.stdout)
