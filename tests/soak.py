@@ -1,4 +1,4 @@
-"""The soak: the real daemon, a looping video, a broker that dies at random; fails on a leak or a missing event.
+"""The soak: the real daemon, a video and a broker that come and go; fails on a leak or a missing event.
 
 Resident memory may grow by 1 MB an hour at most once warm, file descriptors and threads not at all, and every
 event that was made has to reach a subscriber whose session survives the broker's end.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tests.broker import Mosquitto, Subscriber, eventually
 from tests.daemon import Daemon, run_command
 
-FPS = 5
+FPS = 10
 WARM_UP_SHARE = 0.3  # caches fill, and the allocator finds its size
 SAMPLE_EVERY_S = 2.0
 MAX_SLOPE_MB_PER_H = 1.0
@@ -59,21 +59,23 @@ def slope_mb_per_h(samples: list[Sample]) -> float:
 def run(
     minutes: float, bundle: Path, video: Path, seed: int, folder: Path
 ) -> tuple[list[Sample], Subscriber, str, int]:
-    """Let it run; returns the samples, what a subscriber received, the daemon's log and the broker's restarts."""
+    """Let it run; returns the samples, what a subscriber received, the daemon's log and the number of faults."""
     chance = random.Random(seed)
     broker = Mosquitto(folder, persistent=True)
     broker.start()
     subscriber = Subscriber(broker, "edge/porch/+")
+    clip = folder / "clip.avi"
+    clip.symlink_to(video.resolve())
     config = folder / "config.toml"
     config.write_text(
-        f'[device]\nname = "porch"\n[camera]\nsource = "file:{video}"\nloop = true\nfps = {FPS}\n'
+        f'[device]\nname = "porch"\n[camera]\nsource = "file:{clip}"\nloop = true\nfps = {FPS}\n'
         f'[model]\nbundle = "{bundle}"\nthreads = 1\n[decision]\nevery_frame = true\n[mqtt]\nurl = "{broker.url}"\n'
         f'[fallback]\npath = "{folder / "fallback.db"}"\n[web]\nenabled = false\n',
         encoding="utf-8",
     )
     daemon = Daemon([sys.executable, "-m", "edge", "run", "--config", str(config)], folder)
     samples: list[Sample] = []
-    restarts = 0
+    faults = 0
     try:
         daemon.wait_ready()
         began = time.monotonic()
@@ -82,17 +84,22 @@ def run(
             samples.append(sample(daemon.process.pid, began))
             time.sleep(SAMPLE_EVERY_S)
             if time.monotonic() >= next_fault:
-                # Stopped, not killed: what a killed broker acknowledged a moment before is the broker's to lose.
-                broker.stop()
-                time.sleep(chance.uniform(0.5, 10))
-                broker.start()
-                restarts += 1
+                if chance.random() < 0.7:
+                    # Stopped, not killed: what a killed broker acknowledged a moment before is the broker's to lose.
+                    broker.stop()
+                    time.sleep(chance.uniform(0.5, 10))
+                    broker.start()
+                else:
+                    clip.unlink()  # the clip cannot be opened again when it ends meanwhile
+                    time.sleep(chance.uniform(20, 60))
+                    clip.symlink_to(video.resolve())
+                faults += 1
                 next_fault = time.monotonic() + chance.uniform(10, 40)
         show = ("fallback", "show", "--json", "--config", config)
         eventually(lambda: json.loads(run_command(*show).stdout)["events"] == 0, "the log is empty", 60)
         took = daemon.stop()
         print(f"stopped {took:.1f} s after SIGTERM")
-        return samples, subscriber, daemon.log, restarts
+        return samples, subscriber, daemon.log, faults
     finally:
         daemon.close()
         subscriber.close()
@@ -120,10 +127,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = options.bundle
         if bundle is None:
-            made = run_command("export", "--weights", options.weights, "--output", f"{folder}/models", "--json")
+            made = run_command("export", "--weights", options.weights, "--output", f"{folder}/models")
             assert made.returncode == 0, made.stderr
-            bundle = Path(json.loads(made.stdout)["path"])
-        samples, subscriber, log, restarts = run(options.minutes, bundle, options.video, options.seed, Path(folder))
+            bundle = Path(folder, "models", "current").resolve()
+        samples, subscriber, log, happened = run(options.minutes, bundle, options.video, options.seed, Path(folder))
     warm = samples[int(len(samples) * WARM_UP_SHARE) :]
     slope = slope_mb_per_h(warm)
     grown = (max(s.resident_bytes for s in warm[-10:]) - max(s.resident_bytes for s in warm[:10])) / MIB
@@ -132,7 +139,7 @@ def main() -> int:
     first, last = warm[0], warm[-1]
     resident = f"{first.resident_bytes / MIB:.1f} MB warm, {last.resident_bytes / MIB:.1f} MB at the end"
     twice, gone = len(ids) - len(set(ids)), sum(map(len, lost.values()))
-    print(f"{options.minutes:g} minutes, the broker restarted {restarts} times")
+    print(f"{options.minutes:g} minutes, {happened} faults of the broker and the camera")
     print(f"resident memory    {resident}: {slope:+.2f} MB an hour (least squares)")
     print(f"file descriptors   {first.descriptors} warm, {last.descriptors} at the end")
     print(f"threads            {first.threads} warm, {last.threads} at the end")
