@@ -20,7 +20,7 @@ from tests.broker import Mosquitto, Subscriber, eventually
 from tests.daemon import Daemon, run_command
 
 FPS = 10
-WARM_UP_SHARE = 0.3  # caches fill, and the allocator finds its size
+WARM_UP_SHARE = 0.5  # caches fill, those of the first outages too, and the allocator finds its size
 SAMPLE_EVERY_S = 2.0
 MAX_SLOPE_MB_PER_H = 1.0
 NOISE_MB = 1.0  # a short soak cannot tell a slope from less than this
