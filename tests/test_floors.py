@@ -62,3 +62,11 @@ def test_every_room_has_a_floor() -> None:
             floor_of(entry.stem)
         elif entry.is_dir() and entry.name != "__pycache__":
             floor_of(entry.name)
+
+
+def test_every_folder_of_tests_is_run_by_a_suite() -> None:
+    run = (EDGE.parent / "setup.cfg").read_text() + "".join(
+        script.read_text() for script in (EDGE.parent / "scripts").glob("test*")
+    )
+    folders = {test.parent.relative_to(EDGE.parent) for test in Path(__file__).parent.rglob("test_*.py")}
+    assert [folder for folder in folders if str(folder) not in run] == []
