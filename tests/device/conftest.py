@@ -59,7 +59,7 @@ class Device:
 @pytest.fixture(scope="session")
 def device() -> Iterator[Device]:
     """The device, freshly made and booted."""
-    if "LAB" not in os.environ:
+    if "LAB_KERNEL" not in os.environ:
         pytest.skip("no device here: scripts/test-device makes one")
     machine = Device()
     machine.lab("start", FRESH="1")
