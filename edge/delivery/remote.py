@@ -204,7 +204,8 @@ class Remote:
         if request.correlation and self._settings.version == 5:
             properties = _properties(PacketTypes.PUBLISH)
             properties.CorrelationData = request.correlation
-        payload = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
+        payload = json.dumps(document, separators=(",", ":")).encode()
         topic = request.response_topic or f"{self._prefix}response/{request.name}"
         if self._client is not None and self._client.is_connected() and not _is_wild(topic):
             self._client.publish(topic, payload, qos=1, properties=properties)
