@@ -27,7 +27,7 @@ from edge.health import Health
 from edge.pipeline import Clocks, EventMaker, Pipeline
 from edge.recent import Recent
 from edge.remote_requests import RemoteRequests
-from edge.settings import Settings, live_change
+from edge.settings import ModelSettings, Settings, live_change
 from edge.settings_file import load_settings, mask
 from edge.status import Status
 from edge.systemd import Notifier, set_log_level
@@ -49,6 +49,7 @@ class Service:
         settings: what to run with.
         config: the file that SIGHUP reads again; None for the installed one.
         make_capture: makes what delivers the frames.
+        make_classifier: makes what says what is in them.
         exit_now: ends the process without waiting for any thread.
     """
 
@@ -58,10 +59,12 @@ class Service:
         config: Path | None,
         *,
         make_capture: Callable[..., Capture] = Capture,
+        make_classifier: Callable[[Bundle, ModelSettings], Classifier] = Classifier,
         exit_now: Callable[[int], NoReturn] = os._exit,
     ) -> None:
         self._settings = settings
         self._config = config
+        self._make_classifier = make_classifier
         self._exit_now = exit_now
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notifier = Notifier()
@@ -113,7 +116,7 @@ class Service:
             self._capture.start()
             stack.callback(self._stop_capture)
             bundle = load_bundle(self._settings.model.bundle)
-            classifier = Classifier(bundle, self._settings.model)
+            classifier = self._make_classifier(bundle, self._settings.model)
             self._status.gauge(model=classifier.name)
             self._delivery.start()
             stack.callback(self._stop_delivery)
