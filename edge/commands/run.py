@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import sys
+from typing import NoReturn
 
 from edge.settings import Settings
 from edge.systemd import set_up_logging
@@ -35,9 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`run` takes nothing but --config."""
 
 
-def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run until a signal or the end of a file source."""
+def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
+    """Run until a signal or the end of a file source, and end the process."""
     set_up_logging(settings.log.level)
     from edge.service import Service  # imports torch and OpenCV
 
-    return Service(settings, arguments.config).run()
+    code = Service(settings, arguments.config).run()
+    # Everything is stored and closed. What is left is taking torch apart, which costs seconds on a small board.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
