@@ -1,0 +1,127 @@
+"""What fifty clients at /predict cost the camera: the real daemon, model, video and broker, before and during a flood.
+
+A frame's latency is from the moment it was due to the arrival of its event at a subscriber; every frame makes one.
+Clients, broker and subscriber share the processor with the daemon, as they would not in the field.
+
+    PYTHONPATH=. python -m benchmarks.flood --bundle weights/bundle --video VIDEO --photos DIR --fps 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests import daemon
+from tests.broker import Mosquitto, Subscriber, eventually
+
+CLIENTS = 50
+FLOOD = Path(__file__).parents[1] / "tests" / "web" / "flood.py"
+SETTLE_S = 3.0  # after the start, and between the flood's first answers and the measurement
+CONFIG = """
+[device]
+name = "flood"
+[camera]
+source = "file:{video}"
+fps = {fps}
+loop = true
+[model]
+bundle = "{bundle}"
+[decision]
+every_frame = true
+[mqtt]
+url = "{url}"
+[fallback]
+path = "{folder}/fallback.db"
+"""
+
+
+class Measured(NamedTuple):
+    """What the camera got in one span of time."""
+
+    frames_per_s: float
+    p50_ms: float
+    p99_ms: float
+    inference_ms: float  # the median
+
+
+def measure(subscriber: Subscriber, seconds: float) -> Measured:
+    """Watch the events for so long."""
+    seen = len(subscriber.received)
+    began = time.monotonic()
+    time.sleep(seconds)  # the measurement
+    now = time.monotonic()
+    messages = subscriber.received[seen:]
+    offset_s = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    events = [message.json() for message in messages]
+    ages = sorted(m.at + offset_s - event["uptime_s"] for m, event in zip(messages, events, strict=True))
+    inferences = sorted(event["latency_ms"]["inference"] for event in events)
+    middle = len(events) // 2
+    return Measured(
+        len(events) / (now - began), ages[middle] * 1000, ages[int(len(ages) * 0.99)] * 1000, inferences[middle]
+    )
+
+
+def flooded(
+    arguments: argparse.Namespace, running: daemon.Daemon, subscriber: Subscriber
+) -> tuple[Measured, Measured, dict[str, int]]:
+    """Before, during, and the count of each status that the clients got."""
+    page = eventually(lambda: re.search(r"The page is at http://([\d.]+):(\d+)", running.log), "the page is up", 60)
+    eventually(lambda: len(subscriber.received) >= 10, "ten frames became events")
+    time.sleep(SETTLE_S)
+    before = measure(subscriber, arguments.seconds)
+    lasts = str(arguments.seconds + 2 * SETTLE_S)
+    command = [sys.executable, str(FLOOD), page[1], page[2], str(CLIENTS), lasts, str(arguments.photos)]
+    flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    time.sleep(SETTLE_S)
+    during = measure(subscriber, arguments.seconds)
+    answers, _ = flood.communicate(timeout=120)
+    if flood.returncode != 0:
+        raise SystemExit("A client of the flood failed; its traceback is above.")
+    return before, during, json.loads(answers)
+
+
+def main() -> None:
+    """Run the daemon, flood it, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("bundle", "video", "photos"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--fps", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        broker = Mosquitto(folder)
+        broker.start()
+        subscriber = Subscriber(broker, "+/+/event")
+        config = folder / "config.toml"
+        paths = {key: getattr(arguments, key).resolve() for key in ("bundle", "video")}
+        config.write_text(CONFIG.format(**paths, fps=arguments.fps, url=broker.url, folder=folder))
+        try:
+            with daemon.running(config) as running:
+                before, during, answers = flooded(arguments, running, subscriber)
+                running.stop()
+        finally:
+            subscriber.close()
+            broker.stop()
+    print(f"{CLIENTS} clients, camera at {arguments.fps:g} frames/s, load average {os.getloadavg()[0]:.1f}")
+    for when, one in (("before", before), ("during", during)):
+        print(
+            f"{when}: {one.frames_per_s:.2f} frames/s, latency p50 {one.p50_ms:.0f} ms, p99 {one.p99_ms:.0f} ms, "
+            f"inference {one.inference_ms:.0f} ms"
+        )
+    print(
+        f"kept {during.frames_per_s / before.frames_per_s:.0%} of the frames, p99 × {during.p99_ms / before.p99_ms:.2f}"
+    )
+    print(f"answers: {answers}")
+
+
+if __name__ == "__main__":
+    main()
