@@ -83,7 +83,8 @@ def _components(prefix: str, heartbeat_s: float, with_camera: bool) -> dict[str,
             "unit_of_measurement": "°C",
             "entity_category": "diagnostic",
             "state_topic": f"{prefix}/status",
-            "value_template": "{{ value_json.temperature_celsius }}",  # None, which is "unknown", where none is told
+            # None, which is "unknown", where none is told.
+            "value_template": "{{ value_json.get('temperature_celsius') }}",
             **alive,
         },
         "problem": {
@@ -91,8 +92,9 @@ def _components(prefix: str, heartbeat_s: float, with_camera: bool) -> dict[str,
             "device_class": "problem",
             "entity_category": "diagnostic",
             "state_topic": f"{prefix}/status",
-            "value_template": "{{ 'ON' if value_json.throttled or value_json.under_voltage or value_json.camera_error"
-            " or value_json.log_error else 'OFF' }}",
+            # A box that has just started has not told them all, and Home Assistant warns of each that is missing.
+            "value_template": "{{ 'ON' if value_json.get('throttled') or value_json.get('under_voltage')"
+            " or value_json.get('camera_error') or value_json.get('log_error') else 'OFF' }}",
             **alive,
         },
         "connectivity": {
