@@ -23,7 +23,7 @@ from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import GOLDEN, LABELS, MODEL, InputContract, Manifest, Quantization
-from edge.vision.engine import Target, host_engine, host_target, use_engine
+from edge.vision.engine import Target, host_activations, host_engine, host_target, use_engine
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, save_script, trace_script
@@ -87,6 +87,7 @@ def export_bundle(
     target = target or host_target()
     engine = host_engine(target)
     use_engine(engine)
+    activations = host_activations(target)
     step("folding batch norms and normalisation into the convolutions")
     network = fold(architecture(weights.architecture), weights.state)
     contract = contract_of(network.architecture)
@@ -103,8 +104,8 @@ def export_bundle(
         else data_free_ranges(network)
     )
     example = buffer_of(read_photo(golden), contract)
-    step("quantizing to INT8")
-    script, probabilities = _quantized_script(QuantizedNetwork(network, ranges, engine), example)
+    step(f"quantizing to INT8 ({activations} for the engine {engine})")
+    script, probabilities = _quantized_script(QuantizedNetwork(network, ranges, engine, activations), example)
     classes = golden_classes(probabilities)
     step("comparing INT8 with FP32")
     agreement = measure_agreement(script, network, (buffer_of(read_photo(photo), contract) for photo in each(photos)))
@@ -126,6 +127,7 @@ def export_bundle(
                 ranges="calibrated" if calibration else "data-free",
                 photos=len(calibration),
                 levels=128 if engine == "fbgemm" else 256,
+                activations=activations,
             ),
             input=contract,
             golden=classes,

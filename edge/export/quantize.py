@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead
 from edge.export.networks import PIXELS, MaxPool
 from edge.export.ranges import Range, expected_means
-from edge.vision.engine import Engine
+from edge.vision.engine import Activations, Engine
 from edge.vision.torch_compat import prepack, quantize_weight
 
 Values = dict[str, torch.Tensor]
@@ -30,14 +30,18 @@ class QuantizedNetwork(torch.nn.Module):
         network: the float network.
         ranges: of every value, by name.
         engine: has to be torch's current one, because it packs the weights.
+        activations: qint8 is XNNPACK's.
     """
 
-    def __init__(self, network: FloatNetwork, ranges: Mapping[str, Range], engine: Engine) -> None:
+    def __init__(
+        self, network: FloatNetwork, ranges: Mapping[str, Range], engine: Engine, activations: Activations
+    ) -> None:
         super().__init__()
         self._ranges = ranges
         self._means = expected_means(network)
         self._side = network.architecture.size + sum(network.architecture.border)
         self._engine = engine
+        self._signed = activations == "qint8"
         self._stem: _Windows | None = None
         self._steps: list[tuple[str, Step]] = []
         for operation in network.operations:
@@ -57,11 +61,14 @@ class QuantizedNetwork(torch.nn.Module):
 
     def _quantized(self, pixels: torch.Tensor) -> torch.Tensor:
         # The bytes become a quantized tensor as they are: NHWC memory is NCHW in channels-last order.
-        if self._stem is not None:
-            # pixel − 128 as int8 is the pixel with its top bit turned over.
-            windows = (pixels ^ 128).as_strided(*self._stem.view).to(torch.int8, memory_format=torch.contiguous_format)
-            return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, -128)
-        return torch._make_per_tensor_quantized_tensor(pixels.permute(0, 3, 1, 2), 1 / 255, 0)
+        if self._stem is None:
+            return torch._make_per_tensor_quantized_tensor(pixels.permute(0, 3, 1, 2), 1 / 255, 0)
+        if not self._signed:
+            windows = pixels.as_strided(*self._stem.view).contiguous()
+            return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, 0)
+        # pixel − 128 as int8 is the pixel with its top bit turned over.
+        windows = (pixels ^ 128).as_strided(*self._stem.view).to(torch.int8, memory_format=torch.contiguous_format)
+        return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, -128)
 
     def _scale(self, name: str) -> tuple[float, int]:
         """Scale and zero point of a value; 0.0 is always exact."""
@@ -69,7 +76,7 @@ class QuantizedNetwork(torch.nn.Module):
         levels = 127 if self._engine == "fbgemm" else 255  # 7 bits: products of 8 would saturate there
         scale = (value.high - value.low) / levels
         zero = round(-value.low / scale)
-        return scale, zero - 128 if self._engine == "qnnpack" else zero
+        return scale, zero - 128 if self._signed else zero
 
     def _conv(self, conv: FoldedConv) -> Step:
         table, ops = conv.table, torch.ops.quantized

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
-from edge.vision.engine import Engine, Target
+from edge.vision.engine import Activations, Engine, Target
 
 MANIFEST = "bundle.json"
 MODEL = "model.ts"
@@ -57,11 +57,12 @@ class Origin(Part):
 
 
 class Quantization(Part):
-    """How the ranges of the activations were found."""
+    """How the activations are quantized, and how their ranges were found."""
 
     ranges: Literal["data-free", "calibrated"]
     photos: int = 0
     levels: Literal[128, 256] = 256
+    activations: Activations  # the engine qnnpack hands qint8 to XNNPACK, where torch has it
 
 
 class GoldenClass(Part):

@@ -15,7 +15,7 @@ from edge.vision.bundle import GOLDEN, Bundle
 from edge.vision.engine import host_target, use_engine
 from edge.vision.photo import decode_photo
 from edge.vision.preprocess import InputBuffer, fill, new_buffer
-from edge.vision.torch_compat import known_deprecations, load_script
+from edge.vision.torch_compat import known_deprecations, load_script, runs_qint8
 
 GOLDEN_TOLERANCE = 3.0  # points of confidence
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
@@ -45,6 +45,10 @@ class Classifier:
                 f"{bundle.name} was made for {bundle.manifest.target} and this is {host_target()}; export it here."
             )
         use_engine(bundle.manifest.engine)
+        if bundle.manifest.quantization.activations == "qint8" and not runs_qint8():
+            raise BundleError(
+                f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
+            )
         torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
         self._model = self._load(bundle)
         self._buffer = self.new_input()

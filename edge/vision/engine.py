@@ -9,11 +9,13 @@ from typing import Literal, get_args
 import torch
 
 from edge.errors import BundleError
+from edge.vision.torch_compat import runs_qint8
 
 Target = Literal["arm64", "x86_64"]
 # `onednn` has the fused residual and, without VNNI's saturation, full range; `fbgemm` is for older x86 CPUs;
 # `qnnpack` hands qint8 to XNNPACK and quint8 to QNNPACK.
 Engine = Literal["onednn", "fbgemm", "qnnpack"]
+Activations = Literal["quint8", "qint8"]
 
 _MACHINES: dict[str, Target] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -53,6 +55,17 @@ def host_engine(target: Target) -> Engine:
     if target == "arm64":
         return "qnnpack"
     return "onednn" if has_full_range(cpu_flags()) else "fbgemm"
+
+
+def host_activations(target: Target) -> Activations:
+    """The type of activations that is fastest on `target`, once `use_engine(host_engine(target))` was called.
+
+    torch builds for ARM without XNNPACK exist (2.13 and later on PyPI, pytorch#185297), so it is tried. What
+    another machine's torch holds cannot be tried here: its bundle is made for XNNPACK, or not at all.
+    """
+    if target == "arm64" and (host_target() != "arm64" or runs_qint8()):
+        return "qint8"
+    return "quint8"
 
 
 def use_engine(engine: str) -> None:

@@ -66,3 +66,15 @@ def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], p
     """The engine's packed form of a convolution: weight as from `quantize_weight`, bias (out,) float32."""
     with known_deprecations():
         return torch.ops.quantized.conv2d_prepack(weight, bias, list(stride), [padding] * 2, [1, 1], groups)
+
+
+def runs_qint8() -> bool:
+    """Whether the current engine has a convolution of qint8 activations: a tiny one is tried."""
+    try:
+        packed = prepack(quantize_weight(torch.ones(8, 8, 1, 1)), torch.zeros(8), (1, 1), 0, 1)
+        with known_deprecations(), torch.inference_mode():
+            ones = torch._make_per_tensor_quantized_tensor(torch.ones(1, 8, 2, 2, dtype=torch.int8), 1.0, 0)
+            sums = torch.ops.quantized.conv2d(ones, packed, 1.0, 0).int_repr()
+    except RuntimeError:
+        return False
+    return bool((sums == 8).all())

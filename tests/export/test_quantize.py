@@ -1,6 +1,8 @@
 """The recipe: ranges without photos and with them, every value in them, and a bundle only where it can run."""
 
+import dataclasses
 import json
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,9 @@ from edge.export.weights import Weights, read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import host_engine, host_target, use_engine
+from edge.vision.engine import host_activations, host_engine, host_target, use_engine
 from edge.vision.photo import read_photo
-from edge.vision.torch_compat import known_deprecations
+from edge.vision.torch_compat import known_deprecations, runs_qint8
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,8 @@ def test_every_layer_is_quantized_near_its_float_twin(network: FloatNetwork, gol
     engine = host_engine(host_target())
     use_engine(engine)
     with known_deprecations(), torch.inference_mode():
-        answer = QuantizedNetwork(network, data_free_ranges(network), engine)(golden)[0]
+        ranges, activations = data_free_ranges(network), host_activations(host_target())
+        answer = QuantizedNetwork(network, ranges, engine, activations)(golden)[0]
         expected = network(golden)[0]
     assert int(answer.argmax()) == int(expected.argmax())
     assert float((answer - expected).abs().max()) < 0.1
@@ -97,6 +100,43 @@ def test_a_bundle_for_the_other_instruction_set_is_made_or_refused_in_a_sentence
     if refused:
         assert "export on the device itself" in refused
         assert not list(tmp_path.glob("models/*"))
+
+
+needs_qnnpack = pytest.mark.skipif(
+    "qnnpack" not in torch.backends.quantized.supported_engines, reason="this torch was built without QNNPACK"
+)
+
+
+@needs_qnnpack
+def test_an_arm_host_without_xnnpack_gets_a_bundle_for_qnnpack_that_agrees_with_fp32(
+    weights: Weights, testdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QNNPACK's kernels for x86 stand in for ARM's; which type they take is tried on this very torch."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    photos = photos_in(testdata / "photos" / "labelled")[::6][:40]
+    exported = export_bundle(weights, tmp_path / "models", photos=photos)
+    manifest = exported.manifest
+    assert (manifest.target, manifest.engine) == ("arm64", "qnnpack")
+    assert manifest.quantization.activations == ("qint8" if runs_qint8() else "quint8")
+    assert exported.report.agreement is not None
+    assert exported.report.agreement.photos == 40
+    assert exported.report.agreement.top1 >= 92.5
+    assert exported.report.agreement.confidence_difference < 2
+    Classifier(load_bundle(exported.directory), ModelSettings())  # the golden photo's answer, in the loaded bundle
+
+
+@needs_qnnpack
+def test_a_bundle_for_xnnpack_where_torch_has_none_is_refused_in_a_sentence(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    bundle = load_bundle(export_bundle(weights, tmp_path / "models").directory)
+    if runs_qint8():
+        pytest.skip("this torch has XNNPACK")
+    signed = bundle.manifest.quantization.model_copy(update={"activations": "qint8"})
+    elsewhere = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"quantization": signed}))
+    with pytest.raises(BundleError, match=r"needs XNNPACK, and this torch .* has none; export it again here\."):
+        Classifier(elsewhere, ModelSettings())
 
 
 def failed(expected: type[EdgeClassifierError], weights: Weights, models: Path, **options: Path) -> str:

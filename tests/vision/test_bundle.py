@@ -43,7 +43,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "torch": "2.6.0",
         "files": {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
         "weights": {"source": "w.pth", "sha256": "0" * 64, "license": "CC0-1.0"},
-        "quantization": {"ranges": "data-free", "photos": 0, "levels": 256},
+        "quantization": {"ranges": "data-free", "photos": 0, "levels": 256, "activations": "quint8"},
         "input": {"size": 224, "resize": 256, "border": [3, 3], "border_rgb": [124, 116, 104],
                   "colour": "RGB", "dtype": "uint8", "layout": "NHWC"},
         "golden": [{"index": i, "confidence": 90.0 - 40 * i} for i in range(3)],
