@@ -128,6 +128,7 @@ class Service:
             self._pipeline.start()
             stack.callback(self._stop_pipeline)
             self._web = WebServer(self._settings.web, self._view(bundle), gauge=self._status.gauge)
+            del bundle  # torch has the model now: its bytes need not stay in memory
             self._web.start()
             stack.callback(self._stop_web)
             self._remote = self._make_remote(classifier)
