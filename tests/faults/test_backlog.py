@@ -12,6 +12,7 @@ from edge.events import EventIds
 from tests.broker import Brokers, eventually, free_port
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, depth, driver, stored_ids
+from tests.faults.accounts import account
 from tests.faults.test_broker import server_that_never_acknowledges
 
 BACKLOG = 200_000
@@ -90,3 +91,27 @@ def test_sigterm_with_ten_thousand_events_unsent(brokers: Brokers, tmp_path: Pat
     # Before it froze, the broker may have acknowledged some.
     assert len(waiting | set(made)) == UNSENT
     assert len(waiting) >= UNSENT - status.get("events_published", 0)
+
+
+def test_sigterm_during_the_replay_loses_nothing_and_keeps_the_order(brokers: Brokers, tmp_path: Path) -> None:
+    broker = brokers.prepare(persistent=True)
+    with driver(broker.url, tmp_path, per_s=0, count=UNSENT) as before:
+        before.wait_made(UNSENT)
+        before.terminate()
+    broker.start()
+    subscriber = brokers.subscribe(broker)
+    with driver(broker.url, tmp_path, run=1, per_s=20, replay_per_s=1000) as interrupted:
+        eventually(lambda: len(subscriber.on("replay")) >= UNSENT // 20, "the replay is on its way")
+        status = interrupted.terminate()
+    print(f"\nstopped {status['took_s']:.1f} s after SIGTERM in the middle of a replay (promise: 5 s)")
+    assert status["took_s"] <= STOP_WITHIN_S + SLACK_S
+    assert depth(before.log) > 0, "the replay was over before the signal: this tested nothing"
+    account([*before.made(), *interrupted.made()], subscriber, before.log)
+
+    with driver(broker.url, tmp_path, run=2, per_s=20) as last:
+        eventually(lambda: depth(last.log) == 0, "the log is empty", 60)
+        last.terminate()
+    account([*before.made(), *interrupted.made(), *last.made()], subscriber, last.log)
+    replayed = list(dict.fromkeys(subscriber.ids("replay")))
+    backlog = list(before.made())
+    assert [event for event in replayed if event in set(backlog)] == backlog, "in order, each"
