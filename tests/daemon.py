@@ -28,11 +28,14 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"} | free_port | more
 
 
-def run_command(*arguments: str | Path, timeout_s: float = 120.0, **more: str) -> subprocess.CompletedProcess[str]:
+def run_command(
+    *arguments: str | Path, timeout_s: float = 120.0, cwd: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run `edge-classifier ARGUMENTS` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "edge", *map(str, arguments)],
         env=environment(**more),
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -253,11 +253,12 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(testdata: Pat
     shutil.copytree(CHECKOUT / "edge", site / "edge", ignore=shutil.ignore_patterns("__pycache__"))
     offline = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
     away = {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")} | offline
-    refused = run_command("export", "--weights", "default", "--output", tmp_path / "models", timeout_s=180, **away)
+    models = tmp_path / "models"
+    refused = run_command("export", "--weights", "default", "--output", models, timeout_s=180, cwd=site, **away)
     assert refused.returncode == 65
     assert "cannot be fetched from download.pytorch.org" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    done = run_command("export", "--output", tmp_path / "models", timeout_s=180, **away)
+    done = run_command("export", "--output", models, timeout_s=180, cwd=site, **away)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if "falling back" in line]
     assert len(told) == 1
