@@ -38,6 +38,10 @@ class Decider:
 
     def __init__(self, settings: DecisionSettings, labels: Sequence[str]) -> None:
         self.settings = settings
+        self.begin(labels)
+
+    def begin(self, labels: Sequence[str]) -> None:
+        """Begin anew, for a model with these labels; from the thread that calls `decide`."""
         self._labels = labels
         self._smoothed: Probabilities | None = None
         self._smoothed_at = 0.0

@@ -40,6 +40,15 @@ class Prediction:
     latency_ms: Mapping[str, float]  # stage → milliseconds, such as {"preprocess": 1.2, "inference": 41.8}
 
 
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What the model says of a photo that somebody asked about."""
+
+    top: tuple[Label, ...]
+    model: str  # the bundle that answered
+    latency_ms: Mapping[str, float]
+
+
 def top_k(probabilities: Probabilities, labels: Sequence[str], k: int = 3) -> tuple[Label, ...]:
     """The `k` most probable classes, most probable first, ties by index; confidences in percent."""
     rest = probabilities.copy()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from edge.errors import BusyError
-from edge.events import Prediction, Probabilities
+from edge.events import Classification, Probabilities, top_k
 from edge.frames import Pixels
+from edge.model import Model
 
 # While frames leave the inference thread no rest, photos get this share of their time: 1 / 1.15 of the frame
 # rate is 87 %, of which 80 % are promised.
@@ -22,9 +23,10 @@ _Buffer = TypeVar("_Buffer")
 
 @dataclass(slots=True)
 class _Waiting(Generic[_Buffer]):
+    model: Model[_Buffer]
     buffer: _Buffer
     preprocess_ms: float
-    answer: Future[Prediction]
+    answer: Future[Classification]
 
 
 class PhotoQueue(Generic[_Buffer]):
@@ -34,22 +36,26 @@ class PhotoQueue(Generic[_Buffer]):
     next photo waits until it is paid; so there is at most one photo between two frames, too.
 
     Args:
-        buffers: input buffers, one for each photo that may wait.
-        prepare: resizes pixels into a buffer, in the asking thread.
+        model: prepares photos, in the asking thread, and answers them.
+        places: how many photos may wait.
         changed: the condition that wakes the inference thread; its lock guards the queue.
     """
 
-    def __init__(
-        self, buffers: Iterable[_Buffer], prepare: Callable[[Pixels, _Buffer], None], changed: threading.Condition
-    ) -> None:
-        self._free = list(buffers)
-        self._prepare = prepare
+    def __init__(self, model: Model[_Buffer], places: int, changed: threading.Condition) -> None:
+        self._model, self._places = model, places
+        self._free = [model.new_input() for _ in range(places)]
         self._changed = changed
         self._waiting: deque[_Waiting[_Buffer]] = deque()
         self._debt_s = 0.0
         self._closed = False
 
-    def put(self, pixels: Pixels) -> Future[Prediction]:
+    def swap(self, model: Model[_Buffer]) -> None:
+        """Photos that come from now on are for `model`; what waits is still answered by the one before."""
+        free = [model.new_input() for _ in range(self._places)]
+        with self._changed:
+            self._model, self._free = model, free
+
+    def put(self, pixels: Pixels) -> Future[Classification]:
         """Ask for one photo, (height, width, 3) uint8 RGB; any thread.
 
         Raises:
@@ -60,14 +66,14 @@ class PhotoQueue(Generic[_Buffer]):
                 raise BusyError("The daemon is stopping; ask again in a moment.")
             if not self._free:
                 raise BusyError("Too many photos are waiting for the model; ask again in a moment.")
-            buffer = self._free.pop()
+            model, buffer = self._model, self._free.pop()
         began = time.perf_counter()
         try:
-            self._prepare(pixels, buffer)
+            model.prepare(pixels, buffer)
         except BaseException:
-            self._give_back(buffer)
+            self._give_back(model, buffer)
             raise
-        waiting = _Waiting(buffer, (time.perf_counter() - began) * 1000, Future())
+        waiting = _Waiting(model, buffer, (time.perf_counter() - began) * 1000, Future())
         with self._changed:
             if self._closed:
                 waiting.answer.cancel()
@@ -91,7 +97,7 @@ class PhotoQueue(Generic[_Buffer]):
         """The inference thread had nothing else to do."""
         self._debt_s = max(0.0, self._debt_s - seconds)
 
-    def serve(self, infer: Callable[[_Buffer], Probabilities]) -> None:
+    def serve(self, infer: Callable[[Model[_Buffer], _Buffer], Probabilities]) -> None:
         """Classify one photo, if one waits and the last is paid back; the inference thread."""
         with self._changed:
             if not self._waiting or self._debt_s > 0:
@@ -100,14 +106,15 @@ class PhotoQueue(Generic[_Buffer]):
         if photo.answer.set_running_or_notify_cancel():
             began = time.perf_counter()
             try:
-                probabilities = infer(photo.buffer).copy()
+                probabilities = infer(photo.model, photo.buffer)
             except BaseException as error:
                 photo.answer.set_exception(error)
                 raise
             self._debt_s = time.perf_counter() - began
             latency_ms = {"preprocess": round(photo.preprocess_ms, 2), "inference": round(self._debt_s * 1000, 2)}
-            photo.answer.set_result(Prediction(probabilities, latency_ms))
-        self._give_back(photo.buffer)
+            top = top_k(probabilities, photo.model.labels)
+            photo.answer.set_result(Classification(top, photo.model.name, latency_ms))
+        self._give_back(photo.model, photo.buffer)
 
     def close(self) -> None:
         """Take no more, and cancel what waits."""
@@ -116,6 +123,7 @@ class PhotoQueue(Generic[_Buffer]):
             for photo in self._waiting:
                 photo.answer.cancel()
 
-    def _give_back(self, buffer: _Buffer) -> None:
+    def _give_back(self, model: Model[_Buffer], buffer: _Buffer) -> None:
         with self._changed:
-            self._free.append(buffer)
+            if model is self._model:  # another model's buffers are of no use any more
+                self._free.append(buffer)

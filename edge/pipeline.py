@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from edge.decision import Decider, Decision
-from edge.events import Event, EventIds, Prediction, Probabilities, isoformat_utc
+from edge.events import Classification, Event, EventIds, Prediction, Probabilities, isoformat_utc
 from edge.frames import Frame, Pixels
+from edge.model import Model
 from edge.photo_queue import PhotoQueue
 from edge.status import Status
 
@@ -38,24 +39,6 @@ class FrameSource(Protocol):
 
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame that was not taken yet, or None after `timeout_s`."""
-        ...
-
-
-class Model(Protocol[_Buffer]):
-    """What the pipeline needs of `vision.Classifier`."""
-
-    name: str
-
-    def new_input(self) -> _Buffer:
-        """A buffer for one frame's input."""
-        ...
-
-    def prepare(self, pixels: Pixels, into: _Buffer) -> None:
-        """Resize (height, width, 3) uint8 RGB pixels into the buffer."""
-        ...
-
-    def infer(self, buffer: _Buffer) -> Probabilities:
-        """(classes,) float32 probabilities of what is in the buffer."""
         ...
 
 
@@ -104,8 +87,9 @@ class EventMaker:
 
 @dataclass(slots=True)
 class _Prepared(Generic[_Buffer]):
-    """One input buffer with what is known of the frame in it."""
+    """One input buffer, the model that it is for, and what is known of the frame in it."""
 
+    model: Model[_Buffer]
     buffer: _Buffer
     captured_ns: int = 0
     capture_ms: float = 0.0
@@ -116,11 +100,12 @@ class Pipeline(Generic[_Buffer]):
     """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
 
     From a live source the prepared frame is replaced by a newer one until inference takes it; from a
-    file every frame is classified. Photos that are asked about go between two frames.
+    file every frame is classified. Photos that are asked about go between two frames. The model can be
+    swapped: a frame or photo is answered by the model that it was prepared for, so none is lost by it.
 
     Args:
         frames: where frames come from.
-        model: prepares and infers.
+        model: prepares and infers, until another is swapped in.
         decider: when to say something.
         maker: makes the events.
         sink: takes each event; must not block.
@@ -139,11 +124,15 @@ class Pipeline(Generic[_Buffer]):
         *,
         watch: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
-        self._frames, self._model, self._decider, self._maker = frames, model, decider, maker
+        self._frames, self._decider, self._maker = frames, decider, maker
         self._sink, self._status, self._watch = sink, status, watch
+        #: Held during each inference; whoever holds it is between two of them.
+        self.inferring = threading.Lock()
         self._changed = threading.Condition()
-        self._photos = PhotoQueue([model.new_input() for _ in range(PHOTOS_WAITING)], model.prepare, self._changed)
-        self._free = [_Prepared(model.new_input()) for _ in range(3)]
+        self._photos = PhotoQueue(model, PHOTOS_WAITING, self._changed)
+        self._decided = model  # whose labels the decider has
+        self._model = model
+        self._free = _input_buffers(model)
         self._ready: _Prepared[_Buffer] | None = None
         self._stopping = False
         self._no_more = False  # the source ended and its last frame is prepared
@@ -161,7 +150,14 @@ class Pipeline(Generic[_Buffer]):
         for thread in self._threads:
             thread.start()
 
-    def classify(self, pixels: Pixels) -> Future[Prediction]:
+    def swap(self, model: Model[_Buffer]) -> None:
+        """From the next frame on `model` answers; any thread."""
+        free = _input_buffers(model)
+        with self._changed:
+            self._model, self._free = model, free
+        self._photos.swap(model)
+
+    def classify(self, pixels: Pixels) -> Future[Classification]:
         """Ask about one photo, (height, width, 3) uint8 RGB, from any thread; it goes between two frames.
 
         Raises:
@@ -207,7 +203,7 @@ class Pipeline(Generic[_Buffer]):
         with self._changed:
             prepared = self._free.pop()
         began = time.perf_counter_ns()
-        self._model.prepare(frame.pixels, prepared.buffer)
+        prepared.model.prepare(frame.pixels, prepared.buffer)
         prepared.preprocess_ms = (time.perf_counter_ns() - began) / 1e6
         prepared.capture_ms = frame.capture_s * 1000
         prepared.captured_ns = frame.captured_ns
@@ -216,7 +212,7 @@ class Pipeline(Generic[_Buffer]):
                 self._status.beat("prepare")
                 self._changed.wait(WAIT_S)
             if self._ready is not None:  # a newer frame is better than this one
-                self._free.append(self._ready)
+                self._give_back(self._ready)
                 self._status.count("frames_superseded")
             self._ready = prepared
             self._changed.notify_all()
@@ -238,7 +234,7 @@ class Pipeline(Generic[_Buffer]):
             if prepared is not None:
                 self._classify(prepared)
                 with self._changed:
-                    self._free.append(prepared)
+                    self._give_back(prepared)
             self._photos.serve(self._infer_photo)
 
     def _idle(self) -> None:
@@ -250,13 +246,22 @@ class Pipeline(Generic[_Buffer]):
         self._changed.wait(WAIT_S if wait_s is None else min(WAIT_S, wait_s))
         self._photos.idled(time.perf_counter() - began)
 
-    def _infer_photo(self, buffer: _Buffer) -> Probabilities:
+    def _give_back(self, prepared: _Prepared[_Buffer]) -> None:
+        """The lock is held."""
+        if prepared.model is self._model:  # another model's buffers are of no use any more
+            self._free.append(prepared)
+
+    def _infer(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
+        with self.inferring:
+            return model.infer(buffer)
+
+    def _infer_photo(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
         self._status.count("photos_classified")
-        return self._model.infer(buffer)
+        return self._infer(model, buffer)
 
     def _classify(self, prepared: _Prepared[_Buffer]) -> None:
         began = time.perf_counter_ns()
-        probabilities = self._model.infer(prepared.buffer)
+        probabilities = self._infer(prepared.model, prepared.buffer)
         latency_ms = {
             "capture": prepared.capture_ms,
             "preprocess": prepared.preprocess_ms,
@@ -264,11 +269,20 @@ class Pipeline(Generic[_Buffer]):
         }
         self._photos.frame_took(latency_ms["inference"] / 1000)
         self._status.count("frames_classified")
-        self._conclude(Prediction(probabilities, latency_ms), prepared.captured_ns)
+        self._conclude(prepared, Prediction(probabilities, latency_ms))
         for stage, milliseconds in latency_ms.items():
             self._status.observe(stage, milliseconds)
 
-    def _conclude(self, prediction: Prediction, captured_ns: int) -> None:
+    def _conclude(self, prepared: _Prepared[_Buffer], prediction: Prediction) -> None:
+        model, captured_ns = prepared.model, prepared.captured_ns
+        if model is not self._decided:
+            self._decider.begin(model.labels)
+            self._decided = model
         decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
         if decision is not None:
-            self._sink(self._maker.make(decision, self._model.name, captured_ns, prediction.latency_ms))
+            self._sink(self._maker.make(decision, model.name, captured_ns, prediction.latency_ms))
+
+
+def _input_buffers(model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:
+    """One being prepared, one ready and one being inferred."""
+    return [_Prepared(model, model.new_input()) for _ in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BusyError, PhotoError, RequestError
-from edge.events import Prediction, top_k
+from edge.events import Classification
 from edge.frames import Pixels
 from edge.recent import Recent
 from edge.vision.photo import decode_photo, encode_photo
@@ -50,8 +50,6 @@ class RemoteRequests:
     Args:
         recent: the newest frame.
         classify: the queue between two frames; raises BusyError.
-        labels: the model's labels.
-        model: the bundle's name.
         reload: asks the service to read the settings again.
         change: takes a minimum confidence and a frame rate, None for what stays.
     """
@@ -59,14 +57,12 @@ class RemoteRequests:
     def __init__(
         self,
         recent: Recent,
-        classify: Callable[[Pixels], Future[Prediction]],
-        labels: Sequence[str],
-        model: str,
+        classify: Callable[[Pixels], Future[Classification]],
         *,
         reload: Callable[[], None],
         change: Callable[[float | None, float | None], None],
     ) -> None:
-        self._recent, self._classify, self._labels, self._model = recent, classify, labels, model
+        self._recent, self._classify = recent, classify
         self._reload, self._change = reload, change
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
@@ -112,15 +108,15 @@ class RemoteRequests:
             pixels = (
                 decode_photo(base64.b64decode(fields.image, validate=True), "image") if fields.image else self._frame()
             )
-            prediction = self._classify(pixels).result(ANSWER_WITHIN_S)
+            found = self._classify(pixels).result(ANSWER_WITHIN_S)
         except (binascii.Error, ValueError) as error:
             raise RequestError("image is not base64.") from error
         except (PhotoError, BusyError) as error:
             raise RequestError(str(error)) from error
         except (FutureTimeoutError, CancelledError) as error:
             raise RequestError("The model does not answer; see the status topic.") from error
-        top = [dataclasses.asdict(label) for label in top_k(prediction.probabilities, self._labels)]
-        return {"top": top, "model": self._model, "latency_ms": dict(prediction.latency_ms)}
+        top = [dataclasses.asdict(label) for label in found.top]
+        return {"top": top, "model": found.model, "latency_ms": dict(found.latency_ms)}
 
 
 def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:

@@ -146,20 +146,21 @@ class Service:
         self._recent.add(event)
 
     def _view(self, bundle: Bundle) -> View:
+        manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
+        described = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
         return View(
             status=self._status.snapshot,
             recent=self._recent,
             top=lambda: self._decider.top,
             classify=self._pipeline.classify,
-            labels=bundle.labels,
-            model={"name": bundle.name, **bundle.manifest.model_dump(mode="json", by_alias=True)},
+            model=lambda: described,
             logged=lambda limit: newest_events(self._settings.fallback.path, limit),
         )
 
     def _make_remote(self, classifier: Classifier) -> Remote:
         settings = self._settings
         requests = RemoteRequests(
-            *(self._recent, self._pipeline.classify, classifier.labels, classifier.name),
+            *(self._recent, self._pipeline.classify),
             reload=lambda: self._signals.put(signal.SIGHUP),
             change=self._change,
         )

@@ -9,8 +9,8 @@ import pytest
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
     {"errors", "frames", "events"},
-    {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "photo_queue"},
-    {"camera", "vision", "delivery", "decision", "host", "thermal"},
+    {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "model"},
+    {"camera", "vision", "delivery", "decision", "photo_queue", "host", "thermal"},
     {"pipeline", "remote_requests", "web", "export", "health"},
     {"service", "bench"},
     {"commands"},

@@ -11,8 +11,9 @@ import pytest
 
 from edge.decision import Decider
 from edge.errors import BusyError
-from edge.events import Prediction, Probabilities
+from edge.events import Classification, Probabilities
 from edge.frames import Frame, Pixels
+from edge.model import Model as Served
 from edge.photo_queue import SHARE_OF_BUSY_TIME, PhotoQueue
 from edge.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
 from edge.settings import DecisionSettings
@@ -39,6 +40,7 @@ class Camera:
 
 class Model:
     name = "fake-int8-000000"
+    labels = tuple(str(n) for n in range(8))
 
     def __init__(self, inference_s: float = 0.0) -> None:
         self._inference_s = inference_s
@@ -63,7 +65,7 @@ class Model:
 
 @contextmanager
 def running(camera: Camera, model: Model) -> Iterator[Pipeline[Pixels]]:
-    decider = Decider(DecisionSettings(), [str(n) for n in range(8)])
+    decider = Decider(DecisionSettings(), model.labels)
     pipeline = Pipeline(camera, model, decider, EventMaker("a", "b", Clocks()), lambda _: None, Status())
     pipeline.start()
     try:
@@ -75,14 +77,14 @@ def running(camera: Camera, model: Model) -> Iterator[Pipeline[Pixels]]:
 
 def test_a_photo_is_answered_while_the_camera_delivers_nothing() -> None:
     with running(Camera(delivers=False), Model()) as pipeline:
-        prediction = pipeline.classify(PHOTO).result(WAIT_S)
-    assert prediction.probabilities.argmax() == 7
-    assert set(prediction.latency_ms) == {"preprocess", "inference"}
+        found = pipeline.classify(PHOTO).result(WAIT_S)
+    assert (found.top[0].label, found.model) == ("7", Model.name)
+    assert set(found.latency_ms) == {"preprocess", "inference"}
 
 
 def test_a_flood_of_photos_leaves_the_frames_their_share() -> None:
     model = Model(inference_s=0.004)
-    answers: list[Future[Prediction]] = []
+    answers: list[Future[Classification]] = []
     with running(Camera(), model) as pipeline:
         until = time.monotonic() + WAIT_S
         while model.order.count("photo") < 20 and time.monotonic() < until:
@@ -104,7 +106,7 @@ def test_the_surplus_is_refused_at_once_with_a_sentence() -> None:
         with pytest.raises(BusyError, match="Too many photos are waiting"):
             pipeline.classify(PHOTO)
         model.hold.set()
-        assert all(answer.result(WAIT_S).probabilities.argmax() == 7 for answer in answers)
+        assert all(answer.result(WAIT_S).top[0].index == 7 for answer in answers)
 
 
 def test_a_photo_whose_asker_has_gone_is_not_inferred() -> None:
@@ -142,18 +144,22 @@ def test_a_photo_that_breaks_the_model_tells_its_asker_and_the_service() -> None
 
 
 def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
-    queue = PhotoQueue([np.zeros((2, 2, 3), np.uint8) for _ in range(2)], lambda p, b: None, threading.Condition())
     model = Model(inference_s=0.01)
+    queue = PhotoQueue(model, 2, threading.Condition())
+
+    def infer(model: Served[Pixels], buffer: Pixels) -> Probabilities:
+        return model.infer(buffer)
+
     for _ in range(2):
         queue.put(PHOTO)
-    queue.serve(model.infer)
+    queue.serve(infer)
     debt = queue.wait_s
     assert debt is not None
     assert debt >= 0.01
-    queue.serve(model.infer)
+    queue.serve(infer)
     assert len(queue) == 1  # not paid back yet
     queue.frame_took(1.0)
     assert queue.wait_s == max(0.0, debt - SHARE_OF_BUSY_TIME)
     queue.idled(debt)
-    queue.serve(model.infer)
+    queue.serve(infer)
     assert queue.wait_s is None

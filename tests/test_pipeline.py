@@ -38,6 +38,7 @@ class SlowModel:
     """Answers with the class that is the frame's number; holds each inference until it is let through."""
 
     name = "slow-int8-000000"
+    labels = tuple(f"class {n}" for n in range(256))
 
     def __init__(self, *, held: bool = False) -> None:
         self.seen: list[int] = []
@@ -63,7 +64,7 @@ class SlowModel:
 def running(frames: Frames, model: SlowModel) -> Iterator[tuple[Pipeline[Pixels], list[Event], Status]]:
     events: list[Event] = []
     status = Status()
-    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), [f"class {n}" for n in range(256)])
+    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), model.labels)
     clocks = Clocks(monotonic_ns=lambda: 50 * 10**9, wall_s=lambda: 1_700_000_000.0, uptime_s=lambda: 60.0)
     pipeline = Pipeline(frames, model, decider, EventMaker("porch", "5f1c2e7a", clocks), events.append, status)
     pipeline.start()
@@ -139,6 +140,67 @@ def test_an_inference_that_hangs_is_overdue_and_does_not_hold_up_a_stop() -> Non
     assert pipeline.stop(0.05) is False
     model.pass_on.release(10**6)
     assert pipeline.stop(WAIT_S)
+
+
+class OtherModel(SlowModel):
+    """With other labels and a buffer of another shape, so that a frame in the wrong hands shows."""
+
+    name = "other-int8-000000"
+    labels = tuple(f"thing {n}" for n in range(256))
+
+    def new_input(self) -> Pixels:
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def prepare(self, pixels: Pixels, into: Pixels) -> None:
+        assert into.shape == (4, 4, 3)
+        into[:] = pixels[0, 0]
+
+
+def test_a_swap_between_two_frames_loses_none_and_each_is_answered_by_the_model_it_was_prepared_for() -> None:
+    models = [SlowModel(), OtherModel()]
+    with running(Frames(200, live=False), models[0]) as (pipeline, events, _):
+        for number in range(20):
+            assert models[number % 2].started.acquire(timeout=WAIT_S)
+            pipeline.swap(models[(number + 1) % 2])
+        assert pipeline.ended.wait(WAIT_S)
+        assert pipeline.failure is None
+    assert sorted(models[0].seen + models[1].seen) == list(range(200))
+    assert [event.id[-6:] for event in events] == [f"{number:06d}" for number in range(200)]
+    for number, event in enumerate(events):
+        kind = {"slow-int8-000000": "class", "other-int8-000000": "thing"}[event.model]
+        assert event.label == f"{kind} {number}"
+        assert all(label.label.startswith(kind) for label in event.top)
+    assert len({event.model for event in events}) == 2
+
+
+def test_a_new_model_is_heard_at_once_even_if_it_says_the_same() -> None:
+    class Twin(SlowModel):
+        name = "twin-int8-000000"
+
+        def infer(self, buffer: Pixels) -> Probabilities:
+            buffer[:] = 7
+            return super().infer(buffer)
+
+    first, second = Twin(held=True), Twin()
+    with running(Frames(6, live=False), first) as (pipeline, events, _):
+        assert first.started.acquire(timeout=WAIT_S)
+        pipeline.swap(second)
+        first.pass_on.release(10**6)
+        assert pipeline.ended.wait(WAIT_S)
+    assert [event.reason for event in events] == ["change", "change"]
+
+
+def test_a_photo_that_waits_during_a_swap_is_answered_by_the_model_it_was_prepared_for() -> None:
+    first, second = SlowModel(held=True), OtherModel()
+    photo = np.full((2, 2, 3), 9, np.uint8)
+    with running(Frames(None, live=False), first) as (pipeline, _, __):
+        assert first.started.acquire(timeout=WAIT_S)
+        before = pipeline.classify(photo)
+        pipeline.swap(second)
+        after = pipeline.classify(photo)
+        first.pass_on.release(10**6)
+        assert (before.result(WAIT_S).model, before.result(WAIT_S).top[0].label) == (first.name, "class 9")
+        assert (after.result(WAIT_S).model, after.result(WAIT_S).top[0].label) == (second.name, "thing 9")
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -19,7 +19,7 @@ from edge.delivery import remote
 from edge.delivery.discovery import discovery_payload
 from edge.delivery.remote import Remote
 from edge.errors import BusyError
-from edge.events import Prediction
+from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
 from edge.recent import Recent
 from edge.remote_requests import RemoteRequests
@@ -81,8 +81,6 @@ class Done:
         self.requests = RemoteRequests(
             self.camera,
             self._classify,
-            ["cat", "dog", "owl", "fox"],
-            "fake-int8-000000",
             reload=self._reload,
             change=lambda *values: self.changes.append(values),
         )
@@ -95,9 +93,9 @@ class Done:
 
         if self.busy:
             raise BusyError("Too many photos are waiting for the model; ask again in a moment.")
-        answer: Future[Prediction] = Future()
-        probabilities = np.array([0.1, 0.7, 0.15, 0.05], np.float32)
-        answer.set_result(Prediction(probabilities, {"inference": 1.0}))
+        answer: Future[Classification] = Future()
+        top = (Label("dog", 70.0, 1), Label("owl", 15.0, 2), Label("cat", 10.0, 0))
+        answer.set_result(Classification(top, "fake-int8-000000", {"inference": 1.0}))
         return answer
 
 

@@ -135,7 +135,7 @@ def _add_api(router: APIRouter, view: View, history: History) -> None:
 
     @router.get("/api/model", summary="The model and its checksums", tags=["health"], responses=documented(401, 403))
     def model() -> dict[str, Any]:
-        return {**view.model, "classes": len(view.labels)}
+        return dict(view.model())
 
     @router.get(
         "/api/history",

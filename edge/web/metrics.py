@@ -73,7 +73,7 @@ class StatusCollector(Collector):
 
     def _build(self, snapshot: StatusSnapshot) -> dict[str, str]:
         told = {key: str(snapshot.gauges.get(key, "")) for key in ("version", "device", "board")}
-        return told | {"model": str(self._view.model["name"])}
+        return told | {"model": str(self._view.model()["name"])}
 
 
 def _states(snapshot: StatusSnapshot) -> Iterator[Metric]:

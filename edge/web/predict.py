@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from edge.errors import BusyError, PhotoError
-from edge.events import Prediction, top_k
+from edge.events import Classification
 from edge.frames import Pixels
 from edge.vision.photo import decode_photo
 from edge.vision.photo_header import photo_size
@@ -111,14 +111,14 @@ class Predictor:
     """Answers photos one after the other, remembers answers, refuses the surplus; lives in the web loop.
 
     Args:
-        view: the classify queue, the labels and the model's name.
+        view: the classify queue and the model's name.
     """
 
     def __init__(self, view: View) -> None:
         self._view = view
         self._inside = 0
         self._refusals_waiting = 0
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()  # by model and photo
         # One thread: decoding competes with the inference for cores and memory.
         self._decoder = ThreadPoolExecutor(1, "web-decode")
 
@@ -153,25 +153,23 @@ class Predictor:
             ProblemError: it is no photo, too large, or there was no answer in time.
         """
         began = time.perf_counter()
-        key = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(content).hexdigest()
+        key = self._view.model()["name"], digest
         if (known := self._answers.get(key)) is not None:
             self._answers.move_to_end(key)
             latency_ms = known.latency_ms | {"total": _milliseconds_since(began)}
             return known.model_copy(update={"cached": True, "latency_ms": latency_ms})
         pixels, decode_ms = await asyncio.get_running_loop().run_in_executor(self._decoder, _decode, content, name)
-        prediction = await self._predict(pixels)
-        top = [
-            LabelOut(label=one.label, confidence=one.confidence, index=one.index)
-            for one in top_k(prediction.probabilities, self._view.labels)
-        ]
-        latency_ms = {"decode": decode_ms, **prediction.latency_ms, "total": _milliseconds_since(began)}
-        answer = Answer(top=top, model=self._view.model["name"], latency_ms=latency_ms, cached=False)
-        self._answers[key] = answer
+        found = await self._classify(pixels)
+        top = [LabelOut(label=one.label, confidence=one.confidence, index=one.index) for one in found.top]
+        latency_ms = {"decode": decode_ms, **found.latency_ms, "total": _milliseconds_since(began)}
+        answer = Answer(top=top, model=found.model, latency_ms=latency_ms, cached=False)
+        self._answers[found.model, digest] = answer
         if len(self._answers) > CACHED_ANSWERS:
             self._answers.popitem(last=False)
         return answer
 
-    async def _predict(self, pixels: Pixels) -> Prediction:
+    async def _classify(self, pixels: Pixels) -> Classification:
         try:
             future = self._view.classify(pixels)
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_WITHIN_S)

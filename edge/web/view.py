@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from edge.events import Event, Label, Prediction
+from edge.events import Classification, Event, Label
 from edge.frames import Pixels
 from edge.recent import Recent
 from edge.status import StatusSnapshot
@@ -20,7 +20,6 @@ class View:
     status: Callable[[], StatusSnapshot]
     recent: Recent
     top: Callable[[], tuple[Label, ...]]  # the newest smoothed top-3
-    classify: Callable[[Pixels], Future[Prediction]]  # raises BusyError
-    labels: Sequence[str]
-    model: Mapping[str, Any]  # the bundle's name and manifest, as JSON types
+    classify: Callable[[Pixels], Future[Classification]]  # raises BusyError
+    model: Callable[[], Mapping[str, Any]]  # the name, the manifest and the number of classes, as JSON types
     logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError

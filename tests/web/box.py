@@ -73,9 +73,10 @@ def photo(shows: int, width: int = 160, height: int = 120) -> bytes:
 class Model:
     """Answers with the brightness; one inference takes `inference_s`, or until `hold` is set."""
 
-    name = MODEL["name"]
+    name = str(MODEL["name"])
 
-    def __init__(self, inference_s: float) -> None:
+    def __init__(self, inference_s: float, labels: list[str]) -> None:
+        self.labels = labels
         self.inference_s = inference_s
         self.hold = threading.Event()
         self.hold.set()
@@ -118,6 +119,7 @@ class Box:
     client: httpx.Client
     logged: list[Event]
     ages: deque[float]
+    described: dict[str, Any]  # what the page is told of the model
 
 
 def has(condition: Any, within_s: float = WAIT_S) -> bool:
@@ -139,17 +141,23 @@ def running(
     port: int = 0,
 ) -> Iterator[Box]:
     """A box whose page answers."""
-    camera, model, status, recent = Camera(frames_per_s), Model(inference_s), Status(), Recent()
+    labels = labels or [f"class {n}" for n in range(CLASSES)]
+    camera, model, status, recent = Camera(frames_per_s), Model(inference_s, labels), Status(), Recent()
     status.gauge(camera="online", camera_error="", broker="online", broker_error="", device="porch", version="0.0.0")
     status.gauge(temperature_celsius=48.5, throttled=False, disk_bytes_written=4096, log_depth=0, log_bytes=0)
-    labels = labels or [f"class {n}" for n in range(CLASSES)]
     decider = Timed(DecisionSettings(smoothing_s=0, hold_s=0), labels)
     decider.ages = deque(maxlen=10_000)
     maker = EventMaker("porch", "5f1c2e7a", Clocks())
     logged: list[Event] = []
     pipeline = Pipeline(camera, model, decider, maker, recent.add, status, watch=recent.offer)
+    described = {**MODEL, "classes": len(labels)}
     view = View(
-        status.snapshot, recent, lambda: decider.top, pipeline.classify, labels, MODEL, lambda limit: logged[-limit:]
+        status.snapshot,
+        recent,
+        lambda: decider.top,
+        pipeline.classify,
+        lambda: described,
+        lambda limit: logged[-limit:],
     )
     settings = WebSettings(listen=f"127.0.0.1:{port}", token_file=str(token_file or ""), stream=stream)
     server = WebServer(settings, view, gauge=status.gauge)
@@ -158,7 +166,7 @@ def running(
     try:
         assert server.listening.wait(WAIT_S)
         with httpx.Client(base_url=server.address, timeout=WAIT_S) as client:
-            yield Box(camera, model, status, recent, pipeline, server, client, logged, decider.ages)
+            yield Box(camera, model, status, recent, pipeline, server, client, logged, decider.ages, described)
     finally:
         model.hold.set()
         assert server.stop(WAIT_S)

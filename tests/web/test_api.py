@@ -12,7 +12,7 @@ import pytest
 
 from edge.events import Event, Label
 from edge.web import live, picture, predict
-from tests.web.box import CLASSES, MODEL, Box, has, photo, running
+from tests.web.box import CLASSES, MODEL, Box, Model, has, photo, running
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,21 @@ def test_a_snapshot_without_a_camera_is_refused_not_old(box: Box) -> None:
         assert box.client.get("/snapshot.jpg").status_code == 503
     finally:
         box.status.gauge(camera="online")
+
+
+def test_an_answer_that_is_remembered_is_forgotten_with_its_model(box: Box) -> None:
+    sent = {"file": ("cat.png", photo(5))}
+    assert [box.client.post("/predict", files=sent).json()["cached"] for _ in range(2)] == [False, True]
+    other = Model(0.002, [f"thing {n}" for n in range(CLASSES)])
+    other.name = box.described["name"] = "other-int8-000000"
+    box.pipeline.swap(other)
+    try:
+        answer = box.client.post("/predict", files=sent).json()
+        assert (answer["cached"], answer["model"], answer["top"][0]["label"]) == (False, other.name, "thing 5")
+        assert box.client.get("/api/model").json()["name"] == other.name
+    finally:
+        box.described["name"] = MODEL["name"]
+        box.pipeline.swap(box.model)
 
 
 def test_one_photo_as_curl_sends_it(box: Box) -> None:

@@ -31,7 +31,7 @@ def a_server(listen: str, token_file: str = "", **extra: float) -> tuple[WebServ
     def classify(pixels: object) -> object:
         raise AssertionError("nobody asks")
 
-    view = View(status.snapshot, Recent(), tuple, classify, [], MODEL, lambda limit: [])  # type: ignore[arg-type]
+    view = View(status.snapshot, Recent(), tuple, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
     return WebServer(WebSettings(listen=listen, token_file=token_file), view, gauge=status.gauge, **extra), status
 
 
@@ -67,7 +67,7 @@ def test_the_page_waits_for_the_first_label_and_a_stop_does_not() -> None:
 
 def test_a_page_that_is_off_is_not_there() -> None:
     status = Status()
-    view = View(status.snapshot, Recent(), tuple, lambda pixels: None, [], MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
+    view = View(status.snapshot, Recent(), tuple, lambda pixels: None, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
     server = WebServer(WebSettings(enabled=False), view, gauge=status.gauge)
     server.start()
     assert "web" not in [thread.name for thread in threading.enumerate()]

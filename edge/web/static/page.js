@@ -133,7 +133,11 @@ function connect() {
     setTimeout(connect, RECONNECT_MS);
   };
   on("top", ({ top }) => bars($("top"), top));
-  on("status", (status) => { seen.status = status; showStatus(); });
+  on("status", (status) => {
+    if (seen.model && status.model && status.model !== seen.model.name) fetchModel();  // another was swapped in
+    seen.status = status;
+    showStatus();
+  });
   on("event", (event) => {
     showLabel(event.label);
     if (event.reason === "change") { seen.history.states.push(event); showHistory(); }
