@@ -65,6 +65,7 @@ class Broker:
         self._status_at = 0.0
         self._backoff = Backoff()
         self._short_lives = 0
+        self._cautious = False  # the last connection ended with events unanswered
         self._suspect = False  # the last connection was taken over, or looked so
         # Mosquitto 2.0.11, which Debian 12 has, also ends the connection at each refusal: send to such a topic
         # again and again, and nothing else gets through.
@@ -193,7 +194,7 @@ class Broker:
     def _greet(self, link: Connection, receive_maximum: int) -> None:
         """Tell the broker everything again: it may be another one than before."""
         now = self._clock()
-        self._session = Session(link, receive_maximum, now)
+        self._session = Session(link, receive_maximum, now, cautious=self._cautious)
         self._spool.rewind()
         self._status.count("broker_connects")
         self._status.gauge(broker="online", broker_error="")
@@ -289,7 +290,9 @@ class Broker:
     def _close_session(self) -> None:
         if self._session is None:
             return
-        for what in self._session.unanswered():
+        unanswered = self._session.unanswered()
+        self._cautious = any(not isinstance(what, State) for what in unanswered)
+        for what in unanswered:
             if isinstance(what, Pending):
                 what.awaited = False
         self._session = None

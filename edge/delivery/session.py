@@ -34,11 +34,14 @@ class Session:
     Args:
         receive_maximum: what the broker takes unacknowledged; more would make it end the connection.
         now: monotonic seconds.
+        cautious: one message at a time until the first event is answered. A broker that ends the connection at a
+            refusal while more is under way resets it, and its reason is lost with everything else unread.
     """
 
-    def __init__(self, link: Connection, receive_maximum: int, now: float) -> None:
+    def __init__(self, link: Connection, receive_maximum: int, now: float, *, cautious: bool = False) -> None:
         self._link = link
-        self._window = max(1, min(receive_maximum, WINDOW))
+        self._full_window = max(1, min(receive_maximum, WINDOW))
+        self._window = 1 if cautious else self._full_window
         self._in_flight: dict[int, tuple[Sent, float]] = {}  # message id → what, and when it was sent
         self._heard = now
         #: Whether the broker has acknowledged anything; one that never does is as good as none.
@@ -73,6 +76,8 @@ class Session:
         self._heard = now
         self.proven = True
         what, _ = self._in_flight.pop(mid, (None, 0.0))
+        if isinstance(what, Pending | Stored):
+            self._window = self._full_window
         return what
 
     def silent_at(self) -> float | None:

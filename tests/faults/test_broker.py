@@ -18,7 +18,7 @@ from tests.delivery.room import Room, room, stored_ids
 from tests.faults.accounts import account
 
 ACCEPTED_WITHIN_S = 3.0
-PATIENCE_S = 2.0  # what a busy test machine may add
+PATIENCE_S = 5.0  # what a busy test machine may add
 
 
 @pytest.fixture
@@ -226,14 +226,21 @@ def test_an_access_list_that_denies_a_topic_keeps_its_events_and_does_not_block_
     subscriber = brokers.subscribe(broker)
     with room(broker.url, log) as box:
         box.wait_online()
-        refused = box.say(3, reason="change")
-        eventually(lambda: box.counter("events_refused") >= 1, "a refusal")
+        refused: list[str] = []
+
+        def is_refused() -> bool:
+            """A reset connection may have swallowed the reason; the event then goes by way of the log."""
+            if len(refused) == box.counter("events_replayed"):
+                refused.extend(box.say(1, reason="change"))
+            return box.counter("events_refused") >= 1
+
+        eventually(is_refused, "a refusal", 60)
         later = box.say(3, reason="change")
         eventually(lambda: subscriber.ids("prediction")[-1:] == later[-1:], "other topics go on")
         eventually(lambda: set(later) <= set(subscriber.ids("replay")), "what was made later is not blocked")
         box.delivery.flush(5.0)
         account(refused + later, subscriber, log)
-        assert refused[0] in stored_ids(log)
+        assert refused[-1] in stored_ids(log)
     (reason,) = summarise(log, 1 << 28).refused
     assert reason == "Not authorized, 0x87"
     assert len(warnings(caplog, "The broker refuses edge/porch/event (Not authorized, 0x87); check its access")) <= 2
@@ -242,6 +249,32 @@ def test_an_access_list_that_denies_a_topic_keeps_its_events_and_does_not_block_
     with room(broker.url, log, run=2) as again:
         drained(again)
         account(box.made, subscriber, log)
+
+
+def test_a_backlog_that_an_access_list_denies_is_kept_and_does_not_block_live_events(
+    brokers: Brokers, log: Path, tmp_path: Path
+) -> None:
+    """Mosquitto 2.0.11 resets the connection at a refusal, and with it the refusals that nobody has read yet."""
+    closed = brokers.start()
+    closed.stop()
+    with room(closed.url, log) as before:
+        backlog = before.say(300)
+        before.wait_stored(300)
+    access = tmp_path / "acl"
+    rules = [f"topic readwrite edge/porch/{topic}" for topic in ("prediction", "status", "availability", "event")]
+    access.write_text("\n".join([*rules, "topic read #", ""]))
+    broker = brokers.start(f"acl_file {access}")
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log, run=2) as box:
+        eventually(lambda: box.counter("events_refused") >= 1, "the refusal is learned")
+        live = box.say(3, reason="change")
+        eventually(lambda: set(live) <= set(subscriber.ids("event")), "live events go on")
+        assert set(backlog) == set(stored_ids(log))
+    access.write_text("topic readwrite #\n")
+    broker.reload()
+    with room(broker.url, log, run=3) as again:
+        drained(again)
+        account(backlog + live, subscriber, log)
 
 
 # paho leaves the socket of a failed handshake to the garbage collector.
