@@ -3,12 +3,14 @@
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from edge import service
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers
+from edge.commands.run import end_process
 from edge.frames import Pixels
 from edge.settings import CameraSettings
 from edge.settings_file import load_settings
@@ -39,7 +41,7 @@ class StuckSource:
     def close(self) -> None: ...
 
 
-def main() -> int:
+def main() -> NoReturn:
     config, frames = Path(sys.argv[1]), int(sys.argv[2])
     settings = load_settings(config, {})
     set_up_logging("info")
@@ -47,8 +49,8 @@ def main() -> int:
     def make(_: CameraSettings) -> StuckSource:
         return StuckSource(frames)
 
-    return service.Service(settings, config, make_capture=lambda *a, **k: Capture(*a, make=make, **k)).run()
+    end_process(service.Service(settings, config, make_capture=lambda *a, **k: Capture(*a, make=make, **k)).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

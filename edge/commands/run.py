@@ -44,8 +44,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
     set_up_logging(settings.log.level)
     from edge.service import Service  # imports torch and OpenCV
 
-    code = Service(settings, arguments.config).run()
-    # Everything is stored and closed. What is left is taking torch apart, which costs seconds on a small board.
+    end_process(Service(settings, arguments.config).run())
+
+
+def end_process(code: int) -> NoReturn:
+    """End at once: everything is stored and closed, and taking torch apart costs a small board seconds."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

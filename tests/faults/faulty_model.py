@@ -3,7 +3,9 @@
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
+from edge.commands.run import end_process
 from edge.events import Probabilities
 from edge.service import Service
 from edge.settings import ModelSettings
@@ -37,7 +39,7 @@ class FaultyClassifier(Classifier):
         return super().infer(buffer)
 
 
-def main() -> int:
+def main() -> NoReturn:
     config, fault, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     set_up_logging("info")
     service = Service(
@@ -45,8 +47,8 @@ def main() -> int:
         config,
         make_classifier=lambda bundle, settings: FaultyClassifier(bundle, settings, fault, count),
     )
-    return service.run()
+    end_process(service.run())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
