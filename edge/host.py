@@ -87,17 +87,29 @@ def throttled(root: Path = ROOT) -> Strain:
     A Pi's firmware tells both; where its kernel does not pass that on, the under-voltage alarm of rpi_volt is
     left. A Jetson (or any board without such firmware) tells through the cooling devices of its processor.
     """
-    for file in sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")):  # a Pi 5 adds addresses
-        if (flags := _hexadecimal(file)) is not None:
-            return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
+    if (flags := _firmware_flags(root)) is not None:
+        return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
     alarms = [_integer(monitor / "in0_lcrit_alarm") for monitor in _monitors(root, "rpi_volt")]
     return Strain(any(alarm == 1 for alarm in alarms), _cooled(root))
+
+
+def throttled_since_boot(root: Path = ROOT) -> Strain:
+    """The same at any time since boot, which a Pi's firmware remembers; nothing elsewhere."""
+    flags = (_firmware_flags(root) or 0) >> 16
+    return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
 
 
 def over_current_events(root: Path = ROOT) -> int:
     """How often since boot a Jetson throttled because its supply sagged or its limit was passed; 0 elsewhere."""
     counts = [_integer(file) for m in _monitors(root, "soctherm_oc") for file in sorted(m.glob("oc*_event_cnt"))]
     return sum(count for count in counts if count is not None)
+
+
+def _firmware_flags(root: Path) -> int | None:
+    for file in sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")):  # a Pi 5 adds addresses
+        if (flags := _hexadecimal(file)) is not None:
+            return flags
+    return None
 
 
 def _monitors(root: Path, name: str) -> list[Path]:
@@ -121,9 +133,9 @@ def board(root: Path = ROOT) -> str:
     return os.uname().machine
 
 
-def disk_bytes_written(root: Path = ROOT) -> int | None:
-    """Bytes that this process has caused to be written to storage since it started."""
-    return _field(root / "proc/self/io", "write_bytes")
+def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
+    """Bytes that this process, or another of the same user, has caused to be written to storage since it started."""
+    return _field(root / f"proc/{process or 'self'}/io", "write_bytes")
 
 
 def memory_bytes(root: Path = ROOT) -> int | None:

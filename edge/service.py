@@ -69,8 +69,8 @@ class Service:
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notifier = Notifier()
         self._status = Status()
-        self._status.gauge(device=settings.device.name, version=__version__, board=host.board())
         boot = host.boot_id()
+        self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
         self._delivery = Delivery(
             settings.mqtt,
             settings.fallback,

@@ -9,74 +9,142 @@ from pathlib import Path
 
 import pytest
 
-from edge.commands import doctor_checks
-from edge.settings import FallbackSettings, ModelSettings, MqttSettings, Settings
-from tests.broker import Brokers, free_port
+from edge.commands.doctor_checks import disk, machine, model, service
+from edge.commands.doctor_checks.finding import Finding, run_apart
+from edge.settings import FallbackSettings, ModelSettings, Settings
+from tests.broker import free_port
 
 CHECKOUT = Path(__file__).parents[1]
-
-
-def test_a_broker_that_takes_us_is_well(brokers: Brokers) -> None:
-    broker = brokers.start()
-    seen = brokers.subscribe(broker, "edge/porch/#")
-    finding = doctor_checks.broker(MqttSettings(url=broker.url), "porch")
-    assert finding.severity == "ok", finding
-    # Nothing that a program would take for an event, and nothing that stays.
-    assert all(m.topic == "edge/porch/doctor" and not m.payload for m in seen.received)
-
-
-def test_a_broker_that_is_not_there_is_told_with_its_address() -> None:
-    port = free_port()
-    finding = doctor_checks.broker(MqttSettings(url=f"mqtt://127.0.0.1:{port}"), "porch")
-    assert finding.severity == "warning"
-    assert f"127.0.0.1:{port}" in finding.sentence
-
-
-def test_an_access_list_without_our_topics_is_found(brokers: Brokers, tmp_path: Path) -> None:
-    acl = tmp_path / "acl"
-    acl.write_text("topic write elsewhere/#\n")
-    acl.chmod(0o600)
-    broker = brokers.start(f"acl_file {acl}")
-    finding = doctor_checks.broker(MqttSettings(url=broker.url), "porch")
-    assert finding.severity == "warning"
-    assert "edge/porch/#" in finding.remedy
 
 
 def test_a_supply_that_sags_is_seen(tmp_path: Path) -> None:
     firmware = tmp_path / "sys/devices/platform/soc/soc:firmware"
     firmware.mkdir(parents=True)
     (firmware / "get_throttled").write_text("50005\n")
-    finding = doctor_checks.power(tmp_path)
+    finding = machine.power(tmp_path)
     assert finding.severity == "warning"
     assert "supply" in finding.remedy
 
 
+def test_a_supply_that_sagged_and_recovered_is_remembered(tmp_path: Path) -> None:
+    firmware = tmp_path / "sys/devices/platform/soc/soc:firmware"
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text("50000\n")
+    finding = machine.power(tmp_path)
+    assert finding.severity == "warning"
+    assert "since boot" in finding.sentence
+
+
 def test_a_board_without_sensors_is_no_fault(tmp_path: Path) -> None:
-    assert doctor_checks.power(tmp_path).severity == "ok"
+    assert machine.power(tmp_path).severity == "ok"
 
 
 def test_a_disk_smaller_than_the_log_may_grow_is_told(tmp_path: Path) -> None:
     settings = Settings(fallback=FallbackSettings(path=tmp_path / "not" / "yet" / "log.db", max_bytes=2**60))
-    finding = doctor_checks.disk(settings)
+    finding = disk.space(settings)
     assert finding.severity == "warning"
     assert "fallback.max_bytes" in finding.remedy
 
 
+def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
+    """A /sys that says so much was written to the disk of `directory`."""
+    device = directory.stat().st_dev
+    stat = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
+    stat.parent.mkdir(parents=True)
+    stat.write_text(f"   10  0  80  5  20  0  {megabytes * 10**6 // 512}  9  0  9  14\n")
+
+
+@pytest.mark.parametrize(("megabytes", "severity"), [(20, "ok"), (1000, "warning")])
+def test_an_sd_card_that_is_written_to_death_is_seen(tmp_path: Path, megabytes: int, severity: str) -> None:
+    disk_of(tmp_path, tmp_path / "root", megabytes=megabytes)
+    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    finding = disk.writes(settings, tmp_path / "root", uptime_s=2 * 3600.0)
+    assert finding.severity == severity
+    assert f"{12 * megabytes:,} MB a day" in finding.sentence
+
+
+def test_what_boot_writes_says_nothing_about_a_day(tmp_path: Path) -> None:
+    disk_of(tmp_path, tmp_path / "root", megabytes=1000)
+    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    assert disk.writes(settings, tmp_path / "root", uptime_s=60.0).severity == "ok"
+
+
+def test_an_illegal_instruction_becomes_a_sentence() -> None:
+    ran = run_apart("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    assert ran.code != 0
+    assert "illegal instruction" in ran.last_line
+
+
+def gpu(**told: object) -> str:
+    """A program that says what torch and TensorRT would say on a Jetson where all is well, but for `told`."""
+    well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "tensorrt": "10.3.0"}
+    return f"print({json.dumps(json.dumps(well | told))})"
+
+
+@pytest.mark.parametrize(
+    ("told", "severity", "says"),
+    [
+        ({}, "ok", "go together"),
+        ({"cuda": ""}, "warning", "without CUDA"),
+        ({"cuda": "13.0"}, "warning", "this JetPack has 12.6.68"),
+        ({"reached": False}, "warning", "does not reach the GPU"),
+        ({"tensorrt": ""}, "warning", "no TensorRT"),
+        ({"tensorrt": "8.6.2"}, "warning", "this JetPack's is 10.3.0.30"),
+    ],
+)
+def test_the_parts_of_a_jetson_have_to_go_together(
+    tmp_path: Path, told: dict[str, object], severity: str, says: str
+) -> None:
+    (tmp_path / "usr/local/cuda").mkdir(parents=True)
+    (tmp_path / "usr/local/cuda/version.json").write_text('{"cuda": {"name": "CUDA SDK", "version": "12.6.68"}}')
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text(
+        "Package: zlib1g\nStatus: install ok installed\nVersion: 1:1.2\n\n"
+        "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n\n"
+    )
+    finding = model.jetson(tmp_path, gpu(**told))
+    assert (finding.severity, says in finding.sentence) == (severity, True), finding
+
+
+def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
+    assert not model.is_jetson(tmp_path)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+    assert model.is_jetson(tmp_path)
+
+
+def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(tmp_path: Path) -> None:
+    finding = model.jetson(tmp_path)  # there is no Jetson here, but a torch
+    assert finding.severity == "warning"
+    assert "CUDA" in finding.sentence, finding
+
+
+def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None:
+    failed = {"__REALTIME_TIMESTAMP": "1795348800000000", "UNIT_RESULT": "watchdog", "MESSAGE": "Failed …"}
+    told = service.why(json.dumps(failed))
+    assert "2026-11-22" in told or "2026-11-23" in told
+    assert "hung" in told
+    assert service.last_words('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
+        " (Restarting because camera has not moved for 12 s.)"
+    )
+    assert service.why("") == service.last_words("") == ""
+
+
 def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> None:
-    finding = doctor_checks.torch()
+    finding = model.torch()
     assert finding.severity == "ok", finding
     assert finding.sentence.startswith("torch 2.")
 
 
 def test_a_missing_bundle_is_a_failure_in_one_sentence(tmp_path: Path) -> None:
     settings = Settings(model=ModelSettings(bundle=tmp_path / "nothing"))
-    finding = doctor_checks.model(settings)
+    finding = model.model(settings)
     assert finding.severity == "failure"
     assert "export" in finding.sentence
 
 
 def test_a_bundle_is_judged_by_its_golden_photo(bundle_dir: Path) -> None:
-    finding = doctor_checks.model(Settings(model=ModelSettings(bundle=bundle_dir)))
+    finding = model.model(Settings(model=ModelSettings(bundle=bundle_dir)))
     assert finding.severity == "ok", finding
     assert bundle_dir.name in finding.sentence
 
@@ -96,10 +164,11 @@ def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool
     assert told.stderr == ""
     if as_json:
         findings = json.loads(told.stdout)["findings"]
-        fields = {field.name for field in dataclasses.fields(doctor_checks.Finding)}
+        fields = {field.name for field in dataclasses.fields(Finding)}
         assert all(set(finding) == fields for finding in findings)
         assert [finding["check"] for finding in findings] == [
-            *("userland", "torch", "model", "camera", "broker", "clock", "power", "disk", "service"),
+            *("userland", "torch", "model", "camera", "colours", "broker", "access", "twin"),
+            *("clock", "power", "disk", "writes", "service", "restarts"),
         ]
     else:
         assert any(line.startswith("FAIL  model") for line in told.stdout.splitlines())

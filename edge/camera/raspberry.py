@@ -15,6 +15,8 @@ from edge.settings import CameraSettings
 
 # picamera2 raises these for a camera that is missing, busy, or gone (libcamera's own errors are RuntimeErrors).
 FAILURES = (RuntimeError, OSError, IndexError, TimeoutError, ValueError)
+# libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
+RED_GREEN_BLUE = "BGR888"
 PICTURE_BUFFERS = 4  # of the camera: below 3 the sensor skips frames while one is looked at
 
 
@@ -78,11 +80,13 @@ class Picamera2Source:
         numbers = camera.camera_properties.get("SystemDevices", ())
         self._nodes = [Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}") for number in numbers]
         try:
-            # libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
-            main = {"format": "BGR888", "size": self._size}
+            main = {"format": RED_GREEN_BLUE, "size": self._size}
             # queue=False: a request waited for is one whose exposure is new.
             configuration = camera.create_video_configuration(main=main, buffer_count=PICTURE_BUFFERS, queue=False)
             camera.configure(configuration)
+            # libcamera may settle for another format than it was asked for, without an error.
+            if (settled := camera.camera_configuration()["main"]["format"]) != RED_GREEN_BLUE:
+                raise ValueError(f"it delivers {settled}, in which red and blue would be taken for each other")
             camera.start()
         except FAILURES as error:
             self.close()

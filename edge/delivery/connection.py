@@ -10,11 +10,19 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTTv311
+from paho.mqtt.client import (
+    MQTT_CLEAN_START_FIRST_ONLY,
+    Client,
+    ConnectFlags,
+    DisconnectFlags,
+    MQTTMessage,
+    MQTTv5,
+    MQTTv311,
+)
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -44,6 +52,20 @@ class Acknowledged(NamedTuple):
     of_topic: bool = False  # whatever goes there next will be refused as well
 
 
+class Granted(NamedTuple):
+    """A SUBACK; the reasons are "" or why the broker refuses a subscription, in the order of the topics."""
+
+    reasons: tuple[str, ...]
+
+
+class Heard(NamedTuple):
+    """A message on a topic that was subscribed to; `retained`: from before the subscription."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
 class Ended(NamedTuple):
     """The connection could not be made or is over; its last report."""
 
@@ -53,7 +75,7 @@ class Ended(NamedTuple):
     by_broker: bool = False  # there was a connection, and the other end closed it
 
 
-Report = Connected | Acknowledged | Ended
+Report = Connected | Acknowledged | Granted | Heard | Ended
 
 
 class Connection:
@@ -86,6 +108,11 @@ class Connection:
             return None
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Ask for messages on topics; `Granted` answers."""
+        if self._client is not None and self._client.is_connected():
+            self._client.subscribe([(topic, 1) for topic in topics])
 
     def disconnect(self) -> None:
         """Say goodbye, so that the broker does not publish the will."""
@@ -149,6 +176,8 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
         # With this callback set publish() leaves the writing to the network thread; two writers can
         # interleave the bytes of two packets.
         client.on_socket_register_write = _leave_writing_to_the_network_thread
@@ -175,6 +204,14 @@ class Connection:
             self._report(Acknowledged(mid, f"{reason}, 0x{reason.value:02x}", of_topic=not about_message))
         else:
             self._report(Acknowledged(mid, ""))
+
+    def _on_subscribe(
+        self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        self._report(Granted(tuple(str(reason) if reason.is_failure else "" for reason in reasons)))
+
+    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
+        self._report(Heard(message.topic, bytes(message.payload), message.retain))
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None

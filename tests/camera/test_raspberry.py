@@ -44,6 +44,7 @@ class Picamera2:
     log: list[str]
     stalled = False
     system_devices: tuple[int, ...] = ()
+    settles_for = "BGR888"
 
     def __init__(self, number: int) -> None:
         if number > 0:
@@ -58,6 +59,9 @@ class Picamera2:
 
     def configure(self, configuration: dict[str, Any]) -> None:
         self.log.append("configure")
+
+    def camera_configuration(self) -> dict[str, Any]:
+        return {"main": {"format": self.settles_for}}
 
     def start(self) -> None:
         self.log.append("start")
@@ -96,6 +100,13 @@ def test_red_stays_red_and_every_request_goes_back_to_the_camera(picamera2: type
     assert source.grab()  # one that a frame-rate limit does not want
     source.close()
     assert picamera2.log == ["configure", "start", *["release"] * 4, "close"]
+
+
+def test_another_order_of_colours_is_not_taken(picamera2: type[Picamera2]) -> None:
+    picamera2.settles_for = "RGB888"
+    with pytest.raises(CameraError, match="RGB888, in which red and blue"):
+        source_of().open()
+    assert picamera2.log == ["configure", "close"]
 
 
 def test_a_silent_camera_is_opened_again(picamera2: type[Picamera2]) -> None:

@@ -1,0 +1,33 @@
+"""What `doctor` looks at: each check is one function that returns what it found, with a remedy where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge import host
+from edge.commands.doctor_checks import broker, camera, disk, machine, model, service
+from edge.commands.doctor_checks.finding import Finding
+from edge.settings import Settings
+
+
+def every_check(settings: Settings, config: Path | None) -> list[Callable[[], Finding]]:
+    """The checks, from what everything needs to what is least urgent."""
+    name = settings.device.name
+    return [
+        machine.userland,
+        model.torch,
+        *([model.jetson] if model.is_jetson(host.ROOT) else []),
+        lambda: model.model(settings),
+        lambda: camera.camera(config),
+        lambda: camera.colours(config),
+        lambda: broker.broker(settings.mqtt, name),
+        lambda: broker.access(settings.mqtt, name, settings.fallback),
+        lambda: broker.twin(settings.mqtt, name),
+        machine.clock,
+        machine.power,
+        lambda: disk.space(settings),
+        lambda: disk.writes(settings),
+        service.service,
+        service.restarts,
+    ]

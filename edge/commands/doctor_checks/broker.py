@@ -1,0 +1,184 @@
+"""The broker: it takes us, its access list lets us work, and no other box goes by our name.
+
+All of it under client ids of doctor's own: with the daemon's, the broker would throw the daemon out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from edge import host
+from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
+from edge.errors import BrokerError, EdgeClassifierError
+from edge.settings import FallbackSettings, MqttSettings
+
+if TYPE_CHECKING:
+    from edge.delivery.connection import Connection, Report
+
+    Answer = TypeVar("Answer", bound=Report)
+
+WITHIN_S = 10.0
+LISTEN_S = 12.0  # a box tells its status each 10 s
+# Where we may write below our own name without anybody taking it for an event or a state.
+PROBES = ("doctor", "camera/doctor", "response/doctor")
+NO_BROKER = "not looked at: there is no broker to ask"
+
+
+class Conversation:
+    """One connection, asked and answered in turn."""
+
+    def __init__(self, settings: MqttSettings, client_id: str, will: str) -> None:
+        from edge.delivery.connection import Connection
+
+        self._where = f"{settings.host}:{settings.port}"
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.connection: Connection = Connection(settings, client_id, will, self._reports.put)
+
+    def next(self, kind: type[Answer], within_s: float = WITHIN_S) -> Answer:
+        """The next report of a kind.
+
+        Raises:
+            BrokerError: the connection ended, or nothing came in time.
+        """
+        from edge.delivery.connection import Ended
+
+        until = time.monotonic() + within_s
+        with contextlib.suppress(queue.Empty):
+            while (left_s := until - time.monotonic()) > 0:
+                report = self._reports.get(timeout=left_s)
+                if isinstance(report, kind):
+                    return report
+                if isinstance(report, Ended):
+                    raise BrokerError(report.sentence)
+        raise BrokerError(
+            f"The broker at {self._where} gave no answer in {within_s:.0f} s; check [mqtt] in the config."
+        )
+
+
+@contextlib.contextmanager
+def conversation(settings: MqttSettings, device: str) -> Iterator[Conversation]:
+    """A connection that the broker has accepted.
+
+    Raises:
+        BrokerError: it has not.
+    """
+    from edge.delivery.connection import Connected
+
+    talk = Conversation(settings, f"edge-classifier-{device}-doctor", f"{settings.base}/{device}/doctor")
+    talk.connection.start()
+    try:
+        talk.next(Connected)
+        yield talk
+    finally:
+        talk.connection.disconnect()
+        talk.connection.join(5.0)
+
+
+def broker(mqtt: MqttSettings, device: str) -> Finding:
+    """It is reachable, and takes us with our user, password and certificate."""
+    try:
+        with conversation(mqtt, device):
+            return Finding("broker", "ok", f"{mqtt.host}:{mqtt.port} takes us")
+    except EdgeClassifierError as error:
+        return Finding("broker", "warning", str(error))
+
+
+def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Finding:
+    """Its access list lets us write below our own name and hear our requests.
+
+    What is written is empty and not retained, on topics of doctor's own: an event of doctor's would be believed. So a
+    list that names single topics is known only by what it refused to the daemon, which the fallback log remembers.
+    """
+    from edge.delivery.connection import Acknowledged, Granted
+
+    prefix = f"{mqtt.base}/{device}/"
+    requests, birth = f"{prefix}request/+", f"{mqtt.discovery_prefix}/status"
+    remedy = f"Let our user write {prefix}# and read {prefix}request/# and {birth}; see deploy/mosquitto/acl."
+    if (refused := _refused_events(fallback)) is not None:
+        return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
+    told = "The broker at {}:{} refuses {}: {}"
+    try:
+        with conversation(mqtt, device) as talk:
+            for topic in PROBES:
+                talk.connection.publish(prefix + topic, b"", False)
+                if reason := talk.next(Acknowledged).reason:
+                    where = told.format(mqtt.host, mqtt.port, prefix + topic, reason)
+                    return Finding("access", "warning", where, remedy)
+            talk.connection.subscribe([requests, birth])
+            for topic, reason in zip((requests, birth), talk.next(Granted).reasons, strict=False):
+                if reason:
+                    return Finding("access", "warning", told.format(mqtt.host, mqtt.port, topic, reason), remedy)
+    except EdgeClassifierError as error:
+        return Finding("access", "warning", f"{NO_BROKER} ({error})")
+    if mqtt.version != 5:
+        return Finding("access", "ok", "not known: MQTT 3.1.1 cannot tell what a broker refuses")
+    return Finding("access", "ok", f"we may write below {prefix} and subscribe to our requests")
+
+
+def twin(
+    mqtt: MqttSettings,
+    device: str,
+    *,
+    boot: str = "",
+    listen_s: float = LISTEN_S,
+    runs: Callable[[], bool] = service_runs,
+) -> Finding:
+    """No other box goes by our name: two with one id throw each other out for ever.
+
+    It is told by the boot in the statuses that come while we listen; a retained one may be our own of an earlier boot.
+
+    Args:
+        boot: ours, if it is not this machine's.
+        listen_s: how long to listen.
+        runs: whether our own daemon runs, and so has a status to be heard.
+    """
+    remedy = f"Give each box a device.name of its own; {device} is also the name of another."
+    status = unit_property("StatusText")
+    if "Another client" in status:
+        return Finding("twin", "warning", status.partition("| ")[2] or status, remedy)
+    boot, heard = boot or host.boot_id(), set()
+    try:
+        for seen, retained in _boots(mqtt, device, listen_s):
+            heard.add(seen)
+            if seen != boot and not retained:
+                other = f"Another box says that it is {mqtt.base}/{device}: its boot is {seen}, ours is {boot}."
+                return Finding("twin", "warning", other, remedy)
+    except EdgeClassifierError as error:
+        return Finding("twin", "warning", f"{NO_BROKER} ({error})")
+    if not heard and runs():
+        deaf = f"Not known: the broker lets us hear nothing of {mqtt.base}/{device}/status."
+        return Finding("twin", "warning", deaf, "Let our user read it; see deploy/mosquitto/acl.")
+    return Finding("twin", "ok", f"no other box called {device} spoke in {listen_s:.0f} s")
+
+
+def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
+    """The boot in each status that comes, and whether it is a retained one."""
+    from edge.delivery.connection import Heard
+
+    until = time.monotonic() + listen_s
+    with conversation(mqtt, device) as talk:
+        talk.connection.subscribe([f"{mqtt.base}/{device}/status"])
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                message = talk.next(Heard, left_s)
+                document = json.loads(message.payload)
+            except (BrokerError, ValueError):  # nothing more came, or it is no status of ours
+                continue
+            if isinstance(document, dict) and isinstance(seen := document.get("boot"), str):
+                yield seen, message.retained
+
+
+def _refused_events(fallback: FallbackSettings) -> str | None:
+    """What the broker said of the events that it refused; None: nothing, or the log is not ours to read."""
+    from edge.delivery.inspect import summarise
+
+    try:
+        refused = summarise(fallback.path, fallback.max_bytes).refused
+    except EdgeClassifierError:
+        return None
+    return ", ".join(f"{count} with {reason}" for reason, count in refused.items()) or None

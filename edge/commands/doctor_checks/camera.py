@@ -1,0 +1,73 @@
+"""The camera: a frame arrives, and red is red."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.commands.doctor_checks.finding import Finding, run_apart, service_runs, unit_property
+
+CAMERA = """\
+import sys
+from edge.camera.geometry import FrameBuffers
+from edge.camera.source import make_source
+from edge.settings_file import load_settings
+from edge.errors import EdgeClassifierError
+from pathlib import Path
+source = make_source(load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera)
+try:
+    source.open()
+    for _ in range(5):  # the first frames of a camera may be dark or late
+        source.grab()
+    height, width, _ = source.retrieve(FrameBuffers()).shape
+except EdgeClassifierError as error:
+    sys.exit(str(error))
+print(f"{source.name} gives {width} × {height}")
+"""
+COLOURS = """\
+import sys
+from edge.camera.colours import compare_colours
+from edge.settings_file import load_settings
+from edge.errors import EdgeClassifierError
+from pathlib import Path
+try:
+    order, sentence = compare_colours(load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera)
+except EdgeClassifierError as error:
+    sys.exit(str(error))
+print(order, sentence, sep="\\n")
+"""
+
+
+def camera(config: Path | None) -> Finding:
+    """A frame arrives; not looked at while the daemon has the camera."""
+    if service_runs():
+        status = unit_property("StatusText")
+        if "camera online" in status:
+            return Finding("camera", "ok", "the running service has it, and frames arrive")
+        return Finding("camera", "warning", f"the service says: {status}")
+    ran = run_apart(CAMERA, str(config or ""))
+    if ran.code == 0:
+        return Finding("camera", "ok", ran.output)
+    return Finding("camera", "warning", ran.last_line)
+
+
+def colours(config: Path | None, program: str = COLOURS) -> Finding:
+    """Red and blue are not exchanged, by a second reading of the same scene; a wrong order only warns.
+
+    Args:
+        config: the file that names the camera.
+        program: prints the order as one word, and a sentence.
+    """
+    if service_runs():
+        return Finding("colours", "ok", "not compared while the service has the camera: stop it to have them compared")
+    ran = run_apart(program, str(config or ""))
+    if ran.code != 0:
+        return Finding("colours", "warning", f"not compared: {ran.last_line}")
+    order, _, sentence = ran.output.partition("\n")
+    if order == "exchanged":
+        return Finding(
+            "colours",
+            "warning",
+            sentence,
+            "Look at the page's live picture; if red is blue there, report it with the camera's name and its driver.",
+        )
+    return Finding("colours", "ok", sentence)

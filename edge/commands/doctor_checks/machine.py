@@ -1,0 +1,48 @@
+"""The machine: its userland, its clock, its supply and its heat."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+from edge import host
+from edge.commands.doctor_checks.finding import Finding
+
+HOT_CELSIUS = 80.0  # a Pi slows down from here on
+SUPPLY = "Use the board's own supply and a short cable."
+COOLING = "Give it a heat sink and air."
+
+
+def userland() -> Finding:
+    """torch has no 32-bit wheels, and a 64-bit kernel with a 32-bit userland is common on a Pi."""
+    machine = platform.machine()
+    if sys.maxsize > 2**32 and machine in ("aarch64", "x86_64"):
+        return Finding("userland", "ok", f"64-bit {machine}, Python {platform.python_version()}, {host.board()}")
+    bits = sys.maxsize.bit_length() + 1
+    remedy = "Install a 64-bit system, such as Raspberry Pi OS (64-bit)."
+    return Finding("userland", "failure", f"This is {machine} with a {bits}-bit Python.", remedy)
+
+
+def clock() -> Finding:
+    """The kernel's own word on NTP."""
+    if host.clock_synchronised():
+        return Finding("clock", "ok", "synchronised")
+    remedy = "Wait a minute after boot, then look at: timedatectl timesync-status"
+    return Finding("clock", "warning", "not synchronised: events say that their time is not certain", remedy)
+
+
+def power(root: Path = host.ROOT) -> Finding:
+    """Supply and heat, now and since boot, which nobody sees on a box without a screen."""
+    now, before = host.throttled(root), host.throttled_since_boot(root)
+    celsius = host.temperature_celsius(root)
+    heat = "no sensor" if celsius is None else f"{celsius:.0f} °C"
+    if now.under_voltage:
+        return Finding("power", "warning", f"The supply sags ({heat}).", SUPPLY)
+    if now.throttled or (celsius or 0) >= HOT_CELSIUS:
+        return Finding("power", "warning", f"The processor is slowed down or hot ({heat}).", COOLING)
+    if before.under_voltage or host.over_current_events(root):
+        return Finding("power", "warning", f"The supply has sagged since boot; now it is well ({heat}).", SUPPLY)
+    if before.throttled:
+        return Finding("power", "warning", f"The processor was slowed down since boot; now {heat}.", COOLING)
+    return Finding("power", "ok", heat)

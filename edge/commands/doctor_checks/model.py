@@ -1,0 +1,136 @@
+"""torch on this processor, a Jetson's GPU, and the model bundle."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from edge import host
+from edge.commands.doctor_checks.finding import Finding, run_apart
+from edge.settings import Settings
+
+NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
+PINS = "Install the version of constraints.txt: sudo ./install.sh does."
+# A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
+TORCH = """\
+import json, platform, torch
+from torch.backends import xnnpack
+from edge.vision.torch_compat import runs_qint8
+arm = platform.machine() == "aarch64"
+if arm:
+    torch.backends.quantized.engine = "qnnpack"
+torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
+print(json.dumps({
+    "version": torch.__version__,
+    "xnnpack": xnnpack.enabled and (not arm or runs_qint8()),
+    "cpu": torch.backends.cpu.get_cpu_capability(),
+}))
+"""
+GPU = """\
+import importlib.util, json, torch
+tensorrt = importlib.import_module("tensorrt").__version__ if importlib.util.find_spec("tensorrt") else ""
+print(json.dumps({
+    "torch": torch.__version__,
+    "cuda": torch.version.cuda or "",
+    "reached": torch.cuda.is_available(),
+    "tensorrt": tensorrt,
+}))
+"""
+MODEL = """\
+import sys
+from pathlib import Path
+from edge.settings import ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from edge.errors import EdgeClassifierError
+try:
+    print(Classifier(load_bundle(Path(sys.argv[1])), ModelSettings()).name)
+except EdgeClassifierError as error:
+    sys.exit(str(error))
+"""
+
+
+def torch() -> Finding:
+    """torch runs on this processor, and on ARM really reaches the kernels that make INT8 quick."""
+    ran = run_apart(TORCH)
+    if ran.code != 0:
+        return Finding("torch", "failure", f"torch does not run: {ran.last_line}", PINS)
+    told = json.loads(ran.output)
+    if platform.machine() == "aarch64" and not told["xnnpack"]:
+        slow = f"torch {told['version']} does not reach XNNPACK; INT8 takes several times as long."
+        return Finding("torch", "warning", slow, PINS)
+    return Finding("torch", "ok", f"torch {told['version']} with the kernels for {told['cpu']}")
+
+
+def is_jetson(root: Path) -> bool:
+    """Whether NVIDIA's Linux for Tegra runs here."""
+    return (root / "etc/nv_tegra_release").is_file()
+
+
+def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
+    """The GPU's parts are made for each other: JetPack's CUDA and TensorRT, and the torch that runs on them.
+
+    Args:
+        root: of the files of CUDA and of Debian's package list.
+        program: prints what torch and TensorRT's Python module say of themselves.
+    """
+    ran = run_apart(program)
+    if ran.code != 0:
+        return Finding("jetson", "warning", f"torch cannot be asked for the GPU: {ran.last_line}", NVIDIA_TORCH)
+    told = json.loads(ran.output)
+    if (mismatch := _mismatch(told, _cuda(root), _tensorrt(root))) is not None:
+        return Finding("jetson", "warning", *mismatch)
+    parts = f"torch {told['torch']}, CUDA {told['cuda']} and TensorRT {told['tensorrt']} go together"
+    return Finding("jetson", "ok", parts)
+
+
+def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str] | None:
+    """What does not go together, and what to do: what Python has, against JetPack's CUDA and TensorRT."""
+    torch_told = f"torch {told['torch']}"
+    if not told["cuda"]:
+        return f"{torch_told} is built without CUDA.", NVIDIA_TORCH
+    if cuda and _major(cuda) != _major(told["cuda"]):
+        return f"{torch_told} is built for CUDA {told['cuda']}, and this JetPack has {cuda}.", NVIDIA_TORCH
+    if not told["reached"]:
+        groups = "Add the user to the groups video and render, and look at the kernel's log: dmesg | grep -i nvgpu"
+        return f"CUDA {told['cuda']} does not reach the GPU.", groups
+    if not told["tensorrt"]:
+        return f"{torch_told} reaches the GPU, but Python has no TensorRT.", "Install JetPack's python3-libnvinfer."
+    if tensorrt and _major(tensorrt) != _major(told["tensorrt"]):
+        wrong = f"Python's TensorRT is {told['tensorrt']}, and this JetPack's is {tensorrt}."
+        return wrong, "Install JetPack's own python3-libnvinfer in place of it."
+    return None
+
+
+def model(settings: Settings) -> Finding:
+    """Every checksum of the bundle, and its answer to its golden photo."""
+    ran = run_apart(MODEL, str(settings.model.bundle))
+    if ran.code == 0:
+        return Finding("model", "ok", f"{ran.output}: every checksum and the golden photo are right")
+    return Finding("model", "failure", ran.last_line)
+
+
+def _cuda(root: Path) -> str:
+    """JetPack's CUDA, such as 12.6.68; empty where it is not installed."""
+    try:
+        told = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
+        return str(told["cuda"]["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _tensorrt(root: Path) -> str:
+    """JetPack's TensorRT, as Debian's package list has it; empty where it is not installed."""
+    try:
+        listed = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r"^Package: libnvinfer\d+\n(?:.+\n)*?Version: (\d[\d.]*)", listed, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

@@ -1,0 +1,80 @@
+"""The systemd unit: it is there, hardened, running, and why it was started again."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+
+from edge.commands.doctor_checks.finding import UNIT, Finding, ask, unit_property
+
+EXPOSED = 2.0  # systemd-analyze's scale from 0 to 10; the unit that is installed has 2.0
+# systemd.journal-fields(7): "the unit has entered the 'failed' state", with UNIT_RESULT.
+FAILED = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c"
+RESULTS = {
+    "watchdog": "it hung, and the watchdog ended it",
+    "oom-kill": "it, or the machine, ran out of memory",
+    "signal": "it was killed or crashed",
+    "core-dump": "it crashed",
+    "exit-code": "it ended with an error",
+    "timeout": "it did not start or stop in time",
+}
+
+
+def service() -> Finding:
+    """The unit is there and runs, in the sandbox that it came with."""
+    if not _installed():
+        return Finding("service", "warning", "not installed as a service", "Install it: sudo ./install.sh")
+    state = unit_property("ActiveState")
+    if state != "active":
+        why = f"{state}, last result: {unit_property('Result')}"
+        return Finding("service", "failure", why, f"Look at: journalctl -u {UNIT} -n 50")
+    exposure = _exposure(ask("systemd-analyze", "security", "--no-pager", UNIT))
+    if exposure is not None and exposure > EXPOSED:
+        loose = f"runs, but less confined than it came: exposure {exposure} instead of {EXPOSED} at most"
+        return Finding("service", "warning", loose, f"Look at what its drop-ins open: systemctl cat {UNIT}")
+    return Finding("service", "ok", "runs" if exposure is None else f"runs, confined (exposure {exposure})")
+
+
+def restarts() -> Finding:
+    """How often it had to be started again since boot, when last, and why."""
+    if not _installed():
+        return Finding("restarts", "ok", "none to tell of without the service")
+    count = unit_property("NRestarts")
+    if count in ("", "0"):
+        return Finding("restarts", "ok", "none since it was started")
+    failures = ask("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager", FAILED)
+    words = ask(
+        *("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager"),
+        *("--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1"),
+    )
+    told = f"{count} since it was started{why(failures)}{last_words(words)}"
+    return Finding("restarts", "warning", told, f"Look at: journalctl -u {UNIT} -p warning")
+
+
+def _installed() -> bool:
+    return Path("/run/systemd/system").is_dir() and unit_property("LoadState") == "loaded"
+
+
+def _exposure(analysis: str) -> float | None:
+    """The figure in the last line of `systemd-analyze security`."""
+    found = re.search(r"exposure level for \S+: (\d+(?:\.\d+)?)", analysis)
+    return float(found[1]) if found else None
+
+
+def why(journal: str) -> str:
+    """The newest failure in the journal's JSON lines, as the end of a sentence."""
+    lines = journal.splitlines()
+    if not lines:
+        return ""
+    entry = json.loads(lines[-1])
+    at = datetime.fromtimestamp(int(entry["__REALTIME_TIMESTAMP"]) / 1e6).astimezone()
+    result = str(entry.get("UNIT_RESULT", "unknown"))
+    return f", the last {at:%Y-%m-%d %H:%M}: {RESULTS.get(result, result)}"
+
+
+def last_words(journal: str) -> str:
+    """What the daemon itself said last that was an error."""
+    lines = journal.splitlines()
+    return f" ({str(json.loads(lines[-1]).get('MESSAGE', '')).splitlines()[0]})" if lines else ""
