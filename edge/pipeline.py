@@ -215,6 +215,7 @@ class Pipeline(Generic[_Buffer]):
                 self._give_back(self._ready)
                 self._status.count("frames_superseded")
             self._ready = prepared
+            self._photos.frame_came()
             self._changed.notify_all()
 
     def _classify_frames(self) -> None:

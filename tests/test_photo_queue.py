@@ -14,7 +14,7 @@ from edge.errors import BusyError
 from edge.events import Classification, Probabilities
 from edge.frames import Frame, Pixels
 from edge.model import Model as Served
-from edge.photo_queue import SHARE_OF_BUSY_TIME, PhotoQueue
+from edge.photo_queue import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoQueue
 from edge.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
 from edge.settings import DecisionSettings
 from edge.status import Status
@@ -163,3 +163,21 @@ def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
     queue.idled(debt)
     queue.serve(infer)
     assert queue.wait_s is None
+
+
+def test_nothing_begins_that_the_next_frame_would_have_to_wait_for() -> None:
+    rhythm = FrameRhythm()
+    for frame in range(20):
+        rhythm.came(frame * 0.05)
+    came = 19 * 0.05
+    assert rhythm.busy_for_s(came + 0.012, 0.01) == 0, "there is time until the next frame"
+    assert rhythm.busy_for_s(came + 0.04, 0.01) == pytest.approx(0.015), "not now, but behind it"
+    assert rhythm.busy_for_s(came + 0.06, 0.01) == 0, "a camera that delivers nothing stops no photo"
+    assert rhythm.busy_for_s(came + 0.04, 0.02) == 0, "there is never enough time: only the share counts"
+
+
+def test_no_frame_has_come_yet() -> None:
+    rhythm = FrameRhythm()
+    assert rhythm.busy_for_s(0.0, 0.01) == 0
+    rhythm.came(0.0)
+    assert rhythm.busy_for_s(0.0, 0.01) == 0

@@ -34,6 +34,10 @@ Topics, below <base>/<device>:
 [web] listen says where the page and the REST API are: http://127.0.0.1:5000
 unless it is changed."""
 
+# A frame takes the interpreter's lock a few times on its way. Python's 5 ms for each, whenever the page has work,
+# would be more than its inference.
+GIL_WAIT_S = 0.0005
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`run` takes nothing but --config."""
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
     """Run until a signal or the end of a file source, and end the process."""
     set_up_logging(settings.log.level)
+    sys.setswitchinterval(GIL_WAIT_S)
     from edge.service import Service  # imports torch and OpenCV
 
     end_process(Service(settings, arguments.config).run())
