@@ -15,7 +15,7 @@ from edge.errors import EdgeClassifierError
 from edge.settings import DEFAULT_CONFIG
 from edge.settings_file import load_settings
 
-COMMANDS = ("run", "export", "classify", "evaluate", "bench", "fallback", "config", "doctor", "forget", "try")
+COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
 DESCRIPTION = """\
 Looks through a camera, says what it sees over MQTT, never loses a word of it."""
 EPILOG = f"""\

@@ -150,6 +150,17 @@ def peak_memory_bytes(root: Path = ROOT) -> int | None:
     return None if kibibytes is None else kibibytes * 1024
 
 
+def memory_free_bytes(root: Path = ROOT) -> int | None:
+    """What this process may still take: of the board's memory, and of its service's limit where it has one."""
+    kibibytes = _field(root / "proc/meminfo", "MemAvailable")
+    free = [] if kibibytes is None else [kibibytes * 1024]
+    group = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2 has one line
+    limit, used = (_integer(root / "sys/fs/cgroup" / group / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:  # "max" is no limit
+        free.append(max(0, limit - used))
+    return min(free, default=None)
+
+
 def _field(path: Path, name: str) -> int | None:
     for line in (_text(path) or "").splitlines():
         key, _, value = line.partition(":")

@@ -1,10 +1,11 @@
-"""What may be asked over MQTT: a snapshot, a classification, a reload, another threshold or rate."""
+"""What may be asked over MQTT and on the box: a snapshot, a classification, a reload, a threshold, a rate, a model."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.errors import BusyError, PhotoError, RequestError
+from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
 from edge.events import Classification
 from edge.frames import Pixels
 from edge.recent import Recent
@@ -44,14 +45,22 @@ class SetFields(Nothing):
     fps: float | None = Field(default=None, ge=0, le=240)
 
 
+class UseFields(Nothing):
+    """The name of an installed bundle."""
+
+    name: str = Field(max_length=128)
+
+
 class RemoteRequests:
-    """Does what is asked; one thread calls `handle`.
+    """Does what is asked, one request after the other, whichever thread calls `handle`.
 
     Args:
         recent: the newest frame.
         classify: the queue between two frames; raises BusyError.
         reload: asks the service to read the settings again.
         change: takes a minimum confidence and a frame rate, None for what stays.
+        use: puts an installed bundle in the place of the running one; returns its name.
+        rollback: goes back to the bundle that was in use before; returns its name.
     """
 
     def __init__(
@@ -61,9 +70,12 @@ class RemoteRequests:
         *,
         reload: Callable[[], None],
         change: Callable[[float | None, float | None], None],
+        use: Callable[[str], str],
+        rollback: Callable[[], str],
     ) -> None:
         self._recent, self._classify = recent, classify
-        self._reload, self._change = reload, change
+        self._reload, self._change, self._use, self._rollback = reload, change, use, rollback
+        self._one_at_a_time = threading.Lock()
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         """Do one request; returns the fields of the answer.
@@ -71,6 +83,10 @@ class RemoteRequests:
         Raises:
             RequestError: the request is unknown, wrong or cannot be done now.
         """
+        with self._one_at_a_time:
+            return self._do(name, document)
+
+    def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:
             case "snapshot":
                 _checked(Nothing, document)
@@ -87,8 +103,15 @@ class RemoteRequests:
                     raise RequestError("The request set needs min_confidence or fps.")
                 self._change(fields.min_confidence, fields.fps)
                 return fields.model_dump(exclude_none=True)
+            case "use":
+                wanted = _checked(UseFields, document).name
+                return {"model": _or_refuse(lambda: self._use(wanted))}
+            case "rollback":
+                _checked(Nothing, document)
+                return {"model": _or_refuse(self._rollback)}
             case _:
-                raise RequestError(f"There is no request {name:.40}; ask for snapshot, classify, reload or set.")
+                known = "snapshot, classify, reload, set, use or rollback"
+                raise RequestError(f"There is no request {name:.40}; ask for {known}.")
 
     def snapshot(self) -> bytes | None:
         """The newest frame as JPEG."""
@@ -117,6 +140,13 @@ class RemoteRequests:
             raise RequestError("The model does not answer; see the status topic.") from error
         top = [dataclasses.asdict(label) for label in found.top]
         return {"top": top, "model": found.model, "latency_ms": dict(found.latency_ms)}
+
+
+def _or_refuse(change: Callable[[], str]) -> str:
+    try:
+        return change()
+    except EdgeClassifierError as error:
+        raise RequestError(f"The running model stays: {error}") from error
 
 
 def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:

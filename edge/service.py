@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from edge import __version__, host
 from edge.camera.capture import Capture
+from edge.control import SOCKET, Control
 from edge.decision import Decider
 from edge.delivery.delivery import Delivery
 from edge.delivery.discovery import discovery_payload
@@ -27,11 +27,13 @@ from edge.health import Health
 from edge.pipeline import Clocks, EventMaker, Pipeline
 from edge.recent import Recent
 from edge.remote_requests import RemoteRequests
+from edge.running_model import RunningModel
 from edge.settings import ModelSettings, Settings, live_change
 from edge.settings_file import load_settings, mask
+from edge.signals import Signals
 from edge.status import Status
 from edge.systemd import Notifier, set_log_level
-from edge.vision.bundle import Bundle, load_bundle
+from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.web.server import WebServer
 from edge.web.view import View
@@ -64,11 +66,11 @@ class Service:
     ) -> None:
         self._settings = settings
         self._config = config
-        self._make_classifier = make_classifier
         self._exit_now = exit_now
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._signals = Signals()
         self._notifier = Notifier()
         self._status = Status()
+        self._model = RunningModel(settings.model, self._status, make_classifier)
         boot = host.boot_id()
         self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
         self._delivery = Delivery(
@@ -85,7 +87,7 @@ class Service:
         self._maker = EventMaker(settings.device.name, boot, clocks)
         self._health = Health(
             self._status,
-            settings.fallback.path.with_name("counters.json"),
+            self._state("counters.json"),
             limit_fps=self._capture.set_board_limit,
             on_synchronised=self._delivery.clock_synchronised,
         )
@@ -110,14 +112,12 @@ class Service:
         return 0
 
     def _run(self) -> None:
-        with ExitStack() as stack, self._signal_handlers():
+        with ExitStack() as stack, self._signals.handled():
             stack.callback(self._notifier.close)
             # The camera opens while the model loads, which takes longer than everything else.
             self._capture.start()
             stack.callback(self._stop_capture)
-            bundle = load_bundle(self._settings.model.bundle)
-            classifier = self._make_classifier(bundle, self._settings.model)
-            self._status.gauge(model=classifier.name)
+            classifier = self._model.load()
             self._delivery.start()
             stack.callback(self._stop_delivery)
             self._decider = Decider(self._settings.decision, classifier.labels)
@@ -127,16 +127,20 @@ class Service:
             )
             self._pipeline.start()
             stack.callback(self._stop_pipeline)
-            self._web = WebServer(self._settings.web, self._view(bundle), gauge=self._status.gauge)
-            del bundle  # torch has the model now: its bytes need not stay in memory
+            self._web = WebServer(self._settings.web, self._view(), gauge=self._status.gauge)
             self._web.start()
             stack.callback(self._stop_web)
-            self._remote = self._make_remote(classifier)
+            requests = self._make_requests()
+            self._remote = self._make_remote(requests)
             self._remote.start()
             stack.callback(self._stop_remote)
+            self._control = Control(self._state(SOCKET), requests.handle)
+            self._control.start()
+            stack.callback(self._stop_control)
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
-            self._notifier.ready(self._status_line())
+            del classifier  # another may take its place, and then it need not stay in memory
+            self._notifier.ready(self._status.snapshot().to_line())
             stack.callback(self._start_stopping)
             self._loop()
 
@@ -145,25 +149,31 @@ class Service:
         self._delivery.put(event)
         self._recent.add(event)
 
-    def _view(self, bundle: Bundle) -> View:
-        manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
-        described = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
+    def _state(self, name: str) -> Path:
+        """A file of the daemon's own beside the fallback log."""
+        return self._settings.fallback.path.with_name(name)
+
+    def _view(self) -> View:
         return View(
             status=self._status.snapshot,
             recent=self._recent,
             top=lambda: self._decider.top,
             classify=self._pipeline.classify,
-            model=lambda: described,
+            model=lambda: self._model.description,
             logged=lambda limit: newest_events(self._settings.fallback.path, limit),
         )
 
-    def _make_remote(self, classifier: Classifier) -> Remote:
-        settings = self._settings
-        requests = RemoteRequests(
+    def _make_requests(self) -> RemoteRequests:
+        return RemoteRequests(
             *(self._recent, self._pipeline.classify),
             reload=lambda: self._signals.put(signal.SIGHUP),
             change=self._change,
+            use=lambda name: self._model.use(name, self._pipeline),
+            rollback=lambda: self._model.rollback(self._pipeline),
         )
+
+    def _make_remote(self, requests: RemoteRequests) -> Remote:
+        settings = self._settings
         name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
         return Remote(
             settings.mqtt,
@@ -171,7 +181,7 @@ class Service:
             discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),
             handle=requests.handle,
             snapshot=requests.snapshot,
-            identity=settings.fallback.path.with_name("mqtt-topics.json"),
+            identity=self._state("mqtt-topics.json"),
         )
 
     def _change(self, min_confidence: float | None, fps: float | None) -> None:
@@ -185,10 +195,7 @@ class Service:
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
         while not self._pipeline.ended.is_set():
-            try:
-                number = self._signals.get(timeout=tick_s)
-            except queue.Empty:
-                number = None
+            number = self._signals.get(tick_s)
             if number == signal.SIGHUP:
                 self._reload()
             elif number is not None:
@@ -197,7 +204,7 @@ class Service:
                 return
             self._check_stages()
             self._health.tick()
-            self._notifier.status(self._status_line())
+            self._notifier.status(self._status.snapshot().to_line())
         logger.info("The source has ended and its last frame is classified; stopping.")
         self._notifier.stopping("The source has ended")
 
@@ -238,38 +245,10 @@ class Service:
             self._capture.set_fps(self._settings.camera.fps)
             set_log_level(self._settings.log.level)
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
-        self._notifier.ready(self._status_line())
+        self._notifier.ready(self._status.snapshot().to_line())
 
     def _status_payload(self) -> bytes:
         return json.dumps(self._status.snapshot().to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
-
-    def _status_line(self) -> str:
-        """One line for `systemctl status`."""
-        snapshot = self._status.snapshot()
-        gauges: Mapping[str, Any] = snapshot.gauges
-        parts = [f"camera {gauges.get('camera', 'starting')}", f"broker {gauges.get('broker', 'starting')}"]
-        if "inference" in snapshot.latency_ms:
-            parts.append(f"inference {snapshot.latency_ms['inference']['p50']:.0f} ms")
-        parts.append(f"{snapshot.counters.get('events_made', 0)} events")
-        if depth := gauges.get("log_depth"):
-            parts.append(f"{depth} waiting in the fallback log")
-        faults = [
-            str(gauges[key])
-            for key in ("camera_error", "broker_error", "log_error", "web_error", "slowed_because")
-            if gauges.get(key)
-        ]
-        return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
-
-    @contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        """A handler only puts the number on a queue; SimpleQueue.put is reentrant, Event.set is not."""
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {number: signal.signal(number, lambda n, _frame: self._signals.put(n)) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     # Stopping: in the reverse order of starting, within STOP_WITHIN_S in all.
 
@@ -278,6 +257,9 @@ class Service:
 
     def _time_left(self, at_most_s: float) -> float:
         return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
+
+    def _stop_control(self) -> None:
+        self._control.stop(self._time_left(0.5))
 
     def _stop_remote(self) -> None:
         self._remote.stop(self._time_left(0.5))

@@ -13,6 +13,8 @@ from typing import Any
 LATENCY_WINDOW = 512  # observations kept for each stage: enough for a p99, 4 kB
 LATENCY_BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)  # of the histograms
 
+FAULTS = ("camera_error", "broker_error", "log_error", "web_error", "slowed_because")  # gauges that hold a sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -34,6 +36,17 @@ class StatusSnapshot:
     def to_dict(self) -> dict[str, Any]:
         """The snapshot as JSON types, gauges and counters side by side."""
         return {**self.gauges, **self.counters, "latency_ms": {k: dict(v) for k, v in self.latency_ms.items()}}
+
+    def to_line(self) -> str:
+        """The snapshot in one line, for `systemctl status`."""
+        parts = [f"camera {self.gauges.get('camera', 'starting')}", f"broker {self.gauges.get('broker', 'starting')}"]
+        if "inference" in self.latency_ms:
+            parts.append(f"inference {self.latency_ms['inference']['p50']:.0f} ms")
+        parts.append(f"{self.counters.get('events_made', 0)} events")
+        if depth := self.gauges.get("log_depth"):
+            parts.append(f"{depth} waiting in the fallback log")
+        faults = [str(self.gauges[key]) for key in FAULTS if self.gauges.get(key)]
+        return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
 
 
 @dataclass(slots=True)

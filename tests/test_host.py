@@ -142,3 +142,22 @@ def test_a_board_that_tells_nothing_is_no_error(tree: Tree) -> None:
     assert not host.throttled(root)
     assert host.disk_bytes_written(root) is None
     assert host.memory_bytes(root) is None
+
+
+def test_the_memory_that_is_left_is_the_boards_or_the_services_whichever_is_less(tree: Tree) -> None:
+    group = "sys/fs/cgroup/system.slice/edge-classifier.service"
+    root = tree(
+        {
+            "proc/meminfo": "MemTotal:  4096 kB\nMemAvailable:  2048 kB\n",
+            "proc/self/cgroup": "0::/system.slice/edge-classifier.service\n",
+            f"{group}/memory.max": "max\n",
+            f"{group}/memory.current": "1048576\n",
+        }
+    )
+    assert host.memory_free_bytes(root) == 2 << 20
+    tree({f"{group}/memory.max": "1572864\n"})
+    assert host.memory_free_bytes(root) == 1 << 19
+    tree({f"{group}/memory.max": "1000000\n"})
+    assert host.memory_free_bytes(root) == 0
+    assert (host.memory_free_bytes() or 0) > 0
+    assert host.memory_free_bytes(root / "nothing") is None

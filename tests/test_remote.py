@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from edge.delivery import remote
 from edge.delivery.discovery import discovery_payload
 from edge.delivery.remote import Remote
-from edge.errors import BusyError
+from edge.errors import BundleError, BusyError
 from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
 from edge.recent import Recent
@@ -78,15 +78,24 @@ class Done:
         self.reloads = 0
         self.changes: list[tuple[float | None, float | None]] = []
         self.busy = False
+        self.used: list[str] = []
         self.requests = RemoteRequests(
             self.camera,
             self._classify,
             reload=self._reload,
             change=lambda *values: self.changes.append(values),
+            use=self._use,
+            rollback=lambda: self._use("old-int8-000000"),
         )
 
     def _reload(self) -> None:
         self.reloads += 1
+
+    def _use(self, name: str) -> str:
+        if name == "wrong-int8-000000":
+            raise BundleError("It answers its golden photo wrongly; export it again.")
+        self.used.append(name)
+        return name
 
     def _classify(self, pixels: Pixels) -> Any:
         from concurrent.futures import Future
@@ -221,6 +230,10 @@ def test_requests_are_answered_with_their_transaction(asker: tuple[Mosquitto, As
         assert asking.ask("set", {"min_confidence": 35.5, "transaction": 7})["transaction"] == 7
         assert asking.ask("set", {"fps": 5.0})["fps"] == 5
         assert done.changes == [(35.5, None), (None, 5.0)]
+        used = asking.ask("use", {"name": "new-int8-000000", "transaction": "t-2"})
+        assert used == {"status": "ok", "transaction": "t-2", "model": "new-int8-000000"}
+        assert asking.ask("rollback")["model"] == "old-int8-000000"
+        assert done.used == ["new-int8-000000", "old-int8-000000"]
 
 
 def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
@@ -245,6 +258,11 @@ def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosqui
         ("classify", {"image": "?"}, "not base64"),
         ("classify", {"image": "aGVsbG8="}, "not a photo"),
         ("set", {}, "needs min_confidence or fps"),
+        ("use", {}, "name: Field required"),
+        ("use", {"name": 5}, "name"),
+        ("use", {"name": "x" * 129}, "name"),
+        ("use", {"name": "wrong-int8-000000"}, "The running model stays: It answers its golden photo wrongly"),
+        ("rollback", {"name": "new-int8-000000"}, "name: Extra inputs"),
         ("set", {"min_confidence": 101}, "min_confidence"),
         ("set", {"fps": "fast"}, "fps"),
         ("set", {"fps": 1.0, "transaction": [1]}, "transaction has to be"),
@@ -260,7 +278,7 @@ def test_a_wrong_request_is_refused_with_a_sentence(
         answer = asking.ask(name, payload)
         assert answer["status"] == "error"
         assert told in answer["error"]
-        assert (done.reloads, done.changes) == (0, [])
+        assert (done.reloads, done.changes, done.used) == (0, [], [])
 
 
 def test_what_cannot_be_done_now_is_told(

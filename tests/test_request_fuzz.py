@@ -19,13 +19,13 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-KNOWN_KEYS = st.sampled_from(["transaction", "image", "min_confidence", "fps"])
+KNOWN_KEYS = st.sampled_from(["transaction", "image", "min_confidence", "fps", "name"])
 REQUESTS = (
     st.binary(max_size=200)
     | ANY_JSON.map(lambda value: json.dumps(value).encode())
     | st.dictionaries(KNOWN_KEYS, ANY_JSON, min_size=1).map(lambda value: json.dumps(value).encode())
 )
-NAMES = st.sampled_from(["snapshot", "classify", "reload", "set", "fly", "", "$SYS", "ü" * 40])
+NAMES = st.sampled_from(["snapshot", "classify", "reload", "set", "use", "rollback", "fly", "", "$SYS", "ü" * 40])
 RANGES = {"min_confidence": (0, 100), "fps": (0, 240)}
 
 

@@ -15,7 +15,8 @@ DESCRIPTION = """\
 Takes FP32 weights and writes a model bundle: a directory with the INT8
 TorchScript model, its labels, a golden photo and a manifest with the sha256 of
 each. The link `current` beside it is switched to it at once; the bundle that
-it named before stays, so `ln -sfn OLD current` goes back.
+it named before stays, and `edge-classifier models rollback` goes back. A daemon
+that runs keeps its model until it is told: `edge-classifier models use NAME`.
 
 By default the ranges of the activations come from the statistics that the
 weights carry, so no photos are needed; --calibrate finds them on photos.
@@ -46,11 +47,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, print the table and the path."""
     from tqdm import tqdm
 
-    from edge.export.bundle_writer import switch_current
     from edge.export.exporter import export_bundle
     from edge.export.golden import PHOTO
     from edge.export.photos import photos_in
     from edge.export.weights import find_weights
+    from edge.vision.installed import Installed
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -77,7 +78,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         step=say,
         each=each,
     )
-    previous = switch_current(exported.directory)
+    before = Installed(exported.directory.parent).switch(exported.directory.name)
+    previous = None if before is None else exported.directory.with_name(before)
     if arguments.json:
         print(json.dumps(exported.report.to_dict() | {"previous": str(previous) if previous else None}))
         return 0

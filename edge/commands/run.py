@@ -28,8 +28,8 @@ Topics, below <base>/<device>:
   event                each event as it happens
   replay               events that waited in the fallback log, in order
   status               health: rates, latencies, temperature, log depth, drops
-  request/<name>       snapshot, classify, reload or set, answered on
-                       response/<name>
+  request/<name>       snapshot, classify, reload, set, use or rollback,
+                       answered on response/<name>
 
 [web] listen says where the page and the REST API are: http://127.0.0.1:5000
 unless it is changed."""

@@ -1,4 +1,4 @@
-"""Write a bundle under its name, and switch `current` to it in one step."""
+"""Write a bundle under its name."""
 
 from __future__ import annotations
 
@@ -49,17 +49,3 @@ def publish(staging: Path, manifest: Manifest) -> Path:
     except OSError as error:
         raise StateError(f"{target} cannot be written ({error.strerror}); free some space and export again.") from error
     return target
-
-
-def switch_current(bundle: Path) -> Path | None:
-    """Point `current` beside `bundle` at it, atomically; returns the bundle it pointed at, which stays."""
-    link = bundle.parent / "current"
-    previous = link.resolve() if link.is_symlink() else None
-    fresh = bundle.parent / f".current-{os.getpid()}"
-    try:
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(bundle.name)
-        fresh.replace(link)
-    except OSError as error:
-        raise StateError(f"{link} cannot be switched ({error.strerror}); remove it and export again.") from error
-    return previous if previous != bundle.resolve() else None

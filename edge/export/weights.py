@@ -21,13 +21,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from edge.errors import WeightsError
+from edge.export.fetch import Progress, fetch
 from edge.export.fold import StateDict
 from edge.vision.bundle import Origin
 
 CATALOGUE = Path(__file__).parent / "weights.json"
 CHECKOUT = Path(__file__).parents[2] / "weights"
-TIMEOUT_S = 20.0
-CHUNK_BYTES = 1 << 18
 
 # What torch.load makes of bytes that are not what they seem; its restricted unpickler checks with asserts and indices.
 _DAMAGED = (
@@ -41,8 +40,6 @@ _DAMAGED = (
     TypeError,
     struct.error,
 )
-
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0: not known)
 
 
 class Entry(BaseModel):
@@ -146,7 +143,7 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{entry.file}.") as partial:
-                digest = _fetch(entry.url, Path(partial.name), progress)
+                digest = fetch(entry.url, Path(partial.name), progress)
                 if digest != entry.sha256:
                     raise WeightsError(
                         f"{host} served {entry.file} with sha256 {digest[:12]}… instead of {entry.sha256[:12]}…;"
@@ -164,20 +161,6 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
             ) from error
     weights = read_weights(target, entry.architecture, (entry,))
     return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"source": entry.url}))
-
-
-def _fetch(url: str, file: Path, progress: Progress) -> str:
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, file.open("wb") as out:
-        total, done = int(response.headers.get("Content-Length") or 0), 0
-        while chunk := response.read(CHUNK_BYTES):
-            out.write(chunk)
-            digest.update(chunk)
-            done += len(chunk)
-            progress(done, total)
-    if done < total:
-        raise ConnectionError(f"it broke off after {done} of {total} bytes")
-    return digest.hexdigest()
 
 
 def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | None = None) -> Weights:

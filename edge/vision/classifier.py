@@ -12,7 +12,7 @@ from edge.events import Label, Prediction, Probabilities, top_k
 from edge.frames import Pixels
 from edge.settings import ModelSettings
 from edge.vision.bundle import GOLDEN, Bundle
-from edge.vision.engine import host_target, use_engine
+from edge.vision.engine import host_target, use_engine, use_threads
 from edge.vision.photo import decode_photo
 from edge.vision.preprocess import InputBuffer, fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, load_script, runs_qint8
@@ -24,7 +24,7 @@ _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
 class Classifier:
     """Loads a bundle, warms up, and answers for it.
 
-    torch's engine and thread count are the process's own: one classifier at a time sets both.
+    torch's engine and thread count are the process's own: a second classifier beside the first has to have the same.
 
     Args:
         bundle: as `load_bundle` returned it.
@@ -49,7 +49,7 @@ class Classifier:
             raise BundleError(
                 f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
             )
-        torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+        use_threads(settings.threads or len(os.sched_getaffinity(0)))
         self._model = self._load(bundle)
         self._buffer = self.new_input()
         self._check_golden(bundle)

@@ -68,6 +68,21 @@ def host_activations(target: Target) -> Activations:
     return "quint8"
 
 
+def use_threads(count: int) -> None:
+    """Compute with `count` threads, in all of the process; called again with the same count it changes nothing."""
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+def join_threads() -> None:
+    """Make the calling thread one that torch computes in; no inference may run in another meanwhile.
+
+    At a thread's first operation torch sets its thread count, for which some versions free the pool that XNNPACK
+    uses, whoever is using it, and make another (caffe2/utils/threadpool/pthreadpool-cpp.cc).
+    """
+    torch.get_num_threads()
+
+
 def use_engine(engine: str) -> None:
     """Make `engine` torch's; has to happen before a model is loaded or made, which packs weights for it.
 

@@ -40,3 +40,28 @@ def signed(
         document["files"][names[key]] = hashlib.sha256(content).hexdigest()
     change(document)
     return signed_text(home, json.dumps(document).encode())
+
+
+def small_bundle(folder: Path, labels: bytes = b"cat\ndog\nowl\n") -> Path:
+    """A bundle of a few bytes in `folder`, sound but for its model, which cannot run; needs no real weights."""
+    home = folder / "unnamed"
+    home.mkdir()
+    contents = {MODEL: b"model", LABELS: labels, GOLDEN: b"photo"}
+    for file, content in contents.items():
+        (home / file).write_bytes(content)
+    manifest = {
+        "schema": 1,
+        "architecture": "resnet18",
+        "precision": "int8",
+        "target": "x86_64",
+        "engine": "onednn",
+        "torch": "2.6.0",
+        "files": {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
+        "weights": {"source": "w.pth", "sha256": "0" * 64, "license": "CC0-1.0"},
+        "quantization": {"ranges": "data-free", "photos": 0, "levels": 256, "activations": "quint8"},
+        "input": {"size": 224, "resize": 256, "border": [3, 3], "border_rgb": [124, 116, 104],
+                  "colour": "RGB", "dtype": "uint8", "layout": "NHWC"},
+        "golden": [{"index": i, "confidence": 90.0 - 40 * i} for i in range(3)],
+        "agreement": None,
+    }  # fmt: skip
+    return signed_text(home, json.dumps(manifest).encode())

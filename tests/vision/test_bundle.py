@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import BundleError
-from edge.export.bundle_writer import switch_current
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
-from tests.vision.signed import signed, signed_text
+from edge.vision.installed import Installed
+from tests.vision.signed import signed, signed_text, small_bundle
 
 
 @pytest.fixture
@@ -29,27 +29,7 @@ def copy(bundle_dir: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a few bytes, sound but for its model, which nothing here runs; needs no real weights."""
-    home = tmp_path_factory.mktemp("small") / "unnamed"
-    home.mkdir()
-    contents = {MODEL: b"model", LABELS: b"cat\ndog\nowl\n", GOLDEN: b"photo"}
-    for file, content in contents.items():
-        (home / file).write_bytes(content)
-    manifest = {
-        "schema": 1,
-        "architecture": "resnet18",
-        "precision": "int8",
-        "target": "x86_64",
-        "engine": "onednn",
-        "torch": "2.6.0",
-        "files": {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
-        "weights": {"source": "w.pth", "sha256": "0" * 64, "license": "CC0-1.0"},
-        "quantization": {"ranges": "data-free", "photos": 0, "levels": 256, "activations": "quint8"},
-        "input": {"size": 224, "resize": 256, "border": [3, 3], "border_rgb": [124, 116, 104],
-                  "colour": "RGB", "dtype": "uint8", "layout": "NHWC"},
-        "golden": [{"index": i, "confidence": 90.0 - 40 * i} for i in range(3)],
-        "agreement": None,
-    }  # fmt: skip
-    return signed_text(home, json.dumps(manifest).encode())
+    return small_bundle(tmp_path_factory.mktemp("small"))
 
 
 def refusal(directory: Path) -> str:
@@ -74,7 +54,7 @@ def test_a_whole_bundle_is_loaded_with_the_bytes_that_were_hashed(bundle_dir: Pa
 
 
 def test_current_names_the_bundle_that_it_points_at(copy: Path) -> None:
-    assert switch_current(copy) is None
+    assert Installed(copy.parent).switch(copy.name) is None
     assert load_bundle(copy.parent / "current").name == copy.name
 
 

@@ -1,0 +1,163 @@
+"""`edge-classifier models`: which bundles there are, and which of them looks through the camera."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from edge.commands.config_option import add_config_option
+from edge.errors import BundleError
+from edge.settings import Settings
+
+if TYPE_CHECKING:
+    from edge.vision.installed import Installed
+
+HELP = "list, add, use, roll back or remove model bundles"
+DESCRIPTION = """\
+Bundles live side by side in the state directory's models/; the link `current`
+names the one in use, `previous` the one before it.
+
+list      what there is, every checksum verified.
+add       installs a bundle: a directory, a tar archive of one, or an archive's
+          URL with its --sha256, because a model is code. It is not used yet.
+use       puts a bundle in the place of the running one. A daemon that runs
+          loads it beside the running one, checks its answer to its golden
+          photo, and swaps between two frames; nothing is lost, and if anything
+          is wrong the running one stays. Without a daemon it is checked here.
+rollback  goes back to the bundle before.
+remove    deletes a bundle; not the one in use or the one before, unless forced."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add|use|rollback|remove")
+    listing = actions.add_parser("list", help="what there is", description="Tell which bundles there are.")
+    add = actions.add_parser("add", help="install one", description="Install a bundle, without using it yet.")
+    add.add_argument("source", metavar="BUNDLE|URL", help="a directory, a tar archive, or an archive's URL")
+    add.add_argument("--sha256", default="", metavar="HEX", help="of the archive; a URL needs it")
+    use = actions.add_parser("use", help="switch to one", description="Switch to a bundle, in a running daemon too.")
+    use.add_argument("name", metavar="NAME", help="as `models list` tells it")
+    back = actions.add_parser("rollback", help="switch back", description="Switch back to the bundle before.")
+    remove = actions.add_parser("remove", help="delete one", description="Delete a bundle.")
+    remove.add_argument("name", metavar="NAME", help="as `models list` tells it")
+    remove.add_argument("--force", action="store_true", help="even the one in use or the one before")
+    for action in actions.choices.values():
+        add_config_option(action)
+    for action in (listing, add, use, back):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Do the chosen action."""
+    match arguments.action:
+        case "use":
+            return _use(settings, arguments.name, arguments.json)
+        case "rollback":
+            return _use(settings, None, arguments.json)
+    from edge.vision.installed import installed_bundles  # imports torch, which a daemon that runs has already
+
+    installed = installed_bundles(settings.model)
+    match arguments.action:
+        case "list":
+            return _list(installed, arguments.json)
+        case "add":
+            return _add(installed, arguments)
+        case _:
+            installed.remove(arguments.name, force=arguments.force)
+            print(f"{arguments.name} was removed.")
+            return 0
+
+
+def _list(installed: Installed, as_json: bool) -> int:
+    rows = [_row(installed, name) for name in installed.names()]
+    if as_json:
+        print(json.dumps({"directory": str(installed.directory), "bundles": rows}, ensure_ascii=False))
+        return 0
+    if not rows:
+        print(f"There is no bundle in {installed.directory}; make one with `edge-classifier export`.")
+    for row in rows:
+        mark = "*" if row["current"] else "<" if row["previous"] else " "
+        print(f"{mark} {row['name']:36}{row['fault'] or _told(row)}")
+    if rows:
+        print("\n* in use   < before it")
+    return 0
+
+
+def _row(installed: Installed, name: str) -> dict[str, Any]:
+    from edge.vision.bundle import load_bundle
+
+    row: dict[str, Any] = {
+        "name": name,
+        "current": name == installed.current,
+        "previous": name == installed.previous,
+        "fault": "",
+    }
+    try:
+        bundle = load_bundle(installed.directory / name)
+    except BundleError as error:
+        return row | {"fault": str(error)}
+    agreement = bundle.manifest.agreement
+    return row | {
+        "classes": len(bundle.labels),
+        "bytes": len(bundle.model_bytes),
+        "weights": bundle.manifest.weights.source,
+        "agreement": None if agreement is None else agreement.top1,
+    }
+
+
+def _told(row: dict[str, Any]) -> str:
+    agreement = "" if row["agreement"] is None else f", {row['agreement']:.1f} % as FP32"
+    return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}"
+
+
+def _add(installed: Installed, arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from edge.export.add_bundle import add_bundle
+
+    with tqdm(unit="B", unit_scale=True, leave=False, disable=None, delay=0.5) as bar:
+
+        def fetched(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        name = add_bundle(arguments.source, arguments.sha256, installed, fetched)
+    _tell(arguments.json, name, f"{name} is installed; use it with `edge-classifier models use {name}`.")
+    return 0
+
+
+def _use(settings: Settings, name: str | None, as_json: bool) -> int:
+    """Switch to `name`, or to the one before where it is None: the daemon does it where one runs."""
+    from edge.control import SOCKET, ask
+
+    fields = {} if name is None else {"name": name}
+    answer = ask(settings.fallback.path.with_name(SOCKET), "rollback" if name is None else "use", fields)
+    if answer is None:
+        used = _use_without_daemon(settings, name)
+        sentence = f"{used} is verified, and used from the daemon's next start on; none answered."
+    else:
+        used = str(answer["model"])
+        sentence = f"{used} runs now."
+    _tell(as_json, used, sentence, daemon=answer is not None)
+    return 0
+
+
+def _use_without_daemon(settings: Settings, name: str | None) -> str:
+    from edge.vision.bundle import load_bundle
+    from edge.vision.classifier import Classifier
+    from edge.vision.installed import switchable_bundles
+
+    installed = switchable_bundles(settings.model)
+    chosen = name or installed.previous
+    if chosen is None:
+        raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
+    Classifier(load_bundle(installed.find(chosen)), settings.model)
+    installed.switch(chosen)
+    return chosen
+
+
+def _tell(as_json: bool, name: str, sentence: str, **more: Any) -> None:
+    print(json.dumps({"name": name, **more}) if as_json else sentence)
+    sys.stdout.flush()

@@ -1,0 +1,168 @@
+"""The bundles in `models/`: which there are, which is in use, and which was before it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from edge.errors import BundleError, ConfigError, StateError
+from edge.settings import ModelSettings, state_directory
+from edge.vision.bundle import MANIFEST
+
+CURRENT = "current"
+PREVIOUS = "previous"
+_BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z0-9]+-[0-9a-f]{6}")
+
+
+class Installed:
+    """A directory of bundles with the links `current` and `previous`, each switched in one atomic step.
+
+    Args:
+        directory: such as `/var/lib/edge-classifier/models`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def names(self) -> list[str]:
+        """The bundles, by name; whether they are sound only `load_bundle` tells."""
+        try:
+            found = [entry.name for entry in self.directory.iterdir() if (entry / MANIFEST).is_file()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateError(f"{self.directory} cannot be read ({error.strerror}); run with sudo.") from error
+        return sorted(name for name in found if _BUNDLE.fullmatch(name))
+
+    @property
+    def current(self) -> str | None:
+        """The bundle that `current` names; it runs from the next start on, if not already."""
+        return self._target(CURRENT)
+
+    @property
+    def previous(self) -> str | None:
+        """The bundle that was in use before."""
+        return self._target(PREVIOUS)
+
+    def find(self, name: str) -> Path:
+        """The directory of an installed bundle.
+
+        Raises:
+            BundleError: there is none of that name.
+        """
+        if name not in (names := self.names()):
+            raise BundleError(f"There is no bundle {name:.80} here; there are: {', '.join(names) or 'none'}.")
+        return self.directory / name
+
+    def switch(self, name: str) -> str | None:
+        """Point `current` at an installed bundle; returns the one before, which `previous` names from now on.
+
+        Raises:
+            StateError: the links cannot be written.
+        """
+        before = self.current
+        if before == name:
+            return self.previous
+        # In this order: ended in between, `previous` names the bundle in use, and nothing is in use that was not.
+        if before is not None:
+            self._link(PREVIOUS, before)
+        self._link(CURRENT, name)
+        return before
+
+    def remove(self, name: str, *, force: bool) -> None:
+        """Delete a bundle.
+
+        Raises:
+            BundleError: there is none, or it is in use or was before, and `force` is not set.
+            StateError: it cannot be deleted.
+        """
+        home = self.find(name)
+        links = [link for link in (CURRENT, PREVIOUS) if self._target(link) == name]
+        if links and not force:
+            role = "in use" if CURRENT in links else "what `models rollback` goes back to"
+            raise BundleError(f"{name} is {role}; use another first, or remove it with --force.")
+        try:
+            for link in links:
+                (self.directory / link).unlink()
+            # Renamed first: a bundle is there whole or not at all.
+            with tempfile.TemporaryDirectory(dir=self.directory, prefix=".remove-") as grave:
+                home.rename(Path(grave) / name)
+        except OSError as error:
+            raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
+
+    def staging(self) -> Path:
+        """A new hidden directory beside the bundles, where one is put together before it appears.
+
+        Raises:
+            StateError: the directory cannot be made or written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=self.directory, prefix=".new-"))
+        except OSError as error:
+            raise StateError(
+                f"{self.directory} cannot be written ({error.strerror}); run as a user who may."
+            ) from error
+
+    def accept(self, home: Path) -> Path:
+        """Move a complete bundle from `staging` to where it belongs; returns its directory.
+
+        Raises:
+            StateError: it cannot be written.
+        """
+        target = self.directory / home.name
+        try:
+            for file in home.iterdir():
+                file.chmod(0o644)  # every user may classify
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            home.chmod(0o755)
+            if target.exists():
+                shutil.rmtree(target)
+            home.rename(target)
+        except OSError as error:
+            raise StateError(
+                f"{target} cannot be written ({error.strerror}); free some space and try again."
+            ) from error
+        return target
+
+    def _target(self, link: str) -> str | None:
+        path = self.directory / link
+        if not path.is_symlink():
+            return None
+        name = Path(os.path.realpath(path)).name
+        return name if (self.directory / name).is_dir() and _BUNDLE.fullmatch(name) else None
+
+    def _link(self, link: str, name: str) -> None:
+        fresh = self.directory / f".{link}-{os.getpid()}"
+        try:
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(name)
+            fresh.replace(self.directory / link)
+        except OSError as error:
+            raise StateError(
+                f"{self.directory / link} cannot be switched ({error.strerror}); run as a user who may, with sudo."
+            ) from error
+
+
+def installed_bundles(settings: ModelSettings) -> Installed:
+    """The directory of bundles that `model.bundle` belongs to, else the state directory's."""
+    bundle = settings.bundle
+    return Installed(bundle.parent if bundle.name == CURRENT else state_directory() / "models")
+
+
+def switchable_bundles(settings: ModelSettings) -> Installed:
+    """The same where `model.bundle` follows the link `current`.
+
+    Raises:
+        ConfigError: it names one bundle for good.
+    """
+    if settings.bundle.name != CURRENT:
+        raise ConfigError(
+            f"model.bundle in the config names {settings.bundle} for good; remove that line, so that it follows the"
+            " link current, which this command switches."
+        )
+    return installed_bundles(settings)

@@ -1,0 +1,106 @@
+"""The door for the command line: it answers who may ask, tells a daemon from none, and outlives nonsense."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.control import MAX_REQUEST_BYTES, SOCKET, Control, ask
+from edge.errors import RequestError, StateError
+
+WAIT_S = 30.0
+
+
+def handle(name: str, document: dict[str, Any]) -> Mapping[str, Any]:
+    if name == "refuse":
+        raise RequestError("That cannot be done; ask for something else.")
+    return {"asked": name, **document}
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Path]:
+    """A socket in a directory whose name is longer than a socket's address may be."""
+    path = tmp_path / ("deep" * 30) / SOCKET
+    control = Control(path, handle)
+    control.start()
+    yield path
+    assert control.stop(WAIT_S)
+
+
+def test_a_request_is_answered_and_a_refusal_is_its_sentence(door: Path) -> None:
+    answer = ask(door, "use", {"name": "resnet18-int8-3fa9c1"})
+    assert answer == {"status": "ok", "asked": "use", "name": "resnet18-int8-3fa9c1"}
+    with pytest.raises(RequestError, match=r"^That cannot be done; ask for something else\.$"):
+        ask(door, "refuse", {})
+
+
+def test_nobody_else_may_ask(door: Path) -> None:
+    assert door.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_daemon_there_is_no_answer(tmp_path: Path) -> None:
+    assert ask(tmp_path / SOCKET, "use", {}) is None
+    assert ask(tmp_path / "none" / SOCKET, "use", {}) is None
+
+
+def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / SOCKET
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    assert path.is_socket()
+    assert ask(path, "use", {}) is None
+    control = Control(path, handle)
+    control.start()
+    assert ask(path, "use", {}) is not None
+    assert control.stop(WAIT_S)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\n", b"nonsense\n", b"[]\n", b"{}\n", b"7\n", b"[" * 60_000 + b"\n", b"x" * 2 * MAX_REQUEST_BYTES, b""],
+    ids=["empty", "no JSON", "a list", "no request", "a number", "deep", "endless", "nothing"],
+)
+def test_nonsense_is_refused_and_the_next_one_is_answered(door: Path, sent: bytes) -> None:
+    directory = os.open(door.parent, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT_S)
+            client.connect(f"/proc/self/fd/{directory}/{door.name}")
+            try:
+                client.sendall(sent)
+                client.shutdown(socket.SHUT_WR)
+                assert b'"error"' in client.recv(4096)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it had heard enough
+    finally:
+        os.close(directory)
+    assert ask(door, "use", {}) is not None
+
+
+def test_a_daemon_that_ends_in_the_middle_is_told(tmp_path: Path) -> None:
+    path = tmp_path / SOCKET
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen(1)
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(100)
+            connection.close()
+
+        ending = threading.Thread(target=hang_up)
+        ending.start()
+        with pytest.raises(StateError, match="The daemon gave no answer"):
+            ask(path, "use", {})
+        ending.join(WAIT_S)
+
+
+def test_a_place_where_no_socket_can_be_made_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    control = Control(tmp_path / "file" / SOCKET, handle)
+    control.start()
+    assert control.stop(WAIT_S)

@@ -1,0 +1,274 @@
+"""Bundles come in whole and verified or not at all, and what is in use is never lost by accident."""
+
+import hashlib
+import http.server
+import io
+import json
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from edge.errors import BundleError, StateError
+from edge.export import add_bundle as room
+from edge.export.add_bundle import add_bundle
+from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
+from edge.vision.installed import Installed
+from tests.vision.signed import signed, small_bundle
+
+LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Iterator[Installed]:
+    """An empty place for bundles; whatever a test does there, nothing half-done is left."""
+    place = Installed(tmp_path / "state" / "models")
+    yield place
+    assert [left for pattern in LITTER for left in place.directory.glob(pattern)] == []
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "made").mkdir()
+    return small_bundle(tmp_path / "made")
+
+
+def add(source: Path | str, installed: Installed, sha256: str = "") -> str:
+    return add_bundle(str(source), sha256, installed, lambda done, total: None)
+
+
+def packed(archive: Path, bundle: Path, mode: str = "w:gz") -> Path:
+    with tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
+        tar.add(bundle, bundle.name)
+    return archive
+
+
+@pytest.mark.parametrize("mode", ["directory", "w:", "w:gz", "w:xz", "w:bz2"])
+def test_a_bundle_is_installed_from_a_directory_or_an_archive(
+    installed: Installed, bundle: Path, tmp_path: Path, mode: str
+) -> None:
+    source = bundle if mode == "directory" else packed(tmp_path / "bundle.tar", bundle, mode)
+    assert add(source, installed) == bundle.name
+    assert load_bundle(installed.directory / bundle.name).labels == ("cat", "dog", "owl")
+    assert installed.names() == [bundle.name]
+    assert installed.current is None  # it is not used yet
+    assert add(source, installed) == bundle.name  # again is safe
+    (installed.directory / bundle.name / MODEL).write_bytes(b"damaged")
+    assert add(source, installed) == bundle.name
+    assert load_bundle(installed.directory / bundle.name).model_bytes == b"model"
+
+
+def test_an_archive_without_a_folder_in_it_is_taken_too(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "flat.tar", "w") as tar:
+        tar.add(bundle, ".")
+    assert add(tmp_path / "flat.tar", installed) == bundle.name
+
+
+@pytest.fixture
+def url(bundle: Path, tmp_path: Path) -> Iterator[str]:
+    """A server of archives."""
+    (tmp_path / "served").mkdir()
+    packed(tmp_path / "served" / "bundle.tgz", bundle)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path / "served"))  # type: ignore[arg-type]
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/bundle.tgz"
+        server.shutdown()
+        thread.join(30)
+
+
+def test_a_url_needs_the_right_sha256(installed: Installed, bundle: Path, url: str, tmp_path: Path) -> None:
+    digest = hashlib.sha256((tmp_path / "served" / "bundle.tgz").read_bytes()).hexdigest()
+    for source, sha256, told in (
+        (url, "", "give the archive's --sha256"),
+        (url, "0" * 64, f"has the sha256 {digest[:12]}… instead of 000000000000…"),
+        (url + "x", digest, "cannot be fetched (File not found)"),
+        ("ftp://127.0.0.1/bundle.tgz", digest, "give http, https, file or a path"),
+        (str(tmp_path / "served" / "bundle.tgz"), "0" * 64, "has the sha256"),
+        (str(bundle), digest, "is a directory"),
+        (str(tmp_path / "none.tgz"), "", "cannot be fetched"),
+    ):
+        with pytest.raises(BundleError) as refused:
+            add(source, installed, sha256)
+        assert told in str(refused.value)
+    assert installed.names() == []
+    assert add(url, installed, digest.upper()) == bundle.name
+
+
+def test_what_is_too_large_is_not_fetched_or_unpacked(
+    installed: Installed, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MAX_BYTES", 1 << 20)
+    (tmp_path / "large.tar").write_bytes(bytes(2 << 20))
+    with pytest.raises(BundleError, match="more than 1 MB"):
+        add(tmp_path / "large.tar", installed)
+    (bundle / MODEL).write_bytes(bytes(64 << 20))
+    bomb = packed(tmp_path / "bomb.tgz", bundle)
+    assert bomb.stat().st_size < 1 << 20
+    with pytest.raises(BundleError, match="unpacks to more than 1 MB"):
+        add(bomb, installed)
+    assert list(installed.directory.iterdir()) == []
+
+
+def member(name: str, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+EVIL = {
+    "absolute": member("/tmp/model.ts"),
+    "absolute, flat": member("/model.ts"),
+    "upwards": member("../model.ts"),
+    "through": member("bundle/../../model.ts"),
+    "deeper": member("bundle/inside/model.ts"),
+    "a symbolic link": member("bundle/model.ts", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    "a hard link": member("bundle/model.ts", type=tarfile.LNKTYPE, linkname="bundle/labels.txt"),
+    "a device": member("bundle/model.ts", type=tarfile.CHRTYPE),
+    "another file": member("bundle/run.sh"),
+    "a folder inside": member("bundle/inside", type=tarfile.DIRTYPE),
+    "twice": member("bundle/labels.txt"),
+}
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_an_archive_writes_nothing_but_the_four_files(
+    installed: Installed, bundle: Path, tmp_path: Path, evil: str
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        tar.add(bundle / LABELS, f"bundle/{LABELS}")
+        tar.addfile(EVIL[evil], io.BytesIO())
+        for name in (MODEL, GOLDEN, MANIFEST):
+            tar.add(bundle / name, f"bundle/{name}")
+    with pytest.raises(BundleError, match="no part of a bundle"):
+        add(tmp_path / "evil.tar", installed)
+    assert sorted(set(tmp_path.rglob("*")) - set(before)) == sorted(
+        [tmp_path / "evil.tar", tmp_path / "state", installed.directory]
+    )
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no archive", "empty", "one file less", "tampered", "no manifest"])
+def test_a_damaged_archive_is_refused_with_a_sentence(
+    installed: Installed, bundle: Path, tmp_path: Path, damage: str
+) -> None:
+    archive = tmp_path / "bundle.tgz"
+    if damage == "one file less":
+        (bundle / LABELS).unlink()
+    elif damage == "tampered":
+        (bundle / MODEL).write_bytes(b"MODEL")
+    elif damage == "no manifest":
+        (bundle / MANIFEST).write_text("[]")
+    content = packed(archive, bundle).read_bytes()
+    archive.write_bytes({"truncated": content[:-40], "no archive": b"x" * 2000, "empty": b""}.get(damage, content))
+    with pytest.raises(BundleError) as refused:
+        add(archive, installed)
+    assert str(refused.value).endswith(".")
+    assert "\n" not in str(refused.value)
+    assert installed.names() == []
+
+
+def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    names = [add(source, installed) for source in (bundle, small_bundle(tmp_path / "other", b"ash\noak\nyew\n"))]
+    assert installed.switch(names[0]) is None
+    assert installed.switch(names[1]) == names[0]
+    assert (installed.current, installed.previous) == (names[1], names[0])
+    installed.switch(names[1])  # again changes nothing
+    assert (installed.current, installed.previous) == (names[1], names[0])
+    assert load_bundle(installed.directory / "current").labels == ("ash", "oak", "yew")
+    for name, told in ((names[0], "rollback"), (names[1], "in use"), ("current", "There is no bundle current here")):
+        with pytest.raises(BundleError, match=told):
+            installed.remove(name, force=False)
+    installed.remove(names[0], force=True)
+    assert (installed.names(), installed.previous) == ([names[1]], None)
+    installed.remove(names[1], force=True)
+    assert (installed.names(), installed.current) == ([], None)
+
+
+def test_a_place_that_cannot_be_written_is_said_so(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the directory should be")
+    with pytest.raises(StateError, match=r"cannot be written .* run as a user who may"):
+        add(bundle, installed)
+
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def models(tmp_path: Path, bundle_dir: Path) -> Path:
+    """An installed real bundle, in use."""
+    directory = tmp_path / "state" / "models"
+    directory.mkdir(parents=True)
+    shutil.copytree(bundle_dir, directory / bundle_dir.name)
+    Installed(directory).switch(bundle_dir.name)
+    return directory
+
+
+@pytest.fixture
+def command(models: Path, tmp_path: Path) -> Command:
+    """`edge-classifier models …` without a daemon."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[model]\nbundle = "{models / "current"}"\nthreads = 1\n[fallback]\npath = "{tmp_path / "state" / "f.db"}"\n'
+    )
+    return lambda *arguments: main(["models", *map(str, arguments), "--config", str(config)])
+
+
+def test_without_a_daemon_a_bundle_is_verified_before_it_is_used(
+    command: Command, models: Path, bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong").mkdir()
+    wrong = signed(bundle_dir, tmp_path / "wrong", lambda document: document["golden"][0].update(confidence=1.0))
+    (tmp_path / "right").mkdir()
+    right = signed(bundle_dir, tmp_path / "right", lambda document: document["weights"].update(source="elsewhere"))
+    for source in (wrong, right):
+        assert command("add", source) == 0
+    capsys.readouterr()
+
+    assert command("use", wrong.name) == 65
+    assert "answers its golden photo" in capsys.readouterr().err
+    assert command("rollback") == 65
+    assert "There is no model before this one" in capsys.readouterr().err
+    assert Installed(models).current == bundle_dir.name
+
+    assert command("use", right.name, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"name": right.name, "daemon": False}
+    assert command("list", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["bundles"]}
+    assert [name for name, row in rows.items() if row["current"]] == [right.name]
+    assert [name for name, row in rows.items() if row["previous"]] == [bundle_dir.name]
+    assert rows[right.name]["weights"] == "elsewhere"
+    assert command("rollback") == 0
+    assert Installed(models).current == bundle_dir.name
+    assert command("remove", wrong.name) == 0
+    assert command("remove", bundle_dir.name) == 65
+    capsys.readouterr()
+
+    (models / right.name / LABELS).write_text("damaged")
+    assert command("list") == 0
+    told = {line[2:].split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert told[bundle_dir.name].startswith("* ")
+    assert "truncated or changed" in told[right.name]
+
+
+def test_a_config_that_names_one_bundle_for_good_is_not_switched(
+    bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[model]\nbundle = "{bundle_dir}"\n[fallback]\npath = "{tmp_path / "f.db"}"\n')
+    assert main(["models", "use", bundle_dir.name, "--config", str(config)]) == 78
+    assert "for good" in capsys.readouterr().err

