@@ -2,6 +2,7 @@
 # Installs edge-classifier; `./install.sh --help` tells the ways.
 set -euo pipefail
 
+export CALLED_FROM=$PWD # FILEs and DIRs of the options are relative to it
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
 # shellcheck source=scripts/install-common.sh
 . scripts/install-common.sh
@@ -26,7 +27,9 @@ Usage: sudo ./install.sh [OPTION...]
     --password-file FILE  its password, which the service alone will see
     --device NAME         part of every topic (default: from the machine id)
     --source URI          the camera (default: the first that is found)
+    --web                 let other machines see the page; makes a token for it
     --weights FILE        FP32 weights to make the model from
+    --yes                 at a terminal, do not ask before anything is done
     --dry-run             print every step and do nothing
 
   --rollback              go back to the release before

@@ -13,6 +13,7 @@ from typing import Any
 
 LOGGER_NAME = "edge"
 CREDENTIAL_MQTT_PASSWORD = "mqtt-password"
+CREDENTIALS_SOURCE = Path("/etc/edge-classifier")  # where the unit's drop-in loads them from; root alone can read them
 
 
 class Notifier:
@@ -76,11 +77,15 @@ class Notifier:
             logging.getLogger(LOGGER_NAME).debug("sd_notify failed: %s", error)
 
 
-def credential(name: str, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The file of a systemd credential (LoadCredential=), or None where it was not given."""
-    directory = environment.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory, name) if directory else None
-    return path if path is not None and path.is_file() else None
+def credential(
+    name: str, environment: Mapping[str, str] = os.environ, source: Path = CREDENTIALS_SOURCE
+) -> Path | None:
+    """The file of a systemd credential (LoadCredential=), or None where it was not given.
+
+    Outside the service, as in `sudo edge-classifier doctor`, it is the file that systemd would load.
+    """
+    path = Path(environment.get("CREDENTIALS_DIRECTORY") or source, name)
+    return path if os.access(path, os.R_OK) else None
 
 
 def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> None:

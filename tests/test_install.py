@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-SCRIPTS = ("install.sh", "scripts/install-system", "scripts/check", "scripts/test", ".ci/run", "tests/device/lab")
+STAGES = sorted(str(stage.relative_to(CHECKOUT)) for stage in CHECKOUT.glob("scripts/install-*"))
+SCRIPTS = ("install.sh", *STAGES, "scripts/check", "scripts/test", ".ci/run", "tests/device/lab")
 
 
 @pytest.fixture
@@ -19,14 +20,15 @@ def copy(tmp_path: Path) -> Path:
     """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
     shutil.copy(CHECKOUT / "install.sh", tmp_path)
     (tmp_path / "scripts").mkdir()
-    for script in ("install-common.sh", "install-system"):
-        shutil.copy(CHECKOUT / "scripts" / script, tmp_path / "scripts")
+    for stage in STAGES:
+        shutil.copy(CHECKOUT / stage, tmp_path / "scripts")
     return tmp_path
 
 
-def install(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def install(directory: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(directory / "install.sh"), *arguments],
+        [str(directory / "install.sh"), *map(str, arguments)],
+        cwd=directory,
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHON": sys.executable} | environment,
@@ -38,9 +40,8 @@ def install(directory: Path, *arguments: str, **environment: str) -> subprocess.
 def test_help_tells_every_option(copy: Path) -> None:
     told = install(copy, "--help")
     assert told.returncode == 0
-    assert {"--try", "--dev", "--count", "--broker", "--rollback", "--uninstall", "--dry-run"} <= set(
-        told.stdout.split()
-    )
+    parsed = set(re.findall(r"--[a-z-]+(?=\)| \|)", (CHECKOUT / "scripts" / "install-system").read_text()))
+    assert parsed - {"--packages"} | {"--try", "--dev", "--count"} <= set(told.stdout.replace(":", " ").split())
     assert max(map(len, told.stdout.splitlines())) <= 80
 
 
@@ -59,14 +60,44 @@ def test_the_system_install_says_what_it_needs(copy: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
-def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path) -> None:
+def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     shutil.copytree(CHECKOUT / "edge", copy / "edge")
     before = sorted(copy.rglob("*"))
-    told = install(copy, "--dry-run", "--broker", "mqtt://broker.example", "--device", "porch")
+    password = tmp_path_factory.mktemp("given") / "password"
+    password.write_text("secret")
+    told = install(
+        copy, "--dry-run", "--web", "--broker", "mqtt://broker.example", "--user", "me", "--password-file", password
+    )
     assert told.returncode == 0, told.stderr
-    assert all(line.startswith("  would do: ") for line in told.stdout.splitlines())
-    assert len(told.stdout.splitlines()) == 7
+    steps = [line.removeprefix("  would do: ") for line in told.stdout.splitlines()]
+    assert not [step for step in steps if step.startswith(" ")]
+    # The config never names a token that is not there yet.
+    order = ("The release", "A token", "The config", "The broker's password", "The service", "Starting it")
+    assert [next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order] == sorted(
+        next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order
+    )
     assert sorted(copy.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (("--weights", "nowhere.pth"), 66, "There is no file {here}/nowhere.pth; --weights names FP32 weights."),
+        (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),
+        (("--password-file", "/etc/hostname"), 64, "A broker takes a password only with a user; add --user NAME."),
+        (
+            ("--user", "me", "--password-file", "empty"),
+            66,
+            "There is no password in {here}/empty; --password-file names a file with it.",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_told_before_anything_is_done(
+    copy: Path, options: tuple[str, ...], code: int, sentence: str
+) -> None:
+    told = install(copy, "--dry-run", *options)
+    assert (told.returncode, told.stdout) == (code, "")
+    assert told.stderr == f"install.sh: {sentence.format(here=copy)}\n"
 
 
 def test_a_python_out_of_range_is_one_sentence(copy: Path) -> None:

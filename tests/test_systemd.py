@@ -75,7 +75,13 @@ def test_a_credential_is_a_file_of_its_directory(tmp_path: Path) -> None:
     (tmp_path / "mqtt-password").write_text("secret")
     assert credential("mqtt-password", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == tmp_path / "mqtt-password"
     assert credential("other", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) is None
-    assert credential("mqtt-password", {}) is None
+    assert credential("mqtt-password", {}, source=tmp_path / "nowhere") is None
+
+
+def test_outside_the_service_a_credential_is_what_systemd_would_load(tmp_path: Path) -> None:
+    (tmp_path / "mqtt-password").write_text("secret")
+    assert credential("mqtt-password", {}, source=tmp_path) == tmp_path / "mqtt-password"
+    assert credential("mqtt-password", {"CREDENTIALS_DIRECTORY": str(tmp_path / "empty")}, source=tmp_path) is None
 
 
 def test_lines_without_a_journal_are_plain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 INSTALL = "cd /root/edge-classifier && ./install.sh --device lab --weights /root/weights.pth 2>&1"
 # What a running system writes by itself, whoever was installed in between.
 BUSY = "^(/root|/tmp|/var/(tmp|log|cache)|/var/lib/(systemd|mosquitto|private)|/etc/(passwd|group|shadow|gshadow)-)"
+BROKER_CONFIG = "/etc/mosquitto/conf.d/edge-classifier.conf"
 UNPLUGGED = "echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind"
 PLUGGED_IN = "echo vivid.0 > /sys/bus/platform/drivers/vivid/bind"
 
@@ -39,6 +40,16 @@ def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]
     device.put(weights, "/root")
     device.ssh(f"mv /root/{weights.name} /root/weights.pth; modprobe vivid n_devs=1 node_types=0x1")
     return files(device)
+
+
+def test_00_who_sits_at_a_terminal_is_asked_once_and_may_say_no(device: Device, before: set[str]) -> None:
+    told = device.ssh(
+        "cd /root/edge-classifier && echo n | script -qec './install.sh --device lab' /dev/null", check=False
+    )
+    assert "would do: The system user edge-classifier" in told
+    assert "Go on? [Y/n]" in told
+    assert "Nothing was done." in told
+    assert files(device) == before
 
 
 def test_01_install_ends_with_a_running_service_and_says_what_to_do_next(device: Device, before: set[str]) -> None:
@@ -111,12 +122,45 @@ def ids(lines: str) -> list[str]:
     return [json.loads(line)["id"] for line in lines.splitlines() if line.startswith("{")]
 
 
-def test_08_an_upgrade_is_the_same_command(device: Device) -> None:
+def test_08_an_upgrade_is_the_same_command_here_with_a_password_and_the_page_for_the_network(device: Device) -> None:
     device.ssh("cd /root/edge-classifier && sed -i 's/^__version__ = .*/__version__ = \"0.9.8\"/' edge/__init__.py")
-    device.ssh("cd /root/edge-classifier && ./install.sh 2>&1")
+    # From now on this broker asks who is there.
+    device.ssh(
+        "mosquitto_passwd -b -c /var/lib/mosquitto/passwords lab open-sesame"
+        " && chown mosquitto /var/lib/mosquitto/passwords && echo open-sesame > /root/password"
+        f" && printf 'listener 1883 127.0.0.1\npassword_file /var/lib/mosquitto/passwords\n' > {BROKER_CONFIG}"
+        " && systemctl restart mosquitto"
+    )
+    told = device.ssh("cd /root && edge-classifier/install.sh --user lab --password-file password --web 2>&1")
+    print(told)
     assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
     assert device.show("ActiveState") == "active"
     assert "every_frame = true" in device.ssh("cat /etc/edge-classifier/config.toml")
+    assert "http://10.77.1.2:5000" in told
+    assert "sudo cat /etc/edge-classifier/web-token" in told
+
+
+def test_08_the_password_reaches_the_service_alone(device: Device) -> None:
+    device.eventually(lambda: "broker online" in device.show("StatusText"), "the broker takes the service")
+    assert device.hears("prediction", within_s=3) == []  # without the password
+    assert device.ssh("stat -c '%a %U' /etc/edge-classifier/mqtt-password") == "600 root\n"
+    assert "mqtt-password" in device.show("LoadCredential")
+    assert device.ssh("grep -rlE open-sesame /etc/edge-classifier /run/systemd/system /etc/systemd") == (
+        "/etc/edge-classifier/mqtt-password\n"
+    )
+    # Root's own commands take it from where systemd does.
+    assert "keeps nothing of nobody any more" in device.ssh("edge-classifier forget --device nobody 2>&1")
+
+
+def test_08_the_page_is_for_those_who_have_the_token(device: Device) -> None:
+    assert device.ssh("stat -c '%a %U:%G' /etc/edge-classifier/web-token") == "640 root:edge-classifier\n"
+    ask = (
+        "import http.client, sys; page = http.client.HTTPConnection('10.77.1.2', 5000, timeout=60)\n"
+        "page.request('GET', '/api/status', headers={'Authorization': f'Bearer {sys.argv[1]}'})\n"
+        "print(page.getresponse().status)"
+    )
+    assert device.ssh(f'python3 -c "{ask}" nobody') == "401\n"
+    assert device.ssh(f'python3 -c "{ask}" "$(cat /etc/edge-classifier/web-token)"') == "200\n"
 
 
 def test_09_a_release_that_does_not_run_is_put_back(device: Device) -> None:

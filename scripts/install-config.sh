@@ -1,0 +1,63 @@
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# The stage of install.sh that makes the user, the config, its secrets and the broker.
+
+make_user() {
+    getent group "$name" >/dev/null || groupadd --system "$name"
+    getent passwd "$name" >/dev/null ||
+        useradd --system --gid "$name" --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$name"
+    # Whoever installs it may read its config.
+    [ -z "${SUDO_USER:-}" ] || [ "$SUDO_USER" = root ] || usermod --append --groups "$name" "$SUDO_USER"
+}
+
+make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
+
+# The commented default at first, then only the keys that were given; a person's other lines stay as they are.
+write_config() {
+    make_config_directory
+    [ -f "$config" ] || install -m 640 -o root -g "$name" deploy/config.toml "$config"
+    "$release/venv/bin/python" - "$config" "${keys[@]}" <<'END'
+import json
+import re
+import sys
+from pathlib import Path
+
+file = Path(sys.argv[1])
+lines = file.read_text(encoding="utf-8").splitlines()
+for given in sys.argv[2:]:
+    path, _, value = given.partition("=")
+    section, _, key = path.partition(".")
+    if f"[{section}]" not in lines:
+        lines += ["", f"[{section}]"]
+    begin = lines.index(f"[{section}]") + 1
+    end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
+    at = next((i for i in range(begin, end) if re.match(rf"(# )?{key} = ", lines[i])), None)
+    lines[at if at is not None else begin : at + 1 if at is not None else begin] = [f"{key} = {json.dumps(value)}"]
+file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+END
+    "$release/venv/bin/$name" config check --config "$config"
+}
+
+# Before the config names it. One that is there stays, because a new one ends every session.
+write_token() {
+    make_config_directory
+    [ ! -s "$token_file" ] || return 0
+    (
+        umask 077
+        "$release/venv/bin/python" -c 'import secrets; print(secrets.token_hex(16))' >"$token_file.new"
+    )
+    chown "root:$name" "$token_file.new"
+    chmod 640 "$token_file.new"
+    mv "$token_file.new" "$token_file"
+}
+
+# For root alone; systemd hands it to the service, under the name of a credential.
+write_password() {
+    install -m 600 -o root -g root "$password_file" "$(dirname "$config")/mqtt-password"
+    install -D -m 644 systemd/drop-ins/mqtt-password.conf "$unit.d/mqtt-password.conf"
+}
+
+start_broker() {
+    install -m 644 deploy/mosquitto/loopback.conf "$broker_config"
+    systemctl enable mosquitto
+    systemctl restart mosquitto
+}

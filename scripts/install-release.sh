@@ -1,0 +1,115 @@
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# The stages of install.sh that make a release with its model, switch to it, and go back where it does not run.
+
+readonly watch_s=30 # a release that ends within this time of READY is put back
+
+# A directory of its own for each install, so that the one that runs is not touched.
+make_release() {
+    local -a pip
+    mkdir -p "$release"
+    if [ "$(suite)" = trixie ]; then
+        # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
+        /usr/bin/python3 -m venv --system-site-packages "$release/venv"
+        pip=("$release/venv/bin/python" -m pip install --no-index --no-deps --no-build-isolation)
+    else
+        "$(find_python)" -m venv "$release/venv"
+        pip=("$release/venv/bin/python" -m pip install --constraint constraints.txt)
+        [ "$(uname -m)" != x86_64 ] || pip+=(--extra-index-url https://download.pytorch.org/whl/cpu)
+        pip+=(".[export]")
+    fi
+    # Built from a copy, because setuptools leaves its build beside the source.
+    mkdir "$release/source"
+    cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
+    (cd "$release/source" && "${pip[@]}" .)
+    rm -rf "$release/source"
+    cp -a docs deploy systemd "$release/"
+    "$release/venv/bin/$name" --version
+}
+
+# Bundles belong to root and may be read by everyone; the daemon's own files in $state may not.
+make_bundle() {
+    install -d -m 755 "$state"
+    if [ -z "$weights" ] && [ -e "$state/models/current" ]; then
+        echo "There is a bundle already; --weights FILE makes another."
+        return
+    fi
+    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "${weights:-auto}")
+}
+
+# Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked.
+install_unit() {
+    install -m 644 "systemd/$name.service" "$unit"
+    systemctl daemon-reload
+    if systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes \
+        "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
+        install -D -m 644 systemd/drop-ins/no-wx.conf "$unit.d/no-wx.conf"
+    else
+        rm -f "$unit.d/no-wx.conf"
+    fi
+    systemctl daemon-reload
+    ln -sfn "$root/current/venv/bin/$name" "$command_link"
+}
+
+golden_photo() { find -L "$state/models/current/" -maxdepth 1 \( -name '*.jpg' -o -name '*.png' \) | head -n 1; }
+
+# switch_to RELEASE: one atomic rename.
+switch_to() {
+    ln -sfn "$1" "$root/current.new"
+    mv -T "$root/current.new" "$root/current"
+}
+
+# READY within the unit's own time, and no end within watch_s.
+start_and_watch() {
+    local restarts
+    systemctl enable "$name" || return 1
+    systemctl restart "$name" || return 1
+    restarts=$(systemctl show -P NRestarts "$name")
+    local second
+    for ((second = 0; second < watch_s; second++)); do
+        sleep 1
+        [ "$(systemctl show -P ActiveState "$name")" = active ] || return 1
+        [ "$(systemctl show -P NRestarts "$name")" = "$restarts" ] || return 1
+    done
+}
+
+start_release() {
+    local previous
+    previous=$(readlink "$root/current" || true)
+    switch_to "$release"
+    if start_and_watch; then
+        [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
+        remove_old_releases
+        return
+    fi
+    journalctl --no-pager -n 20 -o cat -u "$name"
+    if [ -n "$previous" ]; then
+        switch_to "$previous"
+        systemctl restart "$name"
+        echo "The new release did not run; $(basename "$previous") runs again."
+    else
+        systemctl disable --now "$name"
+        echo "The release did not run; it is stopped."
+    fi
+    rm -rf "$release"
+    return 1
+}
+
+remove_old_releases() {
+    local directory
+    for directory in "$root"/releases/*; do
+        case $directory in
+            "$(readlink "$root/current")" | "$(readlink "$root/previous" || true)") ;;
+            *) rm -rf "$directory" ;;
+        esac
+    done
+}
+
+roll_back() {
+    local previous current
+    previous=$(readlink "$root/previous" || true)
+    [ -n "$previous" ] || fail 69 "There is no previous release to go back to."
+    current=$(readlink "$root/current")
+    step "Back to $(basename "$previous")" switch_to "$previous"
+    step "What was current is kept for the next --rollback" ln -sfn "$current" "$root/previous"
+    step "Starting it, and watching it for $watch_s s" start_and_watch
+}
