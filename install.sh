@@ -7,13 +7,12 @@ cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
 # shellcheck source=scripts/install-common.sh
 . scripts/install-common.sh
 
-readonly cpu_index=https://download.pytorch.org/whl/cpu
-
 usage() {
     cat <<'EOF'
 Usage: sudo ./install.sh [OPTION...]
        sudo ./install.sh --rollback
        sudo ./install.sh --uninstall [--purge]
+       ./install.sh --download DIR [--for MACHINE] [--weights FILE]
        ./install.sh --try [OPTION...]
        ./install.sh --dev
 
@@ -29,11 +28,19 @@ Usage: sudo ./install.sh [OPTION...]
     --source URI          the camera (default: the first that is found)
     --web                 let other machines see the page; makes a token for it
     --weights FILE        FP32 weights to make the model from
+    --offline DIR         without internet, from what --download fetched
     --yes                 at a terminal, do not ask before anything is done
     --dry-run             print every step and do nothing
+    --root DIR            with --dry-run: as on the machine whose /etc and /proc
+                          lie there, such as a card in a reader
 
   --rollback              go back to the release before
   --uninstall             remove the service; --purge: config and state too
+
+  --download DIR          fetch all that --offline needs, but for the packages
+                          of Debian; needs no root
+    --for SUITE[/MACHINE] trixie, bookworm, noble, jammy or jetson, on aarch64
+                          or x86_64 (default: a machine like this one)
 
   --try   Watch it work, in the foreground: installs into .venv here, makes the
           INT8 model once, and prints each event as a broker delivers it. It
@@ -69,13 +76,11 @@ torch_is_there() {
     told=$(pip_install --dry-run --no-index --no-deps torch torchvision 2>/dev/null) && [[ $told != *"Would install"* ]]
 }
 
-# PyPI's torch for x86_64 brings CUDA along; PyTorch's own index has it without, but not every network reaches it.
 install_torch() {
     torch_is_there && return
     if [ "$(uname -m)" != x86_64 ]; then
         step "PyTorch from PyPI (about 0.2 GB)" pip_install torch torchvision
-    elif .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \
-        "$cpu_index/torch/" >>"$log" 2>&1; then
+    elif reaches_cpu_index .venv/bin/python; then
         step "PyTorch without CUDA (about 0.2 GB)" pip_install --extra-index-url "$cpu_index" torch torchvision
     else
         say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."

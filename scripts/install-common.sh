@@ -35,6 +35,14 @@ step() {
     printf '%3d s\n' "$((SECONDS - started))"
 }
 
+readonly cpu_index=https://download.pytorch.org/whl/cpu
+
+# PyPI's torch for x86_64 brings CUDA along; PyTorch's own index has it without, but not every network reaches it.
+# reaches_cpu_index PYTHON
+reaches_cpu_index() {
+    "$1" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$cpu_index/torch/" >>"$log" 2>&1
+}
+
 # The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
 find_python() {
     local candidate found=""

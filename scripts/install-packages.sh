@@ -1,7 +1,50 @@
-# shellcheck shell=bash disable=SC2154  # broker belongs to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # broker, host and stack belong to scripts/install-system, which sources this
 # The stage of install.sh that looks at the machine, and brings what it needs from Debian.
 
-# What comes from Debian. Where it has torch itself (trixie and later) that is everything, and nothing comes from PyPI.
+# A value of os-release; the machine says what it is, because apt's lists may be empty or old.
+os_release() (
+    # shellcheck source=/dev/null
+    . "$host/etc/os-release"
+    printf '%s' "${!1:-}"
+)
+
+is_jetson() { [ -e "$host/etc/nv_tegra_release" ] || grep -qs 'NVIDIA.*Jetson' "$host/proc/device-tree/model"; }
+
+board() {
+    local file
+    for file in "$host/proc/device-tree/model" "$host/sys/class/dmi/id/product_name"; do
+        [ ! -r "$file" ] || { tr -d '\0' <"$file" | head -n 1 && return; }
+    done
+    echo "this machine"
+}
+
+# Where torch, numpy and OpenCV come from; the rest that is in neither place comes from PyPI.
+#   trixie    everything from Debian, which has torch since then
+#   bookworm  numpy, OpenCV and picamera2 from Debian, which belong together; torch from PyPI
+#   jetson    torch and OpenCV as NVIDIA built them, with CUDA and with GStreamer; never another's over them
+#   pypi      all from PyPI
+stack_here() {
+    if is_jetson; then
+        echo jetson
+        return
+    fi
+    case $(os_release VERSION_CODENAME) in
+        trixie | forky | sid) echo trixie ;;
+        bookworm) echo bookworm ;;
+        *) echo pypi ;;
+    esac
+}
+
+say_stack() {
+    case $1 in
+        trixie) echo "torch and everything else from Debian" ;;
+        bookworm) echo "numpy and OpenCV from Debian, torch and the rest from PyPI" ;;
+        jetson) echo "torch and OpenCV stay NVIDIA's, the rest from PyPI" ;;
+        pypi) echo "torch and everything else from PyPI" ;;
+    esac
+}
+
+# What comes from Debian on a stack.
 packages_for() {
     echo python3 python3-venv mosquitto-clients
     case $1 in
@@ -10,26 +53,19 @@ packages_for() {
                 python3-fastapi python3-uvicorn python3-python-multipart python3-prometheus-client python3-systemd \
                 python3-setuptools python3-wheel
             ;;
+        bookworm) echo python3-numpy python3-opencv ;;
     esac
 }
-
-# The release of Debian as packages_for knows it. Told by the system, because apt's lists may be empty or old.
-suite() (
-    # shellcheck source=/dev/null
-    . /etc/os-release
-    case ${VERSION_CODENAME:-} in
-        trixie | forky | sid) echo trixie ;;
-        *) echo older ;;
-    esac
-)
 
 # Those that are not installed yet, on one line.
 missing_packages() {
     local package wanted missing=""
-    wanted=$(packages_for "$(suite)")
+    wanted=$(packages_for "$stack")
     [ "$broker" != local ] || wanted+=" mosquitto"
     # Raspberry Pi OS has it, for its own cameras; Debian has not.
-    if apt-cache show python3-picamera2 >/dev/null 2>&1; then wanted+=" python3-picamera2"; fi
+    case $stack in
+        trixie | bookworm) if apt-cache show python3-picamera2 >/dev/null 2>&1; then wanted+=" python3-picamera2"; fi ;;
+    esac
     for package in $wanted; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
     done
@@ -40,4 +76,65 @@ missing_packages() {
 install_packages() {
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+# The Python of a release: the system's, where its packages shall be seen.
+release_python() {
+    case $stack in
+        pypi) find_python ;;
+        *) PYTHON=${PYTHON:-/usr/bin/python3} find_python ;;
+    esac
+}
+
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# nvidia_pins PYTHON: its torch, as constraints that keep pip from another; or a sentence, and 1, where it is not
+# NVIDIA's or OpenCV is without GStreamer, which the CSI camera needs.
+nvidia_pins() {
+    "$1" - "$1" <<'END'
+import importlib.metadata
+import sys
+
+advice = "https://docs.nvidia.com/deeplearning/frameworks/install-pytorch-jetson-platform/"
+remedy = f"install NVIDIA's with sudo pip3, as {advice} says, and run this again."
+
+
+def stop(sentence):
+    print(sentence)
+    sys.exit(1)
+
+
+try:
+    import torch
+except (ImportError, OSError) as error:
+    stop(f"{sys.argv[1]} cannot import torch ({error}); {remedy}")
+if not torch.cuda.is_available():
+    stop(f"The torch {torch.__version__} of {sys.argv[1]} does not see the GPU; {remedy}")
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+    stop(f"The torch {torch.__version__} of {sys.argv[1]} is older than 2.6; {remedy}")
+try:
+    import cv2
+except (ImportError, OSError) as error:
+    stop(f"{sys.argv[1]} cannot import OpenCV ({error}); run: sudo apt-get install nvidia-opencv")
+if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+    stop(
+        f"The OpenCV {cv2.__version__} in {cv2.__file__} is without GStreamer, which JetPack's is not; uninstall the"
+        " one from pip, and run: sudo apt-get install nvidia-opencv"
+    )
+pins = []
+for package in ("torch", "torchvision"):
+    try:
+        pins.append(f"{package}=={importlib.metadata.version(package)}")
+    except importlib.metadata.PackageNotFoundError:
+        pass  # torchvision is needed by nothing here
+print(*pins)
+END
+}
+
+# Before anything is done; another machine's Python cannot be asked.
+check_nvidia() {
+    local sentence python
+    [ -z "$host" ] || [ -n "${PYTHON:-}" ] || return 0
+    python=$(release_python)
+    sentence=$(nvidia_pins "$python") || fail 69 "$sentence"
 }

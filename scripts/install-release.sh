@@ -5,22 +5,43 @@ readonly watch_s=30 # a release that ends within this time of READY is put back
 
 # A directory of its own for each install, so that the one that runs is not touched.
 make_release() {
-    local -a pip
+    local python machine pins=""
+    local -a pip packages
+    python=$(release_python)
+    if [ "$stack" = jetson ]; then
+        pins=$(nvidia_pins "$python") || { echo "$pins" && return 1; }
+    fi
+    machine=$(uname -m)
     mkdir -p "$release"
-    if [ "$(suite)" = trixie ]; then
-        # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
-        /usr/bin/python3 -m venv --system-site-packages "$release/venv"
-        pip=("$release/venv/bin/python" -m pip install --no-index --no-deps --no-build-isolation)
+    # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
+    if [ "$stack" = pypi ]; then
+        "$python" -m venv "$release/venv"
     else
-        "$(find_python)" -m venv "$release/venv"
-        pip=("$release/venv/bin/python" -m pip install --constraint constraints.txt)
-        [ "$(uname -m)" != x86_64 ] || pip+=(--extra-index-url https://download.pytorch.org/whl/cpu)
-        pip+=(".[export]")
+        "$python" -m venv --system-site-packages "$release/venv"
+    fi
+    python=$release/venv/bin/python
+    pip=("$python" -m pip install --disable-pip-version-check --no-input)
+    if [ "$stack" = trixie ]; then
+        pip+=(--no-index --no-build-isolation)
+    else
+        # shellcheck disable=SC2046,SC2086  # several words
+        "$python" scripts/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") $pins
+        packages=(--requirement "$release/requirements.txt" --constraint "$release/constraints.txt")
+        if [ -n "$offline" ]; then
+            pip+=(--no-index --find-links "$offline/wheels")
+        elif [ "$machine" = x86_64 ] && reaches_cpu_index "$python"; then
+            packages+=(--extra-index-url "$cpu_index")
+        fi
+        "${pip[@]}" "${packages[@]}"
+        if [ "$stack" = jetson ] && [ "$(nvidia_pins "$python")" != "$pins" ]; then
+            echo "In the release there is another torch or OpenCV than NVIDIA's: $(nvidia_pins "$python")"
+            return 1
+        fi
     fi
     # Built from a copy, because setuptools leaves its build beside the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
-    (cd "$release/source" && "${pip[@]}" .)
+    "${pip[@]}" --no-deps "$release/source"
     rm -rf "$release/source"
     cp -a docs deploy systemd "$release/"
     "$release/venv/bin/$name" --version
@@ -33,7 +54,17 @@ make_bundle() {
         echo "There is a bundle already; --weights FILE makes another."
         return
     fi
-    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "${weights:-auto}")
+    local given=${weights:-auto}
+    if [ -z "$weights" ] && [ -n "$offline" ]; then given=$(find "$offline/weights" -type f); fi
+    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "$given")
+}
+
+# What NVIDIA's part of a drop-in is on this board: each of its devices, and the group that they belong to.
+jetson_drop_in() {
+    cat systemd/drop-ins/jetson.conf
+    if grep -qs '^render:' "$host/etc/group"; then echo "SupplementaryGroups=render"; fi
+    find "$host/dev" ! -type d \( -path "$host/dev/nvhost*" -o -path "$host/dev/nvgpu/*" -o -name nvmap -o -name nvsciipc \
+        -o -name 'nvidia*' -o -name 'host1x*' -o -path "$host/dev/dri/renderD*" \) -printf 'DeviceAllow=/dev/%P rw\n' | sort
 }
 
 # Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked.
@@ -45,6 +76,10 @@ install_unit() {
         install -D -m 644 systemd/drop-ins/no-wx.conf "$unit.d/no-wx.conf"
     else
         rm -f "$unit.d/no-wx.conf"
+    fi
+    if [ "$stack" = jetson ]; then
+        mkdir -p "$unit.d"
+        jetson_drop_in >"$unit.d/jetson.conf"
     fi
     systemctl daemon-reload
     ln -sfn "$root/current/venv/bin/$name" "$command_link"

@@ -1,0 +1,185 @@
+"""install.sh knows what is under it, and what it must leave alone there. None of these boards is at hand: what tells
+them apart is laid out in a folder, and the plan is read."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.installer import CHECKOUT, install, program
+
+pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
+
+BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_CODENAME=bookworm\n'
+TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
+JAMMY = 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nVERSION_CODENAME=jammy\n'
+PI = "Raspberry Pi 4 Model B Rev 1.4\0"
+ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
+TORCH = """\
+__version__ = "{version}"
+class cuda:
+    @staticmethod
+    def is_available(): return {cuda}
+"""
+OPENCV = """\
+__version__, CAP_GSTREAMER = "4.8.0", 1800
+class videoio_registry:
+    @staticmethod
+    def hasBackend(backend): return {gstreamer}
+"""
+
+
+class Board:
+    """The files that tell what a machine is, and the programs that tell what it has."""
+
+    def __init__(self, directory: Path, os_release: str, model: str = "") -> None:
+        self.root = directory / "root"
+        self.bin = directory / "bin"
+        self.site = directory / "site"
+        (self.root / "etc").mkdir(parents=True)
+        (self.root / "etc" / "os-release").write_text(os_release)
+        (self.root / "proc" / "device-tree").mkdir(parents=True)
+        (self.root / "proc" / "device-tree" / "model").write_text(model)
+        program(self.bin / "uname", "#!/bin/sh\necho aarch64\n")
+        program(self.bin / "dpkg-query", "#!/bin/sh\nexit 1\n")
+        program(self.bin / "apt-cache", "#!/bin/sh\nexit 100\n")
+
+    def offers(self, package: str) -> None:
+        """apt knows it."""
+        program(self.bin / "apt-cache", f'#!/bin/sh\n[ "$2" = {package} ]\n')
+
+    def module(self, name: str, text: str) -> None:
+        """What the machine's Python imports under a name."""
+        (self.site / name).mkdir(parents=True, exist_ok=True)
+        (self.site / name / "__init__.py").write_text(text)
+        (self.site / f"{name}-2.8.0.dist-info").mkdir(exist_ok=True)
+        (self.site / f"{name}-2.8.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 2.8.0\n")
+
+    def plan(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """What would be done there."""
+        path = f"{self.bin}:{os.environ['PATH']}"
+        return install(CHECKOUT, "--dry-run", "--root", self.root, *options, PATH=path, PYTHONPATH=str(self.site))
+
+    def stage(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """One function of the installer, alone."""
+        script = (
+            f". scripts/install-packages.sh; . scripts/install-release.sh; stack=jetson; host={self.root}; {command}"
+        )
+        return subprocess.run(
+            ["bash", "-euc", script],
+            cwd=CHECKOUT,
+            env=os.environ | {"PYTHONPATH": str(self.site)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def jetson(tmp_path: Path) -> Board:
+    board = Board(tmp_path, JAMMY, ORIN)
+    board.module("torch", TORCH.format(version="2.8.0", cuda=True))
+    board.module("cv2", OPENCV.format(gstreamer=True))
+    return board
+
+
+def test_on_trixie_torch_comes_from_debian(tmp_path: Path) -> None:
+    board = Board(tmp_path, TRIXIE, PI)
+    board.offers("python3-picamera2")
+    machine, packages, *_ = board.plan().stdout.splitlines()
+    assert machine == (
+        "Raspberry Pi 4 Model B Rev 1.4, Debian GNU/Linux 13 (trixie), aarch64: torch and everything else from Debian"
+    )
+    assert {"python3-torch", "python3-opencv", "python3-picamera2", "mosquitto"} <= set(packages.split())
+
+
+def test_on_bookworm_numpy_opencv_and_picamera2_come_from_debian_and_torch_does_not(tmp_path: Path) -> None:
+    board = Board(tmp_path, BOOKWORM, PI)
+    board.offers("python3-picamera2")
+    machine, packages, *_ = board.plan().stdout.splitlines()
+    assert machine.endswith("aarch64: numpy and OpenCV from Debian, torch and the rest from PyPI")
+    assert {"python3-numpy", "python3-opencv", "python3-picamera2"} <= set(packages.split())
+    assert "python3-torch" not in packages
+
+
+@pytest.mark.parametrize("sign", ["nv_tegra_release", "device-tree"])
+def test_a_jetson_is_known_by_either_sign_and_gets_no_torch_and_no_opencv(jetson: Board, sign: str) -> None:
+    if sign == "nv_tegra_release":
+        (jetson.root / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3")
+        (jetson.root / "proc" / "device-tree" / "model").unlink()
+    told = jetson.plan()
+    assert told.returncode == 0, told.stderr
+    assert "torch and OpenCV stay NVIDIA's" in told.stdout
+    assert not {"python3-torch", "python3-opencv", "python3-numpy"} & set(told.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("torch", "opencv", "sentence"),
+    [
+        (
+            "raise ImportError('no module named torch')",
+            "",
+            "cannot import torch (no module named torch); install NVIDIA's",
+        ),
+        (TORCH.format(version="2.9.1+cpu", cuda=False), "", "does not see the GPU; install NVIDIA's with sudo pip3"),
+        (TORCH.format(version="2.5.0a0+nv24.8", cuda=True), "", "is older than 2.6; install NVIDIA's with sudo pip3"),
+        (
+            TORCH.format(version="2.8.0", cuda=True),
+            "raise ImportError('libcudart')",
+            "cannot import OpenCV (libcudart)",
+        ),
+        (TORCH.format(version="2.8.0", cuda=True), OPENCV.format(gstreamer=False), "is without GStreamer"),
+    ],
+)
+def test_a_jetson_without_nvidias_own_is_told_in_one_sentence_what_to_do(
+    jetson: Board, torch: str, opencv: str, sentence: str
+) -> None:
+    jetson.module("torch", torch)
+    jetson.module("cv2", opencv)
+    told = jetson.plan()
+    assert told.returncode == 69
+    assert sentence in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert "would do" not in told.stdout
+
+
+def test_what_a_jetson_has_is_pinned_so_that_pip_keeps_it(jetson: Board, tmp_path: Path) -> None:
+    jetson.module("torchvision", "")
+    pins = jetson.stage(f"nvidia_pins {sys.executable}").stdout.split()
+    assert pins == ["torch==2.8.0", "torchvision==2.8.0"]
+    wanted = [sys.executable, "scripts/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
+    subprocess.run(
+        [*wanted, "--without", "opencv-python-headless", "torch", "--pin", "numpy<2", *pins], cwd=CHECKOUT, check=True
+    )
+    constraints = (tmp_path / "constraints.txt").read_text().splitlines()
+    assert [line for line in constraints if line.startswith(("torch", "numpy"))] == ["numpy<2", *pins]
+    requirements = (tmp_path / "requirements.txt").read_text()
+    assert "torch" not in requirements.replace("-pytorch-", "")
+    assert "opencv" not in requirements
+    assert "tomli" in requirements  # which Python 3.10 needs, whatever this one is
+
+
+def test_a_jetsons_devices_are_opened_and_no_others(jetson: Board) -> None:
+    for device in ("nvmap", "nvhost-ctrl", "nvgpu/igpu0/ctrl", "nvidiactl", "dri/renderD128", "nvme0", "nvram", "sda"):
+        (jetson.root / "dev" / device).parent.mkdir(parents=True, exist_ok=True)
+        (jetson.root / "dev" / device).touch()
+    (jetson.root / "etc" / "group").write_text("video:x:44:\nrender:x:104:\n")
+    drop_in = jetson.stage("jetson_drop_in").stdout.splitlines()
+    assert "PrivateTmp=no" in drop_in  # the argus socket is in /tmp
+    assert "SupplementaryGroups=render" in drop_in
+    assert [line for line in drop_in if line.startswith("DeviceAllow=")] == [
+        "DeviceAllow=/dev/dri/renderD128 rw",
+        "DeviceAllow=/dev/nvgpu/igpu0/ctrl rw",
+        "DeviceAllow=/dev/nvhost-ctrl rw",
+        "DeviceAllow=/dev/nvidiactl rw",
+        "DeviceAllow=/dev/nvmap rw",
+    ]
+
+
+def test_another_machines_files_are_for_a_dry_run_alone(tmp_path: Path) -> None:
+    told = install(CHECKOUT, "--root", tmp_path)
+    assert told.returncode == 64
+    assert "--root goes with --dry-run" in told.stderr

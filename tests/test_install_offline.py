@@ -1,0 +1,154 @@
+"""What `--download DIR` fetches where there is internet is all that `--offline DIR` needs where there is none."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.installer import CHECKOUT, install, program
+
+TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
+# What the stages share; scripts/install-system sets it.
+STAGES = """
+name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given stack=jetson
+for stage in common packages offline release; do . scripts/install-$stage.sh; done
+"""
+# Not that of a virtual environment, because a release sees the packages of the Python behind it.
+SYSTEM_PYTHON = str(Path(sys.base_prefix, "bin", "python3"))
+# As a Jetson's Python would have them.
+TORCH = "__version__ = '2.8.0'\nclass cuda:\n    is_available = staticmethod(lambda: True)\n"
+OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = staticmethod(lambda backend: True)\n"
+
+
+@pytest.fixture
+def carried(tmp_path: Path) -> Path:
+    """A download for trixie, where all packages are Debian's."""
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    told = install(
+        CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie", "--weights", tmp_path / "weights.pth"
+    )
+    assert told.returncode == 0, told.stderr
+    assert "sudo ./source/install.sh --offline ." in told.stdout
+    return tmp_path / "carried"
+
+
+def offline_on_trixie(carried: Path, *, has_packages: bool = True) -> subprocess.CompletedProcess[str]:
+    """The plan there, told by the installer that was carried along."""
+    root, stand_ins = carried.parent / "root", carried.parent / "bin"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "os-release").write_text(TRIXIE)
+    program(stand_ins / "apt-get", "#!/bin/sh\nexit 1\n")
+    program(stand_ins / "apt-cache", "#!/bin/sh\nexit 100\n")
+    program(stand_ins / "dpkg-query", "#!/bin/sh\n" + ("echo install ok installed\n" if has_packages else "exit 1\n"))
+    path = f"{stand_ins}:{os.environ['PATH']}"
+    return install(carried / "source", "--dry-run", "--root", root, "--offline", carried, PATH=path)
+
+
+def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> None:
+    subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=carried, check=True)
+    assert (carried / "weights" / "weights.pth").read_bytes() == b"weights"
+    assert sorted(path.name for path in carried.parent.iterdir()) == ["carried", "weights.pth"]
+    told = offline_on_trixie(carried)
+    assert told.returncode == 0, told.stderr
+    assert "From Debian" not in told.stdout
+
+
+def test_packages_of_debian_that_are_missing_are_named_before_anything_is_done(carried: Path) -> None:
+    told = offline_on_trixie(carried, has_packages=False)
+    assert told.returncode == 69
+    assert told.stderr.startswith(
+        "install.sh: --offline brings no packages from Debian, and these are missing: python3 "
+    )
+    assert told.stderr.endswith("; install them with apt first.\n")
+    assert "would do" not in told.stdout
+
+
+def damage(carried: Path) -> None:
+    (carried / "source" / "edge" / "cli.py").write_text("print('not what was carried')")
+
+
+def add(carried: Path) -> None:
+    (carried / "wheels" / "torch-99-py3-none-any.whl").touch()
+
+
+def address_to_another(carried: Path) -> None:
+    (carried / "target").write_text("bookworm aarch64 3.11\n")
+    sums = (carried / "SHA256SUMS").read_text().splitlines()
+    changed = subprocess.run(["sha256sum", "target"], cwd=carried, check=True, capture_output=True, text=True).stdout
+    kept = [changed.rstrip() if line.endswith("  target") else line for line in sums]
+    (carried / "SHA256SUMS").write_text("\n".join(kept) + "\n")
+
+
+def forget(carried: Path) -> None:
+    (carried / "SHA256SUMS").unlink()
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "sentence"),
+    [
+        (damage, 65, "is damaged: not every file is what SHA256SUMS says"),
+        (add, 65, "holds files that SHA256SUMS does not name"),
+        (address_to_another, 69, 'is for "bookworm aarch64 3.11" and this machine is "trixie"'),
+        (forget, 66, "holds no download; make one with ./install.sh --download DIR"),
+    ],
+)
+def test_a_download_that_is_not_right_is_told_before_anything_is_done(
+    carried: Path, happens: object, code: int, sentence: str
+) -> None:
+    assert callable(happens)
+    happens(carried)
+    told = offline_on_trixie(carried)
+    assert told.returncode == code
+    assert sentence in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    assert "would do" not in told.stdout
+
+
+def test_an_unknown_target_and_a_directory_that_is_there_are_refused(tmp_path: Path) -> None:
+    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "buster")
+    assert (told.returncode, told.stdout) == (64, "")
+    told = install(CHECKOUT, "--download", tmp_path, "--for", "trixie")
+    assert (told.returncode, told.stdout) == (73, "")
+
+
+@pytest.mark.timeout(600)
+def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path) -> None:
+    """With torch and OpenCV there already, as on a Jetson: two hundred megabytes less to fetch."""
+    for name, text in (("torch", TORCH), ("cv2", OPENCV)):
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").write_text(text)
+    (tmp_path / "site" / "torch-2.8.0.dist-info").mkdir()
+    (tmp_path / "site" / "torch-2.8.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.8.0\n")
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+
+    def stage(command: str, **environment: str) -> str:
+        told = subprocess.run(
+            ["bash", "-euc", f"{STAGES}\nlog={tmp_path}/log weights={tmp_path}/weights.pth\n{command}"],
+            cwd=CHECKOUT,
+            env=os.environ | {"PYTHON": SYSTEM_PYTHON} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, f"{told.stdout[-3000:]}\n{told.stderr}"
+        return told.stdout
+
+    stage(f"download={tmp_path}/carried; download_all")
+    wheels = [wheel.name.split("-")[0] for wheel in (tmp_path / "carried" / "wheels").iterdir()]
+    assert "pydantic_core" in wheels
+    assert not {"torch", "opencv_python_headless"} & set(wheels)
+
+    told = stage(
+        f"offline={tmp_path}/carried release={tmp_path}/release; make_release",
+        PYTHONPATH=str(tmp_path / "site"),
+        # No index, no mirror, no cache: nothing but the download.
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_EXTRA_INDEX_URL="",
+        PIP_FIND_LINKS="",
+        PIP_NO_CACHE_DIR="1",
+    )
+    assert told.splitlines()[-1].startswith("edge-classifier ")
+    assert not (tmp_path / "carried" / "source" / "build").exists()
