@@ -106,6 +106,51 @@ def test_06_a_daemon_that_hangs_is_killed_by_the_watchdog_and_returns(device: De
     assert "watchdog" in device.ssh("journalctl -u edge-classifier -n 50 --no-pager -o cat").lower()
 
 
+def test_06b_doctor_knows_the_service_and_why_it_was_restarted(device: Device) -> None:
+    told = device.ssh("edge-classifier doctor --json", check=False)
+    findings = {finding["check"]: finding for finding in json.loads(told)["findings"]}
+    print(*findings.values(), sep="\n")
+    # The machine has no clock to synchronise with, and was restarted; nothing else is the matter.
+    assert {name for name, finding in findings.items() if finding["severity"] != "ok"} == {"clock", "restarts"}
+    assert "watchdog" in findings["restarts"]["sentence"]
+    assert "exposure 2.0" in findings["service"]["sentence"]
+
+
+# What doctor's check of the colours says, without the half minute of all its checks.
+COLOURS = "from edge.commands.doctor_checks.camera import colours as c; print(c(None).sentence)"
+PICTURE = """
+from edge.camera.geometry import FrameBuffers
+from edge.camera.source import make_source
+from edge.settings import CameraSettings
+source = make_source(CameraSettings(source='picamera2'))
+source.open()
+for _ in range(3):
+    source.grab()
+row = source.retrieve(FrameBuffers())[300]
+source.close()
+print([[int(value) // 64 for value in row[int((bar + 0.5) * 80)]] for bar in (5, 6)])
+"""
+
+
+def test_06c_the_cameras_of_a_raspberry_pi_come_through_picamera2(device: Device) -> None:
+    config, python = "/etc/edge-classifier/config.toml", "/opt/edge-classifier/current/venv/bin/python"
+    device.ssh("systemctl stop edge-classifier")
+    assert "red is red" in device.ssh(f'{python} -c "{COLOURS}"')  # vivid, which is still what `auto` finds
+    device.ssh(f"modprobe vimc && cp -p {config} /root/ && sed -i 's/^source = .*/source = \"picamera2\"/' {config}")
+    (red, blue) = json.loads(device.ssh(f'{python} -c "{PICTURE}"'))  # two of the test picture's bars
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    assert "settled for red, green, blue" in device.ssh(f'{python} -c "{COLOURS}"')
+    # As the service, so in its sandbox and as its user.
+    device.ssh("systemctl start edge-classifier")
+    device.eventually(lambda: device.hears("status")[0].get("camera_source") == "picamera2:0", "picamera2 is used")
+    device.eventually(lambda: device.hears("camera/availability") == ["online"], "its frames arrive")
+    (event,) = device.hears("event")  # not retained: made now, from its frames
+    assert len(event["top"]) == 3
+    device.ssh(f"systemctl stop edge-classifier && mv /root/config.toml {config} && modprobe -r vimc")
+    device.ssh("systemctl start edge-classifier")
+
+
 def test_07_nothing_accepted_is_lost_when_the_plug_is_pulled_in_an_outage(device: Device) -> None:
     config = "/etc/edge-classifier/config.toml"
     device.ssh(f"sed -i 's/^every_frame = .*/every_frame = true/; s/^fps = .*/fps = 5.0/' {config}")
