@@ -113,8 +113,8 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
             for topic, reason in zip((requests, birth), talk.next(Granted).reasons, strict=False):
                 if reason:
                     return Finding("access", "warning", told.format(mqtt.host, mqtt.port, topic, reason), remedy)
-    except EdgeClassifierError as error:
-        return Finding("access", "warning", f"{NO_BROKER} ({error})")
+    except EdgeClassifierError:
+        return Finding("access", "warning", NO_BROKER)
     if mqtt.version != 5:
         return Finding("access", "ok", "not known: MQTT 3.1.1 cannot tell what a broker refuses")
     return Finding("access", "ok", f"we may write below {prefix} and subscribe to our requests")
@@ -148,8 +148,8 @@ def twin(
             if seen != boot and not retained:
                 other = f"Another box says that it is {mqtt.base}/{device}: its boot is {seen}, ours is {boot}."
                 return Finding("twin", "warning", other, remedy)
-    except EdgeClassifierError as error:
-        return Finding("twin", "warning", f"{NO_BROKER} ({error})")
+    except EdgeClassifierError:
+        return Finding("twin", "warning", NO_BROKER)
     if not heard and runs():
         deaf = f"Not known: the broker lets us hear nothing of {mqtt.base}/{device}/status."
         return Finding("twin", "warning", deaf, "Let our user read it; see deploy/mosquitto/acl.")
