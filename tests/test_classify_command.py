@@ -1,5 +1,6 @@
 """`edge-classifier classify`: one line a photo, a stable JSON form, and a bad photo never stops the others."""
 
+import csv
 import json
 import subprocess
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
+from edge.settings import ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.many import BATCH, classify_photos
+from edge.vision.photo import read_photo
 from tests.daemon import run_command
 
 
@@ -94,3 +100,94 @@ def test_no_photo_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
         main(["classify"])
     assert ended.value.code == 2
     assert "PHOTO" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def folder(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 links to 60 photos of every size, whose order by name says nothing of what they show, and 4 bad ones."""
+    home = tmp_path_factory.mktemp("many")
+    originals = sorted((testdata / "photos" / "calibration").iterdir())[:60]
+    for number in range(300):
+        (home / f"{number:04d}.jpg").symlink_to(originals[number * 7 % 60])
+    (home / "0003a.jpg").write_bytes(originals[0].read_bytes()[:-500])
+    (home / "0150a.jpg").write_text("no photo")
+    (home / "0150b.png").write_bytes(b"")
+    (home / "9999.jpg").symlink_to(home / "nowhere")
+    (home / "notes.txt").write_text("is not looked at")
+    return home
+
+
+def test_a_folder_is_classified_in_order_and_bad_photos_are_told_and_counted(
+    folder: Path, bundle_dir: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "labels.csv"
+    done = run_command("classify", folder, "--model", bundle_dir, "--csv", "--output", written)
+    assert done.returncode == 66
+    assert done.stdout == ""
+    told = done.stderr.splitlines()
+    assert [line.split()[1].rpartition("/")[2] for line in told[:-1]] == [
+        "0003a.jpg",
+        "0150a.jpg",
+        "0150b.png",
+        "9999.jpg",
+    ]
+    assert told[-1].startswith("304 photos in ")
+    assert told[-1].endswith("a second; 4 could not be read")
+    with written.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["file"]).name for row in rows] == [f"{number:04d}.jpg" for number in range(300)]
+
+    classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
+    for row in rows[:60]:
+        top = classifier.top(classifier.predict(read_photo(Path(row["file"]))).probabilities)
+        assert [row["label"], row["label_2"], row["label_3"]] == [label.label for label in top]
+        assert abs(float(row["confidence"]) - top[0].confidence) <= 0.1001
+        assert (int(row["index_2"]), row["model"]) == (top[1].index, bundle_dir.name)
+    for number in range(60, 300):
+        assert rows[number]["label"] == rows[number % 60]["label"]
+
+
+def test_a_folder_as_json_beside_a_photo(folder: Path, photos: list[Path], bundle_dir: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for number in range(BATCH + 3):
+        (few / f"{number}.JPG").symlink_to(folder / "0000.jpg")
+    written = tmp_path / "labels.jsonl"
+    config = tmp_path / "config.toml"
+    config.write_text("[model]\nthreads = 1\n")
+    asked = ["classify", str(few), str(photos[1]), "--model", str(bundle_dir), "--json"]
+    assert main([*asked, "--output", str(written), "--config", str(config)]) == 0
+    lines = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert [Path(line["file"]).name for line in lines] == [
+        *sorted(f"{number}.JPG" for number in range(BATCH + 3)),
+        photos[1].name,
+    ]
+    assert len({line["top"][0]["label"] for line in lines[:-1]}) == 1
+    assert lines[-1]["top"][0]["label"] == "school bus"
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH, BATCH + 1, 5 * BATCH])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_photos_is_found_by_any_number_of_threads(
+    folder: Path, bundle_dir: Path, count: int, threads: int
+) -> None:
+    classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
+    photos = sorted(folder.glob("*.jpg"))[:count]
+    assert [found.photo for found in classify_photos(classifier, photos, threads)] == photos
+
+
+def test_who_has_seen_enough_of_a_folder_stops_it(folder: Path, bundle_dir: Path) -> None:
+    classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
+    found = classify_photos(classifier, sorted(folder.glob("*.jpg")), 2)
+    assert next(found).photo.name == "0000.jpg"
+    found.close()
+
+
+def test_an_empty_folder_and_a_place_that_cannot_be_written_are_sentences(
+    tmp_path: Path, photos: list[Path], bundle_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["classify", str(tmp_path), "--model", str(bundle_dir)]) == 66
+    assert "holds no photos" in capsys.readouterr().err
+    wrong = ["--output", str(tmp_path / "none" / "labels.csv")]
+    assert main(["classify", str(photos[0]), "--model", str(bundle_dir), *wrong]) == 73
+    assert "choose another place" in capsys.readouterr().err

@@ -3,62 +3,131 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
 import dataclasses
 import io
 import json
+import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
-from edge.errors import PhotoError
+from edge.errors import PhotoError, StateError
+from edge.events import Label, Prediction
 from edge.settings import Settings
+
+if TYPE_CHECKING:
+    from edge.vision.classifier import Classifier
 
 HELP = "say what photos show"
 DESCRIPTION = """\
 Prints the three most probable labels of each photo, with the confidence in
-percent. A photo that cannot be read is told on stderr and does not stop the
-others; the exit code is 66 then.
+percent. Of a folder every photo in it is taken, by name, on all processors. A
+photo that cannot be read is told on stderr and does not stop the others; the
+exit code is 66 then.
 
 --json prints one line a photo:
   {"file": "cat.jpg", "top": [{"label": "tabby", "confidence": 71.9,
    "index": 281}, …], "model": "resnet18-int8-3fa9c1",
-   "latency_ms": {"preprocess": 1.2, "inference": 41.8}}"""
+   "latency_ms": {"preprocess": 1.2, "inference": 41.8}}
+--csv prints one row a photo, with a header:
+  file,label,confidence,index,label_2,confidence_2,index_2,label_3,…,model"""
+TOP = 3
+COLUMNS = [f"{name}{rank}" for rank in ("", "_2", "_3") for name in ("label", "confidence", "index")]
+Write = Callable[[Path, tuple[Label, ...], Prediction], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Photos, bundle, output."""
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a JPEG, PNG, WebP, BMP or TIFF")
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="a JPEG, PNG, WebP, BMP or TIFF, or a folder"
+    )
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="a bundle's directory (default: model.bundle)")
-    parser.add_argument("--json", action="store_true", help="print one JSON line a photo")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON line a photo")
+    form.add_argument("--csv", action="store_true", help="print one CSV row a photo")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Classify each photo in turn."""
+    """Classify every photo, in order."""
+    from edge.export.photos import photos_in
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
-    from edge.vision.photo import read_photo
+    from edge.vision.many import BATCH
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name need not be UTF-8; `\\udce9` is how both Python and JSON write such a byte.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    classifier = Classifier(load_bundle(arguments.model or settings.model.bundle), settings.model)
-    code = 0
-    for photo in arguments.photos:
-        try:
-            pixels = read_photo(photo)
-        except PhotoError as error:
-            print(f"edge-classifier: {error}", file=sys.stderr)
-            code = error.exit_code
-            continue
-        prediction = classifier.predict(pixels)
-        top = classifier.top(prediction.probabilities)
-        if arguments.json:
-            line = {
-                "file": str(photo),
-                "top": [dataclasses.asdict(label) for label in top],
-                "model": classifier.name,
-                "latency_ms": dict(prediction.latency_ms),
-            }
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-        else:
-            print(f"{photo}: " + ", ".join(f"{label.label} {label.confidence:.1f} %" for label in top), flush=True)
-    return code
+    folders = [given for given in arguments.photos if given.is_dir()]
+    photos = [photo for given in arguments.photos for photo in (photos_in(given) if given in folders else [given])]
+    processors = len(os.sched_getaffinity(0))
+    # Where there is a batch for each processor, each works alone on its own: no thread waits for another.
+    threads = processors if len(photos) > BATCH * processors else 1
+    model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
+    classifier = Classifier(load_bundle(arguments.model or settings.model.bundle), model)
+    with _output(arguments.output) as output:
+        return _classify(classifier, photos, threads, _writer(arguments, output, classifier.name), bool(folders))
+
+
+def _classify(classifier: Classifier, photos: list[Path], threads: int, write: Write, summarise: bool) -> int:
+    from tqdm import tqdm
+
+    from edge.vision.many import classify_photos
+
+    # A bar where nobody would see it, or between the lines that it counts, is none.
+    hidden = True if sys.stdout.isatty() else None
+    bad, began = 0, time.perf_counter()
+    with contextlib.closing(classify_photos(classifier, photos, threads)) as found:
+        for one in tqdm(found, total=len(photos), unit="photo", leave=False, disable=hidden):
+            if isinstance(one.outcome, PhotoError):
+                bad += 1
+                tqdm.write(f"edge-classifier: {one.outcome}", file=sys.stderr)
+            else:
+                write(one.photo, classifier.top(one.outcome.probabilities, TOP), one.outcome)
+    if summarise:
+        seconds = time.perf_counter() - began
+        told = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"
+        print(told + (f"; {bad} could not be read" if bad else ""), file=sys.stderr)
+    return PhotoError.exit_code if bad else 0
+
+
+@contextlib.contextmanager
+def _output(file: Path | None) -> Iterator[TextIO]:
+    # A file's name need not be UTF-8; `\\udce9` is how both Python and JSON write such a byte.
+    if file is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    try:
+        with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as output:
+            yield output
+    except OSError as error:
+        raise StateError(f"{file} cannot be written ({error.strerror}); choose another place.") from error
+
+
+def _writer(arguments: argparse.Namespace, output: TextIO, model: str) -> Write:
+    """What writes one photo's line, at once where somebody may be waiting for it."""
+    if arguments.csv:
+        rows = csv.writer(output, lineterminator="\n")
+        rows.writerow(["file", *COLUMNS, "model"])
+
+    def as_row(photo: Path, top: tuple[Label, ...], prediction: Prediction) -> None:
+        cells = [cell for label in top for cell in (label.label, label.confidence, label.index)]
+        rows.writerow([photo, *cells, *[""] * (len(COLUMNS) - len(cells)), model])
+
+    def as_json(photo: Path, top: tuple[Label, ...], prediction: Prediction) -> None:
+        line = {
+            "file": str(photo),
+            "top": [dataclasses.asdict(label) for label in top],
+            "model": model,
+            "latency_ms": dict(prediction.latency_ms),
+        }
+        print(json.dumps(line, ensure_ascii=False), file=output, flush=arguments.output is None)
+
+    def as_text(photo: Path, top: tuple[Label, ...], prediction: Prediction) -> None:
+        said = ", ".join(f"{label.label} {label.confidence:.1f} %" for label in top)
+        print(f"{photo}: {said}", file=output, flush=arguments.output is None)
+
+    return as_row if arguments.csv else as_json if arguments.json else as_text

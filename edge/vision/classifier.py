@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -66,6 +67,12 @@ class Classifier:
         """Probabilities, (classes,) float32, of what the buffer holds."""
         with torch.inference_mode():
             probabilities: Probabilities = self._model(buffer.tensor)[0].numpy()
+        return probabilities
+
+    def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
+        """Probabilities, (buffers, classes) float32, of what all the buffers hold, in one inference."""
+        with torch.inference_mode():
+            probabilities: Probabilities = self._model(torch.cat([buffer.tensor for buffer in buffers])).numpy()
         return probabilities
 
     def predict(self, pixels: Pixels) -> Prediction:
