@@ -4,6 +4,7 @@ An image is not built here: that needs Docker and its registry.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,17 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
     assert "edge" in copied
     let_in = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     for path in copied:
-        assert (CHECKOUT / path).exists(), path
+        assert list(CHECKOUT.glob(path)), path
         assert f"!{path}" in let_in, path
+
+
+def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    for script in CHECKOUT.glob("scripts/install-*"):  # all of the checkout that the image has by then
+        shutil.copy(script, tmp_path / "scripts")
+    command = ["bash", tmp_path / "scripts" / "install-system", "--packages", "trixie"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "python3-torch" in told
 
 
 def test_the_settings_of_the_container_are_settings(services: dict[str, Any], tmp_path: Path) -> None:
