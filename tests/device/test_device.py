@@ -107,6 +107,7 @@ def test_06_a_daemon_that_hangs_is_killed_by_the_watchdog_and_returns(device: De
 
 
 def test_06b_doctor_knows_the_service_and_why_it_was_restarted(device: Device) -> None:
+    device.eventually(lambda: device.hears("camera/availability") == ["online"], "the camera is online")
     told = device.ssh("edge-classifier doctor --json", check=False)
     findings = {finding["check"]: finding for finding in json.loads(told)["findings"]}
     print(*findings.values(), sep="\n")
