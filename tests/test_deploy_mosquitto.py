@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.commands.doctor_checks import broker as doctor
 from edge.commands.try_broker import find_mosquitto, running
 from edge.delivery import Delivery
 from edge.delivery.discovery import discovery_topic
@@ -150,6 +151,21 @@ def test_a_box_may_not_speak_for_another(site: Site) -> None:
     status = site.say(site.box("tls.conf"), "garage")
     eventually(lambda: status.snapshot().counters.get("events_refused", 0), "the refusal is counted")
     assert not published(status)
+
+
+def test_doctor_finds_nothing_wanting_in_the_access_list(site: Site) -> None:
+    site.start("tls.conf", site.central_port)
+    settings = site.box("tls.conf")
+    name = settings.device.name
+    # Retained, as a running box leaves it: had the list hidden it from the box, doctor would not know of twins.
+    who = ["-p", str(site.central_port), "--cafile", "ca.crt", "-u", name, "-P", PASSWORDS[name]]
+    site.tells(f"edge/{name}/status", "{}", *who)
+    nothing_refused = settings.fallback.model_copy(update={"path": site.directory / "none.db"})
+    findings = [
+        doctor.access(settings.mqtt, name, nothing_refused),
+        doctor.twin(settings.mqtt, name, listen_s=10.0, runs=lambda: True),
+    ]
+    assert [finding.severity for finding in findings] == ["ok", "ok"], findings
 
 
 def test_the_broker_with_client_certificates_serves_the_box_of_its_comment(site: Site) -> None:

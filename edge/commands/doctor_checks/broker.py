@@ -145,7 +145,7 @@ def twin(
     try:
         for seen, retained in _boots(mqtt, device, listen_s):
             heard.add(seen)
-            if seen != boot and not retained:
+            if seen not in ("", boot) and not retained:
                 other = f"Another box says that it is {mqtt.base}/{device}: its boot is {seen}, ours is {boot}."
                 return Finding("twin", "warning", other, remedy)
     except EdgeClassifierError:
@@ -157,20 +157,21 @@ def twin(
 
 
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
-    """The boot in each status that comes, and whether it is a retained one."""
-    from edge.delivery.connection import Heard
+    """The boot in each status that comes ("" from a version that did not tell), and whether it is a retained one."""
+    from edge.delivery.connection import Granted, Heard
 
-    until = time.monotonic() + listen_s
     with conversation(mqtt, device) as talk:
         talk.connection.subscribe([f"{mqtt.base}/{device}/status"])
+        talk.next(Granted)
+        until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:
             try:
                 message = talk.next(Heard, left_s)
                 document = json.loads(message.payload)
             except (BrokerError, ValueError):  # nothing more came, or it is no status of ours
                 continue
-            if isinstance(document, dict) and isinstance(seen := document.get("boot"), str):
-                yield seen, message.retained
+            if isinstance(document, dict):
+                yield str(document.get("boot", "")), message.retained
 
 
 def _refused_events(fallback: FallbackSettings) -> str | None:
