@@ -7,12 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 
 from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
-from edge.camera.pace import Backoff, Limit, Timeline
+from edge.camera.pace import Backoff, Limit, Timeline, due_s, lower_fps
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
@@ -66,8 +67,7 @@ class Capture:
         self._buffers = FrameBuffers()
         self._limit = Limit()
         self._timeline: Timeline | None = None
-        self._fault = RepeatingFault(logger, clock=clock)
-        self._torn = RepeatingFault(logger, clock=clock)
+        self._fault, self._torn = (RepeatingFault(logger, clock=clock) for _ in range(2))
         self._readable_at = self._torn_at = 0.0  # when the last readable, the last broken picture came
         self._told = ""  # of a file's broken pictures, the last that was logged
         self._online: bool | None = None
@@ -201,7 +201,7 @@ class Capture:
                 return True
             self._status.beat(STAGE)
             grabbed = self._clock()
-            if self._source.live and not self._limit.wants(grabbed, self._live_fps()):
+            if self._source.live and not self._limit.wants(grabbed, lower_fps(self._fps, self._board_limit)):
                 self._readable_at = grabbed  # not known to be, but not known not to be
                 continue
             try:
@@ -221,22 +221,11 @@ class Capture:
         """Hand over a file's frame when its time has come."""
         self._timeline = self._timeline or Timeline(self._clock())
         moment = self._timeline.next(self._fps or self._source.fps)
-        while (early := self._due(moment) - self._clock()) > 0 and not self._stopping:
+        due = partial(due_s, moment, self._put_at)  # at the rates of that moment
+        while (early := due(self._fps, self._board_limit) - self._clock()) > 0 and not self._stopping:
             self._pause(lambda: False, min(early, BEAT_S))
         self._put_at = self._clock()
         self._put(pixels, moment, capture_s)
-
-    def _due(self, moment: float) -> float:
-        due = float("-inf")
-        if self._fps:
-            due = min(moment, self._put_at + 1 / self._fps)  # the second is sooner where the rate was raised meanwhile
-        if self._board_limit:
-            due = max(due, self._put_at + 1 / self._board_limit)
-        return due
-
-    def _live_fps(self) -> float:
-        limits = [fps for fps in (self._fps, self._board_limit) if fps]
-        return min(limits, default=0.0)
 
     def _put(self, pixels: Pixels, captured_s: float, capture_s: float) -> None:
         with self._changed:

@@ -53,6 +53,21 @@ class Timeline:
         return self._last_s
 
 
+def due_s(moment_s: float, before_s: float, fps: float, board_limit: float) -> float:
+    """When a file's frame is shown whose time is `moment_s`, after one at `before_s`; rates of 0 are no limit."""
+    due = float("-inf")
+    if fps:
+        due = min(moment_s, before_s + 1 / fps)  # the second is sooner where the rate was raised meanwhile
+    if board_limit:
+        due = max(due, before_s + 1 / board_limit)
+    return due
+
+
+def lower_fps(*limits: float) -> float:
+    """The lowest of some rates, of which 0 is no limit."""
+    return min((fps for fps in limits if fps), default=0.0)
+
+
 class Backoff:
     """How long to wait before the next attempt: doubled each time, up to a cap, and spread by jitter.
 
