@@ -29,6 +29,7 @@ Usage: sudo ./install.sh [OPTION...]
     --web                 let other machines see the page; makes a token for it
     --weights FILE        FP32 weights to make the model from
     --offline DIR         without internet, from what --download fetched
+    --upgrade             only where it is installed already; otherwise the same
     --yes                 at a terminal, do not ask before anything is done
     --dry-run             print every step and do nothing
     --root DIR            with --dry-run: as on the machine whose /etc and /proc

@@ -91,6 +91,13 @@ def test_an_option_that_cannot_be_meant_is_told_before_anything_is_done(
     assert told.stderr == f"install.sh: {sentence.format(here=copy)}\n"
 
 
+@pytest.mark.skipif(Path("/opt/edge-classifier/current").exists(), reason="it is installed here")
+def test_an_upgrade_of_nothing_is_one_sentence(copy: Path) -> None:
+    told = install(copy, "--dry-run", "--upgrade")
+    assert (told.returncode, told.stdout) == (69, "")
+    assert told.stderr == "install.sh: There is nothing to upgrade yet; sudo ./install.sh installs it.\n"
+
+
 def test_a_python_out_of_range_is_one_sentence(copy: Path) -> None:
     old = copy / "python2"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 2.7.18\nexit 1\n')

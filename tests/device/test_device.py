@@ -189,7 +189,7 @@ def test_08_an_upgrade_is_the_same_command_here_with_a_password_and_the_page_for
         f" && printf 'listener 1883 127.0.0.1\npassword_file /var/lib/mosquitto/passwords\n' > {BROKER_CONFIG}"
         " && systemctl restart mosquitto"
     )
-    told = device.ssh("cd /root && edge-classifier/install.sh --user lab --password-file password --web 2>&1")
+    told = device.ssh("cd /root && edge-classifier/install.sh --upgrade --user lab --password-file password --web 2>&1")
     print(told)
     assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
     assert device.show("ActiveState") == "active"
