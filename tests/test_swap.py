@@ -1,6 +1,7 @@
 """Another model takes the running one's place under a live stream: no event is lost, a wrong one changes nothing."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from edge.settings import ModelSettings
 from edge.status import Status
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
-from tests.broker import Brokers, eventually
+from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon import Daemon, run_command, running
 from tests.test_remote import Asker
@@ -55,9 +56,19 @@ def with_other_labels(bundle: Path, folder: Path) -> Path:
     return signed(bundle, folder, labels="".join(f"thing {n}\n" for n in range(1000)).encode())
 
 
-def account(events: list[dict[str, Any]]) -> None:
-    """Every id from the first to the last, each exactly once and in order."""
-    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(len(events)))
+def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> list[dict[str, Any]]:
+    """What the subscriber heard and what the log holds, once it is all that was made: each id once, without a gap."""
+    made = int(re.search(r"(\d+) events made", daemon.log)[1])  # type: ignore[index]
+    stored = [json.loads(line) for line in run_command("fallback", "export", "--config", config).stdout.splitlines()]
+
+    def told() -> list[dict[str, Any]]:
+        heard = [message.json() for message in (*subscriber.on("event"), *subscriber.on("replay"))]
+        return sorted({event["id"]: event for event in [*heard, *stored]}.values(), key=by_id)
+
+    eventually(lambda: len(told()) == made, f"all {made} events arrive", WAIT_S)
+    events = told()
+    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(made))
+    return events
 
 
 @pytest.mark.timeout(400)
@@ -93,13 +104,13 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
 
     with running(config) as daemon:
         daemon.wait_ready()
-        told = use("use", lite0_dir.name)
-        assert (told.returncode, told.stdout) == (0, f"{lite0_dir.name} runs now.\n")
+        used = use("use", lite0_dir.name)
+        assert (used.returncode, used.stdout) == (0, f"{lite0_dir.name} runs now.\n")
         runs(lite0_dir.name)
         assert status_of(daemon)["model"] == model_of(daemon)["name"] == lite0_dir.name
 
         refused = use("use", liar.name)
-        assert refused.returncode == 1
+        assert refused.returncode == 65
         assert "The running model stays" in refused.stderr
         assert "answers its golden photo" in refused.stderr
         assert installed.current == model_of(daemon)["name"] == lite0_dir.name
@@ -120,10 +131,7 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
         daemon.stop()
         assert daemon.process.returncode == 0
 
-    stored = run_command("fallback", "export", "--config", config).stdout.splitlines()
-    heard = [message.json() for message in (*subscriber.on("event"), *subscriber.on("replay"))]
-    events = sorted({event["id"]: event for event in [*heard, *map(json.loads, stored)]}.values(), key=by_id)
-    account(events)
+    events = everything_said(daemon, subscriber, config)
     models = [event["model"] for event in events]
     assert [name for name, after in zip(models, [*models[1:], None], strict=True) if name != after] == [
         bundle_dir.name,
@@ -136,6 +144,36 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
             assert event["reason"] == "change"  # a new model is heard at once
         assert event["label"].startswith("thing ") == (event["model"] == things.name and event["label"] != "unknown")
         assert all(top["label"].startswith("thing ") == (event["model"] == things.name) for top in event["top"])
+
+
+def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_sound_one(
+    configure: Configure, testdata: Path, bundle_dir: Path, tmp_path: Path, brokers: Brokers
+) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    broker = brokers.start()
+    subscriber = brokers.subscribe(broker)
+    camera = {"camera_source": f"file:{testdata / 'video' / 'vtest.avi'}", "camera_loop": True, "camera_fps": 10}
+    config = configure(**camera, model_bundle=str(installed.directory / "current"), mqtt_url=broker.url)
+    asking = Asker(broker)
+    try:
+        with running(config) as daemon:
+            daemon.wait_ready()
+            eventually(lambda: subscriber.on("event"), "it has begun", WAIT_S)
+            asking.send("edge/porch/request/use", {"name": things.name})
+            daemon.process.kill()  # before, during or after
+            daemon.process.wait()
+    finally:
+        asking.close()
+    assert installed.current in (bundle_dir.name, things.name)
+    before = len(subscriber.on("event"))
+    with running(config) as daemon:
+        daemon.wait_ready()
+        eventually(lambda: len(subscriber.on("event")) > before, "it says something again", WAIT_S)
+        told = run_command("models", "use", things.name, "--config", config)
+        assert (told.returncode, told.stdout) == (0, f"{things.name} runs now.\n")
+        eventually(lambda: subscriber.on("event")[-1].json()["model"] == things.name, "the other model runs", WAIT_S)
+        daemon.stop()
 
 
 def by_id(event: dict[str, Any]) -> str:

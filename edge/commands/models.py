@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from edge.commands.config_option import add_config_option
-from edge.errors import BundleError
+from edge.errors import BundleError, RequestError
 from edge.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def _use(settings: Settings, name: str | None, as_json: bool) -> int:
     from edge.control import SOCKET, ask
 
     fields = {} if name is None else {"name": name}
-    answer = ask(settings.fallback.path.with_name(SOCKET), "rollback" if name is None else "use", fields)
+    try:
+        answer = ask(settings.fallback.path.with_name(SOCKET), "rollback" if name is None else "use", fields)
+    except RequestError as error:  # the daemon's sentence, with the exit code that it has without a daemon
+        raise BundleError(str(error)) from error
     if answer is None:
         used = _use_without_daemon(settings, name)
         sentence = f"{used} is verified, and used from the daemon's next start on; none answered."
