@@ -38,17 +38,30 @@ def test_it_counts_what_classify_says(
     arguments = ["evaluate", str(table), "--model", str(bundle_dir), "--weights", str(weights_file)]
     assert main([*arguments, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["model", "photos", "top1", "top5", "fp32"]
+    assert list(document) == [
+        "model", "photos", "top1", "top1_interval", "top5", "top5_interval", "fp32", "calibration", "confused",
+    ]  # fmt: skip
     assert document["model"] == bundle_dir.name
     assert document["photos"] == COUNT
     assert document["top1"] == pytest.approx(100 * right / COUNT, abs=0.01)
     assert document["top1"] <= document["top5"] <= 100
-    assert list(document["fp32"]) == ["top1", "agreement", "confidence_difference"]
+    assert list(document["fp32"]) == [
+        "top1", "top1_interval", "agreement", "agreement_interval", "confidence_difference",
+    ]  # fmt: skip
+    assert list(document["calibration"]) == ["error", "confidence", "bins"]
+    assert sum(part["photos"] for part in document["calibration"]["bins"]) == COUNT
+    assert list(document["calibration"]["bins"][0]) == ["from", "to", "photos", "confidence", "right"]
+    assert sum(pair["photos"] for pair in document["confused"]) <= COUNT - right
+    low, high = document["top1_interval"]
+    assert low < document["top1"] < high
     assert document["fp32"]["agreement"] >= 75
-    assert main(arguments) == 0
+    assert main([*arguments, "--plot", str(tmp_path / "reliability.svg")]) == 0
     told = capsys.readouterr().out
-    assert f"top-1      {document['top1']:.1f} %" in told
-    assert f"agreement  {document['fp32']['agreement']:.1f} % say the same as FP32" in told
+    assert f"top-1      {document['top1']:5.1f} %   {low:5.1f} to {high:.1f} %" in told
+    assert f"agreement  {document['fp32']['agreement']:5.1f} %" in told
+    assert "say the same as FP32" in told
+    assert max(len(line) for line in told.splitlines()) <= 80
+    assert "calibration error" in (tmp_path / "reliability.svg").read_text()
 
 
 def test_without_weights_nothing_is_said_of_fp32(
@@ -59,7 +72,17 @@ def test_without_weights_nothing_is_said_of_fp32(
     assert json.loads(capsys.readouterr().out)["fp32"] is None
     assert main(["evaluate", str(table), "--model", str(bundle_dir)]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told] == ["model", "photos", "top-1", "top-5"]
+    assert [line.split()[0] for line in told if line][:5] == ["model", "photos", "top-1", "top-5", "calibration"]
+    assert "FP32" not in "".join(told)
+
+
+def test_a_plot_that_cannot_be_drawn_is_said_before_the_work(
+    bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = table_of(list(rows[:1]), tmp_path)
+    assert main(["evaluate", str(table), "--model", str(bundle_dir), "--plot", "diagram.gif"]) == 73
+    told = capsys.readouterr()
+    assert (told.out, "ends neither in .svg nor in .png" in told.err) == ("", True)
 
 
 def test_files_are_relative_to_the_table(

@@ -9,7 +9,7 @@ import pytest
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
     {"errors", "frames", "events"},
-    {"settings", "settings_file", "systemd", "status", "quiet", "persistent", "recent", "model", "signals"},
+    {"settings", "settings_file", "systemd", "status", "canvas", "quiet", "persistent", "recent", "model", "signals"},
     {"camera", "vision", "delivery", "decision", "photo_queue", "control", "host", "thermal"},
     {"pipeline", "remote_requests", "running_model", "web", "export", "health"},
     {"service", "bench"},

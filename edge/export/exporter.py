@@ -7,23 +7,24 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edge.errors import BundleError, StateError
+from edge.events import Probabilities
+from edge.export.architectures import ARCHITECTURES
 from edge.export.bundle_writer import new_staging, publish, sha256_of
-from edge.export.fold import fold
-from edge.export.golden import LABELS as LABELS_FILE
+from edge.export.class_names import class_names
+from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
-from edge.export.judge import measure_agreement, measure_latency
-from edge.export.networks import ARCHITECTURES, Architecture
+from edge.export.judge import Latency, measure_agreement, measure_latency, verify
+from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
-from edge.export.ranges import calibrated_ranges, data_free_ranges
+from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
 from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
-from edge.vision.bundle import GOLDEN, LABELS, MODEL, InputContract, Manifest, Quantization
-from edge.vision.engine import Target, host_activations, host_engine, host_target, use_engine
+from edge.vision.bundle import GOLDEN, LABELS, MODEL, Agreement, GoldenClass, InputContract, Manifest, Quantization
+from edge.vision.engine import Activations, Engine, Target, host_activations, host_engine, host_target, use_engine
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, save_script, trace_script
@@ -39,6 +40,18 @@ class Exported:
     directory: Path
     manifest: Manifest
     report: Report
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A quantized model that answers as its FP32 self does, before it is written."""
+
+    script: torch.jit.ScriptModule
+    quantization: Quantization
+    contract: InputContract
+    golden: tuple[GoldenClass, ...]
+    agreement: Agreement | None
+    latency: Latency
 
 
 def architecture(name: str) -> Architecture:
@@ -66,6 +79,7 @@ def export_bundle(
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
     golden: Path = PHOTO,
+    labels: Path | None = None,
     step: Step = lambda _: None,
     each: Each = lambda photos: photos,
 ) -> Exported:
@@ -78,6 +92,7 @@ def export_bundle(
         calibration: photos to find the ranges on; without any they come from the batch norms.
         photos: photos to measure the agreement with FP32 on.
         golden: the photo that the bundle has to answer alike for ever.
+        labels: the classes' names, one a line; None are ImageNet's.
         step: told what is being done.
         each: wraps a sequence of photos to show the progress through it.
 
@@ -87,63 +102,31 @@ def export_bundle(
     target = target or host_target()
     engine = host_engine(target)
     use_engine(engine)
-    activations = host_activations(target)
     step("folding batch norms and normalisation into the convolutions")
     network = fold(architecture(weights.architecture), weights.state)
-    contract = contract_of(network.architecture)
-    labels = LABELS_FILE.read_text(encoding="utf-8").splitlines()
-    if network.classes != len(labels):
-        raise BundleError(
-            f"These weights know {network.classes} classes and there are {len(labels)} labels;"
-            " use weights trained on ImageNet-1k."
-        )
+    names = class_names(network.classes, labels)
     step("finding the ranges of the activations")
+    contract = contract_of(network.architecture)
     ranges = (
         calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
         if calibration
         else data_free_ranges(network)
     )
-    example = buffer_of(read_photo(golden), contract)
-    step(f"quantizing to INT8 ({activations} for the engine {engine})")
-    script, probabilities = _quantized_script(QuantizedNetwork(network, ranges, engine, activations), example)
-    classes = golden_classes(probabilities)
-    step("comparing INT8 with FP32")
-    agreement = measure_agreement(script, network, (buffer_of(read_photo(photo), contract) for photo in each(photos)))
-    latency = measure_latency(script, network, example)
-    step("writing the bundle")
-    staging = new_staging(models)
-    try:
-        save_script(script, staging / MODEL)
-        shutil.copyfile(LABELS_FILE, staging / LABELS)
-        shutil.copyfile(golden, staging / GOLDEN)
-        manifest = Manifest(
-            architecture=weights.architecture,
-            target=target,
-            engine=engine,
-            torch=torch.__version__,
-            files={file: sha256_of(staging / file) for file in (MODEL, LABELS, GOLDEN)},
-            weights=weights.origin,
-            quantization=Quantization(
-                ranges="calibrated" if calibration else "data-free",
-                photos=len(calibration),
-                levels=128 if engine == "fbgemm" else 256,
-                activations=activations,
-            ),
-            input=contract,
-            golden=classes,
-            agreement=agreement,
-        )
-        size = (staging / MODEL).stat().st_size
-        directory = publish(staging, manifest)
-    except OSError as error:
-        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
-    ranges_from = manifest.quantization.ranges
-    return Exported(
-        directory, manifest, Report(directory, target, engine, ranges_from, size, floats * 4, latency, agreement)
+    quantization = Quantization(
+        ranges="calibrated" if calibration else "data-free",
+        photos=len(calibration),
+        levels=128 if engine == "fbgemm" else 256,
+        activations=host_activations(target),
     )
+    made = _make(network, ranges, engine, quantization, golden, each(photos), step)
+    step("writing the bundle")
+    directory, manifest, size = _write(made, weights, models, target, engine, golden, names)
+    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
+    report = Report(
+        directory, target, engine, quantization.ranges, size, floats * 4, made.latency, made.agreement,
+        weights.origin.top1,
+    )  # fmt: skip
+    return Exported(directory, manifest, report)
 
 
 def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
@@ -153,11 +136,64 @@ def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
     return buffer.tensor
 
 
-def _quantized_script(
-    network: QuantizedNetwork, example: torch.Tensor
-) -> tuple[torch.jit.ScriptModule, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _make(
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    engine: Engine,
+    quantization: Quantization,
+    golden: Path,
+    photos: Iterable[Path],
+    step: Step,
+) -> _Made:
+    contract = contract_of(network.architecture)
+    example = buffer_of(read_photo(golden), contract)
+    step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
+    script, probabilities = _quantized_script(network, ranges, engine, quantization.activations, example)
+    classes = golden_classes(probabilities)
+    step("comparing INT8 with FP32")
+    verify(probabilities, network, example)
+    agreement = measure_agreement(script, network, (buffer_of(read_photo(photo), contract) for photo in photos))
+    return _Made(script, quantization, contract, classes, agreement, measure_latency(script, network, example))
+
+
+def _write(
+    made: _Made, weights: Weights, models: Path, target: Target, engine: Engine, golden: Path, names: Sequence[str]
+) -> tuple[Path, Manifest, int]:
+    """The bundle's directory, its manifest, and the size of its model in bytes."""
+    staging = new_staging(models)
     try:
-        script = trace_script(network, example)
+        save_script(made.script, staging / MODEL)
+        (staging / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        shutil.copyfile(golden, staging / GOLDEN)
+        manifest = Manifest(
+            architecture=weights.architecture,
+            target=target,
+            engine=engine,
+            torch=torch.__version__,
+            files={file: sha256_of(staging / file) for file in (MODEL, LABELS, GOLDEN)},
+            weights=weights.origin,
+            quantization=made.quantization,
+            input=made.contract,
+            golden=made.golden,
+            agreement=made.agreement,
+        )
+        size = (staging / MODEL).stat().st_size
+        return publish(staging, manifest), manifest, size
+    except OSError as error:
+        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _quantized_script(
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    engine: Engine,
+    activations: Activations,
+    example: torch.Tensor,
+) -> tuple[torch.jit.ScriptModule, Probabilities]:
+    try:
+        script = trace_script(QuantizedNetwork(network, ranges, engine, activations), example)
         with known_deprecations(), torch.inference_mode():
             return script, script(example)[0].numpy()
     except RuntimeError as error:

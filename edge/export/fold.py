@@ -9,9 +9,26 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.errors import WeightsError
-from edge.export.networks import PIXELS, Architecture, Conv, Head, MaxPool
+from edge.export.activations import CURVES
+from edge.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
 
 StateDict = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class FoldedGate:
+    """What each channel is multiplied by, from all channels' averages."""
+
+    table: Gate
+    squeeze: torch.Tensor  # (few, channels)
+    squeeze_bias: torch.Tensor  # (few,)
+    excite: torch.Tensor  # (channels, few)
+    excite_bias: torch.Tensor  # (channels,)
+
+    def factors(self, averages: torch.Tensor) -> torch.Tensor:
+        """(1, channels, 1, 1) in 0..1 of (1, channels)."""
+        few = CURVES[self.table.activation](F.linear(averages, self.squeeze, self.squeeze_bias))
+        return CURVES[self.table.curve](F.linear(few, self.excite, self.excite_bias))[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,7 @@ class FoldedConv:
     mean: torch.Tensor  # (out,) before residual and activation
     std: torch.Tensor  # (out,)
     padding: int  # the same on every side
+    gate: FoldedGate | None = None
 
     @property
     def groups(self) -> int:
@@ -33,11 +51,18 @@ class FoldedConv:
 
 @dataclass(frozen=True)
 class FoldedHead:
-    """Average, linear, softmax."""
+    """Average, one or two linear layers, softmax."""
 
     table: Head
     weight: torch.Tensor  # (classes, channels)
     bias: torch.Tensor  # (classes,)
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None  # weight and bias of the layer before
+
+    def logits(self, averages: torch.Tensor) -> torch.Tensor:
+        """(photos, classes) of (photos, channels)."""
+        if self.hidden is not None:
+            averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
+        return F.linear(averages, self.weight, self.bias)
 
 
 class FloatNetwork(torch.nn.Module):
@@ -75,14 +100,15 @@ class FloatNetwork(torch.nn.Module):
                 yield f"{table.output}:norm", x
                 if table.residual:
                     x = x + value[table.residual]
-                if table.activation:
-                    x = x.clamp(0, 6 if table.activation == "relu6" else None)
+                x = CURVES[table.activation](x)
+                if operation.gate is not None:
+                    x = x * operation.gate.factors(x.mean((2, 3)))
                 name = table.output
             elif isinstance(operation, MaxPool):
                 x = F.max_pool2d(value[operation.input], operation.size, operation.stride, operation.padding)
                 name = operation.output
             else:
-                x = F.linear(value[operation.table.input].mean((2, 3)), operation.weight, operation.bias).softmax(1)
+                x = operation.logits(value[operation.table.input].mean((2, 3))).softmax(1)
                 name = ""
             value[name] = x
             yield name, x
@@ -130,8 +156,12 @@ def _keys(architecture: Architecture) -> set[str]:
         if isinstance(operation, Conv):
             norm = ("weight", "bias", "running_mean", "running_var", *architecture.ignored)
             keys |= {operation.weight, *(f"{operation.norm}.{part}" for part in norm)}
+        layers: tuple[str, ...] = ()
+        if isinstance(operation, Conv) and operation.gate:
+            layers = (operation.gate.squeeze, operation.gate.excite)
         elif isinstance(operation, Head):
-            keys |= {f"{operation.linear}.weight", f"{operation.linear}.bias"}
+            layers = (operation.linear, operation.hidden)
+        keys |= {f"{layer}.{part}" for layer in layers if layer for part in ("weight", "bias")}
     return keys
 
 
@@ -141,8 +171,23 @@ def _fold_one(
     if isinstance(operation, MaxPool):
         return operation
     if isinstance(operation, Head):
-        weight, bias = (state[f"{operation.linear}.{part}"].float() for part in ("weight", "bias"))
-        return FoldedHead(operation, weight, bias)
+        hidden = _layer(operation.hidden, state) if operation.hidden else None
+        return FoldedHead(operation, *_layer(operation.linear, state), hidden)
+    gate = None
+    if operation.gate is not None:
+        gate = FoldedGate(operation.gate, *_layer(operation.gate.squeeze, state), *_layer(operation.gate.excite, state))
+    return _fold_conv(architecture, operation, state, gate)
+
+
+def _layer(prefix: str, state: StateDict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (out, in) and bias (out,) of a linear layer, or of a 1 × 1 convolution that does for one."""
+    weight, bias = state[f"{prefix}.weight"], state[f"{prefix}.bias"]
+    if weight.shape[2:].numel() != 1 or bias.shape != weight.shape[:1]:
+        raise ValueError(f"{prefix}.weight is {tuple(weight.shape)}")
+    return weight.flatten(1).float(), bias.float()
+
+
+def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, gate: FoldedGate | None) -> FoldedConv:
     gamma, beta, mean, variance = (
         state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )
@@ -165,4 +210,4 @@ def _fold_one(
     if after > before:
         # A row and a column of zero weights in front make the padding the same on every side, exactly.
         weight = F.pad(weight, (after - before, 0, after - before, 0))
-    return FoldedConv(operation, weight.float(), bias.float(), beta.float(), gamma.abs().float(), after)
+    return FoldedConv(operation, weight.float(), bias.float(), beta.float(), gamma.abs().float(), after, gate)

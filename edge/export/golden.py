@@ -9,7 +9,6 @@ from edge.events import Probabilities
 from edge.vision.bundle import GoldenClass
 
 PHOTO = Path(__file__).parents[1] / "golden.jpg"
-LABELS = Path(__file__).parents[1] / "imagenet-labels.txt"
 MIN_LEAD = 10.0  # points: a photo that nearly ties would fail on a rounding difference
 
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
+from edge.errors import BundleError
+from edge.events import Probabilities
 from edge.export.fold import FloatNetwork
 from edge.vision.bundle import Agreement
 from edge.vision.torch_compat import known_deprecations, trace_script
 
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
+MIN_CORRELATION = 0.9  # of the golden photo's logits; 0.98 and more is what the recipe reaches
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 
@@ -44,18 +47,45 @@ def _median_ms(model: Model, example: torch.Tensor) -> float:
     return round(statistics.median(times[_WARM_UP:]) * 1e3, 2)
 
 
+def correlation(int8: torch.Tensor, fp32: torch.Tensor) -> float:
+    """Of the logits behind two sets of probabilities, each (classes,): a softmax only takes a constant from them."""
+    ours, theirs = (p.double().clamp_min(1e-30).log() for p in (int8, fp32))
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    return float(ours @ theirs / (ours.norm() * theirs.norm()).clamp_min(1e-12))
+
+
+def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor) -> None:
+    """Hold INT8's answer to the golden photo against FP32's.
+
+    Raises:
+        BundleError: INT8 does not say what FP32 says.
+    """
+    with torch.inference_mode():
+        expected = network(example)[0]
+    found = correlation(torch.from_numpy(probabilities), expected)
+    if int(expected.argmax()) != int(probabilities.argmax()) or not found >= MIN_CORRELATION:
+        raise BundleError(
+            f"INT8 does not follow FP32 on the golden photo (the logits' correlation is {found:.2f}); find the ranges"
+            " on photos with --calibrate DIR, or use other weights."
+        )
+
+
 def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor]) -> Agreement | None:
     """How often both put the same class first, and how far apart their confidences in FP32's first class are."""
-    same, difference, photos = 0, 0.0, 0
+    same, difference, photos, alike = 0, 0.0, 0, 0.0
     with known_deprecations(), torch.inference_mode():
         for buffer in buffers:
             expected, answer = network(buffer)[0], int8(buffer)[0]
             first = int(expected.argmax())
             same += int(answer.argmax()) == first
             difference += abs(float(expected[first] - answer[first])) * 100
+            alike += correlation(answer, expected)
             photos += 1
     if not photos:
         return None
     return Agreement(
-        photos=photos, top1=round(100 * same / photos, 2), confidence_difference=round(difference / photos, 2)
+        photos=photos,
+        top1=round(100 * same / photos, 2),
+        confidence_difference=round(difference / photos, 2),
+        correlation=round(alike / photos, 4),
     )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
+from edge.export.activations import CURVES, FLAT_BELOW
 from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead
 from edge.export.networks import PIXELS, MaxPool
 from edge.export.ranges import Range, expected_means
@@ -90,6 +91,8 @@ class QuantizedNetwork(torch.nn.Module):
         # TorchScript keeps what is an attribute of the module.
         setattr(self, "packed_" + table.output.replace(".", "_"), packed)
         scale, zero = self._scale(table.output)
+        if conv.gate is not None or table.activation in FLAT_BELOW:
+            return self._curved(conv, packed)
         if not table.residual:
             plain = ops.conv2d_relu if table.activation else ops.conv2d
             return lambda values: plain(values[table.input], packed, scale, zero)
@@ -101,6 +104,25 @@ class QuantizedNetwork(torch.nn.Module):
         return lambda values: add(
             ops.conv2d(values[table.input], packed, norm_scale, norm_zero), values[table.residual], scale, zero
         )
+
+    def _curved(self, conv: FoldedConv, packed: Any) -> Step:
+        """A convolution before a smooth curve or a gate, which make floats of its integers and integers again."""
+        table, gate, ops = conv.table, conv.gate, torch.ops.quantized
+        scale, zero = self._scale(table.output)
+        norm_scale, norm_zero = self._scale(f"{table.output}:norm")
+        if table.activation == "hardswish" and gate is None:  # the only curve that has a kernel for integers
+            return lambda values: ops.hardswish(
+                ops.conv2d(values[table.input], packed, norm_scale, norm_zero), scale, zero
+            )
+        curve, kind = CURVES[table.activation], torch.qint8 if self._signed else torch.quint8
+
+        def step(values: Values) -> torch.Tensor:
+            x = curve(ops.conv2d(values[table.input], packed, norm_scale, norm_zero).dequantize())
+            if gate is not None:
+                x = x * gate.factors(x.mean((2, 3)))
+            return torch.quantize_per_tensor(x, scale, zero, kind)
+
+        return step
 
 
 @dataclass(frozen=True)
@@ -144,6 +166,4 @@ def _max_pool(pool: MaxPool) -> Step:
 
 
 def _head(head: FoldedHead) -> Step:
-    return lambda values: F.linear(values[head.table.input].dequantize().mean((2, 3)), head.weight, head.bias).softmax(
-        1
-    )
+    return lambda values: head.logits(values[head.table.input].dequantize().mean((2, 3))).softmax(1)

