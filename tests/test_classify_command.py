@@ -3,16 +3,19 @@
 import csv
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from edge.cli import main
+from edge.events import Prediction, Probabilities
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.many import BATCH, classify_photos
 from edge.vision.photo import read_photo
+from edge.vision.preprocess import InputBuffer
 from tests.daemon import run_command
 
 
@@ -174,6 +177,24 @@ def test_any_number_of_photos_is_found_by_any_number_of_threads(
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
     photos = sorted(folder.glob("*.jpg"))[:count]
     assert [found.photo for found in classify_photos(classifier, photos, threads)] == photos
+
+
+def test_a_graph_for_one_photo_is_given_one_at_a_time(folder: Path, bundle_dir: Path) -> None:
+    class One(Classifier):
+        def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
+            assert len(buffers) == 1
+            return super().infer_all(buffers)
+
+    bundle = load_bundle(bundle_dir)
+    photos = sorted(folder.glob("*.jpg"))[: 2 * BATCH]
+    one, many = One(bundle, ModelSettings(threads=1)), Classifier(bundle, ModelSettings(threads=1))
+    assert many.takes_many == (bundle.manifest.engine != "qnnpack")
+    one.takes_many = False
+    for single, batched in zip(classify_photos(one, photos, 1), classify_photos(many, photos, 1), strict=True):
+        assert single.photo == batched.photo
+        if isinstance(single.outcome, Prediction):
+            assert isinstance(batched.outcome, Prediction)
+            assert abs(single.outcome.probabilities - batched.outcome.probabilities).max() < 1e-3
 
 
 def test_who_has_seen_enough_of_a_folder_stops_it(folder: Path, bundle_dir: Path) -> None:

@@ -39,6 +39,8 @@ class Classifier:
         self.name = bundle.name
         self.labels = bundle.labels
         self._contract = bundle.manifest.input
+        #: Whether `infer_all` takes more than one buffer: for qnnpack the graph has one photo's strides in it.
+        self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
         if settings.device == "cuda":
             raise BundleError(f"{bundle.name} is INT8 and runs on the CPU only; set model.device to auto or cpu.")
         if bundle.manifest.target != host_target():
@@ -70,7 +72,10 @@ class Classifier:
         return probabilities
 
     def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
-        """Probabilities, (buffers, classes) float32, of what all the buffers hold, in one inference."""
+        """Probabilities, (buffers, classes) float32, of what all the buffers hold, in one inference.
+
+        More than one only where `takes_many`.
+        """
         with torch.inference_mode():
             probabilities: Probabilities = self._model(torch.cat([buffer.tensor for buffer in buffers])).numpy()
         return probabilities

@@ -70,7 +70,7 @@ def _classify_batch(classifier: Classifier, photos: Sequence[Path]) -> list[Foun
     ready: list[tuple[InputBuffer, float] | PhotoError] = [_prepare(classifier, photo) for photo in photos]
     buffers = [one[0] for one in ready if not isinstance(one, PhotoError)]
     # A batch that is not full is of a size that torch has not seen, which costs more than it saves.
-    size = BATCH if len(buffers) == BATCH else 1
+    size = BATCH if classifier.takes_many and len(buffers) == BATCH else 1
     probabilities = []
     inference_ms = 0.0
     if buffers:
