@@ -12,7 +12,7 @@ usage() {
 Usage: sudo ./install.sh [OPTION...]
        sudo ./install.sh --rollback
        sudo ./install.sh --uninstall [--purge]
-       ./install.sh --download DIR [--for MACHINE] [--weights FILE]
+       ./install.sh --download DIR [--for SUITE] [--weights FILE]
        ./install.sh --try [OPTION...]
        ./install.sh --dev
 
