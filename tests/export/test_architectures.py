@@ -20,6 +20,7 @@ from edge.export.weights import catalogue, packaged_weights, read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
+from edge.vision.many import BATCH
 from edge.vision.photo import read_photo
 from tests.export.trained_like import trained_like
 
@@ -60,6 +61,12 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     answer = classifier.predict(read_photo(PHOTO)).probabilities
     assert answer.shape == (1000,)
     assert int(answer.argmax()) == bundle.manifest.golden[0].index
+    if classifier.takes_many:  # `classify` of a folder asks about a batch at once
+        batch = [classifier.new_input() for _ in range(BATCH)]
+        for buffer, photo in zip(batch, photos, strict=False):
+            classifier.prepare(read_photo(photo), buffer)
+        alone = np.stack([classifier.infer(buffer) for buffer in batch])
+        np.testing.assert_allclose(classifier.infer_all(batch), alone, atol=1e-3)
 
 
 def test_efficientnet_lite0_with_its_real_weights_agrees_on_95_of_100(
