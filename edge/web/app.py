@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from edge import __version__
 from edge.web import api, page, predict, problems
 from edge.web.gate import Gate
-from edge.web.history import History
+from edge.web.history import SAMPLE_S, History
 from edge.web.live import Live
 from edge.web.log_lines import LogLines
 from edge.web.metrics import make_registry
@@ -28,23 +28,25 @@ from edge.web.view import View
 THREADS = 4
 
 
-def make_app(view: View, log_lines: LogLines, token: str, stream: bool, stopping: threading.Event) -> FastAPI:
+def make_app(
+    view: View, history: History, log_lines: LogLines, token: str, stream: bool, stopping: threading.Event
+) -> FastAPI:
     """The whole web application.
 
     Args:
         view: what it may see of the daemon.
+        history: the last hour; sampled here from now on.
         log_lines: the last lines of the log.
         token: "" where none is needed.
         stream: whether /stream.mjpg is on.
         stopping: once set, streams end.
     """
-    history = History(view.status)
     predictor = predict.Predictor(view)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        sampling = asyncio.create_task(history.run())
+        sampling = asyncio.create_task(_sample(history))
         yield
         sampling.cancel()
         predictor.close()
@@ -66,6 +68,12 @@ def make_app(view: View, log_lines: LogLines, token: str, stream: bool, stopping
     _describe(app, token)
     app.add_middleware(Gate, token=token)
     return app
+
+
+async def _sample(history: History) -> None:
+    while True:
+        history.sample()
+        await asyncio.sleep(SAMPLE_S)
 
 
 def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stopping: threading.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,13 +9,14 @@ from typing import Any
 
 from edge.status import StatusSnapshot
 
-EVERY_S = 10.0
+SAMPLE_S = 1.0
+EVERY_S = 10.0 - SAMPLE_S / 2
 KEPT = 360  # an hour
 RATE_OVER_S = 8.0  # a camera at 0.2 frames a second is not "0.0" then
 
 
 class History:
-    """Samples the status; lives in the web loop.
+    """Samples the status; lives in the thread "web".
 
     Args:
         status: the snapshot.
@@ -35,18 +35,16 @@ class History:
         self._clock = clock
         self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._counts: deque[tuple[float, int]] = deque()
+        self._next_point = clock()
         self.frames_per_s = 0.0
 
-    async def run(self) -> None:
-        """Sample until cancelled."""
-        next_point = self._clock()
-        while True:
-            snapshot = self._status()
-            self.measure_rate(snapshot)
-            if self._clock() >= next_point:
-                next_point += EVERY_S
-                self.add_point(snapshot)
-            await asyncio.sleep(1.0)
+    def sample(self) -> None:
+        """Look at the status; to be called every `SAMPLE_S`."""
+        snapshot = self._status()
+        self.measure_rate(snapshot)
+        if self._clock() >= self._next_point:
+            self._next_point = self._clock() + EVERY_S
+            self.add_point(snapshot)
 
     def measure_rate(self, snapshot: StatusSnapshot) -> None:
         """Frames classified a second, over the last `RATE_OVER_S`."""

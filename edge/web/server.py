@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
 from edge.settings import WebSettings
+from edge.web.history import SAMPLE_S, History
 from edge.web.log_lines import LogLines
 from edge.web.token import read_token
 from edge.web.view import View
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 logger = logging.getLogger("edge.web")
-# FastAPI takes a second to import on a small board; the first label comes before it, or a camera is missing.
-FIRST_LABEL_WAIT_S = 10.0
+WAIT_S = 0.25  # for the first connection, before looking whether to stop
 CLOSE_CONNECTIONS_S = 1  # live pages are told to reconnect later
 MAX_CONNECTIONS = 200
 
@@ -32,7 +33,6 @@ class WebServer:
         settings: the `[web]` section.
         view: what it may see.
         gauge: told `web` (an address, or "off") and `web_error` (a sentence, or "").
-        first_label_wait_s: how long the first label may keep it waiting.
     """
 
     def __init__(
@@ -41,12 +41,10 @@ class WebServer:
         view: View,
         *,
         gauge: Callable[..., None] = lambda **values: None,
-        first_label_wait_s: float = FIRST_LABEL_WAIT_S,
     ) -> None:
         self._settings = settings
         self._view = view
         self._gauge = gauge
-        self._first_label_wait_s = first_label_wait_s
         self._stopping = threading.Event()
         self._log_lines = LogLines()
         self._server: uvicorn.Server | None = None
@@ -72,8 +70,6 @@ class WebServer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        if not self._first_label_is_out():
-            return
         try:
             token = read_token(self._settings.token_file)
             listener = _bind(self._settings.host, self._settings.port)
@@ -88,23 +84,38 @@ class WebServer:
             with listener:
                 self._serve(listener, token)
 
-    def _first_label_is_out(self) -> bool:
-        deadline = time.monotonic() + self._first_label_wait_s
-        while not self._view.status().counters.get("frames_classified") and time.monotonic() < deadline:
-            if self._stopping.wait(0.1):
-                return False
-        return not self._stopping.is_set()
-
     def _give_up(self, sentence: str) -> None:
         logger.error("%s", sentence)
         self._gauge(web_error=sentence)
 
     def _serve(self, listener: socket.socket, token: str) -> None:
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        logger.info("The page is at %s", self.address)
+        self._gauge(web=self.address)
+        self.listening.set()
+        history = History(self._view.status)
+        if self._somebody_comes(listener, history):
+            self._answer(listener, history, token)
+        self._gauge(web="off")
+
+    def _somebody_comes(self, listener: socket.socket, history: History) -> bool:
+        """Wait for the first connection: a box that nobody looks at keeps the memory of FastAPI and uvicorn."""
+        sample_at = time.monotonic()
+        while not self._stopping.is_set():
+            if select.select([listener], [], [], WAIT_S)[0]:
+                return True
+            if time.monotonic() >= sample_at:
+                sample_at += SAMPLE_S
+                history.sample()
+        return False
+
+    def _answer(self, listener: socket.socket, history: History, token: str) -> None:
         import uvicorn
 
         from edge.web.app import make_app
 
-        app = make_app(self._view, self._log_lines, token, self._settings.stream, self._stopping)
+        app = make_app(self._view, history, self._log_lines, token, self._settings.stream, self._stopping)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -119,16 +130,9 @@ class WebServer:
                 timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
             )
         )
-        host, port = listener.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        if self._stopping.is_set():  # it came between two lines of ours
-            return
-        logger.info("The page is at %s", self.address)
-        self._gauge(web=self.address)
-        self.listening.set()
-        # uvicorn leaves signals alone outside the main thread.
-        self._server.run(sockets=[listener])
-        self._gauge(web="off")
+        if not self._stopping.is_set():  # it may have come between two lines of ours
+            # uvicorn leaves signals alone outside the main thread.
+            self._server.run(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:

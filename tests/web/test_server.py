@@ -1,6 +1,8 @@
 """The page never takes the daemon with it, and lets in only whom it should."""
 
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def a_server(listen: str, token_file: str = "", **extra: float) -> tuple[WebServ
 def test_a_port_that_is_taken_turns_the_page_off_and_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server, status = a_server(f"127.0.0.1:{port}", first_label_wait_s=0)
+        server, status = a_server(f"127.0.0.1:{port}")
         server.start()
         assert has(lambda: status.snapshot().gauges["web_error"])
         assert f"127.0.0.1:{port} cannot be used" in status.snapshot().gauges["web_error"]
@@ -51,18 +53,26 @@ def test_a_token_that_cannot_be_used_turns_the_page_off(tmp_path: Path, content:
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
-    server, status = a_server("127.0.0.1:0", str(file), first_label_wait_s=0)
+    server, status = a_server("127.0.0.1:0", str(file))
     server.start()
     assert has(lambda: told in status.snapshot().gauges["web_error"])
     assert not server.listening.is_set()
     assert server.stop(WAIT_S)
 
 
-def test_the_page_waits_for_the_first_label_and_a_stop_does_not() -> None:
-    server, _ = a_server("127.0.0.1:0", first_label_wait_s=1000)
-    server.start()
-    assert not server.listening.is_set()
-    assert server.stop(WAIT_S)
+def test_a_page_that_nobody_opens_costs_no_framework_and_still_stops() -> None:
+    script = """
+import sys
+from tests.web.test_server import WAIT_S, a_server
+server, _ = a_server("127.0.0.1:0")
+sys.modules.pop("fastapi", None), sys.modules.pop("uvicorn", None)  # the test's own box has them
+server.start()
+assert server.listening.wait(WAIT_S)
+assert server.stop(WAIT_S)
+print([name for name in ("fastapi", "uvicorn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_page_that_is_off_is_not_there() -> None:
