@@ -12,7 +12,7 @@ import pytest
 from edge.commands.try_broker import running as running_program
 from edge.web.token import COOKIE
 from tests.broker import Certificates, eventually, free_port
-from tests.web.box import WAIT_S, Box, photo, running
+from tests.web.box import Box, photo, running
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / "nginx" / "edge-classifier.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -52,7 +52,7 @@ def browser(box: Box, tmp_path: Path) -> Iterator[httpx.Client]:
     )
     with running_program([NGINX, "-c", str(config)], log) as process:
         context = ssl.create_default_context(cafile=str(Certificates(tmp_path).authority))
-        with httpx.Client(base_url=f"https://127.0.0.1:{secure}", verify=context, timeout=WAIT_S) as client:
+        with httpx.Client(base_url=f"https://127.0.0.1:{secure}", verify=context, timeout=60) as client:
             eventually(lambda: process.poll() is not None or answers(client), "nginx answers")
             assert process.poll() is None, log.read_text()
             client.headers["X-Plain"] = f"http://127.0.0.1:{plain}"  # where the test of the redirection finds it
