@@ -132,7 +132,10 @@ def test_what_this_process_used(tree: Tree) -> None:
     )
     assert host.disk_bytes_written(root) == 8192
     assert host.memory_bytes(root) == 1024 * 1024
-    assert (host.peak_memory_bytes() or 0) >= (host.memory_bytes() or 0) > 1_000_000
+    # The kernel sums its counters of memory now and then only: the two may differ by what each processor holds back.
+    resident = host.memory_bytes() or 0
+    assert resident > 1_000_000
+    assert (host.peak_memory_bytes() or 0) > 0.9 * resident
 
 
 def test_a_board_that_tells_nothing_is_no_error(tree: Tree) -> None:
