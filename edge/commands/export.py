@@ -46,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes' names, one a line (default: ImageNet's 1,000)"
     )
-    parser.add_argument("--target", choices=("auto", "arm64", "x86_64"), default="auto", help="default: this machine's")
+    parser.add_argument(
+        "--target",
+        choices=("auto", "arm64", "x86_64", "jetson"),
+        default="auto",
+        help="default: this machine's processor; jetson: its GPU, see docs/jetson.md",
+    )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on")
     parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")

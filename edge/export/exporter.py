@@ -16,7 +16,8 @@ from edge.export.bundle_writer import new_staging, publish, sha256_of
 from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
-from edge.export.judge import Latency, measure_agreement, measure_latency, verify
+from edge.export.gpu import Gpu, Jetson, make_gpu_model
+from edge.export.judge import Latency, Model, measure_agreement, measure_latency, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
@@ -47,7 +48,8 @@ class _Made:
     """A quantized model that answers as its FP32 self does, before it is written."""
 
     script: torch.jit.ScriptModule
-    quantization: Quantization
+    engine: Engine
+    quantization: Quantization | None  # None: FP16
     contract: InputContract
     golden: tuple[GoldenClass, ...]
     agreement: Agreement | None
@@ -80,6 +82,7 @@ def export_bundle(
     photos: Sequence[Path] = (),
     golden: Path = PHOTO,
     labels: Path | None = None,
+    open_gpu: Callable[[], Gpu] = Jetson,
     step: Step = lambda _: None,
     each: Each = lambda photos: photos,
 ) -> Exported:
@@ -93,6 +96,7 @@ def export_bundle(
         photos: photos to measure the agreement with FP32 on.
         golden: the photo that the bundle has to answer alike for ever.
         labels: the classes' names, one a line; None are ImageNet's.
+        open_gpu: makes the GPU ready, for the target `jetson`.
         step: told what is being done.
         each: wraps a sequence of photos to show the progress through it.
 
@@ -100,8 +104,10 @@ def export_bundle(
         WeightsError, PhotoError, BundleError, StateError: each says what to do.
     """
     target = target or host_target()
-    engine = host_engine(target)
-    use_engine(engine)
+    gpu = open_gpu() if target == "jetson" else None
+    engine: Engine = "tensorrt" if gpu else host_engine(target)
+    if gpu is None:
+        use_engine(engine)
     step("folding batch norms and normalisation into the convolutions")
     network = fold(architecture(weights.architecture), weights.state)
     names = class_names(network.classes, labels)
@@ -116,16 +122,33 @@ def export_bundle(
         ranges="calibrated" if calibration else "data-free",
         photos=len(calibration),
         levels=128 if engine == "fbgemm" else 256,
-        activations=host_activations(target),
+        activations="int8" if gpu else host_activations(target),
     )
-    made = _make(network, ranges, engine, quantization, golden, each(photos), step)
+    example = buffer_of(read_photo(golden), contract)
+    if gpu is not None:
+        step("building the model for the GPU, which may take minutes")
+        made = _judged(
+            *_on_gpu(network, ranges, example, gpu, quantization, step), network, example, photos, each, step
+        )
+    else:
+        step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
+        script = _quantized_script(network, ranges, engine, quantization.activations, example)
+        made = _judged(script, script, engine, quantization, network, example, photos, each, step)
     step("writing the bundle")
-    directory, manifest, size = _write(made, weights, models, target, engine, golden, names)
+    directory, manifest, size = _write(made, weights, models, target, golden, names)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
     report = Report(
-        directory, target, engine, quantization.ranges, size, floats * 4, made.latency, made.agreement,
+        directory,
+        target,
+        made.engine,
+        quantization.ranges if made.quantization else "none",
+        size,
+        floats * 4,
+        made.latency,
+        made.agreement,
         weights.origin.top1,
-    )  # fmt: skip
+        precision="int8" if made.quantization else "fp16",
+    )
     return Exported(directory, manifest, report)
 
 
@@ -136,28 +159,41 @@ def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
     return buffer.tensor
 
 
-def _make(
-    network: FloatNetwork,
-    ranges: dict[str, Range],
+def _on_gpu(
+    network: FloatNetwork, ranges: dict[str, Range], example: torch.Tensor, gpu: Gpu, int8: Quantization, step: Step
+) -> tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]:
+    model = make_gpu_model(network, ranges, example, gpu)
+    if model.is_engine:
+        return model.script, model, "tensorrt", int8
+    step("Torch-TensorRT is not installed, so this is FP16 instead of INT8; install it and export again for INT8.")
+    return model.script, model, "cuda", None
+
+
+def _judged(
+    script: torch.jit.ScriptModule,
+    model: Model,
     engine: Engine,
-    quantization: Quantization,
-    golden: Path,
-    photos: Iterable[Path],
+    quantization: Quantization | None,
+    network: FloatNetwork,
+    example: torch.Tensor,
+    photos: Sequence[Path],
+    each: Each,
     step: Step,
 ) -> _Made:
     contract = contract_of(network.architecture)
-    example = buffer_of(read_photo(golden), contract)
-    step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
-    script, probabilities = _quantized_script(network, ranges, engine, quantization.activations, example)
+    with known_deprecations(), torch.inference_mode():
+        probabilities: Probabilities = model(example)[0].numpy()
     classes = golden_classes(probabilities)
-    step("comparing INT8 with FP32")
+    step(f"comparing {'INT8' if quantization else 'FP16'} with FP32")
     verify(probabilities, network, example)
-    agreement = measure_agreement(script, network, (buffer_of(read_photo(photo), contract) for photo in photos))
-    return _Made(script, quantization, contract, classes, agreement, measure_latency(script, network, example))
+    buffers = (buffer_of(read_photo(photo), contract) for photo in each(photos))
+    agreement = measure_agreement(model, network, buffers)
+    latency = measure_latency(model, network, example)
+    return _Made(script, engine, quantization, contract, classes, agreement, latency)
 
 
 def _write(
-    made: _Made, weights: Weights, models: Path, target: Target, engine: Engine, golden: Path, names: Sequence[str]
+    made: _Made, weights: Weights, models: Path, target: Target, golden: Path, names: Sequence[str]
 ) -> tuple[Path, Manifest, int]:
     """The bundle's directory, its manifest, and the size of its model in bytes."""
     staging = new_staging(models)
@@ -167,8 +203,9 @@ def _write(
         shutil.copyfile(golden, staging / GOLDEN)
         manifest = Manifest(
             architecture=weights.architecture,
+            precision="int8" if made.quantization else "fp16",
             target=target,
-            engine=engine,
+            engine=made.engine,
             torch=torch.__version__,
             files={file: sha256_of(staging / file) for file in (MODEL, LABELS, GOLDEN)},
             weights=weights.origin,
@@ -191,11 +228,12 @@ def _quantized_script(
     engine: Engine,
     activations: Activations,
     example: torch.Tensor,
-) -> tuple[torch.jit.ScriptModule, Probabilities]:
+) -> torch.jit.ScriptModule:
     try:
         script = trace_script(QuantizedNetwork(network, ranges, engine, activations), example)
         with known_deprecations(), torch.inference_mode():
-            return script, script(example)[0].numpy()
+            script(example)
+            return script
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise BundleError(

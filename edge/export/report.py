@@ -23,6 +23,7 @@ class Report:
     latency: Latency
     agreement: Agreement | None  # None: no photos were given
     published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
+    precision: str = "int8"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; `agreement` is null without photos."""
@@ -42,7 +43,7 @@ class Report:
         """A few aligned lines."""
         latency, agreement = self.latency, self.agreement
         rows = [
-            ("", "INT8", "FP32", ""),
+            ("", self.precision.upper(), "FP32", ""),
             ("size", f"{self.int8_bytes / 1e6:.1f} MB", f"{self.fp32_bytes / 1e6:.1f} MB", ""),
             (
                 "latency",

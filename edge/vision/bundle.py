@@ -87,13 +87,13 @@ class Manifest(Part):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     architecture: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # the name goes into every event
-    precision: Literal["int8"] = "int8"
+    precision: Literal["int8", "fp16"] = "int8"
     target: Target
     engine: Engine
     torch: str  # the version that exported it
     files: dict[str, str]  # name → sha256
     weights: Origin
-    quantization: Quantization
+    quantization: Quantization | None  # null: floats
     input: InputContract
     golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or as many classes as there are
     agreement: Agreement | None = None

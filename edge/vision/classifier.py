@@ -1,11 +1,11 @@
-"""The INT8 model of a bundle: pixels in, probabilities out."""
+"""The model of a bundle: pixels in, probabilities out."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from edge.errors import BundleError, PhotoError
@@ -13,10 +13,10 @@ from edge.events import Label, Prediction, Probabilities, top_k
 from edge.frames import Pixels
 from edge.settings import ModelSettings
 from edge.vision.bundle import GOLDEN, Bundle
-from edge.vision.engine import host_target, use_engine, use_threads
+from edge.vision.device import Cuda, OpenCuda, device_for
 from edge.vision.photo import decode_photo
-from edge.vision.preprocess import InputBuffer, fill, new_buffer
-from edge.vision.torch_compat import known_deprecations, load_script, runs_qint8
+from edge.vision.preprocess import InputBuffer, fill
+from edge.vision.torch_compat import known_deprecations
 
 GOLDEN_TOLERANCE = 3.0  # points of confidence
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
@@ -30,36 +30,26 @@ class Classifier:
     Args:
         bundle: as `load_bundle` returned it.
         settings: the `[model]` section.
+        open_cuda: makes the GPU ready, for a bundle that wants one.
 
     Raises:
         BundleError: this machine cannot run the bundle, or it answers the golden photo wrongly.
     """
 
-    def __init__(self, bundle: Bundle, settings: ModelSettings) -> None:
+    def __init__(self, bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda = Cuda) -> None:
         self.name = bundle.name
         self.labels = bundle.labels
         self._contract = bundle.manifest.input
         #: Whether `infer_all` takes more than one buffer: for qnnpack the graph has one photo's strides in it.
         self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
-        if settings.device == "cuda":
-            raise BundleError(f"{bundle.name} is INT8 and runs on the CPU only; set model.device to auto or cpu.")
-        if bundle.manifest.target != host_target():
-            raise BundleError(
-                f"{bundle.name} was made for {bundle.manifest.target} and this is {host_target()}; export it here."
-            )
-        use_engine(bundle.manifest.engine)
-        if bundle.manifest.quantization.activations == "qint8" and not runs_qint8():
-            raise BundleError(
-                f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
-            )
-        use_threads(settings.threads or len(os.sched_getaffinity(0)))
+        self._device = device_for(bundle, settings, open_cuda)
         self._model = self._load(bundle)
         self._buffer = self.new_input()
         self._check_golden(bundle)
 
     def new_input(self) -> InputBuffer:
         """A padded buffer for `prepare` and `infer`; make one for each stage that overlaps another."""
-        return new_buffer(self._contract)
+        return self._device.new_buffer(self._contract)
 
     def prepare(self, pixels: Pixels, into: InputBuffer) -> None:
         """One resize of the centre of `pixels`, (height, width, 3) uint8 RGB, straight into the buffer."""
@@ -67,15 +57,15 @@ class Classifier:
 
     def infer(self, buffer: InputBuffer) -> Probabilities:
         """Probabilities, (classes,) float32, of what the buffer holds."""
-        with torch.inference_mode():
-            probabilities: Probabilities = self._model(buffer.tensor)[0].numpy()
-        return probabilities
+        return self._device.infer(self._model, buffer)
 
     def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
         """Probabilities, (buffers, classes) float32, of what all the buffers hold, in one inference.
 
-        More than one only where `takes_many`.
+        Where not `takes_many`, one after the other.
         """
+        if not self.takes_many:
+            return np.stack([self.infer(buffer) for buffer in buffers])
         with torch.inference_mode():
             probabilities: Probabilities = self._model(torch.cat([buffer.tensor for buffer in buffers])).numpy()
         return probabilities
@@ -96,10 +86,9 @@ class Classifier:
         """The `k` most probable labels."""
         return top_k(probabilities, self.labels, k)
 
-    @staticmethod
-    def _load(bundle: Bundle) -> torch.jit.ScriptModule:
+    def _load(self, bundle: Bundle) -> torch.jit.ScriptModule:
         try:
-            return load_script(bundle.model_bytes)
+            return self._device.load(bundle.model_bytes)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise BundleError(

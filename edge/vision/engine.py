@@ -11,11 +11,12 @@ import torch
 from edge.errors import BundleError
 from edge.vision.torch_compat import runs_qint8
 
-Target = Literal["arm64", "x86_64"]
+Target = Literal["arm64", "x86_64", "jetson"]  # a Jetson's GPU; its processor is arm64
 # `onednn` has the fused residual and, without VNNI's saturation, full range; `fbgemm` is for older x86 CPUs;
 # `qnnpack` hands qint8 to XNNPACK and quint8 to QNNPACK.
-Engine = Literal["onednn", "fbgemm", "qnnpack"]
-Activations = Literal["quint8", "qint8"]
+# On a GPU: `tensorrt` for INT8, `cuda` for FP16.
+Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
+Activations = Literal["quint8", "qint8", "int8"]  # int8 is TensorRT's: symmetric
 
 _MACHINES: dict[str, Target] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 

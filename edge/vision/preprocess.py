@@ -51,9 +51,10 @@ class InputBuffer:
     works: dict[tuple[int, int], _Work] = field(default_factory=dict)  # of the newest picture size alone
 
 
-def new_buffer(contract: InputContract) -> InputBuffer:
-    """A buffer that holds the border's colour everywhere."""
-    pixels = np.empty((1, contract.side, contract.side, 3), np.uint8)
+def new_buffer(contract: InputContract, *, pinned: bool = False) -> InputBuffer:
+    """A buffer that holds the border's colour everywhere; `pinned` is for a GPU, which then copies it by itself."""
+    shape = (1, contract.side, contract.side, 3)
+    pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() if pinned else np.empty(shape, np.uint8)
     pixels[:] = contract.border_rgb
     start, stop = contract.border[0], contract.border[0] + contract.size
     return InputBuffer(pixels, pixels[0, start:stop, start:stop], torch.from_numpy(pixels))

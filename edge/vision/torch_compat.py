@@ -31,19 +31,19 @@ def known_deprecations() -> Iterator[None]:
         yield
 
 
-def load_script(model_bytes: bytes) -> torch.jit.ScriptModule:
+def load_script(model_bytes: bytes, place: str = "cpu") -> torch.jit.ScriptModule:
     """The TorchScript module in `model_bytes`; RuntimeError when it is not one."""
     with known_deprecations():
         # Said once a process by C++, which does not ask Python's filter while a file is read: have it said here.
         torch._make_per_tensor_quantized_tensor(torch.zeros(1, dtype=torch.uint8), 1.0, 0)
-        return torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
+        return torch.jit.load(io.BytesIO(model_bytes), map_location=place)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def trace_script(module: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
-    """`module` traced, with its parameters frozen in as constants."""
+def trace_script(module: torch.nn.Module, example: torch.Tensor, *, freeze: bool = True) -> torch.jit.ScriptModule:
+    """`module` traced, with its parameters frozen in as constants unless they are to stay apart."""
     with known_deprecations(), torch.inference_mode():
         traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
-        return torch.jit.freeze(traced)  # type: ignore[no-any-return]
+        return torch.jit.freeze(traced) if freeze else traced  # type: ignore[no-any-return]
 
 
 def save_script(module: torch.jit.ScriptModule, file: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_bundle_for_another_machine_is_refused(bundle: Bundle) -> None:
 
 
 def test_int8_on_cuda_is_refused_by_name(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match=r"runs on the CPU only; set model\.device to auto or cpu\."):
+    with pytest.raises(BundleError, match=r"is INT8 for the CPU; set model\.device to auto or cpu, or make one for"):
         Classifier(bundle, ModelSettings(device="cuda"))
 
 

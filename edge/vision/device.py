@@ -1,0 +1,138 @@
+"""Where a model computes: the processor, or a GPU of NVIDIA's. All that needs a GPU at run time is in `Cuda`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from edge.errors import BundleError
+from edge.events import Probabilities
+from edge.settings import ModelSettings
+from edge.vision.bundle import Bundle, InputContract
+from edge.vision.engine import Engine, host_target, use_engine, use_threads
+from edge.vision.preprocess import InputBuffer, new_buffer
+from edge.vision.torch_compat import load_script, runs_qint8
+
+
+class Device(Protocol):
+    """Loads a model and runs it; one thread at a time infers."""
+
+    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
+        """The TorchScript module in `model_bytes`; RuntimeError when it cannot be loaded."""
+        ...
+
+    def new_buffer(self, contract: InputContract) -> InputBuffer:
+        """A buffer that holds the border's colour, in memory that this device reads from fastest."""
+        ...
+
+    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
+        """Probabilities, (classes,) float32, in memory of their own."""
+        ...
+
+
+class Cpu:
+    """INT8 on the processor, with torch's quantized kernels.
+
+    Raises:
+        BundleError: the bundle is for another machine or another torch.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        manifest = bundle.manifest
+        if manifest.target != host_target():
+            raise BundleError(
+                f"{bundle.name} was made for {manifest.target} and this is {host_target()}; export it here."
+            )
+        use_engine(manifest.engine)
+        if manifest.quantization is not None and manifest.quantization.activations == "qint8" and not runs_qint8():
+            raise BundleError(
+                f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
+            )
+        use_threads(threads or len(os.sched_getaffinity(0)))
+
+    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
+        """As `Device` says."""
+        return load_script(model_bytes)
+
+    def new_buffer(self, contract: InputContract) -> InputBuffer:
+        """As `Device` says."""
+        return new_buffer(contract)
+
+    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
+        """As `Device` says."""
+        with torch.inference_mode():
+            probabilities: Probabilities = model(buffer.tensor)[0].numpy()
+        return probabilities
+
+
+class Cuda:
+    """A GPU: pinned memory on both sides, and one stream for copy, model and copy. Never run on a real board yet.
+
+    Raises:
+        BundleError: torch sees no GPU, or TensorRT's runtime is not there.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        if not torch.cuda.is_available():
+            raise BundleError("The bundle is for a GPU, and torch sees none; install NVIDIA's torch, or export again.")
+        if engine == "tensorrt":
+            torch.ops.load_library(_tensorrt_runtime())  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._answer: torch.Tensor | None = None
+
+    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
+        """As `Device` says."""
+        return load_script(model_bytes, "cuda")
+
+    def new_buffer(self, contract: InputContract) -> InputBuffer:
+        """Pinned, so that the copy to the GPU is one DMA transfer."""
+        return new_buffer(contract, pinned=True)
+
+    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
+        """As `Device` says."""
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            answer = model(buffer.tensor.to("cuda", non_blocking=True))[0]
+            if self._answer is None or self._answer.shape != answer.shape:
+                self._answer = torch.empty(answer.shape, dtype=torch.float32, pin_memory=True)
+            self._answer.copy_(answer, non_blocking=True)
+            self._stream.synchronize()
+        probabilities: Probabilities = self._answer.numpy().copy()
+        return probabilities
+
+
+OpenCuda = Callable[[Engine], Device]
+
+
+def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> Device:
+    """The device that `[model] device` and the bundle agree on.
+
+    Raises:
+        BundleError: they do not agree, or the device is not there.
+    """
+    on_gpu = bundle.manifest.target == "jetson"
+    if on_gpu and settings.device == "cpu":
+        raise BundleError(f"{bundle.name} runs on a GPU only; set model.device to auto, or export one for the CPU.")
+    if not on_gpu and settings.device == "cuda":
+        raise BundleError(
+            f"{bundle.name} is INT8 for the CPU; set model.device to auto or cpu, or make one for the GPU with"
+            " `edge-classifier export --target jetson`."
+        )
+    return open_cuda(bundle.manifest.engine) if on_gpu else Cpu(bundle, settings.threads)
+
+
+def _tensorrt_runtime() -> Path:
+    """Torch-TensorRT's library that runs engines; its Python package, which loads the compiler, is not imported."""
+    spec = importlib.util.find_spec("torch_tensorrt")
+    folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+    library = folder and folder / "lib" / "libtorchtrt_runtime.so"
+    if library is None or not library.is_file():
+        raise BundleError(
+            "The bundle holds a TensorRT engine and Torch-TensorRT's runtime is not installed; install torch-tensorrt,"
+            " or export again without it for FP16."
+        )
+    return library

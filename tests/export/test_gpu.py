@@ -1,0 +1,122 @@
+"""A Jetson's bundle up to where a GPU is needed: the graph, its ONNX form, the FP16 module, and who runs what."""
+
+import io
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge.cli import main
+from edge.errors import BundleError
+from edge.export.architectures import ARCHITECTURES
+from edge.export.exporter import buffer_of, contract_of, export_bundle
+from edge.export.fold import FloatNetwork, fold
+from edge.export.golden import PHOTO
+from edge.export.gpu import GpuNetwork, RawPixels
+from edge.export.judge import correlation
+from edge.export.ranges import data_free_ranges
+from edge.export.weights import Weights, read_weights
+from edge.settings import ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from edge.vision.photo import read_photo
+from tests.export.processor import FakeCuda, Processor
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def weights(weights_file: Path) -> Weights:
+    return read_weights(weights_file, "resnet18")
+
+
+@pytest.fixture(scope="module")
+def network(weights: Weights) -> FloatNetwork:
+    return fold(ARCHITECTURES["resnet18"](), weights.state)
+
+
+@pytest.fixture(scope="module")
+def golden(network: FloatNetwork) -> torch.Tensor:
+    return buffer_of(read_photo(PHOTO), contract_of(network.architecture))
+
+
+def test_fp16_says_what_fp32_says(network: FloatNetwork, golden: torch.Tensor) -> None:
+    """On the processor, whose FP16 is slow and as exact as a GPU's."""
+    half = RawPixels(GpuNetwork(network, None, lambda weight: weight.half()), torch.float16)
+    with torch.inference_mode():
+        answer, expected = half(golden)[0], network(golden)[0]
+    assert answer.dtype == torch.float32
+    assert float((answer - expected).abs().max()) < 0.01
+    assert correlation(answer, expected) > 0.999
+
+
+def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: torch.Tensor) -> None:
+    """An independent reader of explicit quantization: every weight but the first and the head's, and every value."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    explicit = GpuNetwork(network, data_free_ranges(network)).eval()
+    pixels, file = golden.permute(0, 3, 1, 2).float().contiguous(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's older exporter, which keeps fake quantization, is deprecated
+        torch.onnx.export(
+            explicit, (pixels,), file, opset_version=13, dynamo=False, do_constant_folding=False, input_names=["pixels"]
+        )
+    model = onnx.load_from_string(file.getvalue())
+    onnx.checker.check_model(model)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("Conv") == 20
+    assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") == 19 + 20
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"pixels": pixels.numpy()})
+    with torch.inference_mode():
+        expected = explicit(pixels).numpy()
+    assert answer[0].argmax() == expected[0].argmax()
+    # Its kernels compute in integers what the graph computes in floats, and round at another place.
+    assert correlation(torch.from_numpy(answer[0]), torch.from_numpy(expected[0])) > 0.99
+
+
+@pytest.mark.parametrize("tensorrt", [True, False], ids=["with TensorRT", "without"])
+def test_a_jetsons_bundle_is_made_and_runs(weights: Weights, tmp_path: Path, tensorrt: bool) -> None:
+    told: list[str] = []
+    gpu = Processor(tensorrt=tensorrt)
+    exported = export_bundle(weights, tmp_path / "models", target="jetson", open_gpu=lambda: gpu, step=told.append)
+    assert gpu.given is not None
+    assert "fake_quantize_per_channel" in str(gpu.given.graph)  # TensorRT has to see the weights' scales
+    bundle = load_bundle(exported.directory)
+    manifest = bundle.manifest
+    assert manifest.target == "jetson"
+    if tensorrt:
+        assert (manifest.precision, manifest.engine) == ("int8", "tensorrt")
+        assert manifest.quantization is not None
+        assert manifest.quantization.activations == "int8"
+    else:
+        assert (manifest.precision, manifest.engine, manifest.quantization) == ("fp16", "cuda", None)
+        assert [line for line in told if "FP16 instead of INT8" in line]
+        assert exported.report.to_table().startswith(" " * 10)
+    assert bundle.name.startswith(f"resnet18-{manifest.precision}-")
+    opened: list[FakeCuda] = []
+
+    def open_cuda(engine: object) -> FakeCuda:
+        opened.append(FakeCuda(manifest.engine))
+        assert engine == manifest.engine
+        return opened[-1]
+
+    classifier = Classifier(bundle, ModelSettings(device="cuda"), open_cuda)
+    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    assert int(answer.argmax()) == manifest.golden[0].index
+    assert len(opened) == 1
+    with pytest.raises(BundleError, match=r"runs on a GPU only; set model\.device to auto"):
+        Classifier(bundle, ModelSettings(device="cpu"), open_cuda)
+    if not torch.cuda.is_available():
+        with pytest.raises(BundleError, match="is for a GPU, and torch sees none"):
+            Classifier(bundle, ModelSettings())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_export_says_where_to_go(
+    weights_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), "--target", "jetson"]
+    assert main(arguments) == 65
+    assert "is made on the Jetson, and torch sees no GPU here; export it there." in capsys.readouterr().err
