@@ -1,48 +1,100 @@
-"""Run the package's own inference path on ARM64 and count its instructions; `scripts/test-arm64` calls this.
+"""Run the package's own inference path and its peers' on ARM64; `scripts/test-arm64` calls this under the counter.
 
-usage: count.py CPU WEIGHTS MODELS PHOTO...   (each photo is counted once, after a warm-up on the golden photo)
+usage: count.py CPU WEIGHTS MODELS PHOTO...
+
+MODELS is a folder: the bundle is made in it, the peers' files are there where they could be made. Of each engine one
+inference a photo is counted, each photo a different one, after a warm-up. This project's starts from raw uint8 pixels;
+the peers start from pixels that were normalised before, which is not counted.
 """
 
 import ctypes
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks.engines import Engine, NcnnInt8, OnnxRuntimeInt8, ThisProject
+from benchmarks.networks import Floats, normalised
 from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of, export_bundle
 from edge.export.fold import fold
 from edge.export.weights import read_weights
-from edge.settings import ModelSettings
-from edge.vision.bundle import load_bundle
-from edge.vision.classifier import Classifier
+from edge.frames import Pixels
 from edge.vision.photo import read_photo
 
+COUNTER = 12345  # the system call that the counter listens to: its argument names the place
 libc = ctypes.CDLL(None)
 
 
+class ExecuTorch(Engine):
+    """XNNPACK INT8; without `executorch.runtime`, which imports the whole compiler."""
+
+    def __init__(self, models: Path, weights: Path, threads: int) -> None:
+        del weights
+        from executorch.extension.pybindings import _portable_lib as runtime
+
+        runtime._unsafe_reset_threadpool(threads)
+        self._module = runtime._load_for_executorch(str(models / "int8.pte"))
+
+    def prepare(self, pixels: Pixels) -> Any:
+        """OpenCV and NumPy."""
+        return torch.from_numpy(normalised(pixels))
+
+    def infer(self, prepared: Any) -> Floats:
+        """Logits."""
+        logits: Floats = self._module.forward([prepared])[0][0].numpy()
+        return logits
+
+
+OURS = "edge-classifier"
+ENGINES: dict[str, type[Engine]] = {
+    OURS: ThisProject,
+    "onnxruntime-int8": OnnxRuntimeInt8,
+    "ncnn-int8": NcnnInt8,
+    "executorch-xnnpack-int8": ExecuTorch,
+}
+
+
 def main() -> int:
-    """Export, load, count one inference a photo, compare its first label with FP32's."""
-    cpu, weights_file, models, *photos = sys.argv[1:]
+    """Export, count every engine, compare its first labels with FP32's; 1 when this project's are others."""
+    cpu, weights_file, folder, *files = sys.argv[1:]
     torch.set_num_threads(1)
+    models = Path(folder)
     weights = read_weights(Path(weights_file), "resnet18")
+    (models / "bundle").symlink_to(export_bundle(weights, models, target="arm64").directory)
+    photos = [read_photo(Path(file)) for file in files]
     network = fold(ARCHITECTURES["resnet18"](), weights.state)
-    bundle = load_bundle(export_bundle(weights, Path(models), target="arm64").directory)
-    classifier = Classifier(bundle, ModelSettings(threads=1))
-    buffer, contract = classifier.new_input(), contract_of(network.architecture)
+    contract = contract_of(network.architecture)
+    with torch.inference_mode():
+        expected = [int(network(buffer_of(pixels, contract))[0].argmax()) for pixels in photos]
     agreed = 0
-    for number, photo in enumerate(photos):
-        pixels = read_photo(Path(photo))
-        classifier.prepare(pixels, buffer)
-        libc.syscall(12345, 2 * number)
-        first = int(classifier.infer(buffer).argmax())
-        libc.syscall(12345, 2 * number + 1)
-        with torch.inference_mode():
-            expected = int(network(buffer_of(pixels, contract))[0].argmax())
-        agreed += first == expected
-        print(f"{cpu}: {Path(photo).name}: INT8 {first}, FP32 {expected}", flush=True)
-    print(f"agreement {cpu} {agreed}/{len(photos)}")
+    for number, (name, make) in enumerate(ENGINES.items()):
+        try:
+            engine = make(models, Path(weights_file), 1)
+            first = _count(engine, photos, 2 * number * len(photos))
+        except Exception as error:  # a peer that does not run here is named, and the others are counted
+            if name == OURS:
+                raise
+            print(f"left-out {cpu} {name} {type(error).__name__}: {error}", flush=True)
+            continue
+        agreed_here = sum(map(int.__eq__, first, expected))
+        agreed = agreed_here if name == OURS else agreed
+        print(f"engine {number} {name}\nagreement {cpu} {name} {agreed_here}/{len(photos)}", flush=True)
     return 0 if agreed >= len(photos) - 1 else 1  # one photo may be a near tie
+
+
+def _count(engine: Engine, photos: list[Pixels], place: int) -> list[int]:
+    """The first label of each photo; places `place`, `place` + 1 lie around the first inference, and so on."""
+    engine.infer(engine.prepare(photos[-1]))
+    first = []
+    for number, pixels in enumerate(photos):
+        prepared = engine.prepare(pixels)
+        libc.syscall(COUNTER, place + 2 * number)
+        scores = engine.infer(prepared)
+        libc.syscall(COUNTER, place + 2 * number + 1)
+        first.append(int(scores.argmax()))
+    return first
 
 
 if __name__ == "__main__":
