@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from edge import host
 from edge.bench.result import Condition, Machine
-from edge.vision.engine import cpu_flags
+from edge.vision.engine import GPU_ENGINES, Engine, cpu_flags
 
 # What the INT8 kernels of oneDNN, FBGEMM, XNNPACK and QNNPACK look for.
 KERNEL_FEATURES = (
@@ -29,7 +30,9 @@ LIBRARIES = {
 }
 
 
-def machine(engine: str, root: Path = host.ROOT) -> Machine:
+def machine(
+    engine: Engine, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
+) -> Machine:
     """Name everything that a figure depends on; `root` holds /proc and /sys."""
     flags = cpu_flags(root / "proc/cpuinfo")
     return Machine(
@@ -41,6 +44,7 @@ def machine(engine: str, root: Path = host.ROOT) -> Machine:
         torch=torch.__version__,
         torch_build=", ".join(_libraries()),
         engine=engine,
+        gpu=gpu_name() if engine in GPU_ENGINES else "",
     )
 
 

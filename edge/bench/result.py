@@ -31,6 +31,7 @@ class Machine(Part):
     torch: str
     torch_build: str  # the libraries it computes with
     engine: str
+    gpu: str = ""  # its name; empty where the model runs on the processor
 
 
 class Condition(Part):

@@ -65,6 +65,8 @@ def _head(result: Result) -> Iterator[str]:
     yield f"{result.model} on {machine.board}"
     yield _cut(f"{machine.cpu}, {machine.processors} CPUs: {' '.join(machine.cpu_features) or 'no INT8 features'}")
     yield _cut(f"torch {machine.torch}, engine {machine.engine}, {_threads(result.threads)}")
+    if machine.gpu:
+        yield _cut(f"on the GPU: {machine.gpu}")
     yield _cut(f"torch is built with {machine.torch_build}")
     yield f"before: {_felt(result.before)}; after: {_felt(result.after)}"
 

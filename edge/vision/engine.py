@@ -16,6 +16,7 @@ Target = Literal["arm64", "x86_64", "jetson"]  # a Jetson's GPU; its processor i
 # `qnnpack` hands qint8 to XNNPACK and quint8 to QNNPACK.
 # On a GPU: `tensorrt` for INT8, `cuda` for FP16.
 Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
+GPU_ENGINES = ("tensorrt", "cuda")
 Activations = Literal["quint8", "qint8", "int8"]  # int8 is TensorRT's: symmetric
 
 _MACHINES: dict[str, Target] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}

@@ -88,6 +88,8 @@ def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
     (firmware / "get_throttled").write_text("50004\n")
     described = machine("qnnpack", tmp_path)
     assert described.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert described.gpu == ""
+    assert machine("tensorrt", tmp_path, lambda: "Orin").gpu == "Orin"
     assert described.cpu_features == ("asimd", "asimddp")
     assert condition(tmp_path).temperature_celsius == 81.5
     assert condition(tmp_path).strained
