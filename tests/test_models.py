@@ -4,10 +4,14 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import shutil
 import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ from edge.errors import BundleError, StateError
 from edge.export import add_bundle as room
 from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
-from edge.vision.installed import Installed
+from edge.vision.installed import STALE_S, Installed
 from tests.vision.signed import signed, small_bundle
 
 LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
@@ -197,6 +201,41 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
     assert (installed.names(), installed.previous) == ([names[1]], None)
     installed.remove(names[1], force=True)
     assert (installed.names(), installed.current) == ([], None)
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root may look everywhere, so where a test is root, nobody asks."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(bundle: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for its user alone
+        Path(place).chmod(0o755)
+        installed = Installed(Path(place) / "models")
+        add(bundle, installed)
+        kinds = ("new", "export", "remove")
+        left, at_work = ([installed.directory / f".{kind}-{age}" for kind in kinds] for age in ("old_0000", "young_00"))
+        for path in (*left, *at_work):
+            (path / "unnamed").mkdir(parents=True)
+        for path in left:
+            os.utime(path, (0, time.time() - STALE_S - 60))
+        for path in (*left, *at_work):
+            path.chmod(0)
+        with somebody_else():
+            assert installed.names() == [bundle.name]
+        for path in (*left, *at_work):
+            path.chmod(0o700)
+        installed.staging().rmdir()
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in at_work)  # another command may be at work there
 
 
 def test_a_place_that_cannot_be_written_is_said_so(installed: Installed, bundle: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from edge.errors import BundleError, ConfigError, StateError
@@ -15,6 +17,9 @@ from edge.vision.bundle import MANIFEST
 CURRENT = "current"
 PREVIOUS = "previous"
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z0-9]+-[0-9a-f]{6}")
+
+_HALF_DONE = re.compile(r"\.(new|export|remove)-[a-z0-9_]{8}")
+STALE_S = 86_400.0
 
 
 class Installed:
@@ -30,12 +35,13 @@ class Installed:
     def names(self) -> list[str]:
         """The bundles, by name; whether they are sound only `load_bundle` tells."""
         try:
-            found = [entry.name for entry in self.directory.iterdir() if (entry / MANIFEST).is_file()]
+            # By name first: into another user's half-made bundle one may not look.
+            named = [entry for entry in self.directory.iterdir() if _BUNDLE.fullmatch(entry.name)]
+            return sorted(entry.name for entry in named if (entry / MANIFEST).is_file())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise StateError(f"{self.directory} cannot be read ({error.strerror}); run with sudo.") from error
-        return sorted(name for name in found if _BUNDLE.fullmatch(name))
 
     @property
     def current(self) -> str | None:
@@ -101,6 +107,7 @@ class Installed:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             return Path(tempfile.mkdtemp(dir=self.directory, prefix=".new-"))
         except OSError as error:
             raise StateError(
@@ -128,6 +135,14 @@ class Installed:
                 f"{target} cannot be written ({error.strerror}); free some space and try again."
             ) from error
         return target
+
+    def _sweep(self) -> None:
+        """Delete what commands left half-done that were killed; one that works now is younger than that."""
+        for entry in self.directory.iterdir():
+            if _HALF_DONE.fullmatch(entry.name):
+                with suppress(OSError):  # gone meanwhile, or another user's
+                    if time.time() - entry.lstat().st_mtime > STALE_S:
+                        shutil.rmtree(entry)
 
     def _target(self, link: str) -> str | None:
         path = self.directory / link
