@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from edge.cli import main
 from edge.errors import BundleError, WeightsError
 from edge.export.architectures import ARCHITECTURES
 from edge.export.class_names import class_names
-from edge.export.exporter import buffer_of, contract_of, export_bundle
+from edge.export.exporter import Exported, buffer_of, contract_of, export_bundle
 from edge.export.fold import fold
 from edge.export.golden import PHOTO
 from edge.export.judge import verify
@@ -20,8 +22,12 @@ from edge.export.weights import catalogue, packaged_weights, read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
+from edge.vision.installed import Installed
 from edge.vision.many import BATCH
 from edge.vision.photo import read_photo
+from tests.broker import Brokers, Subscriber, eventually
+from tests.conftest import Configure
+from tests.daemon import run_command, running
 from tests.export.trained_like import trained_like
 
 SEEN, JUDGED = 12, 20  # photos that the batch norms saw, and others that INT8 and FP32 are compared on
@@ -38,12 +44,23 @@ def photos(testdata: Path) -> list[Path]:
         return [folder / row["file"] for row in csv.DictReader(table)]
 
 
+@pytest.fixture(scope="module")
+def export(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Exports a network with random weights, once."""
+    models = tmp_path_factory.mktemp("architectures")
+
+    @cache
+    def exported(name: str) -> Exported:
+        return export_bundle(trained_like(name, photos[:SEEN]), models, photos=photos[SEEN : SEEN + JUDGED])
+
+    return exported
+
+
 @pytest.mark.parametrize("name", RANDOM)
 def test_every_network_is_exported_agrees_with_itself_and_runs(
-    name: str, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, photos: list[Path], export: Callable[[str], Exported], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = trained_like(name, photos[:SEEN])
-    exported = export_bundle(weights, tmp_path / "models", photos=photos[SEEN : SEEN + JUDGED])
+    exported = export(name)
     agreement = exported.manifest.agreement
     assert agreement is not None
     assert agreement.correlation is not None
@@ -67,6 +84,35 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
             classifier.prepare(read_photo(photo), buffer)
         alone = np.stack([classifier.infer(buffer) for buffer in batch])
         np.testing.assert_allclose(classifier.infer_all(batch), alone, atol=1e-3)
+
+
+def test_the_daemon_runs_every_network_one_after_the_other(
+    export: Callable[[str], Exported], configure: Configure, testdata: Path, brokers: Brokers
+) -> None:
+    bundles = [export(name).directory for name in RANDOM]
+    Installed(bundles[0].parent).switch(bundles[-1].name)
+    broker = brokers.start()
+    subscriber = brokers.subscribe(broker)
+    config = configure(
+        camera_source=f"file:{testdata / 'video' / 'vtest.avi'}",
+        camera_loop=True,
+        camera_fps=5,
+        decision_every_frame=True,
+        model_bundle=str(bundles[0].parent / "current"),
+        mqtt_url=broker.url,
+    )
+    with running(config) as daemon:
+        daemon.wait_ready()
+        for bundle in bundles:
+            used = run_command("models", "use", bundle.name, "--config", config)
+            assert used.returncode == 0, used.stderr
+            eventually(lambda name=bundle.name: name in heard(subscriber), f"an event of {bundle.name}", 60)
+        daemon.stop()
+
+
+def heard(subscriber: Subscriber) -> set[str]:
+    """The models whose events have arrived."""
+    return {message.json()["model"] for message in subscriber.on("event")}
 
 
 def test_efficientnet_lite0_with_its_real_weights_agrees_on_95_of_100(
