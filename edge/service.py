@@ -112,12 +112,15 @@ class Service:
         return 0
 
     def _run(self) -> None:
-        with ExitStack() as stack, self._signals.handled():
+        with ExitStack() as signals, ExitStack() as stack:
+            signals.enter_context(self._signals.handled(signal.SIGHUP))
             stack.callback(self._notifier.close)
             # The camera opens while the model loads, which takes longer than everything else.
             self._capture.start()
             stack.callback(self._stop_capture)
             classifier = self._model.load()
+            # Until here nothing was made that could be lost, and SIGTERM ended us at once, as it does by default.
+            signals.enter_context(self._signals.handled(signal.SIGTERM, signal.SIGINT))
             self._delivery.start()
             stack.callback(self._stop_delivery)
             self._decider = Decider(self._settings.decision, classifier.labels)

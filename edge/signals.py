@@ -7,8 +7,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 class Signals:
     """A handler only puts the number on a queue: SimpleQueue.put is reentrant, Event.set is not."""
@@ -17,9 +15,9 @@ class Signals:
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @contextmanager
-    def handled(self) -> Iterator[None]:
+    def handled(self, *numbers: signal.Signals) -> Iterator[None]:
         """Take the signals over; the handlers before come back afterwards. In the main thread alone."""
-        before = {number: signal.signal(number, lambda n, _frame: self.put(n)) for number in HANDLED}
+        before = {number: signal.signal(number, lambda n, _frame: self.put(n)) for number in numbers}
         try:
             yield
         finally:

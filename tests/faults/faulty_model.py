@@ -1,4 +1,4 @@
-"""Runs the daemon with a model that fails after some inferences: `faulty_model.py CONFIG hang|raise|leak COUNT`."""
+"""Runs the daemon with a model that fails after some inferences: `faulty_model.py CONFIG load|hang|raise|leak COUNT`."""
 
 import sys
 import threading
@@ -23,6 +23,9 @@ class FaultyClassifier(Classifier):
 
     def __init__(self, bundle: Bundle, settings: ModelSettings, fault: str, count: int) -> None:
         self._left: int | None = None
+        if fault == "load":
+            print("the model never loads", flush=True)
+            threading.Event().wait()
         super().__init__(bundle, settings)
         self._left, self._fault = count, fault
         self._leak: list[bytes] = []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -58,6 +59,18 @@ def test_a_model_that_fails_is_told_and_every_event_before_it_is_in_the_log(
     finally:
         daemon.close()
     assert counters(logged(config)) == list(range(25))
+
+
+def test_a_stop_while_the_model_loads_is_heeded_at_once(config: Path, tmp_path: Path) -> None:
+    """A small board loads for most of a minute, and nobody waits that long for a shutdown."""
+    script = Path(__file__).with_name("faulty_model.py")
+    daemon = Daemon([sys.executable, str(script), str(config), "load", "0"], tmp_path)
+    try:
+        eventually(lambda: "the model never loads" in daemon.log, "it loads", 60)
+        daemon.stop()
+        assert daemon.process.returncode == -signal.SIGTERM  # which systemd takes for a clean end
+    finally:
+        daemon.close()
 
 
 @pytest.fixture
