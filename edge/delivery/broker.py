@@ -111,7 +111,6 @@ class Broker:
             if now >= self._connect_at:
                 self._connect(now)
         elif now >= self._started + ANSWER_S:
-            self._started = now
             self._abandon("does not answer")
 
     def send(self) -> None:
@@ -262,19 +261,18 @@ class Broker:
         if self._link is not None:
             self._link.abandon(f"The broker at {place(self._settings)} {what_it_does}; check that it runs and is free.")
         self._close_session()
+        self._started = self._clock()  # it has so long to end
 
     def _ended(self, end: Ended) -> None:
         now = self._clock()
         # A connection that ends as soon as it began is no success: neither for the back-off, nor as the end of
         # a fault. MQTT 3.1.1 cannot say "taken over"; there a row of short lives is the sign.
         session = self._session
-        if now - self._started >= SHORT_LIVED_S and session is not None and session.proven:
-            self._backoff.succeeded()
-            self._short_lives = 0
-        elif end.by_broker and (session is None or not session.refused):
+        refused = session is not None and session.refused
+        lasted = self._close_session()
+        if end.by_broker and not lasted and not refused:
             self._short_lives += 1
         stolen = self._suspect = end.taken_over or self._short_lives >= STOLEN_AFTER
-        self._close_session()
         self._link = None
         sentence = end.sentence
         if stolen:
@@ -287,9 +285,14 @@ class Broker:
         self._status.gauge(broker="offline", broker_error=sentence)
         self._fault.happened(sentence)
 
-    def _close_session(self) -> None:
+    def _close_session(self) -> bool:
+        """Returns whether it had lasted."""
         if self._session is None:
-            return
+            return False
+        lasted = self._session.proven and self._clock() - self._started >= SHORT_LIVED_S
+        if lasted:
+            self._backoff.succeeded()
+            self._short_lives = 0
         unanswered = self._session.unanswered()
         self._cautious = any(not isinstance(what, State) for what in unanswered)
         for what in unanswered:
@@ -297,3 +300,4 @@ class Broker:
                 what.awaited = False
         self._session = None
         self._spool.rewind()
+        return lasted
