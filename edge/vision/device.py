@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -84,6 +85,7 @@ class Cuda:
             torch.ops.load_library(_tensorrt_runtime())  # type: ignore[no-untyped-call]
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._answer: torch.Tensor | None = None
+        self._one_at_a_time = threading.Lock()  # `classify` of a folder asks from several threads
 
     def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
         """As `Device` says."""
@@ -95,13 +97,13 @@ class Cuda:
 
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
         """As `Device` says."""
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        with self._one_at_a_time, torch.inference_mode(), torch.cuda.stream(self._stream):
             answer = model(buffer.tensor.to("cuda", non_blocking=True))[0]
             if self._answer is None or self._answer.shape != answer.shape:
                 self._answer = torch.empty(answer.shape, dtype=torch.float32, pin_memory=True)
             self._answer.copy_(answer, non_blocking=True)
             self._stream.synchronize()
-        probabilities: Probabilities = self._answer.numpy().copy()
+            probabilities: Probabilities = self._answer.numpy().copy()
         return probabilities
 
 
