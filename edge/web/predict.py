@@ -7,7 +7,6 @@ import base64
 import binascii
 import hashlib
 import json
-import os
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -40,7 +39,6 @@ CACHED_ANSWERS = 64
 REFUSE_AFTER_S = 0.25
 MAX_REFUSALS_WAITING = 64
 RETRY_AFTER_S = 1
-DECODER_NICENESS = 10
 
 
 class LabelOut(BaseModel):
@@ -121,8 +119,8 @@ class Predictor:
         self._inside = 0
         self._refusals_waiting = 0
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()  # by model and photo
-        # One thread, and nicer than the others (Linux tells them apart): decoding competes for cores and memory.
-        self._decoder = ThreadPoolExecutor(1, "web-decode", initializer=os.nice, initargs=(DECODER_NICENESS,))
+        # One thread: decoding competes with the inference for cores and memory.
+        self._decoder = ThreadPoolExecutor(1, "web-decode")
 
     def close(self) -> None:
         """Let the decoding thread end."""
