@@ -1,4 +1,4 @@
-"""Runs the daemon with a model that fails after some inferences: `faulty_model.py CONFIG load|hang|raise|leak COUNT`."""
+"""Runs the daemon with a model that fails: `faulty_model.py CONFIG load|hang|raise|leak COUNT`, after COUNT answers."""
 
 import sys
 import threading
