@@ -17,11 +17,12 @@ write_config() {
     [ -f "$config" ] || install -m 640 -o root -g "$name" deploy/config.toml "$config"
     "$release/venv/bin/python" - "$config" "${keys[@]}" <<'END'
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
-file = Path(sys.argv[1])
+file = Path(sys.argv[1]).resolve()
 lines = file.read_text(encoding="utf-8").splitlines()
 for given in sys.argv[2:]:
     path, _, value = given.partition("=")
@@ -32,7 +33,17 @@ for given in sys.argv[2:]:
     end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
     at = next((i for i in range(begin, end) if re.match(rf"(# )?{key} = ", lines[i])), None)
     lines[at if at is not None else begin : at + 1 if at is not None else begin] = [f"{key} = {json.dumps(value)}"]
-file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+# Whole or not at all, whenever the power is cut; for the same eyes as before.
+new, was = file.with_name(file.name + ".new"), file.stat()
+new.unlink(missing_ok=True)
+new.touch(0o600)
+with new.open("w", encoding="utf-8") as written:
+    os.fchown(written.fileno(), was.st_uid, was.st_gid)
+    os.fchmod(written.fileno(), was.st_mode & 0o7777)
+    written.write("\n".join(lines) + "\n")
+    written.flush()
+    os.fsync(written.fileno())
+new.replace(file)
 END
     "$release/venv/bin/$name" config check --config "$config"
 }
