@@ -67,12 +67,16 @@ jetson_drop_in() {
         -o -name 'nvidia*' -o -name 'host1x*' -o -path "$host/dev/dri/renderD*" \) -printf 'DeviceAllow=/dev/%P rw\n' | sort
 }
 
-# Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked.
+# Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked. It is asked before anything
+# of the unit is replaced, so that the old code is under the new unit only for the moment until it is switched.
 install_unit() {
-    install -m 644 "systemd/$name.service" "$unit"
-    systemctl daemon-reload
+    local no_wx=no
     if systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes \
         "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
+        no_wx=yes
+    fi
+    install -m 644 "systemd/$name.service" "$unit"
+    if [ "$no_wx" = yes ]; then
         install -D -m 644 systemd/drop-ins/no-wx.conf "$unit.d/no-wx.conf"
     else
         rm -f "$unit.d/no-wx.conf"
@@ -117,15 +121,18 @@ start_release() {
         return
     fi
     journalctl --no-pager -n 20 -o cat -u "$name"
-    if [ -n "$previous" ]; then
-        switch_to "$previous"
-        systemctl restart "$name"
-        echo "The new release did not run; $(basename "$previous") runs again."
-    else
+    if [ -z "$previous" ]; then
         systemctl disable --now "$name"
         echo "The release did not run; it is stopped."
+    elif put_back "$previous" "$release" && systemctl restart "$name"; then
+        echo "The new release did not run; $(basename "$previous") runs again, with the unit and the model it had."
+    else
+        journalctl --no-pager -n 10 -o cat -u "$name"
+        echo "Neither the new release nor $(basename "$previous"), which was put back, runs: the lines above tell why." \
+            "Mend that, and start it with: sudo systemctl restart $name"
     fi
-    rm -rf "$release"
+    # On a full disk even the link may not have been switched, and names this one still.
+    if [ -z "$previous" ] || [ "$(readlink "$root/current")" != "$release" ]; then rm -rf "$release"; fi
     return 1
 }
 
@@ -137,14 +144,4 @@ remove_old_releases() {
             *) rm -rf "$directory" ;;
         esac
     done
-}
-
-roll_back() {
-    local previous current
-    previous=$(readlink "$root/previous" || true)
-    [ -n "$previous" ] || fail 69 "There is no previous release to go back to."
-    current=$(readlink "$root/current")
-    step "Back to $(basename "$previous")" switch_to "$previous"
-    step "What was current is kept for the next --rollback" ln -sfn "$current" "$root/previous"
-    step "Starting it, and watching it for $watch_s s" start_and_watch
 }

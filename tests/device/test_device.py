@@ -16,6 +16,7 @@ INSTALL = "cd /root/carried && ./source/install.sh --offline . --device lab 2>&1
 # What a running system writes by itself, whoever was installed in between.
 BUSY = "^(/root|/tmp|/var/(tmp|log|cache)|/var/lib/(systemd|mosquitto|private)|/etc/(passwd|group|shadow|gshadow)-)"
 BROKER_CONFIG = "/etc/mosquitto/conf.d/edge-classifier.conf"
+STATE = "/var/lib/edge-classifier"
 UNPLUGGED = "echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind"
 PLUGGED_IN = "echo vivid.0 > /sys/bus/platform/drivers/vivid/bind"
 
@@ -221,12 +222,35 @@ def test_08_the_page_is_for_those_who_have_the_token(device: Device) -> None:
     assert device.ssh(f'python3 -c "{ask}" "$(cat /etc/edge-classifier/web-token)"') == "200\n"
 
 
-def test_09_a_release_that_does_not_run_is_put_back(device: Device) -> None:
-    device.ssh("cd /root/edge-classifier && cp edge/service.py /root/ && echo 'raise SystemExit(3)' >> edge/service.py")
+def test_08_the_sandboxed_service_says_what_a_photo_shows(device: Device) -> None:
+    told = device.ssh(
+        'curl -sS --fail-with-body --retry 9 -H "Authorization: Bearer $(cat /etc/edge-classifier/web-token)"'
+        f" -F file=@{STATE}/models/current/golden.jpg http://127.0.0.1:5000/predict"
+    )
+    assert json.loads(told)["top"][0]["label"]
+
+
+# A sandbox in which nothing starts, and the link to the model as a new bundle would have left it.
+IMPOSSIBLE = f"BindReadOnlyPaths=/nowhere\\nExecStartPre=+/bin/ln -sfn not-for-the-old-release {STATE}/models/current"
+BESIDE_THE_CODE = (
+    "cat /etc/systemd/system/edge-classifier.service; head -n 99 /etc/systemd/system/edge-classifier.service.d/*;"
+    f" readlink {STATE}/models/current {STATE}/models/previous; true"
+)
+
+
+def test_09_a_release_that_does_not_run_is_put_back_with_its_unit_and_its_model(device: Device) -> None:
+    before = device.ssh(BESIDE_THE_CODE)
+    device.ssh(
+        "cd /root/edge-classifier && tar cf /root/good.tar edge systemd"
+        f" && echo 'raise SystemExit(3)' >> edge/service.py"
+        f" && sed -i 's#^LockPersonality=yes#&\\n{IMPOSSIBLE}#' systemd/edge-classifier.service"
+    )
     told = device.ssh('cd /root/edge-classifier && ./install.sh 2>&1; echo "exit $?"')
+    print(told)
     assert "runs again" in told
     assert "exit 1" in told
-    device.ssh("mv /root/service.py /root/edge-classifier/edge/")
+    device.ssh("tar -C /root/edge-classifier -xf /root/good.tar")
+    assert device.ssh(BESIDE_THE_CODE) == before
     device.eventually(lambda: device.show("ActiveState") == "active", "the release before runs")
     assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
 

@@ -1,0 +1,65 @@
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# What a release ran with besides its code: kept before another one replaces it, put back where that one does not run.
+
+# remember RELEASE: into its directory go the unit, those of its drop-ins that are in place, and the links to the model.
+remember() {
+    local kept=$1/ran-with drop_in link
+    rm -rf "$kept" "$kept.new"
+    install -d "$kept.new/drop-ins" "$kept.new/models"
+    [ ! -e "$unit" ] || cp -p "$unit" "$kept.new/"
+    for drop_in in "$1"/systemd/drop-ins/*.conf; do
+        drop_in=$unit.d/$(basename "$drop_in")
+        [ ! -e "$drop_in" ] || cp -p "$drop_in" "$kept.new/drop-ins/"
+    done
+    for link in "$state/models/current" "$state/models/previous"; do
+        [ ! -L "$link" ] || cp -P "$link" "$kept.new/models/"
+    done
+    mv -T "$kept.new" "$kept"
+}
+
+# put_back RELEASE LEFT: the code of RELEASE with all that it ran with, in the place of what LEFT brought. Drop-ins of
+# other names are the operator's. Asked about in a condition, where bash would go on after a failure.
+put_back() {
+    local kept=$1/ran-with drop_in link old_unit
+    switch_to "$1" || return 1
+    for drop_in in "$2"/systemd/drop-ins/*.conf; do
+        # The password belongs to the config, which stays as it is.
+        case $drop_in in
+            */mqtt-password.conf) ;;
+            *) rm -f "$unit.d/$(basename "$drop_in")" || return 1 ;;
+        esac
+    done
+    old_unit=$kept/$name.service
+    [ -e "$old_unit" ] || old_unit=$1/systemd/$name.service # an installer that kept nothing
+    install -m 644 "$old_unit" "$unit" || return 1
+    for drop_in in "$kept"/drop-ins/*.conf; do
+        [ ! -e "$drop_in" ] || install -D -m 644 "$drop_in" "$unit.d/$(basename "$drop_in")" || return 1
+    done
+    for link in "$kept"/models/*; do
+        # A model that was removed in the meantime cannot be had back; the one in use stays.
+        [ -e "$state/models/$(readlink "$link")" ] || continue
+        cp -P --remove-destination "$link" "$state/models/.put-back" || return 1
+        mv -T "$state/models/.put-back" "$state/models/$(basename "$link")" || return 1
+    done
+    systemctl daemon-reload
+}
+
+roll_back() {
+    local previous current
+    previous=$(readlink "$root/previous" || true)
+    [ -d "$previous" ] || fail 69 "There is no previous release to go back to."
+    current=$(readlink "$root/current")
+    step "What $(basename "$current") runs with is kept beside it" remember "$current"
+    step "Back to $(basename "$previous"), its unit and its model" put_back "$previous" "$current"
+    step "What was current is kept for the next --rollback" ln -sfn "$current" "$root/previous"
+    step "Starting it, and watching it for $watch_s s" start_again "$previous" "$current"
+}
+
+# start_again RELEASE LEFT
+start_again() {
+    start_and_watch && return
+    journalctl --no-pager -n 15 -o cat -u "$name"
+    echo "$(basename "$1") does not run: the lines above tell why." \
+        "To go back to $(basename "$2"): sudo ./install.sh --rollback"
+    return 1
+}

@@ -1,0 +1,153 @@
+"""A release that does not run leaves nothing of its own behind: the one before runs with all that it ran with."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.installer import CHECKOUT, program
+
+NAME = "edge-classifier"
+# A service of the old release runs under its own unit and with its own model, and of the new one only where it may.
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+    restart)
+        release=$(basename "$(readlink {root}/current)")
+        [ -e {root}/releases/$release/broken ] && exit 1
+        grep -q "^# $release$" {unit} && [ "$(readlink {state}/models/current)" = "bundle-of-$release" ] ;;
+    show) [ "$3" = NRestarts ] && echo 0 || echo active ;;
+esac
+"""
+
+
+class Machine:
+    """A machine's files, with a service that runs only as its release was tested; `old` runs on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.root, self.state, self.unit = home / "opt", home / "state", home / f"{NAME}.service"
+        self.drop_ins = home / f"{NAME}.service.d"
+        self.drop_ins.mkdir()
+        (self.state / "models").mkdir(parents=True)
+        (self.root / "releases").mkdir(parents=True)
+        for stand_in in ("journalctl", "sleep"):
+            program(home / "bin" / stand_in, "#!/bin/sh\n")
+        program(home / "bin" / "systemctl", SYSTEMCTL.format(root=self.root, unit=self.unit, state=self.state))
+        self.path = f"{home / 'bin'}:{os.environ['PATH']}"
+        self.comes("old", "no-wx.conf")
+        self.links(self.root, current=str(self.release("old")))
+        (self.drop_ins / "override.conf").write_text("# the operator's\n")
+
+    def release(self, name: str) -> Path:
+        return self.root / "releases" / name
+
+    def comes(self, name: str, *drop_ins: str) -> None:
+        """What the installer does with a release before it is started."""
+        shutil.copytree(CHECKOUT / "systemd", self.release(name) / "systemd")
+        self.unit.write_text(f"# {name}\n")
+        for drop_in in drop_ins:
+            (self.drop_ins / drop_in).write_text(f"# {name}\n")
+        (self.state / "models" / f"bundle-of-{name}").mkdir()
+        self.links(self.state / "models", current=f"bundle-of-{name}")
+
+    def links(self, directory: Path, **targets: str) -> None:
+        for link, target in targets.items():
+            (directory / link).unlink(missing_ok=True)
+            (directory / link).symlink_to(target)
+
+    def runs_with(self) -> dict[str, str]:
+        """The release, and all that is in place with it."""
+        found = {file.name: file.read_text() for file in (self.unit, *self.drop_ins.iterdir())}
+        links = (self.root / "current", *(self.state / "models").iterdir())
+        return found | {str(link): str(link.readlink()) for link in links if link.is_symlink()}
+
+    def stage(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Functions of the installer, alone."""
+        script = (
+            f"name={NAME} root={self.root} state={self.state} unit={self.unit} release={self.release('new')}"
+            f" log={self.root}/log dry_run=no\n"
+            f"for stage in common release rollback; do . scripts/install-$stage.sh; done; {command}"
+        )
+        return subprocess.run(
+            ["bash", "-euc", script],
+            cwd=CHECKOUT,
+            env=os.environ | {"PATH": self.path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def remember(machine: Machine) -> None:
+    told = machine.stage(f"remember {machine.release('old')}")
+    assert told.returncode == 0, told.stderr
+
+
+def test_a_release_that_does_not_run_is_replaced_by_the_one_before_with_its_unit_and_its_model(
+    machine: Machine,
+) -> None:
+    before = machine.runs_with()
+    remember(machine)
+    machine.comes("new", "no-wx.conf", "jetson.conf")
+    (machine.release("new") / "broken").touch()
+    told = machine.stage("start_release")
+    assert told.returncode == 1
+    assert told.stdout.splitlines()[-1] == (
+        "The new release did not run; old runs again, with the unit and the model it had."
+    )
+    assert machine.runs_with() == before
+    assert not machine.release("new").exists()
+
+
+def test_where_the_one_before_does_not_run_either_a_sentence_says_so(machine: Machine) -> None:
+    remember(machine)
+    machine.comes("new")
+    for name in ("old", "new"):
+        (machine.release(name) / "broken").touch()
+    told = machine.stage("start_release")
+    assert told.returncode == 1
+    assert told.stdout.splitlines()[-1] == (
+        "Neither the new release nor old, which was put back, runs: the lines above tell why."
+        " Mend that, and start it with: sudo systemctl restart edge-classifier"
+    )
+
+
+def test_roll_back_takes_the_unit_and_the_model_along_and_again_returns(machine: Machine) -> None:
+    old = machine.runs_with()
+    remember(machine)
+    machine.comes("new", "jetson.conf")
+    (machine.drop_ins / "no-wx.conf").unlink()
+    assert machine.stage("start_release").returncode == 0
+    # A password that was given since belongs to the config, which stays.
+    (machine.drop_ins / "mqtt-password.conf").write_text("# given\n")
+    new = machine.runs_with()
+    told = machine.stage("roll_back")
+    assert told.returncode == 0, told.stderr
+    assert machine.runs_with() == old | {"mqtt-password.conf": "# given\n"}
+    assert machine.stage("roll_back").returncode == 0
+    assert machine.runs_with() == new
+
+
+def test_roll_back_to_a_release_that_does_not_run_says_how_to_return(machine: Machine) -> None:
+    remember(machine)
+    machine.comes("new")
+    assert machine.stage("start_release").returncode == 0
+    (machine.release("old") / "broken").touch()
+    told = machine.stage("roll_back")
+    assert told.returncode == 1
+    assert "old does not run" in told.stderr
+    assert "To go back to new: sudo ./install.sh --rollback" in told.stderr
+
+
+def test_there_is_no_way_back_to_a_release_that_was_deleted(machine: Machine) -> None:
+    machine.links(machine.root, previous=str(machine.release("deleted")))
+    before = machine.runs_with()
+    told = machine.stage("roll_back")
+    assert (told.returncode, told.stderr) == (69, "install.sh: There is no previous release to go back to.\n")
+    assert machine.runs_with() == before
