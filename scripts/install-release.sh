@@ -47,7 +47,7 @@ make_release() {
     "$release/venv/bin/$name" --version
 }
 
-# Bundles belong to root and may be read by everyone; the daemon's own files in $state may not.
+# From its first start on the daemon's user owns $state, bundles that root made included; everyone may read those.
 make_bundle() {
     install -d -m 755 "$state"
     if [ -z "$weights" ] && [ -e "$state/models/current" ]; then
@@ -68,10 +68,12 @@ jetson_drop_in() {
 }
 
 # Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked. It is asked before anything
-# of the unit is replaced, so that the old code is under the new unit only for the moment until it is switched.
+# of the unit is replaced, so that the old code is under the new unit only for the moment until it is switched; and as
+# the service's user, because a model is code and that user may have changed it.
 install_unit() {
     local no_wx=no
-    if systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes \
+    if systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes \
+        -p User="$name" -p Group="$name" -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
         "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
         no_wx=yes
     fi

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,22 @@ def test_an_illegal_instruction_becomes_a_sentence() -> None:
     ran = run_apart("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
     assert ran.code != 0
     assert "illegal instruction" in ran.last_line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to lay down")
+@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python here that every user may run")
+def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    who = "import os; print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())"
+    with tempfile.TemporaryDirectory() as place:
+        bundle = Path(place) / "models" / "bundle"
+        bundle.mkdir(parents=True)
+        assert run_apart(who, code=bundle).output.startswith("0 0 0 ")
+        os.chown(bundle.parent, 65533, 65534)
+        for given in (bundle, bundle.parent / "not-there"):
+            assert run_apart(who, code=given).output == "65533 65533 65533 65534 65534 65534 False"
+        (Path(place) / "current").symlink_to(bundle)
+        assert run_apart(who, code=Path(place) / "current").output.startswith("65533 ")
 
 
 def gpu(**told: object) -> str:

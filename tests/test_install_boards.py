@@ -162,6 +162,19 @@ def test_what_a_jetson_has_is_pinned_so_that_pip_keeps_it(jetson: Board, tmp_pat
     assert "tomli" in requirements  # which Python 3.10 needs, whatever this one is
 
 
+def test_the_installer_asks_the_engine_as_the_services_user(jetson: Board, tmp_path: Path) -> None:
+    told = jetson.stage(
+        "name=edge-classifier root=/opt/r release=/opt/r/1 state=/var/s unit=$T/unit command_link=$T/link stack=pypi;"
+        ' systemctl() { :; }; golden_photo() { echo golden.jpg; }; systemd-run() { echo "$@"; }; install_unit',
+        T=str(tmp_path),
+    )
+    assert told.returncode == 0, told.stderr
+    for wanted in ("User=edge-classifier", "Group=edge-classifier", "NoNewPrivileges=yes"):
+        assert f"-p {wanted} " in told.stdout
+    assert "/opt/r/1/venv/bin/edge-classifier classify golden.jpg" in told.stdout
+    assert (tmp_path / "unit.d" / "no-wx.conf").is_file()
+
+
 def test_a_jetsons_devices_are_opened_and_no_others(jetson: Board) -> None:
     for device in ("nvmap", "nvhost-ctrl", "nvgpu/igpu0/ctrl", "nvidiactl", "dri/renderD128", "nvme0", "nvram", "sda"):
         (jetson.root / "dev" / device).parent.mkdir(parents=True, exist_ok=True)

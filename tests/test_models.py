@@ -238,6 +238,23 @@ def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(b
         assert all(path.exists() for path in at_work)  # another command may be at work there
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray by another user's links")
+def test_root_puts_a_bundle_together_where_the_daemons_user_cannot_put_links_in_its_way(bundle: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        installed = Installed(Path(place) / "state" / "models")
+        installed.directory.mkdir(parents=True)
+        os.chown(Path(place) / "state", 65534, 65534)
+        staging = installed.staging()
+        assert (staging.parent, staging.stat().st_mode & 0o777) == (Path(place), 0o700)
+        staging.rmdir()
+        assert add(bundle, installed) == bundle.name
+        assert installed.names() == [bundle.name]
+        installed.remove(bundle.name, force=False)
+        assert installed.names() == []
+        assert [entry.name for entry in Path(place).iterdir()] == ["state"]
+        os.chown(place, 0, 0)
+
+
 def test_a_place_that_cannot_be_written_is_said_so(installed: Installed, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     with pytest.raises(StateError, match=r"cannot be written .* run as a user who may"):

@@ -148,15 +148,14 @@ def _use(settings: Settings, name: str | None, as_json: bool) -> int:
 
 
 def _use_without_daemon(settings: Settings, name: str | None) -> str:
-    from edge.vision.bundle import load_bundle
-    from edge.vision.classifier import Classifier
+    from edge.commands.verify_bundle import verify_bundle
     from edge.vision.installed import switchable_bundles
 
     installed = switchable_bundles(settings.model)
     chosen = name or installed.previous
     if chosen is None:
         raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
-    Classifier(load_bundle(installed.find(chosen)), settings.model)
+    verify_bundle(installed.find(chosen), settings.model)
     installed.switch(chosen)
     return chosen
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from edge.errors import StateError
@@ -17,25 +16,10 @@ def sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def new_staging(models: Path) -> Path:
-    """A hidden directory in `models` to build a bundle in, so that it appears whole or not at all.
-
-    Raises:
-        StateError: `models` cannot be made or written.
-    """
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=models, prefix=".export-"))
-    except OSError as error:
-        raise StateError(
-            f"{models} cannot be written ({error.strerror}); run as a user who may, or choose another with --output."
-        ) from error
-
-
-def publish(staging: Path, manifest: Manifest) -> Path:
-    """Give the staged bundle its name; returns its directory."""
+def publish(staging: Path, manifest: Manifest, models: Path) -> Path:
+    """Move the staged bundle to `models` under its name; returns its directory."""
     text = manifest.to_json().encode("utf-8")
-    target = staging.parent / bundle_name(text, manifest.architecture, manifest.precision)
+    target = models / bundle_name(text, manifest.architecture, manifest.precision)
     try:
         (staging / MANIFEST).write_bytes(text)
         for file in (MODEL, LABELS, GOLDEN, MANIFEST):

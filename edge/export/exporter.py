@@ -12,7 +12,7 @@ import torch
 from edge.errors import BundleError, StateError
 from edge.events import Probabilities
 from edge.export.architectures import ARCHITECTURES
-from edge.export.bundle_writer import new_staging, publish, sha256_of
+from edge.export.bundle_writer import publish, sha256_of
 from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
@@ -26,6 +26,7 @@ from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import GOLDEN, LABELS, MODEL, Agreement, GoldenClass, InputContract, Manifest, Quantization
 from edge.vision.engine import Activations, Engine, Target, host_activations, host_engine, host_target, use_engine
+from edge.vision.installed import Installed
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, save_script, trace_script
@@ -196,7 +197,7 @@ def _write(
     made: _Made, weights: Weights, models: Path, target: Target, golden: Path, names: Sequence[str]
 ) -> tuple[Path, Manifest, int]:
     """The bundle's directory, its manifest, and the size of its model in bytes."""
-    staging = new_staging(models)
+    staging = Installed(models).staging("export")
     try:
         save_script(made.script, staging / MODEL)
         (staging / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -215,7 +216,7 @@ def _write(
             agreement=made.agreement,
         )
         size = (staging / MODEL).stat().st_size
-        return publish(staging, manifest), manifest, size
+        return publish(staging, manifest, models), manifest, size
     except OSError as error:
         raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
     finally:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings import ModelSettings, state_directory
@@ -18,7 +20,7 @@ CURRENT = "current"
 PREVIOUS = "previous"
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z0-9]+-[0-9a-f]{6}")
 
-_HALF_DONE = re.compile(r"\.(new|export|remove)-[a-z0-9_]{8}")
+Purpose = Literal["new", "export", "remove"]
 STALE_S = 86_400.0
 
 
@@ -93,22 +95,26 @@ class Installed:
         try:
             for link in links:
                 (self.directory / link).unlink()
-            # Renamed first: a bundle is there whole or not at all.
-            with tempfile.TemporaryDirectory(dir=self.directory, prefix=".remove-") as grave:
-                home.rename(Path(grave) / name)
+            grave = self.staging("remove")
+            try:
+                home.rename(grave / name)  # first: a bundle is there whole or not at all
+            finally:
+                shutil.rmtree(grave)
         except OSError as error:
             raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
 
-    def staging(self) -> Path:
-        """A new hidden directory beside the bundles, where one is put together before it appears.
+    def staging(self, purpose: Purpose = "new") -> Path:
+        """A new hidden directory on the bundles' file system, where one is put together before it appears.
 
         Raises:
             StateError: the directory cannot be made or written.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            return Path(tempfile.mkdtemp(dir=self.directory, prefix=".new-"))
+            place = self._staging_place()
+            prefix = "." if place == self.directory else ".edge-classifier-"
+            _sweep(place, prefix)
+            return Path(tempfile.mkdtemp(dir=place, prefix=f"{prefix}{purpose}-"))
         except OSError as error:
             raise StateError(
                 f"{self.directory} cannot be written ({error.strerror}); run as a user who may."
@@ -136,13 +142,26 @@ class Installed:
             ) from error
         return target
 
-    def _sweep(self) -> None:
-        """Delete what commands left half-done that were killed; one that works now is younger than that."""
-        for entry in self.directory.iterdir():
-            if _HALF_DONE.fullmatch(entry.name):
-                with suppress(OSError):  # gone meanwhile, or another user's
-                    if time.time() - entry.lstat().st_mtime > STALE_S:
-                        shutil.rmtree(entry)
+    def _staging_place(self) -> Path:
+        """Beside the bundles; for root, where others may write there, above that: they could put links in its way."""
+        if os.geteuid() != 0:
+            return self.directory
+        home = Path(os.path.realpath(self.directory))
+        safe: Path | None = None
+        for place in (*reversed(home.parents), home):
+            status = place.lstat()
+            writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+            if status.st_uid != 0 or writable:
+                break
+            safe = place
+        if safe in (None, home):  # None: this root is not the machine's
+            return self.directory
+        if safe.stat().st_dev != home.stat().st_dev:
+            raise StateError(
+                f"{home} belongs to another user and is a file system of its own, where root writes nothing; run this"
+                f" as its owner: sudo -u '#{home.stat().st_uid}'."
+            )
+        return safe
 
     def _target(self, link: str) -> str | None:
         path = self.directory / link
@@ -161,6 +180,16 @@ class Installed:
             raise StateError(
                 f"{self.directory / link} cannot be switched ({error.strerror}); run as a user who may, with sudo."
             ) from error
+
+
+def _sweep(place: Path, prefix: str) -> None:
+    """Delete what commands left half-done that were killed; one that works now is younger than that."""
+    half_done = re.compile(re.escape(prefix) + r"(new|export|remove)-[a-z0-9_]{8}")
+    for entry in place.iterdir():
+        if half_done.fullmatch(entry.name):
+            with suppress(OSError):  # gone meanwhile, or another user's
+                if time.time() - entry.lstat().st_mtime > STALE_S:
+                    shutil.rmtree(entry)
 
 
 def installed_bundles(settings: ModelSettings) -> Installed:

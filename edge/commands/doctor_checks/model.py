@@ -10,6 +10,8 @@ from typing import Any
 
 from edge import host
 from edge.commands.doctor_checks.finding import Finding, run_apart
+from edge.commands.verify_bundle import verify_bundle
+from edge.errors import BundleError
 from edge.settings import Settings
 
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
@@ -38,18 +40,6 @@ print(json.dumps({
     "reached": torch.cuda.is_available(),
     "tensorrt": tensorrt,
 }))
-"""
-MODEL = """\
-import sys
-from pathlib import Path
-from edge.settings import ModelSettings
-from edge.vision.bundle import load_bundle
-from edge.vision.classifier import Classifier
-from edge.errors import EdgeClassifierError
-try:
-    print(Classifier(load_bundle(Path(sys.argv[1])), ModelSettings()).name)
-except EdgeClassifierError as error:
-    sys.exit(str(error))
 """
 
 
@@ -107,10 +97,11 @@ def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str]
 
 def model(settings: Settings) -> Finding:
     """Every checksum of the bundle, and its answer to its golden photo."""
-    ran = run_apart(MODEL, str(settings.model.bundle))
-    if ran.code == 0:
-        return Finding("model", "ok", f"{ran.output}: every checksum and the golden photo are right")
-    return Finding("model", "failure", ran.last_line)
+    try:
+        name = verify_bundle(settings.model.bundle, settings.model)
+    except BundleError as error:
+        return Finding("model", "failure", str(error))
+    return Finding("model", "ok", f"{name}: every checksum and the golden photo are right")
 
 
 def _cuda(root: Path) -> str:
