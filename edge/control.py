@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import RequestError, StateError
+from edge.quiet import RepeatingFault
 
 logger = logging.getLogger("edge.control")
 
 SOCKET = "control.sock"  # in the state directory
 MAX_REQUEST_BYTES = 64 << 10
 READ_WITHIN_S = 5.0
+RETRY_S = 1.0  # where there are no file descriptors, or no memory
 ANSWER_WITHIN_S = 300.0  # loading a model takes most of a minute on a Zero 2 W
 
 
@@ -37,6 +39,8 @@ class Control:
     def __init__(self, path: Path, handle: Callable[[str, dict[str, Any]], Mapping[str, Any]]) -> None:
         self._path, self._handle = path, handle
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stopping = threading.Event()
+        self._accepting = RepeatingFault(logger)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +59,7 @@ class Control:
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread; False when it has not ended in time."""
+        self._stopping.set()
         if self._thread.ident is not None:
             self._server.shutdown(socket.SHUT_RDWR)  # wakes accept
             self._thread.join(timeout_s)
@@ -65,8 +70,13 @@ class Control:
         while True:
             try:
                 connection, _ = self._server.accept()
-            except OSError:  # shut down
-                return
+            except OSError as error:
+                if self._stopping.is_set():
+                    return
+                self._accepting.happened(f"No request can be taken ({error.strerror or error}); trying again.")
+                self._stopping.wait(RETRY_S)
+                continue
+            self._accepting.over("Requests can be taken again.")
             with connection:
                 connection.settimeout(READ_WITHIN_S)
                 try:

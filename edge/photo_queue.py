@@ -70,7 +70,7 @@ class PhotoQueue(Generic[_Buffer]):
 
     def __init__(self, model: Model[_Buffer], places: int, changed: threading.Condition) -> None:
         self._model, self._places = model, places
-        self._free = [model.new_input() for _ in range(places)]
+        self._free = self.new_buffers(model)
         self._changed = changed
         self._waiting: deque[_Waiting[_Buffer]] = deque()
         self._debt_s = 0.0
@@ -78,9 +78,12 @@ class PhotoQueue(Generic[_Buffer]):
         self._inference_s = 0.0  # the longest of late
         self._closed = False
 
-    def swap(self, model: Model[_Buffer]) -> None:
-        """Photos that come from now on are for `model`; what waits is still answered by the one before."""
-        free = [model.new_input() for _ in range(self._places)]
+    def new_buffers(self, model: Model[_Buffer]) -> list[_Buffer]:
+        """As many as may wait."""
+        return [model.new_input() for _ in range(self._places)]
+
+    def swap(self, model: Model[_Buffer], free: list[_Buffer]) -> None:
+        """Photos that come from now on are for `model`, in its `new_buffers`; the one before answers what waits."""
         with self._changed:
             self._model, self._free = model, free
 

@@ -150,12 +150,16 @@ class Pipeline(Generic[_Buffer]):
         for thread in self._threads:
             thread.start()
 
-    def swap(self, model: Model[_Buffer]) -> None:
-        """From the next frame on `model` answers; any thread."""
-        free = _input_buffers(model)
+    def swap(self, model: Model[_Buffer], commit: Callable[[], object] = lambda: None) -> None:
+        """From the next frame on `model` answers; any thread.
+
+        `commit` is called when there is room for the buffers, and nothing can fail any more but itself.
+        """
+        free, photos = _input_buffers(model), self._photos.new_buffers(model)
+        commit()
         with self._changed:
             self._model, self._free = model, free
-        self._photos.swap(model)
+        self._photos.swap(model, photos)
 
     def classify(self, pixels: Pixels) -> Future[Classification]:
         """Ask about one photo, (height, width, 3) uint8 RGB, from any thread; it goes between two frames.

@@ -147,6 +147,8 @@ def _or_refuse(change: Callable[[], str]) -> str:
         return change()
     except EdgeClassifierError as error:
         raise RequestError(f"The running model stays: {error}") from error
+    except MemoryError as error:  # a bundle is read as a whole
+        raise RequestError("The running model stays: there is no memory for another; free some.") from error
 
 
 def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:

@@ -33,8 +33,11 @@ class Swaps(Protocol):
         """Whoever holds it is between two inferences."""
         ...
 
-    def swap(self, model: Classifier) -> None:
-        """From the next frame on `model` answers."""
+    def swap(self, model: Classifier, commit: Callable[[], object] = ...) -> None:
+        """Make all that `model` needs, call `commit`, and from the next frame on `model` answers.
+
+        What raises up to the end of `commit` leaves everything as it was.
+        """
         ...
 
 
@@ -67,7 +70,7 @@ class RunningModel:
             BundleError: it cannot be used.
         """
         bundle = load_bundle(self._settings.bundle)
-        classifier = self._make(bundle, self._settings)
+        classifier = self._made(bundle)
         self._describe(bundle)
         return classifier
 
@@ -108,16 +111,28 @@ class RunningModel:
         before = self.description["name"]
         # In a thread that ends with it, and with it the threads that torch keeps for each thread that computes.
         with ThreadPoolExecutor(1, "model") as loader:
-            classifier = loader.submit(self._verified, bundle, pipeline).result()
-        installed.switch(bundle.name)  # before the swap: what fails here leaves everything as it was
-        pipeline.swap(classifier)
+            try:
+                classifier = loader.submit(self._verified, bundle, pipeline).result()
+            except RuntimeError as error:  # there can be no thread more
+                raise _cannot_be_made(bundle, error) from error
+        try:
+            pipeline.swap(classifier, lambda: installed.switch(bundle.name))
+        except (RuntimeError, MemoryError) as error:  # no room for its buffers
+            raise _cannot_be_made(bundle, error) from error
         self._describe(bundle)
         logger.info("%s runs in place of %s.", bundle.name, before)
 
     def _verified(self, bundle: Bundle, pipeline: Swaps) -> Classifier:
         with pipeline.inferring:
             join_threads()
-        return self._make(bundle, self._settings)
+        return self._made(bundle)
+
+    def _made(self, bundle: Bundle) -> Classifier:
+        try:
+            return self._make(bundle, self._settings)
+        # Of torch, whose every complaint is a RuntimeError, and of a model that returns anything but a tensor.
+        except (RuntimeError, MemoryError, AttributeError, TypeError, ValueError, LookupError) as error:
+            raise _cannot_be_made(bundle, error) from error
 
     def _refuse_without_room(self, home: Path) -> None:
         try:
@@ -135,3 +150,8 @@ class RunningModel:
         manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
         self.description = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
         self._status.gauge(model=bundle.name)
+
+
+def _cannot_be_made(bundle: Bundle, error: Exception) -> BundleError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return BundleError(f"{bundle.name} cannot be run here ({reason:.200}); export it again, or free some memory.")

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,6 +81,41 @@ def test_nonsense_is_refused_and_the_next_one_is_answered(door: Path, sent: byte
     finally:
         os.close(directory)
     assert ask(door, "use", {}) is not None
+
+
+def test_a_time_without_file_descriptors_is_said_once_and_then_requests_are_taken_again(tmp_path: Path) -> None:
+    """In a process of its own, whose descriptors nobody else needs."""
+    script = f"""
+import logging, resource, socket, threading
+from pathlib import Path
+from edge.control import Control, ask
+logging.basicConfig(level="INFO", format="%(message)s")
+told = threading.Event()
+class Told(logging.Handler):
+    def emit(self, record):
+        told.set()
+logging.getLogger("edge.control").addHandler(Told())
+path = Path({str(tmp_path)!r}) / "control.sock"
+control = Control(path, lambda name, document: {{"asked": name}})
+control.start()
+client = socket.socket(socket.AF_UNIX)
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+# The thread that waits in accept may have its descriptor already; then this is answered, and the next fails.
+client.connect(str(path))
+client.sendall(b'{{"request": "first"}}\\n')
+assert told.wait({WAIT_S})
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+client.settimeout({WAIT_S})
+assert b"first" in client.recv(100)
+client.close()
+assert ask(path, "again", {{}})["asked"] == "again"
+assert control.stop({WAIT_S})
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "No request can be taken (Too many open files)" in ran.stderr
+    assert "Requests can be taken again." in ran.stderr
 
 
 def test_a_daemon_that_ends_in_the_middle_is_told(tmp_path: Path) -> None:

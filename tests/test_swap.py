@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from edge.export.weights import find_weights
 from edge.running_model import RunningModel
 from edge.settings import ModelSettings
 from edge.status import Status
+from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
 from tests.broker import Brokers, Subscriber, eventually
@@ -198,15 +199,19 @@ def model_of(daemon: Daemon) -> dict[str, Any]:
 class Stage:
     """Stands in for the pipeline: remembers what was swapped in."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: bool = True) -> None:
         self.models: list[Classifier] = []
+        self.room = room
 
     @property
     @contextmanager
     def inferring(self) -> Iterator[None]:
         yield
 
-    def swap(self, model: Classifier) -> None:
+    def swap(self, model: Classifier, commit: Callable[[], object] = lambda: None) -> None:
+        if not self.room:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        commit()
         self.models.append(model)
 
 
@@ -253,3 +258,42 @@ def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: 
     with pytest.raises(StateError, match="cannot be switched"):
         model.use(things.name, stage)
     assert (stage.models, installed.current) == ([], bundle_dir.name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't allocate memory: you tried to allocate 4096 bytes"),
+        RuntimeError("can't start new thread"),
+        MemoryError(),
+        AttributeError("'tuple' object has no attribute 'numpy'"),
+        TypeError("'int' object is not subscriptable"),
+    ],
+    ids=repr,
+)
+def test_a_model_that_cannot_be_made_is_refused_whatever_torch_calls_it(
+    bundle_dir: Path, tmp_path: Path, error: Exception
+) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+
+    def make(bundle: Bundle, settings: ModelSettings) -> Classifier:
+        if bundle.name == things.name:
+            raise error
+        return Classifier(bundle, settings)
+
+    model, stage = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), make), Stage()
+    model.load()
+    with pytest.raises(BundleError, match="cannot be run here"):
+        model.use(things.name, stage)
+    assert (stage.models, installed.current, model.description["name"]) == ([], bundle_dir.name, bundle_dir.name)
+
+
+def test_without_room_for_its_buffers_a_model_is_not_switched_to(bundle_dir: Path, tmp_path: Path) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model.load()
+    with pytest.raises(BundleError, match="can't allocate memory"):
+        model.use(things.name, Stage(room=False))
+    assert (installed.current, model.description["name"]) == (bundle_dir.name, bundle_dir.name)
