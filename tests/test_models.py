@@ -165,6 +165,36 @@ def test_an_archive_writes_nothing_but_the_four_files(
     )
 
 
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ({"GNU.sparse.map": "0,0", "GNU.sparse.size": "2097152"}, "model.ts, which is no part of a bundle"),
+        ({"size": str(1 << 40)}, "model.ts of .* unpacks to more than 256 MB"),
+    ],
+    ids=["sparse", "large"],
+)
+def test_a_file_that_claims_to_be_large_is_not_written(
+    installed: Installed, bundle: Path, tmp_path: Path, claim: dict[str, str], told: str
+) -> None:
+    """A few bytes in the archive, which would fill the disk with zeros."""
+    with tarfile.open(tmp_path / "claims.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in (LABELS, GOLDEN, MANIFEST):
+            tar.add(bundle / name, f"bundle/{name}")
+        tar.addfile(member(f"bundle/{MODEL}", pax_headers=claim), io.BytesIO())
+    with pytest.raises(BundleError, match=told):
+        add(tmp_path / "claims.tar", installed)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("architecture", "resnet\ud800"), ("architecture", "a/b"), ("precision", "\ud800")]
+)
+def test_a_manifest_that_makes_no_name_is_refused(installed: Installed, bundle: Path, key: str, value: str) -> None:
+    document = json.loads((bundle / MANIFEST).read_text()) | {key: value}
+    (bundle / MANIFEST).write_text(json.dumps(document))
+    with pytest.raises(BundleError, match="names no architecture that there is"):
+        add(bundle, installed)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "no archive", "empty", "one file less", "tampered", "no manifest"])
 def test_a_damaged_archive_is_refused_with_a_sentence(
     installed: Installed, bundle: Path, tmp_path: Path, damage: str

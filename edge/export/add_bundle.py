@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import lzma
+import re
 import shutil
 import tarfile
 import urllib.error
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import BundleError, StateError
 from edge.export.fetch import Progress, fetch
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, bundle_name, load_bundle
+from edge.vision.bundle import ARCHITECTURE, GOLDEN, LABELS, MANIFEST, MODEL, bundle_name, load_bundle
 from edge.vision.installed import Installed
 
 FILES = (MODEL, LABELS, GOLDEN, MANIFEST)
@@ -121,11 +122,15 @@ def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
                 if member.isdir() and "/" not in member.name.removeprefix("./"):
                     continue
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
-                content = members.extractfile(member) if member.isfile() and name in FILES else None
+                # A sparse file's few bytes may claim to be thousands of gigabytes of zeros.
+                plain = member.isreg() and not member.issparse() and name in FILES
+                content = members.extractfile(member) if plain else None
                 if content is None or "/" in folder or folder == ".." or (home / name).exists():
                     raise BundleError(
                         f"{source} holds {member.name:.100}, which is no part of a bundle; make it again."
                     )
+                if member.size > MAX_BYTES:
+                    raise BundleError(f"{name} of {source} unpacks to more than {MAX_BYTES >> 20} MB.")
                 with (home / name).open("xb") as file:
                     shutil.copyfileobj(content, file)
     except _DAMAGED as error:
@@ -158,9 +163,10 @@ def _name(home: Path, source: str) -> str:
         text = file.read(MAX_MANIFEST_BYTES)
     try:
         document = json.loads(text)
-        name = bundle_name(text, document["architecture"], document["precision"])
+        architecture, precision = document["architecture"], document["precision"]
+        fits = re.fullmatch(ARCHITECTURE, architecture) and re.fullmatch(r"[a-z0-9]{1,16}", precision)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"The {MANIFEST} of {source} is not a manifest; make the bundle again.") from error
-    if "/" in name or "\0" in name or len(name) > 200:
+    if not fits:
         raise BundleError(f"The {MANIFEST} of {source} names no architecture that there is; make the bundle again.")
-    return name
+    return bundle_name(text, architecture, precision)

@@ -20,6 +20,7 @@ MODEL = "model.ts"
 LABELS = "labels.txt"
 GOLDEN = "golden.jpg"
 MAX_FILE_BYTES = 1 << 30
+ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Border = Annotated[int, Field(ge=0, le=64)]
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -86,7 +87,7 @@ class Manifest(Part):
     """What `bundle.json` says."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    architecture: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")  # the name goes into every event
+    architecture: str = Field(pattern=ARCHITECTURE)  # the name goes into every event
     precision: Literal["int8", "fp16"] = "int8"
     target: Target
     engine: Engine
