@@ -113,6 +113,9 @@ def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | 
             return None
         except PermissionError as error:
             raise StateError("Only root and the daemon's own user may ask the daemon that runs; use sudo.") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise StateError(f"The daemon cannot be asked at {path} ({reason}); look at fallback.path.") from error
         try:
             client.sendall(json.dumps({"request": name, **document}).encode() + b"\n")
             answer = json.loads(_read_line(client))

@@ -49,6 +49,14 @@ def test_without_a_daemon_there_is_no_answer(tmp_path: Path) -> None:
     assert ask(tmp_path / "none" / SOCKET, "use", {}) is None
 
 
+def test_a_place_where_no_daemon_can_be_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    for place, told in (("file", "Not a directory"), ("loop", "symbolic links"), ("x" * 300, "name too long")):
+        with pytest.raises(StateError, match=rf"cannot be asked at .*{told}"):
+            ask(tmp_path / place / SOCKET, "use", {})
+
+
 def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_in_nobodys_way(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
     with socket.socket(socket.AF_UNIX) as left:

@@ -144,6 +144,8 @@ def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None
     assert service.last_words('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
         " (Restarting because camera has not moved for 12 s.)"
     )
+    for wordless in ("", "\n \n", [255, 10], None):
+        assert service.last_words(json.dumps({"MESSAGE": wordless})) == ""
     assert service.why("") == service.last_words("") == ""
 
 

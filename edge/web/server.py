@@ -7,7 +7,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
@@ -24,6 +25,7 @@ logger = logging.getLogger("edge.web")
 WAIT_S = 0.25  # for the first connection, before looking whether to stop
 CLOSE_CONNECTIONS_S = 1  # live pages are told to reconnect later
 MAX_CONNECTIONS = 200
+INSTALL = "run ./install.sh again, or turn web.enabled off"
 
 
 class WebServer:
@@ -33,6 +35,7 @@ class WebServer:
         settings: the `[web]` section.
         view: what it may see.
         gauge: told `web` (an address, or "off") and `web_error` (a sentence, or "").
+        needs: the packages that answering takes.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class WebServer:
         view: View,
         *,
         gauge: Callable[..., None] = lambda **values: None,
+        needs: Sequence[str] = ("fastapi", "uvicorn"),
     ) -> None:
         self._settings = settings
         self._view = view
         self._gauge = gauge
+        self._needs = needs
         self._stopping = threading.Event()
         self._log_lines = LogLines()
         self._server: uvicorn.Server | None = None
@@ -55,7 +60,10 @@ class WebServer:
     def start(self) -> None:
         """Start the thread, unless `web.enabled` is false."""
         self._gauge(web="off", web_error="")
-        if self._settings.enabled:
+        if self._settings.enabled and (missing := [name for name in self._needs if find_spec(name) is None]):
+            # Told now, because it is imported only for the first visitor.
+            self._give_up(f"The page is off because {' and '.join(missing)} cannot be imported; {INSTALL}.")
+        elif self._settings.enabled:
             logging.getLogger("edge").addHandler(self._log_lines)
             self._thread.start()
 
@@ -86,7 +94,7 @@ class WebServer:
 
     def _give_up(self, sentence: str) -> None:
         logger.error("%s", sentence)
-        self._gauge(web_error=sentence)
+        self._gauge(web="off", web_error=sentence)
 
     def _serve(self, listener: socket.socket, token: str) -> None:
         host, port = listener.getsockname()[:2]
@@ -111,9 +119,13 @@ class WebServer:
         return False
 
     def _answer(self, listener: socket.socket, history: History, token: str) -> None:
-        import uvicorn
+        try:
+            import uvicorn
 
-        from edge.web.app import make_app
+            from edge.web.app import make_app
+        except ImportError as error:
+            self._give_up(f"The page is off because a part of it cannot be imported ({error}); {INSTALL}.")
+            return
 
         app = make_app(self._view, history, self._log_lines, token, self._settings.stream, self._stopping)
         self._server = uvicorn.Server(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ def token_file(tmp_path: Path) -> Path:
     return file
 
 
-def a_server(listen: str, token_file: str = "", **extra: float) -> tuple[WebServer, Status]:
+def a_server(listen: str, token_file: str = "", **extra: Any) -> tuple[WebServer, Status]:
     status = Status()
 
     def classify(pixels: object) -> object:
@@ -73,6 +74,37 @@ print([name for name in ("fastapi", "uvicorn") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_page_whose_framework_is_missing_is_off_and_says_so_before_anybody_visits_it() -> None:
+    server, status = a_server("127.0.0.1:0", needs=("uvicorn", "a_framework_that_is_not_there"))
+    server.start()
+    gauges = status.snapshot().gauges
+    assert gauges["web"] == "off"
+    assert gauges["web_error"].startswith("The page is off because a_framework_that_is_not_there cannot be imported")
+    assert not server.listening.is_set()
+    assert server.stop(WAIT_S)
+
+
+def test_a_page_whose_framework_is_broken_is_off_at_the_first_visit_and_says_so() -> None:
+    script = """
+import socket, sys
+from urllib.parse import urlsplit
+from tests.web.test_server import WAIT_S, a_server, has
+server, status = a_server("127.0.0.1:0")
+sys.modules["edge.web.app"] = None  # its import fails
+server.start()
+assert server.listening.wait(WAIT_S)
+place = urlsplit(server.address)
+with socket.create_connection((place.hostname, place.port)):
+    assert has(lambda: status.snapshot().gauges["web_error"])
+assert has(lambda: status.snapshot().gauges["web"] == "off")
+assert server.stop(WAIT_S)
+print(status.snapshot().gauges["web_error"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The page is off because a part of it cannot be imported" in done.stdout
 
 
 def test_a_page_that_is_off_is_not_there() -> None:

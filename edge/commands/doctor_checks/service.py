@@ -77,4 +77,6 @@ def why(journal: str) -> str:
 def last_words(journal: str) -> str:
     """What the daemon itself said last that was an error."""
     lines = journal.splitlines()
-    return f" ({str(json.loads(lines[-1]).get('MESSAGE', '')).splitlines()[0]})" if lines else ""
+    said = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes where it is no text
+    first = said.strip().splitlines()[:1] if isinstance(said, str) else []
+    return f" ({first[0]})" if first else ""
