@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,33 +149,60 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
         assert all(top["label"].startswith("thing ") == (event["model"] == things.name) for top in event["top"])
 
 
+# Runs the daemon, and kills it when a link of models/ is about to be renamed into its place, or just was.
+KILLED = """
+import os, signal, sys
+link, moment = sys.argv[1:3]
+sys.argv[1:3] = []
+hit = False
+def on_rename(event, args):
+    global hit
+    if event == "os.rename" and not hit and os.path.basename(args[1]) == link:
+        hit = True
+        if moment == "after":
+            os.replace(args[0], args[1])
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(on_rename)
+from edge.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.timeout(400)
 def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_sound_one(
     configure: Configure, testdata: Path, bundle_dir: Path, tmp_path: Path, brokers: Brokers
 ) -> None:
-    things = with_other_labels(bundle_dir, tmp_path / "things")
-    installed = install(tmp_path / "models", bundle_dir, things)
+    first, things = bundle_dir.name, with_other_labels(bundle_dir, tmp_path / "things").name
+    installed = install(tmp_path / "models", bundle_dir, tmp_path / "things" / things)
     broker = brokers.start()
     subscriber = brokers.subscribe(broker)
     camera = {"camera_source": f"file:{testdata / 'video' / 'vtest.avi'}", "camera_loop": True, "camera_fps": 10}
     config = configure(**camera, model_bundle=str(installed.directory / "current"), mqtt_url=broker.url)
-    asking = Asker(broker)
-    try:
-        with running(config) as daemon:
+    for link, moment, left in (
+        ("previous", "before", (first, None)),
+        ("current", "before", (first, first)),  # between the two links
+        ("current", "after", (things, first)),  # between the link and the swap
+    ):
+        command = [sys.executable, "-c", KILLED, link, moment, "run", "--config", str(config)]
+        daemon = Daemon(command, config.parent)
+        try:
             daemon.wait_ready()
-            eventually(lambda: subscriber.on("event"), "it has begun", WAIT_S)
-            asking.send("edge/porch/request/use", {"name": things.name})
-            daemon.process.kill()  # before, during or after
-            daemon.process.wait()
-    finally:
-        asking.close()
-    assert installed.current in (bundle_dir.name, things.name)
-    before = len(subscriber.on("event"))
+            told = run_command("models", "use", things, "--config", config)
+            assert daemon.process.wait(WAIT_S) == -signal.SIGKILL
+        finally:
+            daemon.close()
+        assert "The daemon gave no answer" in told.stderr
+        assert (installed.current, installed.previous) == left
     with running(config) as daemon:
         daemon.wait_ready()
-        eventually(lambda: len(subscriber.on("event")) > before, "it says something again", WAIT_S)
-        told = run_command("models", "use", things.name, "--config", config)
-        assert (told.returncode, told.stdout) == (0, f"{things.name} runs now.\n")
-        eventually(lambda: subscriber.on("event")[-1].json()["model"] == things.name, "the other model runs", WAIT_S)
+        eventually(
+            lambda: (said := subscriber.on("event")) and said[-1].json()["model"] == things,
+            "it says something again, with the other model",
+            WAIT_S,
+        )
+        told = run_command("models", "rollback", "--config", config)
+        assert (told.returncode, told.stdout) == (0, f"{first} runs now.\n")
+        eventually(lambda: subscriber.on("event")[-1].json()["model"] == first, "the first model runs", WAIT_S)
         daemon.stop()
 
 
