@@ -84,7 +84,10 @@ class RemoteRequests:
             RequestError: the request is unknown, wrong or cannot be done now.
         """
         with self._one_at_a_time:
-            return self._do(name, document)
+            try:
+                return self._do(name, document)
+            except MemoryError as error:  # of a photo, or of a bundle, which is read as a whole
+                raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:
@@ -147,8 +150,6 @@ def _or_refuse(change: Callable[[], str]) -> str:
         return change()
     except EdgeClassifierError as error:
         raise RequestError(f"The running model stays: {error}") from error
-    except MemoryError as error:  # a bundle is read as a whole
-        raise RequestError("The running model stays: there is no memory for another; free some.") from error
 
 
 def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:

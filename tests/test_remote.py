@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 from edge.delivery import remote
 from edge.delivery.discovery import discovery_payload
 from edge.delivery.remote import Remote
-from edge.errors import BundleError, BusyError
+from edge.errors import BundleError, BusyError, RequestError
 from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
 from edge.recent import Recent
@@ -94,6 +94,8 @@ class Done:
     def _use(self, name: str) -> str:
         if name == "wrong-int8-000000":
             raise BundleError("It answers its golden photo wrongly; export it again.")
+        if name == "large-int8-000000":
+            raise MemoryError
         self.used.append(name)
         return name
 
@@ -106,6 +108,13 @@ class Done:
         top = (Label("dog", 70.0, 1), Label("owl", 15.0, 2), Label("cat", 10.0, 0))
         answer.set_result(Classification(top, "fake-int8-000000", {"inference": 1.0}))
         return answer
+
+
+def test_a_request_for_which_there_is_no_memory_is_refused_and_the_next_one_done() -> None:
+    done = Done()
+    with pytest.raises(RequestError, match="not enough memory"):
+        done.requests.handle("use", {"name": "large-int8-000000"})
+    assert done.requests.handle("use", {"name": "small-int8-000000"}) == {"model": "small-int8-000000"}
 
 
 @contextmanager
