@@ -22,6 +22,7 @@ from edge.export import add_bundle as room
 from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
 from edge.vision.installed import STALE_S, Installed
+from tests.conftest import may_be_anybody
 from tests.vision.signed import signed, small_bundle
 
 LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
@@ -236,7 +237,7 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
 @contextmanager
 def somebody_else() -> Iterator[None]:
     """Root may look everywhere, so where a test is root, nobody asks."""
-    if os.geteuid() != 0:
+    if not may_be_anybody():
         yield
         return
     os.seteuid(65534)
@@ -268,7 +269,7 @@ def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(b
         assert all(path.exists() for path in at_work)  # another command may be at work there
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray by another user's links")
+@pytest.mark.skipif(not may_be_anybody(), reason="only root can be led astray by another user's links")
 def test_root_puts_a_bundle_together_where_the_daemons_user_cannot_put_links_in_its_way(bundle: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         installed = Installed(Path(place) / "state" / "models")
