@@ -224,8 +224,15 @@ def test_08_the_page_is_for_those_who_have_the_token(device: Device) -> None:
 
 def test_08_the_sandboxed_service_says_what_a_photo_shows(device: Device) -> None:
     told = device.ssh(
-        'curl -sS --fail-with-body --retry 9 -H "Authorization: Bearer $(cat /etc/edge-classifier/web-token)"'
-        f" -F file=@{STATE}/models/current/golden.jpg http://127.0.0.1:5000/predict"
+        "python3 - <<'END'\n"
+        "import base64, json, urllib.request\n"
+        f"photo = open('{STATE}/models/current/golden.jpg', 'rb').read()\n"
+        "token = open('/etc/edge-classifier/web-token').read().strip()\n"
+        "request = urllib.request.Request(\n"
+        "    'http://127.0.0.1:5000/predict', json.dumps({'image': base64.b64encode(photo).decode()}).encode(),\n"
+        "    {'Content-Type': 'application/json', 'Authorization': f'Bearer {token}'})\n"
+        "print(urllib.request.urlopen(request, timeout=60).read().decode())\n"
+        "END"
     )
     assert json.loads(told)["top"][0]["label"]
 
