@@ -104,28 +104,30 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, retain: bool) -> int | None:
         """Send with QoS 1; the message id under which it will be acknowledged, or None when not connected."""
-        if self._client is None or not self._client.is_connected():
+        client = self._client
+        if client is None or not client.is_connected():
             return None
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        info = client.publish(topic, payload, qos=1, retain=retain)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Ask for messages on topics; `Granted` answers."""
-        if self._client is not None and self._client.is_connected():
-            self._client.subscribe([(topic, 1) for topic in topics])
+        client = self._client
+        if client is not None and client.is_connected():
+            client.subscribe([(topic, 1) for topic in topics])
 
     def disconnect(self) -> None:
         """Say goodbye, so that the broker does not publish the will."""
         self._end = Ended("Disconnected.")
-        if self._client is not None:
-            self._client.disconnect()
+        if (client := self._client) is not None:
+            client.disconnect()
 
     def abandon(self, why: str) -> None:
         """Drop the connection without a word: nobody listens at the other end of a half-open one."""
         self._end = Ended(why)
         self._unwanted.set()
         # Wakes the network thread from its select().
-        if self._client is not None and isinstance(open_socket := self._client.socket(), socket.socket):
+        if (client := self._client) is not None and isinstance(open_socket := client.socket(), socket.socket):
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
 
@@ -154,6 +156,8 @@ class Connection:
         finally:
             if client is not None and (open_socket := client.socket()) is not None:
                 open_socket.close()
+            # The client, which has our callbacks, would else wait for the garbage collector with its pair of sockets.
+            self._client = None
             self._report(self._end)
 
     def _make_client(self) -> Client:
