@@ -179,6 +179,15 @@ class Brokers:
         self._subscribers.append(Subscriber(broker, topic))
         return self._subscribers[-1]
 
+    def prepare_heard(self) -> tuple[Mosquitto, Subscriber]:
+        """One that is not started yet and a subscriber who misses nothing: a box that waits may be there before it."""
+        # Its session is saved at the stop below; saving at each change makes a broker slow.
+        broker = self.prepare("autosave_interval 0", "autosave_on_changes false", persistent=True)
+        broker.start()
+        subscriber = self.subscribe(broker)
+        broker.stop()
+        return broker, subscriber
+
     def close(self) -> None:
         for subscriber in self._subscribers:
             subscriber.close()

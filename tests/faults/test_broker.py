@@ -51,24 +51,24 @@ def drained(box: Room) -> None:
 
 
 def test_a_broker_that_is_killed_and_comes_back(brokers: Brokers, log: Path, caplog: pytest.LogCaptureFixture) -> None:
-    broker = brokers.start()
+    broker = brokers.start(persistent=True)
+    subscriber = brokers.subscribe(broker)
     with room(broker.url, log) as box:
         box.wait_online()
         box.say(3)
         box.wait_published(3)
         broker.kill()
         eventually(lambda: box.gauge("broker") == "offline", "the loss is noticed")
-        during = box.say(10)
+        box.say(10)
         accepted_in_time(box, 13)
         broker.start()
         back = time.monotonic()
-        subscriber = brokers.subscribe(broker)
         box.wait_online()
         took = time.monotonic() - back
         print(f"\nonline {took:.1f} s after the broker's return (promise: 5 s)")
         assert took <= 5.0 + PATIENCE_S
         drained(box)
-        account(during, subscriber, log)
+        account(box.made, subscriber, log)
     assert len(warnings(caplog, "Connected to the broker")) == 2, "the first time and the end of the fault"
 
 

@@ -43,7 +43,7 @@ def one_line(caplog: pytest.LogCaptureFixture, words: str) -> None:
 def test_a_full_disk_keeps_events_in_memory_until_there_is_room(
     brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = brokers.prepare()
+    broker, subscriber = brokers.prepare_heard()
     (small_disk / "others").write_bytes(b"x" * 2_000_000)
     log = small_disk / "fallback.db"
     with room(broker.url, log) as box:
@@ -55,7 +55,6 @@ def test_a_full_disk_keeps_events_in_memory_until_there_is_room(
         box.wait_stored(900)
         assert not box.gauge("log_error")
         broker.start()
-        subscriber = brokers.subscribe(broker)
         eventually(lambda: box.gauge("log_depth") == 0, "the log is empty")
         account(box.made, subscriber, log)
         assert box.counter("events_dropped") == 0
@@ -65,14 +64,13 @@ def test_a_full_disk_keeps_events_in_memory_until_there_is_room(
 
 def test_a_disk_of_three_megabytes_and_more_events_than_it_holds(brokers: Brokers, small_disk: Path) -> None:
     """Memory takes what the disk does not, up to its own bound; beyond it the oldest go, and are counted."""
-    broker = brokers.prepare()
+    broker, subscriber = brokers.prepare_heard()
     log = small_disk / "fallback.db"
     with room(broker.url, log) as box:
         for _ in range(24):
             box.say(1000)
             box.delivery.flush(10.0)
         broker.start()
-        subscriber = brokers.subscribe(broker)
         eventually(lambda: box.gauge("broker") == "online", "connected")
         late = box.say(5)
         eventually(lambda: set(late) <= set(subscriber.ids("event")), "live events, whatever the disk does")
@@ -83,7 +81,7 @@ def test_a_disk_of_three_megabytes_and_more_events_than_it_holds(brokers: Broker
 
 
 def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    broker = brokers.prepare()
+    broker, subscriber = brokers.prepare_heard()
     log = small_disk / "fallback.db"
     with room(broker.url, log) as box:
         first = box.say(10)
@@ -93,7 +91,6 @@ def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.Log
         second = box.say(10)
         eventually(lambda: box.gauge("log_error"), "the read-only disk is noticed")
         broker.start()
-        subscriber = brokers.subscribe(broker)
         eventually(lambda: set(second) <= set(subscriber.ids("event")), "events reach the broker from memory")
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
         eventually(lambda: box.counter("events_replayed") == 10, "and the log is read once it can be")
@@ -103,7 +100,7 @@ def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.Log
 
 @pytest.mark.parametrize("what", ["the file", "the directory"])
 def test_a_deleted_log(brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str) -> None:
-    broker = brokers.prepare()
+    broker, subscriber = brokers.prepare_heard()
     log = tmp_path / "state" / "fallback.db"
     with room(broker.url, log) as box:
         box.say(10)
@@ -116,7 +113,6 @@ def test_a_deleted_log(brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptu
         box.wait_stored(20)
         assert stored_ids(log) == box.made
         broker.start()
-        subscriber = brokers.subscribe(broker)
         eventually(lambda: box.gauge("log_depth") == 0, "the log is empty")
         account(box.made, subscriber, log)
     one_line(caplog, "was deleted")
@@ -147,7 +143,7 @@ def test_a_clock_that_jumps_ages_nothing_out(
     brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
     """Nothing here asks the wall clock how old an event is."""
-    broker = brokers.prepare()
+    broker, subscriber = brokers.prepare_heard()
     log = tmp_path / "fallback.db"
     now = time.time()
     with room(broker.url, log) as box:
@@ -158,7 +154,6 @@ def test_a_clock_that_jumps_ages_nothing_out(
         box.delivery.clock_synchronised(1_790_000_000.0 + jump_s)
         box.say(5)
         broker.start()
-        subscriber = brokers.subscribe(broker)
         eventually(lambda: box.gauge("log_depth") == 0 and box.gauge("broker") == "online", "the log is empty")
         account(box.made, subscriber, log)
         assert subscriber.ids("replay") == sorted(subscriber.ids("replay"))
