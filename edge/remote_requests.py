@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -16,8 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
 from edge.events import Classification
 from edge.frames import Pixels
+from edge.quiet import RepeatingFault
 from edge.recent import Recent
 from edge.vision.photo import decode_photo, encode_photo
+
+logger = logging.getLogger("edge.requests")
 
 SNAPSHOT_SIDE = 640
 FRESH_S = 0.5
@@ -76,6 +80,7 @@ class RemoteRequests:
         self._recent, self._classify = recent, classify
         self._reload, self._change, self._use, self._rollback = reload, change, use, rollback
         self._one_at_a_time = threading.Lock()
+        self._encoding = RepeatingFault(logger)
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         """Do one request; returns the fields of the answer.
@@ -86,8 +91,13 @@ class RemoteRequests:
         with self._one_at_a_time:
             try:
                 return self._do(name, document)
+            except RequestError:
+                raise
             except MemoryError as error:  # of a photo, or of a bundle, which is read as a whole
                 raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
+            except Exception as error:  # one request must not end the thread that every later one needs
+                logger.exception("The request %.40s failed; the daemon goes on.", name)
+                raise RequestError(f"The box failed at this ({type(error).__name__}); its log says where.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:
@@ -117,11 +127,16 @@ class RemoteRequests:
                 raise RequestError(f"There is no request {name:.40}; ask for {known}.")
 
     def snapshot(self) -> bytes | None:
-        """The newest frame as JPEG."""
+        """The newest frame as JPEG; None: there is none, or it cannot be encoded."""
         try:
-            return encode_photo(self._frame(), SNAPSHOT_SIDE)
-        except RequestError:
+            picture = encode_photo(self._frame(), SNAPSHOT_SIDE)
+        except RequestError:  # there is no frame, which the status says
             return None
+        except Exception as error:  # noqa: BLE001 - told below; the thread has requests to answer too
+            self._encoding.happened(f"No snapshot can be made ({type(error).__name__}: {error}); requests go on.")
+            return None
+        self._encoding.over("Snapshots can be made again.")
+        return picture
 
     def _frame(self) -> Pixels:
         frame = self._recent.frame(FRESH_S, FRAME_WITHIN_S)

@@ -25,7 +25,7 @@ from edge.vision.installed import Installed
 from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon import Daemon, run_command, running
-from tests.test_remote import Asker
+from tests.remote_box import Asker
 from tests.vision.signed import signed
 
 WAIT_S = 60.0

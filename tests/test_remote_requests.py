@@ -1,0 +1,48 @@
+"""A request may fail in any way; the box goes on and serves the next one."""
+
+import logging
+
+import pytest
+
+import edge.remote_requests
+from edge.errors import RequestError
+from edge.frames import Pixels
+from tests.remote_box import Done
+
+
+def test_a_request_for_which_there_is_no_memory_is_refused_and_the_next_one_done() -> None:
+    done = Done()
+    with pytest.raises(RequestError, match="not enough memory"):
+        done.requests.handle("use", {"name": "large-int8-000000"})
+    assert done.requests.handle("use", {"name": "small-int8-000000"}) == {"model": "small-int8-000000"}
+
+
+def fails(pixels: Pixels, side: int) -> bytes:
+    raise ZeroDivisionError("a fault that nobody thought of")
+
+
+def test_a_request_that_fails_as_nobody_thought_is_told_and_logged_and_the_next_one_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = Done()
+    monkeypatch.setattr(edge.remote_requests, "encode_photo", fails)
+    with pytest.raises(RequestError, match=r"The box failed at this \(ZeroDivisionError\); its log says where\."):
+        done.requests.handle("snapshot", {})
+    (record,) = caplog.records
+    assert record.getMessage() == "The request snapshot failed; the daemon goes on."
+    assert record.exc_info, "the place in the code, for whoever mends it"
+    assert done.requests.handle("set", {"fps": 5.0}) == {"fps": 5.0}
+
+
+def test_snapshots_that_fail_are_one_line_until_they_succeed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = Done()
+    with monkeypatch.context() as broken:
+        broken.setattr(edge.remote_requests, "encode_photo", fails)
+        assert [done.requests.snapshot() for _ in range(3)] == [None] * 3
+    assert (done.requests.snapshot() or b"").startswith(b"\xff\xd8")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    first, last = (record.getMessage() for record in caplog.records)
+    assert first.startswith("No snapshot can be made (ZeroDivisionError: a fault that nobody thought of)")
+    assert last.startswith("Snapshots can be made again. (after 0 s; failed 3 times)")
