@@ -1,35 +1,87 @@
-"""Write a bundle under its name."""
+"""Write what was made as a bundle, under its name."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from edge.errors import StateError
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, Manifest, bundle_name
+from edge.export.judge import Latency
+from edge.export.weights import Weights
+from edge.vision.bundle import (
+    GOLDEN,
+    LABELS,
+    MANIFEST,
+    MODEL,
+    Agreement,
+    GoldenClass,
+    InputContract,
+    Manifest,
+    Quantization,
+    bundle_name,
+)
+from edge.vision.engine import Engine, Target
+from edge.vision.installed import Installed
+from edge.vision.torch_compat import save_script
 
 
-def sha256_of(file: Path) -> str:
-    """The hex digest of a file's contents."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+@dataclass(frozen=True)
+class Made:
+    """A quantized model that answers as its FP32 self does, before it is written."""
+
+    script: torch.jit.ScriptModule
+    engine: Engine
+    quantization: Quantization | None  # None: FP16
+    contract: InputContract
+    golden: tuple[GoldenClass, ...]
+    agreement: Agreement | None
+    latency: Latency
 
 
-def publish(staging: Path, manifest: Manifest, models: Path) -> Path:
-    """Move the staged bundle to `models` under its name; returns its directory."""
-    text = manifest.to_json().encode("utf-8")
-    target = models / bundle_name(text, manifest.architecture, manifest.precision)
+def write_bundle(
+    made: Made, weights: Weights, models: Path, target: Target, golden: Path, names: Sequence[str]
+) -> tuple[Path, Manifest, int]:
+    """The bundle's directory, its manifest, and the size of its model in bytes.
+
+    Raises:
+        StateError: it cannot be written.
+    """
+    installed = Installed(models)
+    staging = installed.staging("export")
     try:
-        (staging / MANIFEST).write_bytes(text)
-        for file in (MODEL, LABELS, GOLDEN, MANIFEST):
-            (staging / file).chmod(0o644)  # every user may classify
-            with (staging / file).open("rb") as written:
-                os.fsync(written.fileno())
-        staging.chmod(0o755)
-        if target.exists():  # the same export again: its manifest is the same, byte for byte
-            shutil.rmtree(target)
-        staging.rename(target)
+        home = staging / "unnamed"
+        home.mkdir()
+        save_script(made.script, home / MODEL)
+        (home / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        shutil.copyfile(golden, home / GOLDEN)
+        manifest = Manifest(
+            architecture=weights.architecture,
+            precision="int8" if made.quantization else "fp16",
+            target=target,
+            engine=made.engine,
+            torch=torch.__version__,
+            files={file: _sha256_of(home / file) for file in (MODEL, LABELS, GOLDEN)},
+            weights=weights.origin,
+            quantization=made.quantization,
+            input=made.contract,
+            golden=made.golden,
+            agreement=made.agreement,
+        )
+        text = manifest.to_json().encode("utf-8")
+        (home / MANIFEST).write_bytes(text)
+        size = (home / MODEL).stat().st_size
+        named = home.rename(staging / bundle_name(text, manifest.architecture, manifest.precision))
+        return installed.accept(named), manifest, size
     except OSError as error:
-        raise StateError(f"{target} cannot be written ({error.strerror}); free some space and export again.") from error
-    return target
+        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from edge.errors import BundleError, StateError
+from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.export.architectures import ARCHITECTURES
-from edge.export.bundle_writer import publish, sha256_of
+from edge.export.bundle_writer import Made, write_bundle
 from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
 from edge.export.gpu import Gpu, Jetson, make_gpu_model
-from edge.export.judge import Latency, Model, measure_agreement, measure_latency, verify
+from edge.export.judge import Model, measure_agreement, measure_latency, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
 from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
-from edge.vision.bundle import GOLDEN, LABELS, MODEL, Agreement, GoldenClass, InputContract, Manifest, Quantization
+from edge.vision.bundle import InputContract, Manifest, Quantization
 from edge.vision.engine import Activations, Engine, Target, host_activations, host_engine, host_target, use_engine
-from edge.vision.installed import Installed
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
-from edge.vision.torch_compat import known_deprecations, save_script, trace_script
+from edge.vision.torch_compat import known_deprecations, trace_script
 
 Step = Callable[[str], None]
 Each = Callable[[Sequence[Path]], Iterable[Path]]
@@ -42,19 +40,6 @@ class Exported:
     directory: Path
     manifest: Manifest
     report: Report
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A quantized model that answers as its FP32 self does, before it is written."""
-
-    script: torch.jit.ScriptModule
-    engine: Engine
-    quantization: Quantization | None  # None: FP16
-    contract: InputContract
-    golden: tuple[GoldenClass, ...]
-    agreement: Agreement | None
-    latency: Latency
 
 
 def architecture(name: str) -> Architecture:
@@ -136,7 +121,7 @@ def export_bundle(
         script = _quantized_script(network, ranges, engine, quantization.activations, example)
         made = _judged(script, script, engine, quantization, network, example, photos, each, step)
     step("writing the bundle")
-    directory, manifest, size = _write(made, weights, models, target, golden, names)
+    directory, manifest, size = write_bundle(made, weights, models, target, golden, names)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
     report = Report(
         directory,
@@ -180,7 +165,7 @@ def _judged(
     photos: Sequence[Path],
     each: Each,
     step: Step,
-) -> _Made:
+) -> Made:
     contract = contract_of(network.architecture)
     with known_deprecations(), torch.inference_mode():
         probabilities: Probabilities = model(example)[0].numpy()
@@ -190,37 +175,7 @@ def _judged(
     buffers = (buffer_of(read_photo(photo), contract) for photo in each(photos))
     agreement = measure_agreement(model, network, buffers)
     latency = measure_latency(model, network, example)
-    return _Made(script, engine, quantization, contract, classes, agreement, latency)
-
-
-def _write(
-    made: _Made, weights: Weights, models: Path, target: Target, golden: Path, names: Sequence[str]
-) -> tuple[Path, Manifest, int]:
-    """The bundle's directory, its manifest, and the size of its model in bytes."""
-    staging = Installed(models).staging("export")
-    try:
-        save_script(made.script, staging / MODEL)
-        (staging / LABELS).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        shutil.copyfile(golden, staging / GOLDEN)
-        manifest = Manifest(
-            architecture=weights.architecture,
-            precision="int8" if made.quantization else "fp16",
-            target=target,
-            engine=made.engine,
-            torch=torch.__version__,
-            files={file: sha256_of(staging / file) for file in (MODEL, LABELS, GOLDEN)},
-            weights=weights.origin,
-            quantization=made.quantization,
-            input=made.contract,
-            golden=made.golden,
-            agreement=made.agreement,
-        )
-        size = (staging / MODEL).stat().st_size
-        return publish(staging, manifest, models), manifest, size
-    except OSError as error:
-        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    return Made(script, engine, quantization, contract, classes, agreement, latency)
 
 
 def _quantized_script(
