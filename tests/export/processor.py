@@ -2,11 +2,8 @@
 
 import torch
 
-from edge.events import Probabilities
-from edge.vision.bundle import InputContract
+from edge.vision.device import Cpu
 from edge.vision.engine import Engine
-from edge.vision.preprocess import InputBuffer, new_buffer
-from edge.vision.torch_compat import load_script
 
 
 class Processor:
@@ -24,19 +21,8 @@ class Processor:
         return traced if self._tensorrt else None
 
 
-class FakeCuda:
-    """A `vision.device.Device` that knows which engine it was made for."""
+class FakeCuda(Cpu):
+    """A `vision.device.Device` that takes any bundle, and knows which engine it was made for."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine) -> None:  # without the checks that this machine is the bundle's
         self.engine = engine
-
-    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        return load_script(model_bytes)
-
-    def new_buffer(self, contract: InputContract) -> InputBuffer:
-        return new_buffer(contract)
-
-    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        with torch.inference_mode():
-            probabilities: Probabilities = model(buffer.tensor)[0].numpy()
-        return probabilities

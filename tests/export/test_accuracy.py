@@ -10,12 +10,10 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet18_Weights, resnet18
 
-from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of
-from edge.export.fold import FloatNetwork, fold
+from edge.export.fold import FloatNetwork
 from edge.export.gpu import GpuNetwork, RawPixels
 from edge.export.ranges import data_free_ranges
-from edge.export.weights import read_weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MODEL, load_bundle
 from edge.vision.classifier import Classifier
@@ -24,12 +22,6 @@ from edge.vision.photo import read_photo
 BATCH = 20  # photos in one FP32 inference, to save time
 
 pytestmark = pytest.mark.timeout(600)  # 770 inferences: half a minute on two idle cores
-
-
-@pytest.fixture(scope="module")
-def network(weights_file: Path) -> FloatNetwork:
-    """FP32: the folded float network on this project's own buffers."""
-    return fold(ARCHITECTURES["resnet18"](), read_weights(weights_file, "resnet18").state)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ import torch
 
 from edge.cli import main
 from edge.errors import BundleError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import buffer_of, contract_of, export_bundle
-from edge.export.fold import FloatNetwork, fold
+from edge.export.exporter import export_bundle
+from edge.export.fold import FloatNetwork
 from edge.export.golden import PHOTO
 from edge.export.gpu import GpuNetwork, RawPixels
 from edge.export.judge import correlation
 from edge.export.ranges import data_free_ranges
-from edge.export.weights import Weights, read_weights
+from edge.export.weights import Weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
@@ -24,21 +23,6 @@ from edge.vision.photo import read_photo
 from tests.export.processor import FakeCuda, Processor
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def weights(weights_file: Path) -> Weights:
-    return read_weights(weights_file, "resnet18")
-
-
-@pytest.fixture(scope="module")
-def network(weights: Weights) -> FloatNetwork:
-    return fold(ARCHITECTURES["resnet18"](), weights.state)
-
-
-@pytest.fixture(scope="module")
-def golden(network: FloatNetwork) -> torch.Tensor:
-    return buffer_of(read_photo(PHOTO), contract_of(network.architecture))
 
 
 def test_fp16_says_what_fp32_says(network: FloatNetwork, golden: torch.Tensor) -> None:

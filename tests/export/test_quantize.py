@@ -10,35 +10,18 @@ import pytest
 import torch
 
 from edge.errors import BundleError, EdgeClassifierError, PhotoError, StateError, WeightsError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import buffer_of, contract_of, export_bundle
-from edge.export.fold import FloatNetwork, FoldedConv, fold
-from edge.export.golden import PHOTO, golden_classes
+from edge.export.exporter import export_bundle
+from edge.export.fold import FloatNetwork, FoldedConv
+from edge.export.golden import golden_classes
 from edge.export.photos import photos_in
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import calibrated_ranges, data_free_ranges
-from edge.export.weights import Weights, read_weights
+from edge.export.weights import Weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_activations, host_engine, host_target, use_engine
-from edge.vision.photo import read_photo
 from edge.vision.torch_compat import known_deprecations, runs_qint8
-
-
-@pytest.fixture(scope="module")
-def weights(weights_file: Path) -> Weights:
-    return read_weights(weights_file, "resnet18")
-
-
-@pytest.fixture(scope="module")
-def network(weights: Weights) -> FloatNetwork:
-    return fold(ARCHITECTURES["resnet18"](), weights.state)
-
-
-@pytest.fixture(scope="module")
-def golden(network: FloatNetwork) -> torch.Tensor:
-    return buffer_of(read_photo(PHOTO), contract_of(network.architecture))
 
 
 def test_data_free_ranges_hold_what_a_photo_makes(network: FloatNetwork, golden: torch.Tensor) -> None:
