@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, bundle_name
+from edge.vision.installed import Installed
 
 
 def signed_text(home: Path, text: bytes) -> Path:
@@ -65,3 +66,23 @@ def small_bundle(folder: Path, labels: bytes = b"cat\ndog\nowl\n") -> Path:
         "agreement": None,
     }  # fmt: skip
     return signed_text(home, json.dumps(manifest).encode())
+
+
+def install(models: Path, *bundles: Path) -> Installed:
+    models.mkdir(parents=True, exist_ok=True)
+    for bundle in bundles:
+        shutil.copytree(bundle, models / bundle.name)
+    installed = Installed(models)
+    installed.switch(bundles[0].name)
+    return installed
+
+
+def lying(bundle: Path, folder: Path) -> Path:
+    """A bundle whose every checksum is right and whose answer to its golden photo is not."""
+    folder.mkdir()
+    return signed(bundle, folder, lambda document: document["golden"][0].update(confidence=1.0))
+
+
+def with_other_labels(bundle: Path, folder: Path) -> Path:
+    folder.mkdir()
+    return signed(bundle, folder, labels="".join(f"thing {n}\n" for n in range(1000)).encode())

@@ -1,0 +1,118 @@
+"""What cannot take the running model's place is refused, and leaves everything as it was."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.errors import BundleError, ConfigError, StateError
+from edge.running_model import RunningModel
+from edge.settings import ModelSettings
+from edge.status import Status
+from edge.vision.bundle import Bundle
+from edge.vision.classifier import Classifier
+from tests.vision.signed import install, signed, with_other_labels
+
+
+class Stage:
+    """Stands in for the pipeline: remembers what was swapped in."""
+
+    def __init__(self, room: bool = True) -> None:
+        self.models: list[Classifier] = []
+        self.room = room
+
+    @property
+    @contextmanager
+    def inferring(self) -> Iterator[None]:
+        yield
+
+    def swap(self, model: Classifier, commit: Callable[[], object] = lambda: None) -> None:
+        if not self.room:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        commit()
+        self.models.append(model)
+
+
+def test_what_cannot_run_beside_the_running_one_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    engines = {"onednn": "fbgemm", "fbgemm": "onednn", "qnnpack": "onednn"}
+    other = signed(bundle_dir, tmp_path / "other", lambda document: document.update(engine=engines[document["engine"]]))
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, other, things)
+    settings, status, free, stage = ModelSettings(bundle=installed.directory / "current"), Status(), [1 << 40], Stage()
+    model = RunningModel(settings, status, Classifier, lambda: free[0])
+    model.load()
+
+    def refusal(name: str) -> str:
+        with pytest.raises(BundleError) as refused:
+            model.use(name, stage)
+        assert (stage.models, installed.current) == ([], bundle_dir.name)
+        assert status.snapshot().gauges["model"] == model.description["name"] == bundle_dir.name
+        return str(refused.value)
+
+    assert "needs the engine" in refusal(other.name)
+    free[0] = 10 << 20
+    assert "10 MB are free" in refusal(things.name)
+    free[0] = 1 << 40
+    assert model.use(things.name, stage) == things.name
+    assert [one.labels[0] for one in stage.models] == ["thing 0"]
+    assert status.snapshot().gauges["model"] == model.description["name"] == things.name
+
+
+def test_a_bundle_that_the_config_names_for_good_stays(bundle_dir: Path) -> None:
+    model = RunningModel(ModelSettings(bundle=bundle_dir), Status(), Classifier)
+    model.load()
+    with pytest.raises(ConfigError, match="for good"):
+        model.use(bundle_dir.name, Stage())
+
+
+def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: Path, tmp_path: Path) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model.load()
+    (installed.directory / "previous").mkdir()  # somebody's directory where a link belongs
+    stage = Stage()
+    with pytest.raises(StateError, match="cannot be switched"):
+        model.use(things.name, stage)
+    assert (stage.models, installed.current) == ([], bundle_dir.name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't allocate memory: you tried to allocate 4096 bytes"),
+        RuntimeError("can't start new thread"),
+        MemoryError(),
+        AttributeError("'tuple' object has no attribute 'numpy'"),
+        TypeError("'int' object is not subscriptable"),
+    ],
+    ids=repr,
+)
+def test_a_model_that_cannot_be_made_is_refused_whatever_torch_calls_it(
+    bundle_dir: Path, tmp_path: Path, error: Exception
+) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+
+    def make(bundle: Bundle, settings: ModelSettings) -> Classifier:
+        if bundle.name == things.name:
+            raise error
+        return Classifier(bundle, settings)
+
+    model, stage = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), make), Stage()
+    model.load()
+    with pytest.raises(BundleError, match="cannot be run here"):
+        model.use(things.name, stage)
+    assert (stage.models, installed.current, model.description["name"]) == ([], bundle_dir.name, bundle_dir.name)
+
+
+def test_without_room_for_its_buffers_a_model_is_not_switched_to(bundle_dir: Path, tmp_path: Path) -> None:
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model.load()
+    with pytest.raises(BundleError, match="can't allocate memory"):
+        model.use(things.name, Stage(room=False))
+    assert (installed.current, model.description["name"]) == (bundle_dir.name, bundle_dir.name)
