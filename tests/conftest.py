@@ -1,6 +1,7 @@
 """What every test may use: the test data, and one bundle exported from real weights."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ def bundle_dir(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from edge.export.weights import read_weights
 
     return export_bundle(read_weights(weights_file, "resnet18"), tmp_path_factory.mktemp("models")).directory
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that ran in this process leaves its log's lines to a stderr that ends with the test."""
+    log = logging.getLogger("edge")
+    before = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture
