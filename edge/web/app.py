@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -26,6 +26,7 @@ from edge.web.view import View
 
 # Frames, events and metrics are read in these; more would take time from the camera.
 THREADS = 4
+_Piece = TypeVar("_Piece", str, bytes)
 
 
 def make_app(
@@ -88,8 +89,8 @@ def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stoppin
         },
     )
     async def listen() -> StreamingResponse:
-        live.admit()
-        return StreamingResponse(live.messages(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        messages = await _begun(live.messages())
+        return StreamingResponse(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @app.get(
         "/stream.mjpg",
@@ -105,18 +106,28 @@ def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stoppin
     async def mjpeg() -> StreamingResponse:
         if not stream:
             raise ProblemError(404, "The live picture is off; set web.stream = true, or use /snapshot.jpg.")
-        parts = camera.stream(stopping)
-        first = await anext(parts, None)
-        if first is None:
-            raise ProblemError(503, "The camera delivers no frames; see /api/status.", {"Retry-After": "2"})
+        try:
+            parts = await _begun(camera.stream(stopping))
+        except StopAsyncIteration:
+            raise ProblemError(503, "The camera delivers no frames; see /api/status.", {"Retry-After": "2"}) from None
+        return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
 
-        async def all_parts() -> AsyncIterator[bytes]:
-            async with contextlib.aclosing(parts):
-                yield first
-                async for part in parts:
-                    yield part
 
-        return StreamingResponse(all_parts(), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
+async def _begun(pieces: AsyncGenerator[_Piece, None]) -> AsyncGenerator[_Piece, None]:
+    """`pieces` with the first one made, so that it counts, or is refused, before the answer begins.
+
+    Raises:
+        StopAsyncIteration: there is none.
+    """
+    first = await anext(pieces)
+
+    async def all_pieces() -> AsyncGenerator[_Piece, None]:
+        async with contextlib.aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_pieces()
 
 
 def _describe(app: FastAPI, token: str) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from edge.web.history import History
@@ -35,17 +35,14 @@ class Live:
         self._view, self._history, self._log_lines, self._stopping = view, history, log_lines, stopping
         self._listeners = 0
 
-    def admit(self) -> None:
-        """Refuse one listener too many.
+    async def messages(self) -> AsyncGenerator[str, None]:
+        """`top`, `status`, `event` and `log` messages; a comment keeps a silent connection alive.
 
         Raises:
-            ProblemError: `MAX_LISTENERS` listen already.
+            ProblemError: `MAX_LISTENERS` listen already; raised before the first message.
         """
         if self._listeners >= MAX_LISTENERS:
             raise ProblemError(429, f"{MAX_LISTENERS} pages listen already.", {"Retry-After": "10"})
-
-    async def messages(self) -> AsyncIterator[str]:
-        """`top`, `status`, `event` and `log` messages; a comment keeps a silent connection alive."""
         self._listeners += 1
         try:
             yield "retry: 2000\n\n"

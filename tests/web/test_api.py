@@ -1,10 +1,14 @@
 """Programs ask over real HTTP and get what the box saw, said and is."""
 
 import base64
+import contextlib
 import json
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 
 from edge.events import Event, Label
 from edge.web import live, picture, predict
-from tests.web.box import CLASSES, MODEL, Box, Model, has, photo, running
+from tests.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +234,24 @@ def test_listeners_hear_of_status_labels_events_and_log_lines(box: Box) -> None:
     assert kinds == {"status", "top", "event", "log"}
 
 
-def test_listeners_are_bounded(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MAX_LISTENERS", 0)
-    assert box.client.get("/api/stream").status_code == 429
+def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MAX_LISTENERS", 3)
+    with running() as box:
+        place = urlsplit(box.server.address)
+        with contextlib.ExitStack() as stack:
+            listeners = [
+                stack.enter_context(socket.create_connection((place.hostname, place.port), WAIT_S)) for _ in range(20)
+            ]
+            for listener in listeners:  # all have asked before the first is answered
+                listener.sendall(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            statuses = [listener.recv(12).split()[1] for listener in listeners]
+        assert Counter(statuses) == {b"200": 3, b"429": 17}
+
+        def is_heard() -> bool:
+            with box.client.stream("GET", "/api/stream") as stream:
+                return stream.status_code == 200
+
+        assert has(is_heard)  # who leaves makes room
 
 
 def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +266,12 @@ def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatc
                 break
         assert received.count(b"--frame\r\nContent-Type: image/jpeg") >= 3
         assert box.client.get("/stream.mjpg").status_code == 429
+
+
+def test_a_live_picture_without_a_camera_is_refused() -> None:
+    with running(stream=True) as box:
+        box.status.gauge(camera="waiting")
+        assert box.client.get("/stream.mjpg").status_code == 503
 
 
 def test_metrics_say_what_the_status_says(box: Box) -> None:
