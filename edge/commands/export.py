@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="default: this machine's processor; jetson: its GPU, see docs/jetson.md",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "int8", "fp16"),
+        default="auto",
+        help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; the others insist",
+    )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on")
     parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
@@ -88,6 +94,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         weights,
         arguments.output or state_directory() / "models",
         target=None if arguments.target == "auto" else arguments.target,
+        precision=arguments.precision,
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
         golden=arguments.golden or PHOTO,

@@ -15,7 +15,7 @@ from edge.export.bundle_writer import Made, write_bundle
 from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
-from edge.export.gpu import Gpu, Jetson, make_gpu_model
+from edge.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
 from edge.export.judge import Model, measure_agreement, measure_latency, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
@@ -64,6 +64,7 @@ def export_bundle(
     models: Path,
     *,
     target: Target | None = None,
+    precision: Precision = "auto",
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
     golden: Path = PHOTO,
@@ -78,6 +79,7 @@ def export_bundle(
         weights: of an architecture that `ARCHITECTURES` has.
         models: the directory that the bundle's own directory appears in.
         target: instruction set; None is this machine's.
+        precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others insist.
         calibration: photos to find the ranges on; without any they come from the batch norms.
         photos: photos to measure the agreement with FP32 on.
         golden: the photo that the bundle has to answer alike for ever.
@@ -90,6 +92,8 @@ def export_bundle(
         WeightsError, PhotoError, BundleError, StateError: each says what to do.
     """
     target = target or host_target()
+    if precision == "fp16" and target != "jetson":
+        raise BundleError("FP16 is for a Jetson's GPU; add --target jetson, or leave --precision out.")
     gpu = open_gpu() if target == "jetson" else None
     engine: Engine = "tensorrt" if gpu else host_engine(target)
     if gpu is None:
@@ -114,7 +118,12 @@ def export_bundle(
     if gpu is not None:
         step("building the model for the GPU, which may take minutes")
         made = _judged(
-            *_on_gpu(network, ranges, example, gpu, quantization, step), network, example, photos, each, step
+            *_on_gpu(network, ranges, example, gpu, quantization, precision, step),
+            network,
+            example,
+            photos,
+            each,
+            step,
         )
     else:
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
@@ -146,12 +155,23 @@ def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
 
 
 def _on_gpu(
-    network: FloatNetwork, ranges: dict[str, Range], example: torch.Tensor, gpu: Gpu, int8: Quantization, step: Step
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    example: torch.Tensor,
+    gpu: Gpu,
+    int8: Quantization,
+    precision: Precision,
+    step: Step,
 ) -> tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]:
-    model = make_gpu_model(network, ranges, example, gpu)
-    if model.is_engine:
-        return model.script, model, "tensorrt", int8
-    step("Torch-TensorRT is not installed, so this is FP16 instead of INT8; install it and export again for INT8.")
+    if precision != "fp16":
+        try:
+            model = make_int8(network, ranges, example, gpu)
+            return model.script, model, "tensorrt", int8
+        except NoEngineError as error:
+            if precision == "int8":
+                raise
+            step(f"{error.reason}, so this is FP16 instead of INT8; mend that and export again for INT8.")
+    model = make_fp16(network, example, gpu)
     return model.script, model, "cuda", None
 
 

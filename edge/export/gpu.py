@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -23,6 +23,7 @@ from edge.export.ranges import Range
 from edge.vision.torch_compat import trace_script
 
 LOW, HIGH = -128, 127
+Precision = Literal["auto", "int8", "fp16"]
 Move = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -119,14 +120,22 @@ class RawPixels(torch.nn.Module):
         return probabilities.float()
 
 
+class NoEngineError(BundleError):
+    """TensorRT makes no INT8 engine here; `reason` says why, without a full stop."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"There is no INT8 for this GPU: {reason}; mend that, or export with --precision fp16.")
+
+
 class Gpu(Protocol):
     """What an export needs of a GPU; a test passes one in that computes on the processor."""
 
     dtype: torch.dtype  # of a network without TensorRT
     place: str  # "cuda"
 
-    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule | None:
-        """An INT8 engine of a network with explicit quantization; None where there is no TensorRT."""
+    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+        """An INT8 engine of a network with explicit quantization; NoEngineError where there can be none."""
         ...
 
 
@@ -146,10 +155,25 @@ class Jetson:
                 "A bundle for a Jetson is made on the Jetson, and torch sees no GPU here; export it there."
             )
 
-    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule | None:
-        """Built by Torch-TensorRT's compiler, which is needed here alone; the daemon loads its runtime."""
-        if importlib.util.find_spec("torch_tensorrt") is None:
-            return None
+    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+        """As `Gpu` says."""
+        return tensorrt_engine(traced, example)
+
+
+# What a Torch-TensorRT that does not fit its torch or TensorRT fails with: a library that is not there, a name or an
+# option that has gone, operators that are registered twice, a layer that cannot be built.
+_BROKEN = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
+
+
+def tensorrt_engine(traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Built by Torch-TensorRT's compiler, which is needed here alone; the daemon loads its runtime.
+
+    Raises:
+        NoEngineError: Torch-TensorRT is not installed, or does not work.
+    """
+    if importlib.util.find_spec("torch_tensorrt") is None:
+        raise NoEngineError("Torch-TensorRT is not installed")
+    try:
         torch_tensorrt = importlib.import_module("torch_tensorrt")  # NVIDIA's; it has no wheel for most machines
         compiled: torch.jit.ScriptModule = torch_tensorrt.compile(
             traced,
@@ -157,15 +181,17 @@ class Jetson:
             inputs=[torch_tensorrt.Input(tuple(example.shape), dtype=torch.float32)],
             enabled_precisions={torch.int8, torch.float16, torch.float32},
         )
-        return compiled
+    except _BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise NoEngineError(f"Torch-TensorRT fails ({reason:.120})") from error
+    return compiled
 
 
 @dataclass(frozen=True)
 class GpuModel:
-    """A model for a GPU, and whether TensorRT made it."""
+    """A model for a GPU, which is asked from the processor."""
 
     script: torch.jit.ScriptModule
-    is_engine: bool
     place: str
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -174,17 +200,24 @@ class GpuModel:
         return answer.cpu()
 
 
-def make_gpu_model(network: FloatNetwork, ranges: Mapping[str, Range], example: torch.Tensor, gpu: Gpu) -> GpuModel:
-    """INT8 through TensorRT, else FP16 in channels-last order; `example` is a buffer (1, side, side, 3) uint8."""
+def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch.Tensor, gpu: Gpu) -> GpuModel:
+    """INT8 through TensorRT; `example` is a buffer (1, side, side, 3) uint8.
+
+    Raises:
+        NoEngineError: there can be none here.
+    """
     pixels = example.permute(0, 3, 1, 2).float().to(gpu.place)
     rounded = GpuNetwork(network, ranges, lambda weight: weight.to(gpu.place))
     engine = gpu.engine(trace_script(rounded, pixels, freeze=False), pixels)
-    if engine is not None:
-        return GpuModel(trace_script(RawPixels(engine, torch.float32), example.to(gpu.place)), True, gpu.place)
+    return GpuModel(trace_script(RawPixels(engine, torch.float32), example.to(gpu.place)), gpu.place)
+
+
+def make_fp16(network: FloatNetwork, example: torch.Tensor, gpu: Gpu) -> GpuModel:
+    """FP16 in channels-last order, which needs torch alone; `example` is a buffer (1, side, side, 3) uint8."""
 
     def move(weight: torch.Tensor) -> torch.Tensor:
         moved = weight.to(gpu.place, gpu.dtype)
         return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
 
     plain = RawPixels(GpuNetwork(network, None, move), gpu.dtype)
-    return GpuModel(trace_script(plain, example.to(gpu.place)), False, gpu.place)
+    return GpuModel(trace_script(plain, example.to(gpu.place)), gpu.place)

@@ -82,7 +82,7 @@ class Cuda:
         if not torch.cuda.is_available():
             raise BundleError("The bundle is for a GPU, and torch sees none; install NVIDIA's torch, or export again.")
         if engine == "tensorrt":
-            torch.ops.load_library(_tensorrt_runtime())  # type: ignore[no-untyped-call]
+            load_tensorrt_runtime()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._answer: torch.Tensor | None = None
         self._one_at_a_time = threading.Lock()  # `classify` of a folder asks from several threads
@@ -127,14 +127,28 @@ def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> 
     return open_cuda(bundle.manifest.engine) if on_gpu else Cpu(bundle, settings.threads)
 
 
-def _tensorrt_runtime() -> Path:
+def tensorrt_runtime() -> Path | None:
     """Torch-TensorRT's library that runs engines; its Python package, which loads the compiler, is not imported."""
     spec = importlib.util.find_spec("torch_tensorrt")
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
     library = folder and folder / "lib" / "libtorchtrt_runtime.so"
-    if library is None or not library.is_file():
-        raise BundleError(
-            "The bundle holds a TensorRT engine and Torch-TensorRT's runtime is not installed; install torch-tensorrt,"
-            " or export again without it for FP16."
-        )
-    return library
+    return library if library and library.is_file() else None
+
+
+def load_tensorrt_runtime() -> None:
+    """Let torch run TensorRT's engines.
+
+    Raises:
+        BundleError: the library is not there, or cannot be loaded.
+    """
+    reason = "is not installed"
+    try:
+        if (library := tensorrt_runtime()) is not None:
+            torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+            return
+    except OSError as error:
+        reason = f"cannot be loaded ({str(error).splitlines()[0]:.120})"
+    raise BundleError(
+        f"The bundle holds a TensorRT engine and Torch-TensorRT's runtime {reason}; install torch-tensorrt,"
+        " or export again with --precision fp16."
+    )

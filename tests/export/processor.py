@@ -2,6 +2,7 @@
 
 import torch
 
+from edge.export.gpu import NoEngineError
 from edge.vision.device import Cpu
 from edge.vision.engine import Engine
 
@@ -16,9 +17,11 @@ class Processor:
         self._tensorrt = tensorrt
         self.given: torch.jit.ScriptModule | None = None
 
-    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule | None:
+    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
         self.given = traced
-        return traced if self._tensorrt else None
+        if not self._tensorrt:
+            raise NoEngineError("TensorRT is broken")
+        return traced
 
 
 class FakeCuda(Cpu):

@@ -1,6 +1,7 @@
 """A Jetson's bundle up to where a GPU is needed: the graph, its ONNX form, the FP16 module, and who runs what."""
 
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from edge.errors import BundleError
 from edge.export.exporter import export_bundle
 from edge.export.fold import FloatNetwork
 from edge.export.golden import PHOTO
-from edge.export.gpu import GpuNetwork, RawPixels
+from edge.export.gpu import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
 from edge.export.judge import correlation
 from edge.export.ranges import data_free_ranges
 from edge.export.weights import Weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.vision.device import load_tensorrt_runtime
 from edge.vision.photo import read_photo
 from tests.export.processor import FakeCuda, Processor
 
@@ -60,23 +62,34 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
     assert correlation(torch.from_numpy(answer[0]), torch.from_numpy(expected[0])) > 0.99
 
 
-@pytest.mark.parametrize("tensorrt", [True, False], ids=["with TensorRT", "without"])
-def test_a_jetsons_bundle_is_made_and_runs(weights: Weights, tmp_path: Path, tensorrt: bool) -> None:
+@pytest.mark.parametrize(
+    ("tensorrt", "precision"),
+    [(True, "auto"), (False, "auto"), (True, "fp16")],
+    ids=["with TensorRT", "without", "with TensorRT that its owner does not want"],
+)
+def test_a_jetsons_bundle_is_made_and_runs(
+    weights: Weights, tmp_path: Path, tensorrt: bool, precision: Precision
+) -> None:
     told: list[str] = []
     gpu = Processor(tensorrt=tensorrt)
-    exported = export_bundle(weights, tmp_path / "models", target="jetson", open_gpu=lambda: gpu, step=told.append)
-    assert gpu.given is not None
-    assert "fake_quantize_per_channel" in str(gpu.given.graph)  # TensorRT has to see the weights' scales
+    exported = export_bundle(
+        weights, tmp_path / "models", target="jetson", precision=precision, open_gpu=lambda: gpu, step=told.append
+    )
+    if precision == "fp16":
+        assert gpu.given is None
+    else:
+        assert gpu.given is not None
+        assert "fake_quantize_per_channel" in str(gpu.given.graph)  # TensorRT has to see the weights' scales
     bundle = load_bundle(exported.directory)
     manifest = bundle.manifest
     assert manifest.target == "jetson"
-    if tensorrt:
+    if gpu.given is not None and tensorrt:
         assert (manifest.precision, manifest.engine) == ("int8", "tensorrt")
         assert manifest.quantization is not None
         assert manifest.quantization.activations == "int8"
     else:
         assert (manifest.precision, manifest.engine, manifest.quantization) == ("fp16", "cuda", None)
-        assert [line for line in told if "FP16 instead of INT8" in line]
+        assert ("TensorRT is broken, so this is FP16 instead of INT8" in "".join(told)) == (precision == "auto")
         assert exported.report.to_table().startswith(" " * 10)
     assert bundle.name.startswith(f"resnet18-{manifest.precision}-")
     opened: list[FakeCuda] = []
@@ -95,6 +108,61 @@ def test_a_jetsons_bundle_is_made_and_runs(weights: Weights, tmp_path: Path, ten
     if not torch.cuda.is_available():
         with pytest.raises(BundleError, match="is for a GPU, and torch sees none"):
             Classifier(bundle, ModelSettings())
+
+
+def test_who_insists_on_int8_or_fp16_gets_nothing_else(weights: Weights, tmp_path: Path) -> None:
+    gpu = Processor(tensorrt=False)
+    with pytest.raises(BundleError, match=r"TensorRT is broken; mend that, or export with --precision fp16\."):
+        export_bundle(weights, tmp_path, target="jetson", precision="int8", open_gpu=lambda: gpu)
+    with pytest.raises(BundleError, match=r"FP16 is for a Jetson's GPU; add --target jetson"):
+        export_bundle(weights, tmp_path, precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
+COMPILE = "Input = lambda *_, **__: None\ndef compile(*_, **__): raise {}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "Torch-TensorRT is not installed"),
+        ("raise OSError('libnvinfer.so.10: cannot open shared object file.')", "fails (libnvinfer.so.10: cannot open"),
+        ("", "fails (module 'torch_tensorrt' has no attribute"),
+        (COMPILE.format("RuntimeError('[Error thrown at builder]\\nand 40 lines more')"), "fails ([Error thrown at b"),
+        (COMPILE.format("TypeError"), "fails (TypeError)"),
+    ],
+    ids=["not there", "a library is missing", "of another version", "no engine", "wordless"],
+)
+def test_a_torch_tensorrt_that_does_not_work_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
+) -> None:
+    """A package of that name that fails as NVIDIA's may; the real one is not for this machine."""
+    if content is not None:
+        (tmp_path / "torch_tensorrt.py").write_text(content, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+    traced = torch.jit.ScriptModule()
+    try:
+        with pytest.raises(NoEngineError) as failed:
+            tensorrt_engine(traced, torch.zeros(1, 3, 4, 4))
+    finally:
+        sys.modules.pop("torch_tensorrt", None)
+    assert reason in failed.value.reason
+    assert "\n" not in str(failed.value)
+    assert str(failed.value).endswith("or export with --precision fp16.")
+
+
+def test_a_runtime_that_is_missing_or_does_not_load_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "torch_tensorrt/lib/libtorchtrt_runtime.so"
+    with pytest.raises(BundleError, match=r"is not installed; install torch-tensorrt, or export .* --precision fp16\."):
+        load_tensorrt_runtime()
+    library.parent.mkdir(parents=True)
+    (library.parents[1] / "__init__.py").touch()
+    library.write_bytes(b"no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BundleError, match=r"cannot be loaded \(.*libtorchtrt_runtime\.so: .*\); install"):
+        load_tensorrt_runtime()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
