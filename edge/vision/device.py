@@ -147,7 +147,8 @@ def load_tensorrt_runtime() -> None:
             torch.ops.load_library(library)  # type: ignore[no-untyped-call]
             return
     except OSError as error:
-        reason = f"cannot be loaded ({str(error).splitlines()[0]:.120})"
+        linker = error.__cause__ or error  # torch puts a sentence of its own before what the linker says
+        reason = f"cannot be loaded ({str(linker).splitlines()[0]})"
     raise BundleError(
         f"The bundle holds a TensorRT engine and Torch-TensorRT's runtime {reason}; install torch-tensorrt,"
         " or export again with --precision fp16."
