@@ -132,6 +132,7 @@ def thread_counts(classifier: Classifier, frames: list[Pixels], seconds: float) 
 
 
 def _camera(camera: CameraSettings, wanted: Wanted, golden: Path) -> CameraSettings:
+    """What pictures come from; a file begins again at its end, be it the configured camera."""
     if wanted.camera:
-        return camera
+        return camera.model_copy(update={"loop": True})
     return CameraSettings(source=f"file:{wanted.photos or golden}", size=camera.size, loop=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from edge.bench.publish import Publisher
 from edge.bench.result import STAGES, Latency, latency
+from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source
 from edge.decision import Decider
@@ -19,22 +20,36 @@ from edge.settings import DecisionSettings
 from edge.vision.classifier import Classifier
 
 LEAST = 20  # frames, however slow the board: below that a p95 is a maximum
+UNREADABLE = 100  # pictures in a row, after which no good one is expected
 # Every frame becomes an event, so that the last two stages are as busy as they can get.
 EVERY_FRAME = DecisionSettings(every_frame=True)
 
 
 def read_frames(source: Source, buffers: FrameBuffers, count: int) -> list[Pixels]:
-    """The next `count` pictures, each in memory of its own; fewer where a file ends.
+    """The next `count` pictures, each in memory of its own.
 
     Raises:
-        CameraError: there is none.
+        CameraError: there are not so many.
     """
-    frames: list[Pixels] = []
-    while len(frames) < count and source.grab():
-        frames.append(source.retrieve(buffers).copy())
-    if not frames:
-        raise CameraError(f"{source.name} gave no picture; name another with --photos.")
-    return frames
+    return [next_picture(source, buffers)[0].copy() for _ in range(count)]
+
+
+def next_picture(source: Source, buffers: FrameBuffers) -> tuple[Pixels, float]:
+    """The next picture that can be read, and the milliseconds that it took once it was there.
+
+    Raises:
+        CameraError: the source has ended, or UNREADABLE pictures in a row were broken.
+    """
+    for _ in range(UNREADABLE):
+        if not source.grab():
+            raise CameraError(f"{source.name} has ended; choose a source that goes on, or name pictures with --photos.")
+        began = time.perf_counter_ns()
+        try:
+            pixels = source.retrieve(buffers)
+        except UnreadablePictureError:
+            continue
+        return pixels, (time.perf_counter_ns() - began) / 1e6
+    raise CameraError(f"{source.name} gave {UNREADABLE} broken pictures in a row; name others with --photos.")
 
 
 def stage_latencies(
@@ -45,16 +60,18 @@ def stage_latencies(
     publisher: Publisher,
     seconds: float,
 ) -> dict[str, Latency]:
-    """Percentiles of each of STAGES over `seconds` of frames, and over LEAST at least."""
+    """Percentiles of each of STAGES over `seconds` of frames, and over LEAST at least.
+
+    Raises:
+        CameraError: the source gives no pictures any more.
+    """
     decider = Decider(EVERY_FRAME, classifier.labels)
     buffer = classifier.new_input()
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(times["capture"]) < LEAST:
-        if not source.grab():
-            break
-        with _timed(times["capture"]):
-            pixels = source.retrieve(buffers)
+        pixels, capture_ms = next_picture(source, buffers)
+        times["capture"].append(capture_ms)
         with _timed(times["preprocess"]):
             classifier.prepare(pixels, buffer)
         with _timed(times["inference"]):

@@ -64,6 +64,19 @@ def test_events_go_to_a_broker_that_answers(bundle_dir: Path, testdata: Path, br
     assert not any(message.retain for message in heard.received)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_over(
+    bundle_dir: Path, testdata: Path, tmp_path: Path
+) -> None:
+    photo = min((testdata / "photos" / "calibration").iterdir()).read_bytes()
+    (tmp_path / "0.jpg").write_bytes(photo[:3000])
+    (tmp_path / "1.jpg").write_bytes(photo)
+    camera = CameraSettings(source=f"file:{tmp_path}", loop=False)
+    nobody = MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}")
+    check(run_benchmark(Settings(mqtt=nobody, camera=camera), Wanted(bundle_dir, float(SECONDS), camera=True)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
