@@ -20,7 +20,7 @@ PUBACK_S = 5.0
 class Publisher(Protocol):
     """Takes one event and returns when nobody has to worry about it any more."""
 
-    what: str
+    what: str  # where events go; changes when the broker goes
 
     def publish(self, event: Event) -> None:
         """Send it."""
@@ -41,14 +41,28 @@ class ToOutbox:
 
 
 class ToBroker:
-    """QoS 1 on a topic of the benchmark's own, which nobody takes for an event."""
+    """QoS 1 on a topic of the benchmark's own, which nobody takes for an event.
+
+    A broker that goes meanwhile is left alone: from then on it is the outbox, and `what` says so.
+    """
 
     def __init__(self, connection: Connection, reports: queue.SimpleQueue[Report], topic: str, where: str) -> None:
         self.what = f"to the PUBACK of {where}"
-        self._connection, self._reports, self._topic = connection, reports, topic
+        self._connection, self._reports, self._topic, self._where = connection, reports, topic, where
+        self._instead: ToOutbox | None = None
 
     def publish(self, event: Event) -> None:
         """Send and wait for the broker's answer, be it a refusal."""
+        if self._instead is not None:
+            self._instead.publish(event)
+            return
+        try:
+            self._publish(event)
+        except (ConnectionError, queue.Empty):
+            self._instead = ToOutbox(f"no PUBACK of {self._where}")
+            self.what = self._instead.what
+
+    def _publish(self, event: Event) -> None:
         number = self._connection.publish(self._topic, event.to_json().encode("utf-8"), False)
         if number is None:
             raise ConnectionError("the broker has gone")

@@ -53,7 +53,6 @@ class Delivered:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
 
     def __enter__(self) -> Delivered:
@@ -70,10 +69,7 @@ class Delivered:
 
     def _run(self) -> None:
         while (event := self._events.get()) is not None:
-            try:
-                self._publisher.publish(event)
-            except (ConnectionError, queue.Empty):
-                return  # the stages' latencies have told of the broker; the pipeline does not wait for it
+            self._publisher.publish(event)
 
 
 def sustained(

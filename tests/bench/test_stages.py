@@ -1,15 +1,23 @@
-"""Pictures that cannot be read cost nothing but themselves, and a source that gives no more is a sentence."""
+"""A broken picture or a broker that goes costs nothing else, and a source that gives no more is a sentence."""
 
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.bench.stages import UNREADABLE, next_picture, read_frames
+from edge.bench.publish import publisher
+from edge.bench.stages import LEAST, UNREADABLE, next_picture, read_frames, stage_latencies
 from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
 from edge.errors import CameraError
 from edge.frames import Pixels
+from edge.pipeline import Clocks, EventMaker
+from edge.settings import ModelSettings, MqttSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from tests.broker import Brokers
 
 
 class Told:
@@ -50,3 +58,21 @@ def test_a_source_of_broken_pictures_alone_is_given_up() -> None:
     endless = iter(lambda: False, True)
     with pytest.raises(CameraError, match=f"told gave {UNREADABLE} broken pictures in a row"):
         next_picture(Told(endless), FrameBuffers())
+
+
+@pytest.mark.timeout(120)
+def test_a_broker_that_goes_is_told_and_the_rest_is_measured(bundle_dir: Path, brokers: Brokers) -> None:
+    broker = brokers.start()
+
+    def pictures() -> Iterator[bool]:
+        for number in count():
+            if number == LEAST // 2:
+                broker.kill()
+            yield True
+
+    classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
+    maker = EventMaker("porch", "5f1c2e7a", Clocks())
+    with publisher(MqttSettings(url=broker.url), "porch") as publishing:
+        assert publishing.what == f"to the PUBACK of 127.0.0.1:{broker.port}"
+        stages = stage_latencies(Told(pictures()), FrameBuffers(), classifier, maker, publishing, 0.01)
+    assert stages["publish"].what == f"to outbox, no PUBACK of 127.0.0.1:{broker.port}"
