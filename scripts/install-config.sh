@@ -67,6 +67,31 @@ write_password() {
     install -D -m 644 systemd/drop-ins/mqtt-password.conf "$unit.d/mqtt-password.conf"
 }
 
+# What to do about a broker where none was named: a first install brings one, and leaves alone what is there already.
+choose_broker() {
+    [ "$broker" != given ] || return 0
+    if [ -d "$host$root/current/" ] || names_a_broker "$host$config"; then return; fi
+    broker=local
+    [ -z "$(operators_broker)" ] || broker=operators
+}
+
+# names_a_broker CONFIG: another than the one that the installer makes.
+names_a_broker() {
+    grep -sE '^[[:space:]]*url[[:space:]]*=' "$1" | grep -qvE "[\"']mqtt://(localhost|127\.0\.0\.1)(:1883)?/?[\"']"
+}
+
+# The file in which somebody has set up this machine's mosquitto: who may come in counts for all listeners at once, so
+# another file beside it would open theirs, or be closed by it.
+operators_broker() {
+    local file
+    local settings='listener|port|bind_address|allow_|password_file|acl_file|psk_file|(auth_)?plugin|per_listener_settings'
+    while read -r file; do
+        if [ "$file" = "$host$broker_config" ] && cmp -s deploy/mosquitto/loopback.conf "$file"; then continue; fi
+        echo "${file#"$host"}"
+        return
+    done < <(grep -RslE --include='*.conf' "^[[:space:]]*($settings)" "$host${broker_config%/conf.d/*}" | sort)
+}
+
 start_broker() {
     install -m 644 deploy/mosquitto/loopback.conf "$broker_config"
     systemctl enable mosquitto

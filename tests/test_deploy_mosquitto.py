@@ -18,8 +18,9 @@ from edge.settings import MqttSettings, Settings
 from edge.settings_file import load_settings
 from edge.status import Status
 from tests.broker import Certificates, eventually, free_port
+from tests.installer import CHECKOUT
 
-EXAMPLES = Path(__file__).parents[1] / "deploy" / "mosquitto"
+EXAMPLES = CHECKOUT / "deploy" / "mosquitto"
 PASSWORDS = {"porch": "the-password-of-porch", "viewer": "the-password-of-the-viewer"}
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
@@ -70,15 +71,19 @@ class Site:
         return re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self.directory}/", text)
 
     def start(self, example: str, port: int) -> None:
-        mosquitto = find_mosquitto()
-        assert mosquitto is not None
         # Debian's own mosquitto.conf comes first, and a setting that both have would be refused as a duplicate.
         text = f"persistence true\npersistence_location {self.directory}/\nlog_dest stderr\n"
         config = self.directory / example
         config.write_text(text + self.here((EXAMPLES / example).read_text(encoding="utf-8"), port))
+        self.run(config, port)
+
+    def run(self, config: Path, port: int) -> None:
+        """Start a broker from a config, and wait until it listens."""
+        mosquitto = find_mosquitto()
+        assert mosquitto is not None
         log = config.with_suffix(".log")
         process = self._stack.enter_context(running([mosquitto, "-c", str(config)], log))
-        eventually(lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{example} listens")
+        eventually(lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{config.name} listens")
         assert process.poll() is None, log.read_text()
 
     def box(self, example: str) -> Settings:
@@ -108,6 +113,25 @@ class Site:
         """The first message on a topic, which a retained one is even for a late subscriber."""
         client = ["mosquitto_sub", "-h", "127.0.0.1", "-t", topic, "-C", "1", "-W", "20", *options]
         return subprocess.run(client, capture_output=True, check=False, cwd=self.directory).stdout
+
+
+    def installer(self, command: str) -> str:
+        """What functions of the installer say, where `machine` is the machine's root."""
+        script = f"""
+            at={self.directory}/machine; name=edge-classifier root=$at/opt state=$at/state host= broker=none log=$at/log
+            config=$at/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
+            systemctl() {{ echo "systemctl $*"; }}; getent() {{ return 1; }}; mkdir -p $at/mosquitto/conf.d
+            for stage in config removal; do . scripts/install-$stage.sh; done; {command}"""
+        told = subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr
+        return told.stdout
+
+    def machine(self, file: str, text: str) -> Path:
+        """A file of that machine."""
+        path = self.directory / "machine" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
 
 
 @pytest.fixture
@@ -184,3 +208,43 @@ def test_the_bridge_passes_on_to_the_central_broker(site: Site) -> None:
     eventually(lambda: published(status), "the event is acknowledged")
     viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "-u", "viewer", "-P", PASSWORDS["viewer"])
     assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
+
+
+INSTALL_A_BROKER = 'choose_broker; if [ "$broker" = local ]; then start_broker; fi; echo "$broker"'
+OURS = "mosquitto/conf.d/edge-classifier.conf"
+
+
+def test_a_first_install_brings_a_broker_and_again_does_so_until_a_release_runs(site: Site) -> None:
+    site.machine("config.toml", '[mqtt]\nurl = "mqtt://localhost:1883"\n')  # left by an install that failed later
+    for _ in range(2):
+        assert site.installer(INSTALL_A_BROKER).splitlines()[-2:] == ["systemctl restart mosquitto", "local"]
+    assert (site.directory / "machine" / OURS).read_bytes() == (EXAMPLES / "loopback.conf").read_bytes()
+    site.machine("opt/current/release", "runs")
+    assert site.installer(INSTALL_A_BROKER) == "none\n"
+
+
+def test_a_config_that_names_another_broker_gets_none_here(site: Site) -> None:
+    site.machine("config.toml", "[mqtt]\nurl='mqtts://broker.example:8883'\n")
+    assert site.installer(INSTALL_A_BROKER) == "none\n"
+
+
+def test_a_broker_that_somebody_set_up_stays_closed(site: Site) -> None:
+    port, home = free_port(), site.directory / "machine" / "mosquitto"
+    own = site.machine(
+        "mosquitto/conf.d/own.conf",
+        f"listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {site.directory}/passwords\nuser root\n",
+    )
+    main = site.machine("mosquitto/mosquitto.conf", f"log_dest stderr\ninclude_dir {home}/conf.d\n")
+    before = sorted(home.rglob("*"))
+    assert site.installer(INSTALL_A_BROKER + "; operators_broker") == f"operators\n{own}\n"
+    assert sorted(home.rglob("*")) == before
+    site.run(main, port)
+    anybody = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-t", "edge/porch/event", "-m", "not mine"]
+    assert subprocess.run(anybody, capture_output=True, check=False).returncode != 0
+    site.tells("edge/porch/event", "mine", "-p", str(port), "-u", "porch", "-P", PASSWORDS["porch"])
+
+
+def test_what_an_operator_put_in_place_of_the_installers_file_is_the_operators(site: Site) -> None:
+    own = site.machine(OURS, (EXAMPLES / "tls.conf").read_text())
+    assert site.installer(INSTALL_A_BROKER) == "operators\n"
+    assert own.read_text() == (EXAMPLES / "tls.conf").read_text()
