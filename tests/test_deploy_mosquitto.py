@@ -83,7 +83,9 @@ class Site:
         assert mosquitto is not None
         log = config.with_suffix(".log")
         process = self._stack.enter_context(running([mosquitto, "-c", str(config)], log))
-        eventually(lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{config.name} listens")
+        eventually(
+            lambda: f"listen socket on port {port}" in log.read_text() or process.poll(), f"{config.name} listens"
+        )
         assert process.poll() is None, log.read_text()
 
     def box(self, example: str) -> Settings:
@@ -114,12 +116,11 @@ class Site:
         client = ["mosquitto_sub", "-h", "127.0.0.1", "-t", topic, "-C", "1", "-W", "20", *options]
         return subprocess.run(client, capture_output=True, check=False, cwd=self.directory).stdout
 
-
     def installer(self, command: str) -> str:
         """What functions of the installer say, where `machine` is the machine's root."""
         script = f"""
             at={self.directory}/machine; name=edge-classifier root=$at/opt state=$at/state host= broker=none log=$at/log
-            config=$at/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
+            config=$at/etc/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
             systemctl() {{ echo "systemctl $*"; }}; getent() {{ return 1; }}; mkdir -p $at/mosquitto/conf.d
             for stage in config removal; do . scripts/install-$stage.sh; done; {command}"""
         told = subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
@@ -160,6 +161,12 @@ def test_the_broker_with_tls_and_passwords_serves_the_box_of_its_comment(site: S
     eventually(lambda: published(status), "the event is acknowledged")
     viewer = ("-p", str(site.central_port), "--cafile", "ca.crt", "-u", "viewer", "-P", PASSWORDS["viewer"])
     assert b'"label":"alp"' in site.hears("edge/porch/prediction", *viewer)
+
+
+@pytest.mark.parametrize("example", ["loopback.conf", "tls.conf", "mtls.conf", "bridge.conf"])
+def test_each_example_takes_the_place_of_another(example: str) -> None:
+    # Side by side they want the same port, or open each other to everybody.
+    assert "# Copy to /etc/mosquitto/conf.d/edge-classifier.conf" in (EXAMPLES / example).read_text(encoding="utf-8")
 
 
 def test_a_box_may_announce_itself_to_home_assistant(site: Site) -> None:
@@ -215,7 +222,7 @@ OURS = "mosquitto/conf.d/edge-classifier.conf"
 
 
 def test_a_first_install_brings_a_broker_and_again_does_so_until_a_release_runs(site: Site) -> None:
-    site.machine("config.toml", '[mqtt]\nurl = "mqtt://localhost:1883"\n')  # left by an install that failed later
+    site.machine("etc/config.toml", '[mqtt]\nurl = "mqtt://localhost:1883"\n')  # left by an install that failed later
     for _ in range(2):
         assert site.installer(INSTALL_A_BROKER).splitlines()[-2:] == ["systemctl restart mosquitto", "local"]
     assert (site.directory / "machine" / OURS).read_bytes() == (EXAMPLES / "loopback.conf").read_bytes()
@@ -224,7 +231,7 @@ def test_a_first_install_brings_a_broker_and_again_does_so_until_a_release_runs(
 
 
 def test_a_config_that_names_another_broker_gets_none_here(site: Site) -> None:
-    site.machine("config.toml", "[mqtt]\nurl='mqtts://broker.example:8883'\n")
+    site.machine("etc/config.toml", "[mqtt]\nurl='mqtts://broker.example:8883'\n")
     assert site.installer(INSTALL_A_BROKER) == "none\n"
 
 
@@ -248,3 +255,11 @@ def test_what_an_operator_put_in_place_of_the_installers_file_is_the_operators(s
     own = site.machine(OURS, (EXAMPLES / "tls.conf").read_text())
     assert site.installer(INSTALL_A_BROKER) == "operators\n"
     assert own.read_text() == (EXAMPLES / "tls.conf").read_text()
+
+
+def test_a_purge_takes_the_installers_broker_along_and_never_the_operators(site: Site) -> None:
+    assert "systemctl restart mosquitto" in site.installer("start_broker; remove_traces")
+    assert not (site.directory / "machine" / OURS).exists()
+    own = site.machine(OURS, (EXAMPLES / "tls.conf").read_text())
+    assert site.installer("remove_traces") == ""
+    assert own.exists()

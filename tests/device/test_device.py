@@ -269,9 +269,14 @@ def test_10_roll_back_goes_to_the_release_before(device: Device) -> None:
 
 
 def test_11_uninstall_leaves_the_system_as_it_was(device: Device, before: set[str]) -> None:
+    prediction = "prediction -u lab -P open-sesame"
+    assert device.hears(prediction)
     told = device.ssh("cd /root/edge-classifier && echo y | script -qec './install.sh --uninstall --purge' /dev/null")
     assert "Go on? [Y/n]" in told
-    assert device.hears("prediction", within_s=3) == []  # retained, until the broker was asked to forget it
+    assert device.hears(prediction, within_s=3) == []  # retained, until the broker was asked to forget it
+    # The broker asks for a password since test_08: that config is the operator's, and stays.
+    assert "password_file" in device.ssh(f"cat {BROKER_CONFIG} && rm {BROKER_CONFIG}")
+    assert device.ssh("systemctl is-active mosquitto") == "active\n"
     after = files(device)
     assert sorted(after - before) == []
     assert sorted(before - after) == []
