@@ -88,7 +88,7 @@ def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch
 
 def gpu(**told: object) -> str:
     """A program that says what torch and TensorRT would say on a Jetson where all is well, but for `told`."""
-    well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "tensorrt": "10.3.0"}
+    well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "runtime": True, "broken": ""}
     return f"print({json.dumps(json.dumps(well | told))})"
 
 
@@ -99,8 +99,8 @@ def gpu(**told: object) -> str:
         ({"cuda": ""}, "warning", "without CUDA"),
         ({"cuda": "13.0"}, "warning", "this JetPack has 12.6.68"),
         ({"reached": False}, "warning", "does not reach the GPU"),
-        ({"tensorrt": ""}, "warning", "no TensorRT"),
-        ({"tensorrt": "8.6.2"}, "warning", "this JetPack's is 10.3.0.30"),
+        ({"runtime": False}, "warning", "Torch-TensorRT is not installed, so the GPU runs FP16 only"),
+        ({"broken": "libnvinfer.so.8: cannot open"}, "warning", "not with TensorRT 10.3.0.30 (libnvinfer.so.8: cannot"),
     ],
 )
 def test_the_parts_of_a_jetson_have_to_go_together(
@@ -124,10 +124,22 @@ def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
     assert model.is_jetson(tmp_path)
 
 
-def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(tmp_path: Path) -> None:
-    finding = model.jetson(tmp_path)  # there is no Jetson here, but a torch
+def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no Jetson here, but a torch; and a library where the daemon looks for Torch-TensorRT's."""
+    finding = model.jetson(tmp_path)
     assert finding.severity == "warning"
     assert "CUDA" in finding.sentence, finding
+    assert json.loads(run_apart(model.GPU).output)["runtime"] is False
+    library = tmp_path / "torch_tensorrt/lib/libtorchtrt_runtime.so"
+    library.parent.mkdir(parents=True)
+    (library.parents[1] / "__init__.py").write_text("raise AssertionError('the compiler is not imported')")
+    library.write_bytes(b"no library")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
+    told = json.loads(run_apart(model.GPU).output)
+    assert told["runtime"] is True
+    assert told["broken"].startswith(f"{library}: "), told
 
 
 def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None:

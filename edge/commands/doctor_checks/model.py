@@ -14,6 +14,7 @@ from edge.commands.verify_bundle import verify_bundle
 from edge.errors import BundleError
 from edge.settings import Settings
 
+INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
 PINS = "Install the version of constraints.txt: sudo ./install.sh does."
 # A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
@@ -31,14 +32,22 @@ print(json.dumps({
     "cpu": torch.backends.cpu.get_cpu_capability(),
 }))
 """
+# The library that runs TensorRT's engines is loaded: only the linker knows whether what it was built for is here.
 GPU = """\
-import importlib.util, json, torch
-tensorrt = importlib.import_module("tensorrt").__version__ if importlib.util.find_spec("tensorrt") else ""
+import json, torch
+from edge.vision.device import tensorrt_runtime
+library, broken = tensorrt_runtime(), ""
+try:
+    if library is not None:
+        torch.ops.load_library(library)
+except OSError as error:
+    broken = str(error.__cause__ or error)
 print(json.dumps({
     "torch": torch.__version__,
     "cuda": torch.version.cuda or "",
     "reached": torch.cuda.is_available(),
-    "tensorrt": tensorrt,
+    "runtime": library is not None,
+    "broken": broken,
 }))
 """
 
@@ -61,19 +70,20 @@ def is_jetson(root: Path) -> bool:
 
 
 def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
-    """The GPU's parts are made for each other: JetPack's CUDA and TensorRT, and the torch that runs on them.
+    """The GPU's parts are made for each other: JetPack's CUDA and TensorRT, torch, and Torch-TensorRT's runtime.
 
     Args:
         root: of the files of CUDA and of Debian's package list.
-        program: prints what torch and TensorRT's Python module say of themselves.
+        program: prints what torch and Torch-TensorRT say of themselves.
     """
     ran = run_apart(program)
     if ran.code != 0:
         return Finding("jetson", "warning", f"torch cannot be asked for the GPU: {ran.last_line}", NVIDIA_TORCH)
     told = json.loads(ran.output)
-    if (mismatch := _mismatch(told, _cuda(root), _tensorrt(root))) is not None:
+    tensorrt = f"TensorRT {_tensorrt(root)}".strip()
+    if (mismatch := _mismatch(told, _cuda(root), tensorrt)) is not None:
         return Finding("jetson", "warning", *mismatch)
-    parts = f"torch {told['torch']}, CUDA {told['cuda']} and TensorRT {told['tensorrt']} go together"
+    parts = f"torch {told['torch']}, CUDA {told['cuda']}, Torch-TensorRT and {tensorrt} go together"
     return Finding("jetson", "ok", parts)
 
 
@@ -87,11 +97,10 @@ def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str]
     if not told["reached"]:
         groups = "Add the user to the groups video and render, and look at the kernel's log: dmesg | grep -i nvgpu"
         return f"CUDA {told['cuda']} does not reach the GPU.", groups
-    if not told["tensorrt"]:
-        return f"{torch_told} reaches the GPU, but Python has no TensorRT.", "Install JetPack's python3-libnvinfer."
-    if tensorrt and _major(tensorrt) != _major(told["tensorrt"]):
-        wrong = f"Python's TensorRT is {told['tensorrt']}, and this JetPack's is {tensorrt}."
-        return wrong, "Install JetPack's own python3-libnvinfer in place of it."
+    if not told["runtime"]:
+        return f"{torch_told} reaches the GPU; Torch-TensorRT is not installed, so the GPU runs FP16 only.", INT8
+    if told["broken"]:
+        return f"Torch-TensorRT does not run with {torch_told}, or not with {tensorrt} ({told['broken']}).", INT8
     return None
 
 
