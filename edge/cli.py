@@ -7,15 +7,18 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from edge import __version__
 from edge.commands.config_option import add_config_option
-from edge.errors import EdgeClassifierError
-from edge.settings import DEFAULT_CONFIG
+from edge.errors import EdgeClassifierError, UnreadableConfigError
+from edge.settings import DEFAULT_CONFIG, Settings
 from edge.settings_file import load_settings
 
 COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
+# They need a model, which every user may read, and no secret: not the config that its group alone may read.
+FOR_EVERYBODY = ("classify", "evaluate", "bench", "export", "try")
 DESCRIPTION = """\
 Looks through a camera, says what it sees over MQTT, never loses a word of it."""
 EPILOG = f"""\
@@ -51,11 +54,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _settings(arguments: argparse.Namespace) -> Settings:
+    try:
+        return load_settings(arguments.config)
+    except UnreadableConfigError:
+        if arguments.config is not None or arguments.command not in FOR_EVERYBODY:
+            raise
+        told = f"{DEFAULT_CONFIG} may not be read by this user; the built-in defaults are in effect."
+        print(f"edge-classifier: {told}", file=sys.stderr)
+        return load_settings(Path(os.devnull))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = build_parser().parse_args(argv)
     try:
-        settings = load_settings(arguments.config)
+        settings = _settings(arguments)
         code: int = command_module(arguments.command).run(arguments, settings)
         sys.stdout.flush()
         return code

@@ -18,6 +18,10 @@ class ConfigError(EdgeClassifierError):
     exit_code = 78
 
 
+class UnreadableConfigError(ConfigError):
+    """There is a configuration, and this user may not read it."""
+
+
 class BundleError(EdgeClassifierError):
     """A model bundle is missing, incomplete, tampered with or answers wrongly (EX_DATAERR)."""
 

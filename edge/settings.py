@@ -34,7 +34,7 @@ def state_directory() -> Path:
 def default_bundle() -> Path:
     """The installed bundle: one's own, else the system's, which every user may read."""
     own, system = (root / "models" / "current" for root in (state_directory(), SYSTEM_STATE))
-    return system if not own.exists() and system.exists() else own
+    return system if not os.access(own, os.R_OK) and os.access(system, os.R_OK) else own
 
 
 def default_device_name() -> str:

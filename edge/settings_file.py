@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, UnreadableConfigError
 from edge.settings import DEFAULT_CONFIG, Section, Settings
 
 if sys.version_info >= (3, 11):
@@ -31,6 +31,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
         path: the file; None for the installed one, or the built-in defaults where there is none.
 
     Raises:
+        UnreadableConfigError: this user may not read the file.
         ConfigError: the file cannot be read, or holds errors; the message has one line an error.
     """
     text = _read(path)
@@ -49,15 +50,15 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
 
 
 def _read(path: Path | None) -> str:
-    if path is None and not DEFAULT_CONFIG.exists():
-        return ""
     chosen = path or DEFAULT_CONFIG
     try:
         return chosen.read_text(encoding="utf-8")
     except FileNotFoundError as error:
+        if path is None:
+            return ""
         raise ConfigError(f"There is no config file {chosen}; name another with --config.") from error
     except PermissionError as error:
-        raise ConfigError(
+        raise UnreadableConfigError(
             f"{chosen} may not be read by this user; run with sudo or join the group edge-classifier."
         ) from error
     except UnicodeDecodeError as error:

@@ -1,14 +1,22 @@
 """The command line: help that reads well at 80 columns, one-sentence errors, and the right exit codes."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import edge.cli
+import edge.settings
+import edge.settings_file
 from edge import __version__
-from edge.cli import COMMANDS, main
+from edge.cli import COMMANDS, command_module, main
+from edge.settings import Settings, default_device_name
+from tests.conftest import may_be_anybody, somebody_else
 from tests.daemon import environment, run_command
 
 
@@ -52,6 +60,59 @@ def test_config_errors_are_sentences_with_exit_code_78(tmp_path: Path, capsys: p
     assert "has 2 errors" in told
     assert "decision.hold (line 2): is not a setting; did you mean hold_s?" in told
     assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installed box: a config directory that its group alone may enter, and a model for everybody."""
+    with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for its user alone
+        root = Path(place)
+        root.chmod(0o755)
+        (root / "etc").mkdir()
+        (root / "etc" / "config.toml").write_text('[device]\nname = "porch"\n', encoding="utf-8")
+        (root / "state" / "models" / "current").mkdir(parents=True)
+        for module in (edge.settings, edge.settings_file, edge.cli):
+            monkeypatch.setattr(module, "DEFAULT_CONFIG", root / "etc" / "config.toml")
+        monkeypatch.setattr(edge.settings, "SYSTEM_STATE", root / "state")
+        monkeypatch.setenv("XDG_STATE_HOME", str(root / "nobody"))
+        monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+        assert main(["config", "check"]) == 0, "everything is imported that only root may read"
+        (root / "etc").chmod(0)
+        yield root
+        (root / "etc").chmod(0o755)
+
+
+IS_ROOT_ALONE = os.geteuid() == 0 and not may_be_anybody()
+
+
+@pytest.mark.skipif(IS_ROOT_ALONE, reason="root of a user namespace without others reads everything")
+@pytest.mark.parametrize("command", ["run", "config check", "config show", "fallback show", "models list", "doctor"])
+def test_who_may_not_read_the_config_is_told_what_to_do(
+    installed: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with somebody_else():
+        assert main(command.split()) == 78
+    assert "config.toml may not be read by this user; run with sudo or join the group" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(IS_ROOT_ALONE, reason="root of a user namespace without others reads everything")
+@pytest.mark.parametrize("command", ["classify cat.jpg", "evaluate labels.csv", "bench", "export", "try"])
+def test_who_may_not_read_the_config_may_use_the_model(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    given: list[Settings] = []
+    name, *more = command.split()
+    monkeypatch.setattr(command_module(name), "run", lambda arguments, settings: given.append(settings) or 0)
+    with somebody_else():
+        assert main(command.split()) == 0
+        named = main([name, "--config", str(installed / "etc" / "config.toml"), *more])
+    (settings,) = given
+    assert settings.device.name == default_device_name()
+    assert settings.model.bundle == installed / "state" / "models" / "current"
+    assert named == 78, "a config that was asked for has to be readable"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("etc/config.toml may not be read by this user; the built-in defaults are in effect.")
+    assert "may not be read by this user; run with sudo" in second
 
 
 def python(code: str) -> str:

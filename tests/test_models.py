@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from edge.export import add_bundle as room
 from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
 from edge.vision.installed import STALE_S, Installed
-from tests.conftest import may_be_anybody
+from tests.conftest import may_be_anybody, somebody_else
 from tests.vision.signed import small_bundle
 
 LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
@@ -230,19 +229,6 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
     assert (installed.names(), installed.previous) == ([names[1]], None)
     installed.remove(names[1], force=True)
     assert (installed.names(), installed.current) == ([], None)
-
-
-@contextmanager
-def somebody_else() -> Iterator[None]:
-    """Root may look everywhere, so where a test is root, nobody asks."""
-    if not may_be_anybody():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(bundle: Path) -> None:
