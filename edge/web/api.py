@@ -65,11 +65,19 @@ class ReadyOut(BaseModel):
     status: str
 
 
+class AbsenceOut(BaseModel):
+    """A time in which the camera delivered nothing, as Unix time."""
+
+    since: float
+    until: float | None = Field(description="null: it still delivers nothing")
+
+
 class HistoryOut(BaseModel):
-    """The last hour: a point each 10 s, and the labels that were said."""
+    """The last hour: a point each 10 s, the labels that were said, and when there was nothing to say."""
 
     points: list[dict[str, float | None]]
     states: list[dict[str, Any]]
+    away: list[AbsenceOut]
 
 
 def events_since(view: View, since: datetime | None, limit: int) -> list[Event]:
@@ -149,7 +157,7 @@ def _add_api(router: APIRouter, view: View, history: History) -> None:
             {"time": e.time, "label": e.label, "reason": e.reason, "top": e.to_dict()["top"]}
             for e in view.recent.states()
         ]
-        return {"points": history.points(), "states": states}
+        return {"points": history.points(), "states": states, "away": history.away()}
 
 
 def _add_picture(router: APIRouter, camera: Camera) -> None:

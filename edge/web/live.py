@@ -50,14 +50,17 @@ class Live:
             event_number = newest[-1].number if newest else 0
             lines = self._log_lines.after(0)
             line_number = lines[-1].number - FIRST_LINES if lines else 0
-            top: list[Any] = []
+            top: list[Any] | None = None  # a page that comes back may still show an old one
+            camera: Any = None
             status_at = float("-inf")
             while not self._stopping.is_set():
                 now = time.monotonic()
-                if now - status_at >= STATUS_EVERY_S:
-                    status_at = now
-                    yield _message("status", status_document(self._view, self._history))
-                newest_top = [dataclasses.asdict(label) for label in self._view.top()]
+                status = status_document(self._view, self._history)
+                if now - status_at >= STATUS_EVERY_S or status.get("camera") != camera:
+                    status_at, camera = now, status.get("camera")
+                    yield _message("status", status)
+                # What was seen last is not what is there now.
+                newest_top = [dataclasses.asdict(label) for label in self._view.top()] if camera == "online" else []
                 if newest_top != top:
                     top = newest_top
                     yield _message("top", {"top": top})

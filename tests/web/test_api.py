@@ -8,14 +8,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 
 from edge.events import Event, Label
+from edge.status import StatusSnapshot
 from edge.web import live, picture, predict
+from edge.web.history import History
 from tests.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
 
 
@@ -73,6 +77,19 @@ def test_status_model_history_and_probes(box: Box) -> None:
     assert history["states"][0]["label"] == "class 1"
     assert box.client.get("/healthz").json() == {"status": "ok"}
     assert box.client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_the_last_hour_says_when_the_camera_was_away(box: Box) -> None:
+    assert box.client.get("/api/history").json()["away"] == []
+    now = 1000.0
+    camera = "online"
+    history = History(lambda: StatusSnapshot({}, {"camera": camera}, {}), lambda: now, lambda: now)
+    for now, camera in ((1000.0, "online"), (1001.0, "waiting"), (1002.0, "waiting"), (1005.0, "online")):  # noqa: B007
+        history.sample()
+    assert history.away() == [{"since": 1001.0, "until": 1005.0}]
+    now, camera = 1009.0, "ended"
+    history.sample()
+    assert history.away()[1:] == [{"since": 1009.0, "until": None}]
 
 
 def test_a_box_that_sees_nothing_is_alive_but_not_ready(box: Box) -> None:
@@ -216,6 +233,34 @@ def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch:
         assert "did not answer" in answer.json()["detail"]
     finally:
         box.model.hold.set()
+
+
+def test_a_label_is_not_told_while_the_camera_is_away(box: Box) -> None:
+    def told(stream: httpx.Response) -> Iterator[dict[str, Any]]:
+        """Each `top` message, with the camera that the last `status` message told of."""
+        kind, camera = "", ""
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: ") and kind in ("status", "top"):
+                document = json.loads(line.removeprefix("data: "))
+                camera = document.get("camera", camera)
+                if kind == "top":
+                    yield {"camera": camera, **document}
+
+    with box.client.stream("GET", "/api/stream") as stream:
+        tops = told(stream)
+        assert len(next(tops)["top"]) == 3
+        box.camera.plugged = False
+        box.status.gauge(camera="waiting")
+        assert next(top for top in tops if not top["top"])["camera"] == "waiting"
+        try:
+            with box.client.stream("GET", "/api/stream") as late:
+                assert next(told(late)) == {"camera": "waiting", "top": []}
+        finally:
+            box.camera.plugged = True
+            box.status.gauge(camera="online")
+        assert next(top for top in tops if top["top"])["camera"] == "online"
 
 
 def test_listeners_hear_of_status_labels_events_and_log_lines(box: Box) -> None:

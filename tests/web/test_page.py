@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +107,66 @@ def test_the_label_moves_when_the_camera_sees_something_else(box: Box, watched: 
     says(page, "#top li:first-child", "86.0 %")
     says(page, "#camera", "The camera delivers")
     says(page, "#shares", "hedgehog")
+
+
+@pytest.mark.parametrize(
+    ("watched", "away", "back"),
+    [
+        ({"locale": "en-GB"}, "The camera is away", "frames/s"),
+        ({"viewport": PHONE, "is_mobile": True, "locale": "zh-CN", "color_scheme": "dark"}, "摄像头离线", "摄像头正常"),
+    ],
+    indirect=["watched"],
+    ids=["english-desk", "chinese-phone"],
+)
+def test_while_the_camera_is_away_no_label_is_shown_and_nothing_jumps(
+    box: Box, watched: Watched, away: str, back: str, request: pytest.FixtureRequest
+) -> None:
+    def places() -> Any:
+        return page.evaluate(
+            "['.live', '#label', '#state-title'].map(s => document.querySelector(s).getBoundingClientRect().y)"
+        )
+
+    box.camera.shows = 1
+    page = watched.open(box.server.address)
+    says(page, "#label", "porch cat")
+    before = places()
+    try:
+        box.camera.plugged = False
+        box.status.gauge(camera="waiting", camera_error="")
+        says(page, "#label", away)
+        assert page.locator("#top li").count() == 0
+        page.wait_for_selector("#picture", state="hidden")
+        assert places() == pytest.approx(before, abs=1)
+        assert "porch cat" not in page.title()
+        page.screenshot(path=ARTIFACTS / f"camera-away-{request.node.callspec.id}.png")
+        page.reload()
+        says(page, "#label", away)
+    finally:
+        box.camera.plugged = True
+        box.status.gauge(camera="online", camera_error="")
+    says(page, "#label", "porch cat")
+    page.wait_for_function("document.querySelectorAll('#top li').length === 3")
+    says(page, "#camera", back)
+
+
+def test_the_timeline_shows_no_label_for_the_time_without_a_camera(box: Box, watched: Watched) -> None:
+    """A cat for a minute, 44 without frames, then a dog for five."""
+    now = time.time()
+    states = [
+        {"time": datetime.fromtimestamp(now - ago, timezone.utc).isoformat(), "label": label, "reason": "change"}
+        for ago, label in ((3000, "porch cat"), (300, "dog"))
+    ]
+    hour = {"points": [], "states": states, "away": [{"since": now - 2940, "until": now - 300}]}
+    watched.page.route("**/api/history", lambda route: route.fulfill(json=hour))
+    page = watched.open(box.server.address)
+    says(page, "#shares", "dog")
+    widths = page.evaluate(
+        "[...document.querySelectorAll('#timeline rect')].slice(0, 2).map(r => Math.round(r.getAttribute('width')))"
+    )
+    assert widths == [10, 50]  # of 600 for the hour
+    said = page.inner_text("#shares")
+    assert "porch cat 17 %" in said
+    assert "dog 83 %" in said
 
 
 @pytest.mark.parametrize("watched", [{"viewport": PHONE, "has_touch": True, "is_mobile": True}], indirect=True)

@@ -9,7 +9,7 @@ const PICTURE_EVERY_MS = 150, NO_PICTURE_WAIT_MS = 2000, HISTORY_EVERY_MS = 10_0
 const KEPT_LINES = 100;
 const $ = (id) => document.getElementById(id);
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-const seen = { status: null, label: "", history: { points: [], states: [] }, model: null, link: "connecting" };
+const seen = { status: null, label: "", top: [], history: { points: [], states: [], away: [] }, model: null, link: "connecting" };
 
 // --- state in words ---
 
@@ -23,7 +23,7 @@ function showStatus() {
   const s = seen.status;
   if (!s) return;
   $("device").textContent = s.device ?? "edge-classifier";
-  document.title = `${seen.label || "…"} · ${s.device ?? ""}`;
+  document.title = `${(seen.top.length && seen.label) || "…"} · ${s.device ?? ""}`;
   $("version").textContent = `edge-classifier ${s.version ?? ""}`;
   const rate = (s.frames_per_s ?? 0).toFixed(1);
   if (s.camera === "online") say("camera", "good", t("camera_online", { rate }));
@@ -48,18 +48,26 @@ function showLink(state) {
   $("link").firstElementChild.textContent = t(state);
 }
 
-function showLabel(label) {
-  seen.label = label;
-  $("label").textContent = label === "unknown" ? t("unknown") : label;
-  $("picture").alt = t("picture", { label });
+function whyNoLabel() {
+  if (seen.link === "reconnecting") return t("unreachable");
+  if (seen.status?.camera === "ended") return t("camera_ended");
+  return seen.status && seen.status.camera !== "online" ? t("camera_away") : "–";
+}
+
+function showLabel() {
+  const { label, top } = seen;
+  bars($("top"), top);
+  const text = (top.length && (label === "unknown" ? t("unknown") : label)) || whyNoLabel();
+  if ($("label").textContent !== text) $("label").textContent = text;
+  $("picture").alt = t("picture", { label: text });
   showStatus();
 }
 
 // --- the last hour ---
 
 function showHistory() {
-  const { points, states } = seen.history;
-  const shares = drawTimeline($("timeline"), states);
+  const { points, states, away } = seen.history;
+  const shares = drawTimeline($("timeline"), states, away);
   $("timeline").setAttribute("aria-label", t("timeline", { list: shares.map(([label, part]) => `${label} ${Math.round(part * 100)} %`).join(", ") }));
   $("shares").replaceChildren(...shares.slice(0, 8).map(([label, part]) => {
     const item = document.createElement("li");
@@ -125,21 +133,24 @@ function connect() {
     $("log").replaceChildren(); // the box tells its last lines again
     showLink("connected");
     fetchHistory();
-    fetch("/api/latest").then((r) => (r.ok ? r.json() : null)).then((e) => e && showLabel(e.label)).catch(() => {});
+    fetch("/api/latest").then((r) => (r.ok ? r.json() : null)).then((e) => { if (e) { seen.label = e.label; showLabel(); } }).catch(() => {});
   };
   stream.onerror = () => {
     showLink("reconnecting");
+    seen.top = [];
+    showLabel();
     if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     setTimeout(connect, RECONNECT_MS);
   };
-  on("top", ({ top }) => bars($("top"), top));
+  on("top", ({ top }) => { seen.top = top; showLabel(); }); // none while the camera is away
   on("status", (status) => {
     if (seen.model && status.model && status.model !== seen.model.name) fetchModel();  // another was swapped in
     seen.status = status;
-    showStatus();
+    showLabel();
   });
   on("event", (event) => {
-    showLabel(event.label);
+    seen.label = event.label;
+    showLabel();
     if (event.reason === "change") { seen.history.states.push(event); showHistory(); }
   });
   on("log", addLine);
@@ -169,7 +180,7 @@ async function watch() {
 $("language").addEventListener("click", () => {
   switchLanguage();
   showLink(seen.link);
-  showLabel(seen.label);
+  showLabel();
   showHistory();
   showModel();
 });

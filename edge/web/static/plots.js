@@ -46,17 +46,32 @@ export function drawLine(element, note, points, key, unit) {
   return values.at(-1);
 }
 
-/** Draw which label was said when; returns [label, share of the hour] with the longest first. */
-export function drawTimeline(element, states) {
+/** What is left of a span of time without the times in `away`, all as [from, to] in milliseconds, oldest first. */
+function without(away, from, to) {
+  const left = [];
+  for (const [gone, back] of away) {
+    if (back <= from) continue;
+    if (gone >= to) break;
+    if (gone > from) left.push([from, gone]);
+    from = back;
+  }
+  if (from < to) left.push([from, to]);
+  return left;
+}
+
+/** Draw which label was said when, with a gap where the camera was away; returns [label, share] with the longest first. */
+export function drawTimeline(element, states, absences) {
   const now = Date.now(), began = now - HOUR_MS;
+  const away = absences.map(({ since, until }) => [since * 1000, until === null ? now : until * 1000]);
   const spans = [];
   for (const [i, state] of states.entries()) {
     const from = Math.max(began, Date.parse(state.time));
     const to = Math.min(now, i + 1 < states.length ? Date.parse(states[i + 1].time) : now);
-    if (to <= from) continue;
-    const before = spans.at(-1);
-    if (before?.label === state.label) before.to = to;
-    else spans.push({ label: state.label, from, to });
+    for (const [begin, end] of without(away, from, to)) {
+      const before = spans.at(-1);
+      if (before?.label === state.label && before.to === begin) before.to = end;
+      else spans.push({ label: state.label, from: begin, to: end });
+    }
   }
   element.replaceChildren();
   const total = new Map();
