@@ -1,8 +1,14 @@
 """`edge-classifier classify`: one line a photo, a stable JSON form, and a bad photo never stops the others."""
 
 import csv
+import fcntl
 import json
+import os
+import pty
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +22,7 @@ from edge.vision.classifier import Classifier
 from edge.vision.many import BATCH, classify_photos
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import InputBuffer
-from tests.daemon import run_command
+from tests.daemon import environment, run_command
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +218,26 @@ def test_an_empty_folder_and_a_place_that_cannot_be_written_are_sentences(
     wrong = ["--output", str(tmp_path / "none" / "labels.csv")]
     assert main(["classify", str(photos[0]), "--model", str(bundle_dir), *wrong]) == 73
     assert "choose another place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_terminal_has_a_bar_unless_the_lines_go_there_too(
+    to_file: bool, photos: list[Path], bundle_dir: Path, tmp_path: Path
+) -> None:
+    asked = [photos[0], photos[1], "--model", bundle_dir, *(["--output", tmp_path / "labels.txt"] * to_file)]
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    subprocess.run(
+        [sys.executable, "-m", "edge", "classify", *map(str, asked)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        timeout=120,
+        check=True,
+    )
+    os.close(theirs)
+    shown = os.read(terminal, 65536).decode()  # a few lines, which the terminal keeps until they are read
+    os.close(terminal)
+    assert ("photo/s" in shown or "s/photo" in shown) == to_file
+    assert ("goldfinch" in shown) != to_file

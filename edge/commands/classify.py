@@ -67,16 +67,21 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
     classifier = Classifier(load_bundle(arguments.model or settings.model.bundle), model)
     with _output(arguments.output) as output:
-        return _classify(classifier, photos, threads, _writer(arguments, output, classifier.name), bool(folders))
+        write = _writer(arguments, output, classifier.name)
+        beside = output is sys.stdout and sys.stdout.isatty()
+        return _classify(classifier, photos, threads, write, summarise=bool(folders), between_lines=beside)
 
 
-def _classify(classifier: Classifier, photos: list[Path], threads: int, write: Write, summarise: bool) -> int:
+def _classify(
+    classifier: Classifier, photos: list[Path], threads: int, write: Write, *, summarise: bool, between_lines: bool
+) -> int:
+    """Write what each photo shows; `between_lines`: a bar would stand between the lines that it counts."""
     from tqdm import tqdm
 
     from edge.vision.many import classify_photos
 
-    # A bar where nobody would see it, or between the lines that it counts, is none.
-    hidden = True if sys.stdout.isatty() else None
+    # None: no bar where standard error is no terminal, which nobody would see.
+    hidden = True if between_lines else None
     bad, began = 0, time.perf_counter()
     with contextlib.closing(classify_photos(classifier, photos, threads)) as found:
         for one in tqdm(found, total=len(photos), unit="photo", leave=False, disable=hidden):
