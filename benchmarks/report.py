@@ -32,11 +32,13 @@ for PyTorch, ncnn's own for ncnn, OpenCV and NumPy for the others, one resize in
 {whole}
 
 Memory is the resident memory of the engine's process with its runtime, the model and 20 photos, after the run.
-Accuracy is top-1 on {photos} labelled photos; *agreement* is with FP32's top-1 on the same photos.
+Accuracy is top-1 on {photos} labelled photos. *Agreement* is with the top-1 of PyTorch's FP32 behind PIL and
+torchvision's transforms, so it holds an engine's preprocessing against theirs as well as its INT8. What INT8 alone
+costs this project, against its own FP32 on the same pixels, is in [architectures.md](architectures.md).
 
 ## How to repeat it
 ```
-python3 -m venv build/venv && build/venv/bin/pip install -e .[export]
+python3 -m venv build/venv && build/venv/bin/pip install -e '.[export,dev]'
 build/venv/bin/pip install --no-deps -r benchmarks/requirements.txt
 build/venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
     --calibration PHOTOS --write docs/benchmarks.md

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.engines import OURS, REFERENCE
 from benchmarks.peers import KINDS, Result, disturbance, truth
-from benchmarks.report import markdown
+from benchmarks.report import HEAD, markdown
 from tests.daemon import CHECKOUT
 
 TRUTH = {"a.JPEG": 1, "b.JPEG": 2}
@@ -41,6 +42,13 @@ def test_the_tables_name_every_engine_its_accuracy_and_what_is_missing() -> None
     assert cells == [f"**{OURS}**", "1.0", "10.0", "1.00", "10.0", "20.0", "1.00", "100", "50.0%", "50.0%"]
     assert f"| {REFERENCE} | 1.0 | 50.0 | 5.00 |" in text
     assert "| ncnn INT8 | | not measured: it ended with 1 |" in text
+
+
+def test_the_published_document_says_what_the_next_one_will() -> None:
+    """Its words are the program's, so that what is corrected in one is in the other."""
+    document = (CHECKOUT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    for words in re.split(r"\{\w+\}", HEAD):
+        assert words in document
 
 
 def test_labels_are_read_from_the_folder(tmp_path: Path) -> None:
