@@ -21,6 +21,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # JetPack 6 has Python 3.10
 
+# As the end of a name (auth_token); many recorders take user=…_password=…_channel=… in one piece of the path.
+_SECRET = re.compile(
+    r"(?i)(user|username|usr|loginuse|pass?|passw|passwd|password|passphrase|pwd?|token|secret|auth|key)="
+    r"[^&/\s]*?(?=_password=|_channel=|[&/\s]|$)"
+)
 ENVIRONMENT_PREFIX = "EDGE_CLASSIFIER_"
 
 
@@ -151,7 +156,7 @@ def mask(text: str) -> str:
     A password may hold an `@`, and cheap cameras take theirs in the path or the query.
     """
     text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
-    return re.sub(r"(?i)\b(pass|passw|passwd|password|pwd|token|secret|auth)=[^&/\s]*", r"\1=***", text)
+    return _SECRET.sub(r"\1=***", text)
 
 
 def _toml_value(value: object) -> str:

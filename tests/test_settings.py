@@ -163,6 +163,26 @@ def test_secrets_in_a_camera_url_are_masked(tmp_path: Path) -> None:
     assert mask("opening rtsp://a:b@c/d failed") == "opening rtsp://***@c/d failed"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "rtsp://h:554/user=admin_password=tlJwpbo6_channel=1_stream=0.sdp?real_stream",
+            "rtsp://h:554/user=***_password=***_channel=1_stream=0.sdp?real_stream",
+        ),
+        ("rtsp://h/1?auth_token=a/1", "rtsp://h/1?auth_token=***/1"),
+        ("rtsp://h/1?access_token=a_b&channel=1", "rtsp://h/1?access_token=***&channel=1"),
+        ("rtsp://h/1?passphrase=a=b failed", "rtsp://h/1?passphrase=*** failed"),
+        ("rtsp://h/1?api_key=a&apikey=b", "rtsp://h/1?api_key=***&apikey=***"),
+        ("rtsp://h/videostream.asf?loginuse=me&loginpas=a", "rtsp://h/videostream.asf?loginuse=***&loginpas=***"),
+        ("rtsp://h/1?USERNAME=me&PW=a", "rtsp://h/1?USERNAME=***&PW=***"),
+        ("rtsp://h/stream?channel=1&subtype=0", "rtsp://h/stream?channel=1&subtype=0"),
+    ],
+)
+def test_secrets_in_the_path_or_the_query_of_a_camera_are_masked(url: str, shown: str) -> None:
+    assert mask(url) == shown
+
+
 def test_systemd_chooses_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/other")
     assert state_directory() == tmp_path
