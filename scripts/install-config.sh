@@ -11,29 +11,43 @@ make_user() {
 
 make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
 
-# The commented default at first, then only the keys that were given; a person's other lines stay as they are.
+# The commented default at first, then only the keys that were given; a person's other lines stay as they are. What the
+# release refuses never comes into its place.
 write_config() {
+    local file
     make_config_directory
     [ -f "$config" ] || install -m 640 -o root -g "$name" deploy/config.toml "$config"
-    "$release/venv/bin/python" - "$config" "${keys[@]}" <<'END'
+    file=$(realpath "$config")
+    "$release/venv/bin/python" - "$file" "${keys[@]}" <<'END'
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
-file = Path(sys.argv[1]).resolve()
+
+def first(lines, pattern):
+    return next((i for i, line in enumerate(lines) if re.match(pattern, line)), None)
+
+
+file = Path(sys.argv[1])
 lines = file.read_text(encoding="utf-8").splitlines()
 for given in sys.argv[2:]:
     path, _, value = given.partition("=")
     section, _, key = path.partition(".")
-    if f"[{section}]" not in lines:
+    begin = first(lines, rf"\s*\[\s*{section}\s*\]")
+    if begin is None:
         lines += ["", f"[{section}]"]
-    begin = lines.index(f"[{section}]") + 1
-    end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
-    at = next((i for i in range(begin, end) if re.match(rf"(# )?{key} = ", lines[i])), None)
-    lines[at if at is not None else begin : at + 1 if at is not None else begin] = [f"{key} = {json.dumps(value)}"]
-# Whole or not at all, whenever the power is cut; for the same eyes as before.
+        begin = len(lines) - 1
+    begin += 1
+    end = first(lines[begin:], r"\s*\[")
+    ours = lines[begin:] if end is None else lines[begin : begin + end]
+    at = first(ours, rf"\s*{key}\s*=")
+    if at is None:
+        at = first(ours, rf"\s*#\s*{key}\s*=")  # the default, in a comment
+    new = [f"{key} = {json.dumps(value)}"]
+    lines[begin : begin + len(ours)] = new + ours if at is None else ours[:at] + new + ours[at + 1 :]
+# For the same eyes as before.
 new, was = file.with_name(file.name + ".new"), file.stat()
 new.unlink(missing_ok=True)
 new.touch(0o600)
@@ -43,9 +57,12 @@ with new.open("w", encoding="utf-8") as written:
     written.write("\n".join(lines) + "\n")
     written.flush()
     os.fsync(written.fileno())
-new.replace(file)
 END
-    "$release/venv/bin/$name" config check --config "$config"
+    if ! "$release/venv/bin/$name" config check --config "$file.new"; then
+        echo "$config stays as it was; what was refused is in $file.new."
+        return 78
+    fi
+    mv -f "$file.new" "$file" # whole or not at all, whenever the power is cut
 }
 
 # Before the config names it. One that is there stays, because a new one ends every session.
