@@ -116,6 +116,7 @@ start_and_watch() {
 start_release() {
     local previous
     previous=$(readlink "$root/current" || true)
+    [ -d "$previous" ] || previous="" # a first install that failed has left a link to nothing
     switch_to "$release"
     if start_and_watch; then
         [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
@@ -125,6 +126,7 @@ start_release() {
     journalctl --no-pager -n 20 -o cat -u "$name"
     if [ -z "$previous" ]; then
         systemctl disable --now "$name"
+        rm -f "$root/current"
         echo "The release did not run; it is stopped."
     elif put_back "$previous" "$release" && systemctl restart "$name"; then
         echo "The new release did not run; $(basename "$previous") runs again, with the unit and the model it had."

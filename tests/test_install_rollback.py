@@ -118,6 +118,23 @@ def test_where_the_one_before_does_not_run_either_a_sentence_says_so(machine: Ma
     )
 
 
+def test_a_first_install_that_fails_leaves_nothing_to_go_back_to_and_again_says_the_same(machine: Machine) -> None:
+    shutil.rmtree(machine.release("old"))  # nothing was ever installed
+    (machine.root / "current").unlink()
+    shutil.rmtree(machine.state / "models")
+    for left_by_an_older_installer in (False, True):
+        if left_by_an_older_installer:
+            machine.links(machine.root, current=str(machine.release("failed")))
+        (machine.state / "models").mkdir(parents=True)
+        machine.comes("new")
+        (machine.release("new") / "broken").touch()
+        told = machine.stage("start_release")
+        assert (told.returncode, told.stdout) == (1, "The release did not run; it is stopped.\n")
+        assert not (machine.root / "current").is_symlink()
+        assert not machine.release("new").exists()
+        shutil.rmtree(machine.state / "models")
+
+
 def test_roll_back_takes_the_unit_and_the_model_along_and_again_returns(machine: Machine) -> None:
     old = machine.runs_with()
     remember(machine)
