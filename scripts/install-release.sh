@@ -12,7 +12,7 @@ make_release() {
         pins=$(nvidia_pins "$python") || { echo "$pins" && return 1; }
     fi
     machine=$(uname -m)
-    mkdir -p "$release"
+    install -d -m 755 "$root" "$root/releases" "$release"
     # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
     if [ "$stack" = pypi ]; then
         "$python" -m venv "$release/venv"
@@ -44,6 +44,7 @@ make_release() {
     "${pip[@]}" --no-deps "$release/source"
     rm -rf "$release/source"
     cp -a docs deploy systemd "$release/"
+    chmod -R a+rX "$release" # a checkout may be its owner's alone
     "$release/venv/bin/$name" --version
 }
 

@@ -55,6 +55,25 @@ def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> N
     assert "From Debian" not in told.stdout
 
 
+def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    download = ["--download", tmp_path / "carried", "--for", "trixie", "--weights", tmp_path / "weights.pth"]
+    command = ["bash", "-c", 'umask 077; exec ./install.sh "$@"', "_", *download]
+    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
+    # Checked out under that umask, and made into a release by Python programs that do nothing.
+    source, stand_in = tmp_path / "carried" / "source", tmp_path / "python3"
+    assert [path for path in (tmp_path / "carried").rglob("*") if not path.stat().st_mode & 0o004] == []
+    subprocess.run(["chmod", "-R", "go=", source], check=True)
+    program(
+        stand_in,
+        '#!/bin/sh\n[ "$2" != venv ] || (mkdir -p $4/bin; cp $0 $4/bin/python; cp $0 $4/bin/edge-classifier)\n',
+    )
+    script = f"{STAGES}stack=trixie root={tmp_path}/opt release=$root/releases/1; make_release"
+    subprocess.run(["bash", "-euc", script], cwd=source, env=os.environ | {"PYTHON": str(stand_in)}, check=True)
+    closed = [path for path in (tmp_path / "opt").rglob("*") if not path.stat().st_mode & 0o004]
+    assert closed == []
+
+
 def test_packages_of_debian_that_are_missing_are_named_before_anything_is_done(carried: Path) -> None:
     told = offline_on_trixie(carried, has_packages=False)
     assert told.returncode == 69
@@ -142,7 +161,7 @@ def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path
     assert not {"torch", "opencv_python_headless"} & set(wheels)
 
     told = stage(
-        f"offline={tmp_path}/carried release={tmp_path}/release; make_release",
+        f"offline={tmp_path}/carried root={tmp_path}/opt release={tmp_path}/release; make_release",
         PYTHONPATH=str(tmp_path / "site"),
         # No index, no mirror, no cache: nothing but the download.
         PIP_CONFIG_FILE=os.devnull,
