@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MEMORY_BYTES = 8 * 1024 * 1024  # what waits in memory when the disk takes nothing
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pending:
     """An event on its way.
 
@@ -29,8 +29,9 @@ class Outbox:
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._memory_bytes = memory_bytes
-        self._unsent: deque[Pending] = deque()
-        self._unsafe: dict[int, Pending] = {}  # id() → event, oldest first: sent or not, but in memory only
+        # Sets in the order of making. A plain dict would search its emptied beginning for the oldest each time.
+        self._unsafe: OrderedDict[Pending, None] = OrderedDict()  # sent or not, but in memory only
+        self._unsent: OrderedDict[Pending, None] = OrderedDict()  # those of them that were never sent
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -43,13 +44,12 @@ class Outbox:
             How many of the oldest had to be given up for it, because the disk takes nothing.
         """
         event = Pending(payload, now)
-        self._unsent.append(event)
-        self._unsafe[id(event)] = event
+        self._unsent[event] = self._unsafe[event] = None
         self._bytes += len(payload)
         dropped = 0
         while self._bytes > self._memory_bytes:
             # One that is under way may still arrive, and must not count as dropped then.
-            oldest = next((old for old in self._unsafe.values() if not old.awaited and old is not event), None)
+            oldest = next((old for old in self._unsafe if not old.awaited and old is not event), None)
             if oldest is None:
                 break
             self.settle(oldest)
@@ -58,21 +58,19 @@ class Outbox:
 
     def next_unsent(self) -> Pending | None:
         """The oldest event that was never sent and is not stored; it stays unsafe."""
-        while self._unsent:
-            event = self._unsent.popleft()
-            if id(event) in self._unsafe:
-                return event
-        return None
+        return self._unsent.popitem(last=False)[0] if self._unsent else None
 
     def settle(self, event: Pending) -> None:
         """The event is acknowledged or stored."""
-        if self._unsafe.pop(id(event), None) is not None:
+        if event in self._unsafe:
+            del self._unsafe[event]
+            self._unsent.pop(event, None)
             self._bytes -= len(event.payload)
 
     def unsafe(self) -> Iterator[Pending]:
         """Every event that is in memory only, oldest first."""
-        return iter(self._unsafe.values())
+        return iter(self._unsafe)
 
     def oldest(self) -> float | None:
         """When the oldest of them was made."""
-        return next((event.made for event in self._unsafe.values()), None)
+        return next((event.made for event in self._unsafe), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.delivery.inspect import summarise
+from edge.delivery.outbox import Pending
 from edge.host import disk_bytes_written
 from tests.broker import Brokers, Certificates, eventually
 from tests.delivery.room import Driver, depth, driver, room, stored_ids
@@ -115,6 +116,15 @@ def test_the_sockets_of_a_lost_connection_are_given_back_at_once(brokers: Broker
             assert eventually(lambda: descriptors() <= before, f"{before} descriptors, as before the three losses", 5)
         finally:
             gc.enable()
+
+
+def test_an_outage_costs_no_memory_once_its_events_are_on_the_disk(brokers: Brokers, log: Path) -> None:
+    broker = brokers.prepare()
+    with room(broker.url, log) as box:
+        box.say(500)
+        box.wait_stored(500)
+        gc.collect()
+        eventually(lambda: not any(isinstance(thing, Pending) for thing in gc.get_objects()), "none in memory")
 
 
 def test_a_box_that_stops_without_a_broker_keeps_its_events_for_the_next_start(brokers: Brokers, log: Path) -> None:
