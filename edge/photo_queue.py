@@ -66,10 +66,17 @@ class PhotoQueue(Generic[_Buffer]):
         model: prepares photos, in the asking thread, and answers them.
         places: how many photos may wait.
         changed: the condition that wakes the inference thread; its lock guards the queue.
+        tell: is told how many wait, whenever that changes; must not block.
     """
 
-    def __init__(self, model: Model[_Buffer], places: int, changed: threading.Condition) -> None:
-        self._model, self._places = model, places
+    def __init__(
+        self,
+        model: Model[_Buffer],
+        places: int,
+        changed: threading.Condition,
+        tell: Callable[[int], object] = lambda waiting: None,
+    ) -> None:
+        self._model, self._places, self._tell = model, places, tell
         self._free = self.new_buffers(model)
         self._changed = changed
         self._waiting: deque[_Waiting[_Buffer]] = deque()
@@ -110,6 +117,7 @@ class PhotoQueue(Generic[_Buffer]):
             if self._closed:
                 waiting.answer.cancel()
             self._waiting.append(waiting)
+            self._tell(len(self._waiting))
             self._changed.notify_all()
         return waiting.answer
 
@@ -142,6 +150,7 @@ class PhotoQueue(Generic[_Buffer]):
             if self.wait_s != 0:
                 return
             photo = self._waiting.popleft()
+            self._tell(len(self._waiting))
         if photo.answer.set_running_or_notify_cancel():
             began = time.perf_counter()
             try:

@@ -109,7 +109,8 @@ class Pipeline(Generic[_Buffer]):
         decider: when to say something.
         maker: makes the events.
         sink: takes each event; must not block.
-        status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`.
+        status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`,
+            gauge `photos_waiting`.
         watch: sees each frame before it is prepared; must not block.
     """
 
@@ -129,7 +130,7 @@ class Pipeline(Generic[_Buffer]):
         #: Held during each inference; whoever holds it is between two of them.
         self.inferring = threading.Lock()
         self._changed = threading.Condition()
-        self._photos = PhotoQueue(model, PHOTOS_WAITING, self._changed)
+        self._photos = PhotoQueue(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
         self._decided = model  # whose labels the decider has
         self._model = model
         self._free = _input_buffers(model)
@@ -145,6 +146,7 @@ class Pipeline(Generic[_Buffer]):
 
     def start(self) -> None:
         """Start both threads."""
+        self._status.gauge(photos_waiting=0)
         self._status.watch("prepare", PREPARE_LIMIT_S)
         self._status.watch("inference", INFERENCE_LIMIT_S)
         for thread in self._threads:

@@ -18,6 +18,7 @@ from edge.photo_queue import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoQueue
 from edge.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
 from edge.settings import DecisionSettings
 from edge.status import Status
+from tests.broker import eventually
 
 WAIT_S = 20.0
 PHOTO = np.full((2, 2, 3), 7, np.uint8)
@@ -64,9 +65,10 @@ class Model:
 
 
 @contextmanager
-def running(camera: Camera, model: Model) -> Iterator[Pipeline[Pixels]]:
+def running(camera: Camera, model: Model, status: Status | None = None) -> Iterator[Pipeline[Pixels]]:
     decider = Decider(DecisionSettings(), model.labels)
-    pipeline = Pipeline(camera, model, decider, EventMaker("a", "b", Clocks()), lambda _: None, Status())
+    maker = EventMaker("a", "b", Clocks())
+    pipeline = Pipeline(camera, model, decider, maker, lambda _: None, status or Status())
     pipeline.start()
     try:
         yield pipeline
@@ -107,6 +109,19 @@ def test_the_surplus_is_refused_at_once_with_a_sentence() -> None:
             pipeline.classify(PHOTO)
         model.hold.set()
         assert all(answer.result(WAIT_S).top[0].index == 7 for answer in answers)
+
+
+def test_the_status_says_how_many_wait() -> None:
+    model, status = Model(), Status()
+    model.hold.clear()
+    with running(Camera(delivers=False), model, status) as pipeline:
+        assert status.snapshot().gauges["photos_waiting"] == 0
+        answers = [pipeline.classify(PHOTO) for _ in range(3)]
+        eventually(lambda: status.snapshot().gauges["photos_waiting"] == 2, "one is with the model, two wait")
+        model.hold.set()
+        for answer in answers:
+            answer.result(WAIT_S)
+        assert status.snapshot().gauges["photos_waiting"] == 0
 
 
 def test_a_photo_whose_asker_has_gone_is_not_inferred() -> None:

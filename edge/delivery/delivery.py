@@ -96,7 +96,7 @@ class Delivery:
 
     def start(self) -> None:
         """Start the thread; returns at once, whatever the broker and the disk do."""
-        self._status.gauge(broker="offline", broker_error="")
+        self._status.gauge(broker="offline", broker_error="", outbox_events=0)
         self._status.watch(STAGE, BEAT_LIMIT_S)
         self._thread.start()
 
@@ -138,6 +138,7 @@ class Delivery:
             self._status.beat(STAGE)
             self._take_messages(self._wait_s())
             self._store_if_due()
+            self._status.gauge(outbox_events=len(self._outbox))
             if self._stop_by is None:
                 self._broker.tick()
             self._broker.send()

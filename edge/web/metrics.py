@@ -39,6 +39,8 @@ COUNTERS = {
 # gauge of the status → (metric, help)
 GAUGES = {
     "temperature_celsius": ("temperature_celsius", "Temperature of the processor"),
+    "outbox_events": ("outbox_events", "Events in memory that neither the broker nor the disk has taken yet"),
+    "photos_waiting": ("photos_waiting", "Photos that wait for the model"),
     "log_depth": ("fallback_log_events", "Events that wait in the fallback log"),
     "log_bytes": ("fallback_log_bytes", "Bytes of the fallback log"),
     "uptime_s": ("host_uptime_seconds", "Seconds since the machine started"),

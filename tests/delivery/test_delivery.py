@@ -139,6 +139,18 @@ def test_a_box_that_stops_without_a_broker_keeps_its_events_for_the_next_start(b
     assert depth(log) == 0
 
 
+def test_the_status_says_how_many_events_neither_the_broker_nor_the_disk_has_taken(tmp_path: Path) -> None:
+    no_folder = tmp_path / "state"
+    no_folder.write_text("")
+    with room("mqtt://127.0.0.1:1", no_folder / "fallback.db") as box:
+        assert box.gauge("outbox_events") == 0
+        box.say(3)
+        eventually(lambda: box.gauge("outbox_events") == 3, "three events are in memory only")
+        no_folder.unlink()
+        box.wait_stored(3)
+        eventually(lambda: box.gauge("outbox_events") == 0, "none is in memory only")
+
+
 def test_the_backlog_keeps_to_its_rate(brokers: Brokers, log: Path) -> None:
     broker = brokers.prepare()
     with room(broker.url, log) as box:

@@ -322,10 +322,13 @@ def test_a_live_picture_without_a_camera_is_refused() -> None:
 def test_metrics_say_what_the_status_says(box: Box) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
+    box.status.gauge(outbox_events=3)
     text = box.client.get("/metrics").text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families["edge_classifier_frames_classified"].samples[0].value > 0
     assert families["edge_classifier_temperature_celsius"].samples[0].value == 48.5
+    assert families["edge_classifier_outbox_events"].samples[0].value == 3
+    assert families["edge_classifier_photos_waiting"].samples[0].value == 0
     assert families["edge_classifier_build_info"].samples[0].labels["model"] == MODEL["name"]
     latencies = families["edge_classifier_stage_latency_seconds"]
     assert {sample.labels["stage"] for sample in latencies.samples} == {"capture", "preprocess", "inference"}
