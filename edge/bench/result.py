@@ -85,6 +85,7 @@ class Result(Part):
     steady_memory_mb: float
     stages: dict[str, Latency]
     thread_counts: tuple[ThreadCount, ...]
+    comparison: Comparison | None = None  # with --compare
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -94,8 +95,15 @@ class Result(Part):
         return min(self.thread_counts, key=lambda count: count.p50_ms).threads
 
     def to_json(self) -> str:
-        """One line."""
-        return self.model_dump_json(by_alias=True)
+        """One line; a run that is compared with none does not mention it."""
+        return self.model_dump_json(by_alias=True, exclude={"comparison"} if self.comparison is None else None)
+
+
+class Comparison(Part):
+    """An older run beside this one."""
+
+    older: Result
+    now_over_before: dict[str, float]  # by the comparison table's names; none for a figure that was 0
 
 
 def latency(milliseconds: Sequence[float], what: str) -> Latency:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edge.bench.result import STAGES, Condition, Result
+from edge.bench.result import STAGES, Comparison, Condition, Result
 
 WIDTH = 80
 BAR = 24  # of a thread count
@@ -30,6 +30,14 @@ def comparison(old: Result, new: Result) -> str:
         times = f"{now / before:.2f} ×" if before else "–"
         lines.append(f"{name:20}{before:>14.{digits}f} {unit:3}{now:>14.{digits}f} {unit:3}{times:>14}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def compared(old: Result, new: Result) -> Result:
+    """The new run with the same comparison, for machines."""
+    numbers = ((name, number(old), number(new)) for name, _, _, number in _numbers())
+    times = {name: round(now / before, 3) for name, before, now in numbers if before}
+    older = old.model_copy(update={"comparison": None})
+    return new.model_copy(update={"comparison": Comparison(older=older, now_over_before=times)})
 
 
 def _torch(result: Result) -> str:

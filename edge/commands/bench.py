@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Measure, then print, compare and draw."""
     from edge.bench.result import read_result
-    from edge.bench.table import comparison, table
+    from edge.bench.table import compared, comparison, table
 
     # Read first: a wrong file should not cost a minute.
     old = read_result(arguments.compare) if arguments.compare else None
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
         draw([result, old] if old else [result], arguments.plot)
     if arguments.json:
-        print(result.to_json())
+        print((compared(old, result) if old else result).to_json())
     else:
         print(comparison(old, result) if old else table(result))
     return 0

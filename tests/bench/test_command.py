@@ -40,9 +40,12 @@ def test_json_compare_and_plot_in_a_row(bundle_dir: Path, tmp_path: Path) -> Non
     assert next(iter(json.loads(first.stdout))) == "schema"
     old = tmp_path / "old.json"
     old.write_text(first.stdout)
-    second = run_command(*common, "--compare", old, "--plot", tmp_path / "chart.svg", **nobody)
+    second = run_command(*common, "--json", "--compare", old, "--plot", tmp_path / "chart.svg", **nobody)
     assert (second.returncode, second.stderr) == (0, "")
-    assert "inference p50" in second.stdout
+    comparison = Result.model_validate_json(second.stdout).comparison
+    assert comparison is not None
+    assert comparison.older == result
+    assert comparison.now_over_before["inference p50"] > 0
     assert (tmp_path / "chart.svg").stat().st_size > 1000
 
 

@@ -1,12 +1,13 @@
 """The table fits a terminal, names the best thread count, and never passes off a throttled run as a good one."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from edge.bench.machine import condition, machine
 from edge.bench.result import Condition, latency, read_result
-from edge.bench.table import comparison, table
+from edge.bench.table import compared, comparison, table
 from edge.errors import ConfigError
 from tests.bench.results import CALM, result
 
@@ -65,6 +66,21 @@ def test_json_comes_back_as_it_went(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.write_text(result().to_json())
     assert read_result(file) == result()
+
+
+def test_a_comparison_is_in_the_json_too_and_can_be_compared_with_again(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    assert "comparison" not in result().to_json()
+    stages = result().stages | {"capture": result().stages["capture"].model_copy(update={"p50": 0.0})}
+    second = compared(result(stages=stages), result(sustained_fps=31.4))
+    file.write_text(second.to_json())
+    assert read_result(file) == second
+    third = json.loads(compared(read_result(file), result(cold_start_s=18.2)).to_json())["comparison"]
+    assert third["older"]["sustained_fps"] == 31.4
+    assert third["older"]["comparison"] is None
+    assert (third["now_over_before"]["cold start"], third["now_over_before"]["sustained"]) == (2.0, 0.5)
+    assert second.comparison is not None
+    assert "capture p50" not in second.comparison.now_over_before
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 2}'])
