@@ -154,16 +154,19 @@ def memory_free_bytes(root: Path = ROOT) -> int | None:
     """What this process may still take: of the board's memory, and of its service's limit where it has one."""
     kibibytes = _field(root / "proc/meminfo", "MemAvailable")
     free = [] if kibibytes is None else [kibibytes * 1024]
-    group = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2 has one line
-    limit, used = (_integer(root / "sys/fs/cgroup" / group / name) for name in ("memory.max", "memory.current"))
+    cgroup = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2 has one line
+    group = root / "sys/fs/cgroup" / cgroup
+    limit, used = (_integer(group / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:  # "max" is no limit
-        free.append(max(0, limit - used))
+        # Files that were read count as used until somebody needs their place, as a model's own do.
+        cache = sum(_field(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
+        free.append(max(0, limit - used + min(cache, used)))
     return min(free, default=None)
 
 
-def _field(path: Path, name: str) -> int | None:
+def _field(path: Path, name: str, separator: str = ":") -> int | None:
     for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(":")
+        key, _, value = line.partition(separator)
         if key == name:
             number = value.split()[:1]
             return int(number[0]) if number and number[0].isdecimal() else None
