@@ -183,6 +183,19 @@ def test_what_cannot_be_done_now_is_told(
         assert "at most 100" in asking.ask("classify", {"image": "A" * 101})["error"]
 
 
+def test_a_request_with_a_name_as_long_as_a_topic_may_be_is_not_answered_and_the_next_one_is(
+    asker: tuple[Mosquitto, Asker], tmp_path: Path
+) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        topic = BASE + "request/"
+        asking.send(topic + "x" * (65535 - len(topic)))  # its response/ topic would be one byte too long
+        asking.send(BASE + "request/reload", ResponseTopic="y" * 65535)  # longer than its broker may like
+        assert asking.ask("reload")["status"] == "ok"
+        assert done.reloads == 2
+
+
 def test_a_retained_request_is_ignored(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:
     broker, asking = asker
     asking.send(BASE + "request/reload", retain=True)

@@ -6,6 +6,7 @@ connection that events take, and because a flood of requests must not use up its
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -33,6 +34,7 @@ MAX_REQUEST_BYTES = 4 << 20  # a photo in base64
 MAX_PACKET_BYTES = 2 * MAX_REQUEST_BYTES  # what is larger the broker keeps to itself (MQTT 5), so it is not answered
 MAX_WAITING = 8
 MAX_TRANSACTION = 64  # characters
+MAX_NAME = 64  # characters; of a longer one the topic of the answer may be too long
 ANNOUNCE_WITHIN_S = 5.0  # every box answers Home Assistant's birth message; not all at once
 ACKNOWLEDGED_WITHIN_S = 5.0
 BIRTH = b"online"
@@ -152,11 +154,12 @@ class Remote:
             if message.payload == BIRTH:
                 self._announce_at = time.monotonic() + ANNOUNCE_WITHIN_S * self._jitter()
             return
-        if message.retain:
-            return  # it was meant for somebody, some time ago
+        name = message.topic.removeprefix(self._prefix + "request/")
+        if message.retain or len(name) > MAX_NAME:
+            return  # it was meant for somebody some time ago, or for nobody
         properties = message.properties
         request = Request(
-            message.topic.removeprefix(self._prefix + "request/"),
+            name,
             bytes(message.payload),
             getattr(properties, "ResponseTopic", ""),
             getattr(properties, "CorrelationData", b""),
@@ -208,7 +211,8 @@ class Remote:
         payload = json.dumps(document, separators=(",", ":")).encode()
         topic = request.response_topic or f"{self._prefix}response/{request.name}"
         if self._client is not None and self._client.is_connected() and not _is_wild(topic):
-            self._client.publish(topic, payload, qos=1, properties=properties)
+            with contextlib.suppress(ValueError):  # an answer that cannot be sent; the next request waits
+                self._client.publish(topic, payload, qos=1, properties=properties)
 
     def _publish(self, name: str, payload: bytes) -> None:
         # paho would keep what is published while disconnected, without a bound.
