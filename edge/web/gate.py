@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge.web.problems import problem_response
 from edge.web.token import is_allowed
 
-# Probes carry no secret, and the login form needs its looks.
-OPEN_PATHS = {"/healthz", "/readyz", "/login", "/static/page.css", "/static/icon.svg"}
+# They carry no secret, and a monitor may reach the box by any name.
+PROBES = {"/healthz", "/readyz"}
+# The login form needs its looks.
+OPEN_PATHS = PROBES | {"/login", "/static/page.css", "/static/icon.svg"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
@@ -58,7 +60,7 @@ class Gate:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
-        if not self._token and not _is_this_machine(headers.get("host", "")):
+        if not self._token and path not in PROBES and not _is_this_machine(headers.get("host", "")):
             # A foreign page whose name was rebound to this address would be let in otherwise.
             return problem_response(403, "Without web.token_file the page answers to localhost and loopback addresses.")
         if method not in SAFE_METHODS and _is_foreign(headers):

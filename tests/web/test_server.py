@@ -1,11 +1,13 @@
 """The page never takes the daemon with it, and lets in only whom it should."""
 
+import contextlib
 import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from edge.recent import Recent
 from edge.settings import WebSettings
 from edge.status import Status
+from edge.web import server
 from edge.web.server import WebServer
 from edge.web.token import COOKIE
 from edge.web.view import View
@@ -127,6 +130,7 @@ def test_a_stop_ends_streams_that_never_end() -> None:
 
 def test_without_a_token_only_this_machine_by_its_own_name_may_ask() -> None:
     with running() as box:
+        assert has(lambda: box.client.get("/readyz").status_code == 200)
         port = box.server.address.rpartition(":")[2]
         for host, status in (
             (f"localhost:{port}", 200),
@@ -137,6 +141,9 @@ def test_without_a_token_only_this_machine_by_its_own_name_may_ask() -> None:
             ("", 403),
         ):
             assert box.client.get("/api/status", headers={"host": host}).status_code == status, host
+            # A monitor may come through any name: probes tell no secret.
+            for probe in ("/healthz", "/readyz"):
+                assert box.client.get(probe, headers={"host": host}).status_code == 200, host
 
 
 def test_another_sites_page_may_not_send_photos() -> None:
@@ -195,6 +202,28 @@ def test_a_person_logs_in_once_and_the_cookie_is_no_token(token_file: Path) -> N
         box.client.cookies.clear()
         box.client.cookies.set(COOKIE, TOKEN)
         assert box.client.get("/api/status").status_code == 401
+
+
+def test_what_uvicorn_refuses_before_the_app_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/web.md says of the two errors that are no problem documents."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    with running() as box:
+        place = urlsplit(box.server.address)
+
+        def asked(line: bytes) -> bytes:
+            with socket.create_connection((place.hostname, place.port), WAIT_S) as connection:
+                connection.sendall(line + b"\r\nHost: localhost\r\n\r\n")
+                return b"".join(iter(lambda: connection.recv(4096), b""))
+
+        answer = asked(b"nonsense")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: text/plain" in answer
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection((place.hostname, place.port), WAIT_S))
+            answer = asked(b"GET /healthz HTTP/1.0")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"content-type: text/plain" in answer
 
 
 def test_every_answer_carries_a_policy_that_allows_nothing_from_elsewhere() -> None:
