@@ -10,6 +10,16 @@ import pytest
 from tests.installer import CHECKOUT, program
 
 NAME = "edge-classifier"
+# How a service is, second by second: what a line of `seconds` says.
+SECONDS = """#!/bin/sh
+case $1 in
+    show)
+        [ "$2" != -P ] || exec echo 0
+        set -- $(sed -n "$(wc -l <{home}/passed) p" {home}/seconds)
+        printf 'NRestarts=%s\nExecMainStatus=%s\nActiveState=%s\nSubState=%s\n' $1 $2 $3 $4
+        echo "StatusText=Restarting because $5 has not moved for 6 s" ;;
+esac
+"""
 # A service of the old release runs under its own unit and with its own model, and of the new one only where it may.
 SYSTEMCTL = """#!/bin/sh
 case $1 in
@@ -17,7 +27,7 @@ case $1 in
         release=$(basename "$(readlink {root}/current)")
         [ -e {root}/releases/$release/broken ] && exit 1
         grep -q "^# $release$" {unit} && [ "$(readlink {state}/models/current)" = "bundle-of-$release" ] ;;
-    show) [ "$3" = NRestarts ] && echo 0 || echo active ;;
+    show) [ "$2" = -P ] && echo 0 || printf 'NRestarts=0\nExecMainStatus=0\nActiveState=active\nSubState=running\n' ;;
 esac
 """
 
@@ -133,6 +143,38 @@ def test_a_first_install_that_fails_leaves_nothing_to_go_back_to_and_again_says_
         assert not (machine.root / "current").is_symlink()
         assert not machine.release("new").exists()
         shutil.rmtree(machine.state / "models")
+
+
+RUNS = ("0 0 active running",)
+HANGS = ("0 75 deactivating stop-sigterm", *["0 75 activating auto-restart camera"] * 2)
+AGAIN = ("1 0 activating start", "1 0 activating start", "1 0 active running")
+HANGS_AGAIN = ("1 75 activating auto-restart camera", "2 0 activating start", "2 0 active running")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "runs"),
+    [
+        (RUNS, True),
+        ((*RUNS, "0 3 activating auto-restart", "1 0 active running"), False),
+        ((*RUNS, "0 75 activating auto-restart inference", *AGAIN), False),
+        ((*RUNS, "1 0 active running"), False),  # whatever it was, it was too quick to be seen
+        ((*RUNS, "0 0 inactive dead"), False),
+        # The camera gives nothing and a read of it does not return, which is no fault of the release.
+        ((*RUNS, *HANGS, *AGAIN), True),
+        ((*RUNS, *HANGS, *AGAIN, *HANGS_AGAIN), True),
+        ((*RUNS, *HANGS, *AGAIN, "1 3 activating auto-restart", "2 0 activating start"), False),
+        ((*RUNS, *HANGS, *AGAIN, "2 0 active running"), False),
+    ],
+)
+def test_a_release_is_not_to_blame_for_a_camera_that_hangs(
+    machine: Machine, seconds: tuple[str, ...], runs: bool
+) -> None:
+    home = machine.unit.parent
+    (home / "seconds").write_text("\n".join((*seconds, *[seconds[-1]] * 30)) + "\n")
+    (home / "passed").touch()
+    program(home / "bin" / "systemctl", SECONDS.format(home=home))
+    program(home / "bin" / "sleep", f"#!/bin/sh\necho >>{home}/passed\n")
+    assert (machine.stage("start_and_watch").returncode == 0) is runs
 
 
 def test_roll_back_takes_the_unit_and_the_model_along_and_again_returns(machine: Machine) -> None:
