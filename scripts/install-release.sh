@@ -70,10 +70,11 @@ jetson_drop_in() {
 
 # Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked. It is asked before anything
 # of the unit is replaced, so that the old code is under the new unit only for the moment until it is switched; and as
-# the service's user, because a model is code and that user may have changed it.
+# the service's user, because a model is code and that user may have changed it. On a Jetson nothing can be asked, because
+# the model for its GPU, with a compiler of its own, comes later.
 install_unit() {
     local no_wx=no
-    if systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes \
+    if [ "$stack" != jetson ] && systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes \
         -p User="$name" -p Group="$name" -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
         "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
         no_wx=yes
