@@ -162,17 +162,28 @@ def test_what_a_jetson_has_is_pinned_so_that_pip_keeps_it(jetson: Board, tmp_pat
     assert "tomli" in requirements  # which Python 3.10 needs, whatever this one is
 
 
+# The installer's step that writes the unit and its drop-ins into T, where the engine runs in every sandbox.
+INSTALL_UNIT = """
+    name=edge-classifier root=/opt/r release=/opt/r/1 state=/var/s unit=$T/unit command_link=$T/link
+    systemctl() { :; }; golden_photo() { echo golden.jpg; }; systemd-run() { echo "$@"; }
+"""
+
+
 def test_the_installer_asks_the_engine_as_the_services_user(jetson: Board, tmp_path: Path) -> None:
-    told = jetson.stage(
-        "name=edge-classifier root=/opt/r release=/opt/r/1 state=/var/s unit=$T/unit command_link=$T/link stack=pypi;"
-        ' systemctl() { :; }; golden_photo() { echo golden.jpg; }; systemd-run() { echo "$@"; }; install_unit',
-        T=str(tmp_path),
-    )
+    told = jetson.stage(f"{INSTALL_UNIT} stack=pypi; install_unit", T=str(tmp_path))
     assert told.returncode == 0, told.stderr
     for wanted in ("User=edge-classifier", "Group=edge-classifier", "NoNewPrivileges=yes"):
         assert f"-p {wanted} " in told.stdout
     assert "/opt/r/1/venv/bin/edge-classifier classify golden.jpg" in told.stdout
     assert (tmp_path / "unit.d" / "no-wx.conf").is_file()
+
+
+def test_a_jetson_gets_no_sandbox_that_was_tried_without_its_gpu(jetson: Board, tmp_path: Path) -> None:
+    (tmp_path / "unit.d").mkdir()
+    (tmp_path / "unit.d" / "no-wx.conf").touch()  # from an older installer
+    told = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path))
+    assert (told.returncode, told.stdout) == (0, ""), told.stderr
+    assert [path.name for path in (tmp_path / "unit.d").iterdir()] == ["jetson.conf"]
 
 
 def test_a_jetsons_devices_are_opened_and_no_others(jetson: Board) -> None:
@@ -190,6 +201,17 @@ def test_a_jetsons_devices_are_opened_and_no_others(jetson: Board) -> None:
         "DeviceAllow=/dev/nvidiactl rw",
         "DeviceAllow=/dev/nvmap rw",
     ]
+
+
+def test_a_32_bit_system_is_told_what_to_put_in_its_place_even_under_a_64_bit_kernel(tmp_path: Path) -> None:
+    program(tmp_path / "dpkg", "#!/bin/sh\necho armhf\n")
+    told = install(CHECKOUT, "--dry-run", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (told.returncode, told.stdout) == (69, "")
+    assert told.stderr == (
+        "install.sh: This system is armhf, and torch is for arm64 and amd64 alone; put a 64-bit system in its place,"
+        " such as Raspberry Pi OS (64-bit), and run this there.\n"
+    )
+    assert install(CHECKOUT, "--dry-run", "--uninstall", PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 0
 
 
 def test_another_machines_files_are_for_a_dry_run_alone(tmp_path: Path) -> None:
