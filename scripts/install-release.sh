@@ -111,7 +111,7 @@ start_and_watch() {
     excused=$(systemctl show -P NRestarts "$name")
     for ((second = 0; second < watch_s; second++)); do
         sleep 1
-        while IFS== read -r key value; do is[$key]=$value; done < <(
+        while IFS='=' read -r key value; do is[$key]=$value; done < <(
             systemctl show -p NRestarts,ExecMainStatus,ActiveState,SubState,StatusText "$name"
         )
         if [ "${is[SubState]}" = auto-restart ]; then
