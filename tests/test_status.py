@@ -1,12 +1,16 @@
 """One consistent picture: counters add up over threads, percentiles happened, and a stage that stops is named."""
 
+import ast
 import logging
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+from edge.health import LASTING
 from edge.quiet import RepeatingFault
-from edge.status import LATENCY_WINDOW, Status
+from edge.status import LATENCY_WINDOW, Status, StatusSnapshot
 
 
 def test_counters_add_up_over_threads() -> None:
@@ -93,3 +97,20 @@ def test_histograms_count_every_latency_since_the_start() -> None:
     assert histogram.counts[0] == 2  # up to and with 1 ms
     assert histogram.counts[-1] == 1
     assert histogram.sum_ms == 0.5 + 1 + 7 + 9999 + 20 * 1000
+
+
+def test_every_key_of_the_status_topic_is_explained() -> None:
+    root = Path(__file__).parents[1]
+    told = {f"{name}_total" for name in LASTING} | set(StatusSnapshot({}, {}, {}).to_dict())
+    for file in (root / "edge").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="gauge" | "_gauge"), keywords=keywords):
+                    told |= {keyword.arg for keyword in keywords if keyword.arg}
+                case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="_status"), attr="count"), args=args):
+                    told |= {name.value for name in args[:1] if isinstance(name, ast.Constant)}
+    assert {"broker", "outbox_events", "frames_classified", "latency_ms", "camera_reopens_total"} <= told
+    text = (root / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = text.partition("### The status topic")[2].partition("\n#")[0]
+    explained = {key for row in re.findall(r"^\| (.+?) \|", table, re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert explained == told
