@@ -49,13 +49,16 @@ def machine(
 
 
 def condition(root: Path = host.ROOT) -> Condition:
-    """Temperature, supply and load right now."""
-    strain = host.throttled(root)
+    """Temperature, supply and load right now, and what the board remembers of strain."""
+    strain, since_boot = host.throttled(root), host.throttled_since_boot(root)
     return Condition(
         temperature_celsius=host.temperature_celsius(root),
         under_voltage=strain.under_voltage,
         throttled=strain.throttled,
         load=round(os.getloadavg()[0], 1),
+        under_voltage_since_boot=since_boot.under_voltage,
+        throttled_since_boot=since_boot.throttled,
+        over_current_events=host.over_current_events(root),
     )
 
 

@@ -41,6 +41,10 @@ class Condition(Part):
     under_voltage: bool
     throttled: bool
     load: float  # processes that wanted to run, averaged over the last minute
+    # What the board remembers, by which a strain is seen that came and went between two looks at it.
+    under_voltage_since_boot: bool = False
+    throttled_since_boot: bool = False
+    over_current_events: int = 0  # since boot
 
     @property
     def strained(self) -> bool:
@@ -88,6 +92,23 @@ class Result(Part):
     comparison: Comparison | None = None  # with --compare
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def during(self) -> Condition:
+        """The condition after the run, with the strain that the board did not yet remember before it.
+
+        A Pi remembers that it was strained, not when: what had happened since boot already, and is over, is not seen.
+        """
+        before, after = self.before, self.after
+        sagged = after.under_voltage_since_boot and not before.under_voltage_since_boot
+        slowed = after.throttled_since_boot and not before.throttled_since_boot
+        limited = after.over_current_events > before.over_current_events
+        return after.model_copy(update={"under_voltage": sagged or limited, "throttled": slowed})
+
+    @property
+    def strained(self) -> bool:
+        """Whether figures are not the board's best, for all that can be known."""
+        return self.before.strained or self.after.strained or self.during.strained
 
     @property
     def best_threads(self) -> int:

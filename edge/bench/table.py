@@ -20,7 +20,7 @@ def table(result: Result) -> str:
 def comparison(old: Result, new: Result) -> str:
     """Two runs side by side; the last column says what became of it."""
     lines = [*_warnings(new)]
-    if old.after.strained or old.before.strained:
+    if old.strained:
         lines.append("THROTTLED: the older run was; do not compare with it.")
     lines += [f"{'':20}{'before':>18}{'now':>18}{'now/before':>14}", "─" * 70]
     for name, value in (("model", lambda r: r.model), ("board", lambda r: r.machine.board), ("torch", _torch)):
@@ -57,9 +57,10 @@ def _numbers() -> Iterator[tuple[str, str, int, Callable[[Result], float]]]:
 
 
 def _warnings(result: Result) -> Iterator[str]:
-    for when, condition in (("before", result.before), ("after", result.after)):
+    for when, condition in (("before", result.before), ("after", result.after), ("during", result.during)):
         if condition.under_voltage:
-            yield f"THROTTLED: under-voltage {when} the run; use the board's own power supply, and run again."
+            what = "under-voltage or over-current" if when == "during" else "under-voltage"
+            yield f"THROTTLED: {what} {when} the run; use the board's own power supply, and run again."
             return
         if condition.throttled:
             yield f"THROTTLED: the processor was slowed down {when} the run; cool it, and run again."

@@ -14,7 +14,8 @@ DESCRIPTION = """\
 Measures the bundle in use, here: the time of each stage, the frames a second
 that all stages reach together, memory, thread counts, and the time from the
 start of a process to its first label. It says what it ran on, and if the board
-was throttled meanwhile the first line says so.
+was throttled meanwhile the first line says so (a Pi that was so since boot does
+not tell whether it was so again: reboot it before a run that counts).
 
 Pictures are the bundle's golden photo, --photos' or the --camera's. Where a
 broker answers, events go to it as `<base>/<device>/bench`; nothing listens

@@ -40,6 +40,37 @@ def test_a_throttled_run_says_so_in_its_first_line(when: str, strain: dict[str, 
     assert "THROTTLED: the older run was" in comparison(strained, result())
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("0", "50000", "THROTTLED: under-voltage or over-current during the run"),
+        ("50000", "50000", ""),  # it was so before the run, and nobody knows whether again
+        ("10000", "50000", "THROTTLED: the processor was slowed down during the run"),
+        ("0", "0", ""),
+    ],
+)
+def test_a_strain_that_came_and_went_during_the_run_is_in_its_first_line(
+    before: str, after: str, words: str, tmp_path: Path
+) -> None:
+    flags = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    flags.parent.mkdir(parents=True)
+    seen = []
+    for bits in (before, after):
+        flags.write_text(f"{bits}\n")
+        seen.append(condition(tmp_path).model_copy(update={"load": 0.0}))
+    run = result(before=seen[0], after=seen[1])
+    assert not run.before.strained
+    assert not run.after.strained
+    assert table(run).startswith(words or run.model)
+    assert ("THROTTLED: the older run was" in comparison(run, result())) == bool(words)
+
+
+def test_a_jetsons_over_current_during_the_run_is_in_its_first_line() -> None:
+    once, again = (CALM.model_copy(update={"over_current_events": events}) for events in (1, 2))
+    assert table(result(before=once, after=once)).startswith("resnet18")
+    assert table(result(before=once, after=again)).startswith("THROTTLED: under-voltage or over-current during the run")
+
+
 def test_a_run_beside_busy_processes_says_so_first() -> None:
     assert table(result(before=CALM.model_copy(update={"load": 9.0}))).startswith("BUSY: ")
 
