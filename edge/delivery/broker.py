@@ -8,6 +8,7 @@ from collections.abc import Callable
 from edge.delivery.backoff import Backoff
 from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Report, place
 from edge.delivery.outbox import Outbox, Pending
+from edge.delivery.refusals import Refusals
 from edge.delivery.session import Sent, Session, State, Stored
 from edge.delivery.spool import Spool
 from edge.quiet import RepeatingFault
@@ -20,7 +21,6 @@ STATUS_EVERY_S = 10.0
 ANSWER_S = 6.0  # from a connection's start to the CONNACK; a TCP and a TLS timeout fit in
 SHORT_LIVED_S = 10.0
 STOLEN_AFTER = 3  # so many short lives in a row
-HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
 GREETING = ("camera/availability", "prediction", "status", "availability")  # `online` last
 
 
@@ -67,11 +67,8 @@ class Broker:
         self._short_lives = 0
         self._cautious = False  # the last connection ended with events unanswered
         self._suspect = False  # the last connection was taken over, or looked so
-        # Mosquitto 2.0.11, which Debian 12 has, also ends the connection at each refusal: send to such a topic
-        # again and again, and nothing else gets through.
-        self._held: dict[str, float] = {}  # refused topic → until when
         self._fault = RepeatingFault(logger, clock=clock)
-        self._refusal = RepeatingFault(logger, clock=clock)
+        self._refusals = Refusals(clock)
 
     @property
     def online(self) -> bool:
@@ -118,15 +115,15 @@ class Broker:
         session, now = self._session, self._clock()
         if session is None:
             return
-        for topic in [topic for topic in self._unsaid if self._allowed(topic)]:
+        for topic in [topic for topic in self._unsaid if self._refusals.allow(topic)]:
             if not session.room:
                 return
             if not session.send(State(topic), self._prefix + topic, self._states[topic], now, retain=True):
                 return
             del self._unsaid[topic]
-        while self._allowed("event") and session.room and (event := self._outbox.next_unsent()) is not None:
+        while self._refusals.allow("event") and session.room and (event := self._outbox.next_unsent()) is not None:
             if not session.send(event, self._prefix + "event", event.payload, now):
-                return  # it goes to the log
+                return  # it goes to the log, or out with the next connection
             event.awaited = True
         while self.replay_wait_s() == 0 and (entry := self._spool.next()) is not None:
             seq, payload = entry
@@ -135,22 +132,14 @@ class Broker:
 
     def replay_wait_s(self) -> float | None:
         """Seconds until the next event of the backlog may be sent; None: when something else has happened."""
-        if self._session is None or not self._session.room_for_replay or not self._allowed("replay"):
+        if self._session is None or not self._session.room_for_replay or not self._refusals.allow("replay"):
             return None
         return self._spool.wait_s()
 
     @property
     def idle(self) -> bool:
         """Whether the broker owes us no answer and we owe it no message."""
-        return self._session is None or (self._session.idle and not any(map(self._allowed, self._unsaid)))
-
-    def _allowed(self, topic: str) -> bool:
-        """Whether the broker has not refused this topic lately."""
-        if (until := self._held.get(topic)) is None:
-            return True
-        if self._clock() >= until:
-            del self._held[topic]
-        return topic not in self._held
+        return self._session is None or (self._session.idle and not any(map(self._refusals.allow, self._unsaid)))
 
     def disconnect(self) -> None:
         """End the connection with a goodbye, so that the will stays unpublished."""
@@ -194,6 +183,7 @@ class Broker:
         """Tell the broker everything again: it may be another one than before."""
         now = self._clock()
         self._session = Session(link, receive_maximum, now, cautious=self._cautious)
+        self._outbox.requeue()
         self._spool.rewind()
         self._status.count("broker_connects")
         self._status.gauge(broker="online", broker_error="")
@@ -224,8 +214,7 @@ class Broker:
                 self._spool.delivered(seq)
             case State():
                 return
-        if self._refusal.active:
-            self._refusal.over("The broker takes events again.")
+        self._refusals.over()
 
     def _recovered(self) -> None:
         self._suspect = False
@@ -250,12 +239,7 @@ class Broker:
                 topic = what.topic
         if not isinstance(what, State):
             self._status.count("events_refused")
-        if answer.of_topic:
-            self._held[topic] = self._clock() + HOLD_S
-        self._refusal.happened(
-            f"The broker refuses {self._prefix}{topic} ({answer.reason}); check its access list. "
-            "What it refuses stays in the log and is tried again later."
-        )
+        self._refusals.happened(topic, self._prefix + topic, answer.reason, of_topic=answer.of_topic)
 
     def _abandon(self, what_it_does: str) -> None:
         if self._link is not None:

@@ -31,7 +31,7 @@ class Outbox:
         self._memory_bytes = memory_bytes
         # Sets in the order of making. A plain dict would search its emptied beginning for the oldest each time.
         self._unsafe: OrderedDict[Pending, None] = OrderedDict()  # sent or not, but in memory only
-        self._unsent: OrderedDict[Pending, None] = OrderedDict()  # those of them that were never sent
+        self._unsent: OrderedDict[Pending, None] = OrderedDict()  # those of them that are to be sent
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -57,8 +57,12 @@ class Outbox:
         return dropped
 
     def next_unsent(self) -> Pending | None:
-        """The oldest event that was never sent and is not stored; it stays unsafe."""
+        """The oldest event that is to be sent; it stays unsafe."""
         return self._unsent.popitem(last=False)[0] if self._unsent else None
+
+    def requeue(self) -> None:
+        """A connection begins: send what the last one left unanswered, should the disk not have taken it."""
+        self._unsent = OrderedDict((event, None) for event in self._unsafe if not event.awaited and not event.refused)
 
     def settle(self, event: Pending) -> None:
         """The event is acknowledged or stored."""

@@ -80,6 +80,26 @@ def test_a_disk_of_three_megabytes_and_more_events_than_it_holds(brokers: Broker
     account(box.made, subscriber, log, dropped)
 
 
+def test_on_a_full_disk_what_was_under_way_when_the_link_died_is_sent_again(brokers: Brokers, small_disk: Path) -> None:
+    broker = brokers.start(persistent=True)
+    subscriber = brokers.subscribe(broker)
+    (small_disk / "others").write_bytes(b"x" * 2_000_000)
+    log = small_disk / "fallback.db"
+    with room(broker.url, log) as box:
+        box.say(1)
+        box.wait_published(1)
+        broker.freeze()
+        box.say(5)
+        eventually(lambda: box.gauge("broker") == "offline", "the silence is noticed")
+        broker.kill()
+        broker.start()
+        eventually(lambda: box.counter("events_published") == 6, "all of them are acknowledged")
+        box.say(1)
+        eventually(lambda: list(dict.fromkeys(subscriber.ids("event"))) == box.made, "all of them, in order")
+        assert box.counter("events_spooled") == box.counter("events_dropped") == 0
+    account(box.made, subscriber, log)
+
+
 def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     broker, subscriber = brokers.prepare_heard()
     log = small_disk / "fallback.db"
