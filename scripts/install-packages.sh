@@ -76,6 +76,8 @@ missing_packages() {
 install_packages() {
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    install -d -m 755 "$root"
+    printf '%s\n' "$@" >>"$from_debian"
 }
 
 # The Python of a release: the system's, where its packages shall be seen.

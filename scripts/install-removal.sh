@@ -2,8 +2,10 @@
 # What `install.sh --uninstall [--purge]` does.
 
 uninstall_service() {
-    if [ "$purge" = yes ] && [ -x "$command_link" ]; then
-        step "Stopping the service" systemctl stop "$name"
+    local packages
+    packages=$([ ! -e "$from_debian" ] || sort -u "$from_debian" | tr '\n' ' ')
+    if [ -x "$command_link" ]; then
+        step "Stopping the service" stop_service # or it says everything anew
         if [ "$dry_run" = yes ]; then
             step "Asking the broker to forget this box" forget
         else
@@ -12,12 +14,16 @@ uninstall_service() {
     fi
     step "Removing the service and $root" remove_service
     [ "$purge" = no ] || step "Removing its config, its state with what waits there, and its user" remove_traces
+    [ -z "$packages" ] || say "Debian's packages stay, because something else may use them by now. To remove those" \
+        "that came with it: sudo apt-get remove --autoremove ${packages% }"
 }
+
+stop_service() { systemctl stop "$name" || [ ! -e "$unit" ]; }
 
 # A broker that is away shall not keep anyone from removing the box, so this is no step that can fail.
 forget() {
     "$command_link" forget >>"$log" 2>&1 ||
-        say "  The broker could not be asked to forget this box; see deploy/mosquitto and docs/operating.md."
+        say "  The broker could not be asked to forget this box; docs/operating.md tells how to do that from elsewhere."
 }
 
 remove_service() {
@@ -27,7 +33,7 @@ remove_service() {
 }
 
 remove_traces() {
-    rm -rf "$(dirname "$config")" "$state" "$log"
+    rm -rf "$(dirname "$config")" "$state" "${state%/*}/.$name-"* "$log"
     # What an operator put in its place is the operator's.
     if cmp -s deploy/mosquitto/loopback.conf "$broker_config"; then
         rm -f "$broker_config"
