@@ -2,6 +2,7 @@
 
 import base64
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,33 @@ def test_it_comes_back_with_the_broker(asker: tuple[Mosquitto, Asker], brokers: 
             eventually(lambda: asking.send(BASE + "request/reload") or done.reloads, "it hears requests again")
         finally:
             asking.close()
+
+
+def passwords(broker_file: Path, password: str) -> None:
+    subprocess.run(["mosquitto_passwd", "-c", "-b", str(broker_file), "box", password], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("version", [5, "3.1.1"])
+@pytest.mark.parametrize("wrong", ["wrong", None])
+def test_a_wrong_or_missing_password_is_told_once_and_mended_without_a_restart(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str | None, version: object
+) -> None:
+    caplog.set_level("INFO", logger="edge.delivery")
+    theirs, ours = tmp_path / "passwords", tmp_path / "password"
+    passwords(theirs, "right")
+    broker = brokers.start(f"password_file {theirs}", "allow_anonymous false")
+    if wrong is not None:
+        ours.write_text(wrong)
+    with box(broker, tmp_path, username="box", password_file=str(ours), version=version):
+        eventually(lambda: caplog.records, "somebody is told")
+        ours.write_text("right\n")
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+    first, *_, last = (record.getMessage() for record in caplog.records)
+    reason = "cannot be read from" if wrong is None else "refuses us"
+    assert first.startswith("Requests and Home Assistant's discovery wait: The broker")
+    assert reason in first
+    assert last.startswith("Requests and Home Assistant's discovery work again. (after")
+    assert len(caplog.records) <= 3, "one more where our file was read while it was written"
 
 
 def test_an_older_broker_is_served_too(asker: tuple[Mosquitto, Asker], tmp_path: Path) -> None:

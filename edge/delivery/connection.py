@@ -191,11 +191,7 @@ class Connection:
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._end = Ended(
-                f"The broker at {place(self._settings)} refuses us ({reason}); check mqtt.username, its password "
-                "and the broker's access list.",
-                denied=True,
-            )
+            self._end = Ended(refusal(self._settings, reason), denied=True)
             self._unwanted.set()
         else:
             self._report(Connected(getattr(properties, "ReceiveMaximum", UNLIMITED)))
@@ -241,6 +237,14 @@ def _leave_writing_to_the_network_thread(client: Client, userdata: Any, sock: An
 def place(settings: MqttSettings) -> str:
     """Host and port, for people."""
     return f"{settings.host}:{settings.port}"
+
+
+def refusal(settings: MqttSettings, reason: ReasonCode) -> str:
+    """That the broker does not let us in, in one sentence that says what to do."""
+    return (
+        f"The broker at {place(settings)} refuses us ({reason}); check mqtt.username, its password "
+        "and the broker's access list."
+    )
 
 
 def read_password(password_file: str) -> str | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 from edge.settings import MqttSettings
+
+logger = logging.getLogger("edge.delivery")
 
 URL = "https://github.com/edge-classifier/edge-classifier"
 
@@ -109,3 +113,27 @@ def _components(prefix: str, heartbeat_s: float, with_camera: bool) -> dict[str,
     if with_camera:
         components["camera"] = {"platform": "camera", "name": "Camera", "topic": f"{prefix}/snapshot", **seeing}
     return components
+
+
+def is_wild(topic: str) -> bool:
+    """Whether nothing can be published there."""
+    return not topic or any(character in topic for character in "+#\0")
+
+
+def read_topics(file: Path) -> list[str]:
+    """Under which topics the box was known; none where nothing is remembered."""
+    try:
+        topics = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    known = isinstance(topics, list) and all(isinstance(one, str) and not is_wild(one) for one in topics)
+    return topics if known else []
+
+
+def write_topics(file: Path, topics: list[str]) -> None:
+    """Remember under which topics the box is known."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(topics), encoding="utf-8")
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); a renamed box would leave its old topics behind.", file, error)

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.delivery.connection import read_password, tls_context
-from edge.delivery.discovery import discovery_topic, state_topics
+from edge.delivery.backoff import Backoff
+from edge.delivery.connection import CONNECT_TIMEOUT_S, NETWORK_WAIT_S, read_password, refusal, tls_context
+from edge.delivery.discovery import discovery_topic, is_wild, read_topics, state_topics, write_topics
 from edge.errors import BrokerError, RequestError
+from edge.quiet import RepeatingFault
 from edge.settings import MqttSettings
 
 logger = logging.getLogger("edge.delivery")
@@ -37,6 +39,7 @@ MAX_TRANSACTION = 64  # characters
 MAX_NAME = 64  # characters; of a longer one the topic of the answer may be too long
 ANNOUNCE_WITHIN_S = 5.0  # every box answers Home Assistant's birth message; not all at once
 ACKNOWLEDGED_WITHIN_S = 5.0
+STEADY_S = 10.0  # a connection that lasted longer was one; the next is tried at once
 BIRTH = b"online"
 
 
@@ -80,23 +83,12 @@ class Remote:
         self._announce_at = float("inf")  # monotonic seconds; set by the network thread, a float is atomic
         self._client: Client | None = None
         self._thread = threading.Thread(target=self._run, name="remote", daemon=True)
-        self._network: threading.Thread | None = None
+        self._network = threading.Thread(target=self._keep_connected, name="remote-mqtt", daemon=True)
+        self._denied = ""  # why the last connection was not made, where trying again soon will not help
+        self._waiting = RepeatingFault(logger)
 
     def start(self) -> None:
         """Start; returns at once, whatever the broker does."""
-        try:
-            self._client = self._make_client()
-        except BrokerError:
-            return  # the connection of the events says so, with every detail
-        limits = None
-        if self._settings.version == 5:
-            limits = _properties(PacketTypes.CONNECT)
-            limits.MaximumPacketSize = MAX_PACKET_BYTES
-        place = self._settings.host, self._settings.port, self._settings.keepalive_s
-        self._client.connect_async(*place, properties=limits)
-        self._network = threading.Thread(
-            target=self._client.loop_forever, kwargs={"retry_first_connection": True}, name="remote-mqtt", daemon=True
-        )
         self._network.start()
         self._thread.start()
 
@@ -104,14 +96,48 @@ class Remote:
         """End both threads; False when one has not ended in time."""
         self._stopping.set()
         deadline = time.monotonic() + timeout_s
-        if self._client is not None:
-            self._client.disconnect()
-        threads = [thread for thread in (self._thread, self._network) if thread is not None and thread.ident]
+        if (client := self._client) is not None:
+            client.disconnect()
+        threads = self._thread, self._network
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
     # --- the network thread: its callbacks only put things on queues ---
+
+    def _keep_connected(self) -> None:
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            began, self._denied = time.monotonic(), ""
+            try:
+                self._stay_connected()
+            except BrokerError as error:
+                self._denied = str(error)
+            except (OSError, ValueError):
+                pass  # the broker is away or its name is wrong: the connection of the events says so, with every detail
+            finally:
+                self._client = None
+            if self._denied:
+                self._waiting.happened(f"Requests and Home Assistant's discovery wait: {self._denied}")
+            if time.monotonic() - began > STEADY_S:
+                backoff.succeeded()
+            self._stopping.wait(backoff.next_s(denied=bool(self._denied)))
+
+    def _stay_connected(self) -> None:
+        """One connection, by a client of its own: a password or certificate that was mended is read again."""
+        client, limits = self._make_client(), None
+        if self._settings.version == 5:
+            limits = _properties(PacketTypes.CONNECT)
+            limits.MaximumPacketSize = MAX_PACKET_BYTES
+        try:
+            client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s, properties=limits)
+            self._client = client
+            while client.loop(NETWORK_WAIT_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if self._stopping.is_set():  # before there was a client that stop() could disconnect
+                    client.disconnect()
+        finally:
+            if (open_socket := client.socket()) is not None:
+                open_socket.close()
 
     def _make_client(self) -> Client:
         settings, five = self._settings, self._settings.version == 5
@@ -121,7 +147,9 @@ class Remote:
             clean_session=None if five else True,
             protocol=MQTTv5 if five else MQTTv311,
         )
-        client.reconnect_delay_set(1, 60)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        # With this callback set the network thread alone writes; two writers can interleave the bytes of two packets.
+        client.on_socket_register_write = lambda *_: None
         if settings.username:
             client.username_pw_set(settings.username, read_password(settings.password_file))
         if settings.tls:
@@ -136,9 +164,12 @@ class Remote:
     def _on_connect(
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        if not reason.is_failure:
-            client.subscribe([(self._prefix + "request/+", 1), (self._birth_topic, 1)])
-            self._announce_at = time.monotonic()
+        if reason.is_failure:
+            self._denied = refusal(self._settings, reason)
+            return
+        self._waiting.over("Requests and Home Assistant's discovery work again.")
+        client.subscribe([(self._prefix + "request/+", 1), (self._birth_topic, 1)])
+        self._announce_at = time.monotonic()
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
@@ -210,14 +241,16 @@ class Remote:
         # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
         payload = json.dumps(document, separators=(",", ":")).encode()
         topic = request.response_topic or f"{self._prefix}response/{request.name}"
-        if self._client is not None and self._client.is_connected() and not _is_wild(topic):
+        client = self._client
+        if client is not None and client.is_connected() and not is_wild(topic):
             with contextlib.suppress(ValueError):  # an answer that cannot be sent; the next request waits
-                self._client.publish(topic, payload, qos=1, properties=properties)
+                client.publish(topic, payload, qos=1, properties=properties)
 
     def _publish(self, name: str, payload: bytes) -> None:
         # paho would keep what is published while disconnected, without a bound.
-        if self._client is not None and self._client.is_connected():
-            self._client.publish(self._prefix + name, payload, qos=0)
+        client = self._client
+        if client is not None and client.is_connected():
+            client.publish(self._prefix + name, payload, qos=0)
 
     def _announce(self) -> None:
         client = self._client
@@ -225,7 +258,7 @@ class Remote:
             return
         topic = discovery_topic(self._settings, self._device)
         wanted = [topic, *state_topics(self._settings, self._device)]
-        known = _read_identity(self._identity)
+        known = read_topics(self._identity)
         sent = [client.publish(ghost, b"", qos=1, retain=True) for ghost in known if ghost not in wanted]
         sent.append(client.publish(topic, self._announcement, qos=1, retain=True))
         try:
@@ -236,15 +269,11 @@ class Remote:
         if known != wanted and all(info.is_published() for info in sent):
             if len(sent) > 1:
                 logger.info("Removed what the broker kept under this box's former name.")
-            _write_identity(self._identity, wanted)
+            write_topics(self._identity, wanted)
 
 
 def _properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]  # paho's class has no types
-
-
-def _is_wild(topic: str) -> bool:
-    return not topic or any(character in topic for character in "+#\0")
 
 
 def _error(sentence: str, transaction: object) -> dict[str, Any]:
@@ -261,20 +290,3 @@ def _parse(payload: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestError("The request is not a JSON object; send an object or nothing at all.")
     return document
-
-
-def _read_identity(file: Path) -> list[str]:
-    try:
-        topics = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    known = isinstance(topics, list) and all(isinstance(one, str) and not _is_wild(one) for one in topics)
-    return topics if known else []
-
-
-def _write_identity(file: Path, topics: list[str]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(topics), encoding="utf-8")
-    except OSError as error:
-        logger.warning("%s cannot be written (%s); a renamed box would leave its old topics behind.", file, error)
