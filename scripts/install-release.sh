@@ -73,24 +73,32 @@ jetson_drop_in() {
 # the service's user, because a model is code and that user may have changed it. On a Jetson nothing can be asked, because
 # the model for its GPU, with a compiler of its own, comes later.
 install_unit() {
-    local no_wx=no
-    if [ "$stack" != jetson ] && systemd-run --quiet --wait --collect --pipe -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes \
-        -p User="$name" -p Group="$name" -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
+    local no_wx=no version
+    if [ "$stack" != jetson ] && systemd-run --quiet --wait --collect --pipe \
+        -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes -p User="$name" -p Group="$name" -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
         "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
         no_wx=yes
     fi
     install -m 644 "systemd/$name.service" "$unit"
-    if [ "$no_wx" = yes ]; then
-        install -D -m 644 systemd/drop-ins/no-wx.conf "$unit.d/no-wx.conf"
-    else
-        rm -f "$unit.d/no-wx.conf"
-    fi
+    use_drop_in no-wx "$no_wx"
+    # An older systemd would complain of it at each reload.
+    version=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')
+    use_drop_in back-off "$([ "${version:-0}" -lt 254 ] || echo yes)"
     if [ "$stack" = jetson ]; then
         mkdir -p "$unit.d"
         jetson_drop_in >"$unit.d/jetson.conf"
     fi
     systemctl daemon-reload
     ln -sfn "$root/current/venv/bin/$name" "$command_link"
+}
+
+# use_drop_in NAME yes|...: there or not.
+use_drop_in() {
+    if [ "$2" = yes ]; then
+        install -D -m 644 "systemd/drop-ins/$1.conf" "$unit.d/$1.conf"
+    else
+        rm -f "$unit.d/$1.conf"
+    fi
 }
 
 golden_photo() { find -L "$state/models/current/" -maxdepth 1 \( -name '*.jpg' -o -name '*.png' \) | head -n 1; }

@@ -165,7 +165,8 @@ def test_what_a_jetson_has_is_pinned_so_that_pip_keeps_it(jetson: Board, tmp_pat
 # The installer's step that writes the unit and its drop-ins into T, where the engine runs in every sandbox.
 INSTALL_UNIT = """
     name=edge-classifier root=/opt/r release=/opt/r/1 state=/var/s unit=$T/unit command_link=$T/link
-    systemctl() { :; }; golden_photo() { echo golden.jpg; }; systemd-run() { echo "$@"; }
+    systemctl() { if [ "$1" = --version ]; then echo "systemd ${SYSTEMD:-252} (of Debian)"; fi; }
+    golden_photo() { echo golden.jpg; }; systemd-run() { echo "$@"; }
 """
 
 
@@ -176,6 +177,17 @@ def test_the_installer_asks_the_engine_as_the_services_user(jetson: Board, tmp_p
         assert f"-p {wanted} " in told.stdout
     assert "/opt/r/1/venv/bin/edge-classifier classify golden.jpg" in told.stdout
     assert (tmp_path / "unit.d" / "no-wx.conf").is_file()
+
+
+@pytest.mark.parametrize(("systemd", "backs_off"), [("252", False), ("254", True), ("257", True)])
+def test_restarts_come_ever_more_slowly_where_systemd_knows_how(
+    jetson: Board, tmp_path: Path, systemd: str, backs_off: bool
+) -> None:
+    (tmp_path / "unit.d").mkdir()
+    (tmp_path / "unit.d" / "back-off.conf").touch()
+    told = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path), SYSTEMD=systemd)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "unit.d" / "back-off.conf").exists() is backs_off
 
 
 def test_a_jetson_gets_no_sandbox_that_was_tried_without_its_gpu(jetson: Board, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_03_the_service_is_hardened_and_runs_as_nobody_special(device: Device) -
     print(told)
     assert device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier >/dev/null; echo $?") == "0\n"
     assert device.ssh(f"stat -c %U /proc/{device.show('MainPID')}") == "edge-classifier\n"
+    assert (device.show("RestartSteps"), device.show("RestartMaxDelayUSec")) == ("20", "1min")
     assert device.ssh("stat -c '%a %U:%G' /etc/edge-classifier/config.toml") == "640 root:edge-classifier\n"
 
 
