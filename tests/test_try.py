@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli import main
 from edge.commands.try_broker import LOOPBACK, find_mosquitto, running, running_broker
 from edge.commands.try_screen import BAR, bar, event_lines
-from edge.errors import BrokerError
+from edge.errors import BrokerError, StateError
 from edge.events import Event, Label
 
 LONG = "Staffordshire bullterrier, Staffordshire bull terrier"
@@ -87,3 +88,18 @@ def test_a_program_that_ignores_the_signal_is_ended_all_the_same(tmp_path: Path)
         while not log.read_bytes():
             assert process.poll() is None
     assert process.returncode == -9
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_state_directory_that_cannot_be_written_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], made: bool
+) -> None:
+    place = "/proc/nowhere"
+    if made:
+        place = str(tmp_path / "state")
+        (tmp_path / "state" / "try" / "try.toml").mkdir(parents=True)  # nobody, not even root, can write a file there
+    monkeypatch.setenv("STATE_DIRECTORY", place)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[model]\nbundle = "{tmp_path}"\n', encoding="utf-8")
+    assert main(["try", "--config", str(config), "--source", "file:nothing.mp4"]) == StateError.exit_code
+    assert f"{place}/try cannot be made or written" in capsys.readouterr().err

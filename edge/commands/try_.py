@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, free_port, running, running_broker
 from edge.commands.try_screen import event_lines, heading
-from edge.errors import BrokerError, CameraError, EdgeClassifierError
+from edge.errors import BrokerError, CameraError, EdgeClassifierError, StateError
 from edge.events import Event
 from edge.settings import Settings, default_device_name, state_directory
 from edge.settings_file import mask
@@ -90,14 +90,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             return export.returncode  # it has said why
     source, photos = _source(arguments)
     state = state_directory() / "try"
-    state.mkdir(parents=True, exist_ok=True)
+    config = _empty_config(state)
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     with ExitStack() as stack:
         stack.enter_context(_stop_signals(happenings))
         broker = stack.enter_context(running_broker(state, find_mosquitto()))
         stack.enter_context(_subscriber(broker, happenings))
-        config = state / "try.toml"
-        config.touch(mode=0o600)  # a network camera's URL may hold a password
         page = f"{LOOPBACK}:{free_port()}"
         config.write_text(_config(broker, source, photos, bundle, state, page), encoding="utf-8")
         log = state / "daemon.log"
@@ -108,6 +106,20 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the page is at http://{page}")
         print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n", flush=True)
         return _watch(happenings, daemon, log, arguments.count)
+
+
+def _empty_config(state: Path) -> Path:
+    """Make the directory, and a config in it before anything is started."""
+    config = state / "try.toml"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        config.touch(mode=0o600)  # a network camera's URL may hold a password
+        config.write_text("", encoding="utf-8")
+    except OSError as error:
+        raise StateError(
+            f"{state} cannot be made or written ({error.strerror}); name another place in STATE_DIRECTORY."
+        ) from error
+    return config
 
 
 def _watch(happenings: queue.SimpleQueue[Happening], daemon: subprocess.Popen[bytes], log: Path, count: int) -> int:
