@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from edge.delivery.fallback import Changes, FallbackLog
 from edge.events import Event, Label
@@ -14,7 +15,24 @@ from tests.broker import Brokers
 from tests.web.whole import page_of, write_config
 
 PHOTOS = 12
+FRAMES = 20
+PROMISED_S = 0.5
 BUSY_MACHINE_S = 2.0  # what other work on the machine may add to a median
+
+
+def work_of(client: httpx.Client) -> tuple[float, float]:
+    """Seconds of the processor that the daemon has taken so far, and the frames that it classified."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    value = {sample.name: sample.value for family in families for sample in family.samples}
+    return value["process_cpu_seconds_total"], value["edge_classifier_frames_classified_total"]
+
+
+def work_for_a_frame(client: httpx.Client) -> float:
+    """Seconds of the processor, of which other work on the machine takes nothing."""
+    cpu_before_s, frames_before = work_of(client)
+    while (now := work_of(client))[1] < frames_before + FRAMES:
+        time.sleep(0.5)  # asking is work, too
+    return (now[0] - cpu_before_s) / (now[1] - frames_before)
 
 
 @pytest.mark.timeout(300)
@@ -28,20 +46,29 @@ def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
         running.wait_ready()
         with httpx.Client(base_url=page_of(running), timeout=30) as client:
             right, seconds = 0, []
+            frame_s = work_for_a_frame(client)
+            cpu_before_s, frames_before = work_of(client)
             for row in rows:
                 content = (testdata / "photos" / "labelled" / row["file"]).read_bytes()
                 began = time.perf_counter()
                 answer = client.post("/predict", files={"file": content}).json()
                 seconds.append(time.perf_counter() - began)
                 right += answer["top"][0]["index"] == int(row["index"])
+            cpu_s, frames = work_of(client)
+            photo_s = (cpu_s - cpu_before_s - (frames - frames_before) * frame_s) / PHOTOS
             assert right >= PHOTOS * 0.5
-            assert sorted(seconds)[len(seconds) // 2] < 0.5 + BUSY_MACHINE_S
+            assert sorted(seconds)[len(seconds) // 2] < PROMISED_S + BUSY_MACHINE_S
+            # On an idle machine a photo is answered when its work is done.
+            assert photo_s < PROMISED_S
             status = client.get("/api/status").json()
             assert status["photos_classified"] == PHOTOS
             assert client.get("/api/latest").json()["device"] == "porch"
             assert client.get("/snapshot.jpg").content.startswith(b"\xff\xd8")
             assert client.get("/api/model").json()["files"]["model.ts"]
-        print(f"median {sorted(seconds)[len(seconds) // 2] * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms")
+        print(
+            f"median {sorted(seconds)[len(seconds) // 2] * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms,"
+            f" {photo_s * 1000:.0f} ms of the processor for a photo, {frame_s * 1000:.0f} for a frame"
+        )
         assert running.stop() < daemon.STOP_WITHIN_S + daemon.SLACK_S
         assert running.process.returncode == 0
 
