@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from edge.delivery.log_file import ROW_BYTES, Account, DamagedError, LogFile, OwnerLock, Row, is_damage
+from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, Account, LogFile, OwnerLock, Row, is_damage
 from edge.delivery.rebuild import rebuild
 from edge.errors import StateError
 
@@ -120,12 +119,12 @@ class FallbackLog:
         try:
             try:
                 return work(self._opened())
-            except (sqlite3.DatabaseError, DamagedError) as error:
+            except READ_ERRORS as error:
                 if not is_damage(error):
                     raise
                 self._replace_damaged(error)
                 return work(self._opened())
-        except (sqlite3.Error, OSError, DamagedError) as error:
+        except (OSError, *READ_ERRORS) as error:
             self.close()
             raise StateError(
                 f"The fallback log {self.path} cannot be used ({error}); make room there, or let this user write there."

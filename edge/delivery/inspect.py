@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.delivery.log_file import Account, DamagedError, LogFile
+from edge.delivery.log_file import READ_ERRORS, Account, LogFile, is_damage
 from edge.errors import EventError, StateError
 from edge.events import Event
 
@@ -46,12 +46,12 @@ def opened(path: Path, max_bytes: int) -> Iterator[LogFile]:
     try:
         with contextlib.closing(LogFile(path, max_bytes)) as file:
             yield file
-    except DamagedError as error:
-        raise StateError(
-            f"The fallback log {path} is damaged ({error}); the daemon sets it aside when it starts, and keeps what "
-            "can be read."
-        ) from error
-    except (sqlite3.Error, OSError) as error:
+    except (OSError, *READ_ERRORS) as error:
+        if is_damage(error):
+            raise StateError(
+                f"The fallback log {path} is damaged ({error}); the daemon sets it aside when it starts, and keeps "
+                "what can be read."
+            ) from error
         raise StateError(
             f"The fallback log {path} cannot be read ({error}); run with sudo, or name another."
         ) from error
@@ -122,7 +122,7 @@ def newest_events(path: Path, limit: int) -> list[Event]:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as log:
             query = "SELECT payload FROM events ORDER BY seq DESC LIMIT ?"
             payloads = [payload for (payload,) in log.execute(query, (limit,))]
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         raise StateError(f"The fallback log {path} cannot be read ({error}); see the daemon's log.") from error
     events = []
     for payload in reversed(payloads):

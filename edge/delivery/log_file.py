@@ -33,6 +33,11 @@ class DamagedError(Exception):
     """The file is not what we wrote."""
 
 
+#: What work on a damaged file may raise. SQLite quotes the file in its messages, which sqlite3 decodes strictly
+#: (UnicodeDecodeError), and a damaged record has values of other types.
+READ_ERRORS = (sqlite3.Error, DamagedError, ValueError, TypeError)
+
+
 class Row(NamedTuple):
     """One event with the checksum that was stored beside it."""
 
@@ -72,11 +77,9 @@ class Account:
 
 def is_damage(error: Exception) -> bool:
     """Whether an error speaks of the file's content rather than of the disk or the permissions."""
-    if isinstance(error, DamagedError):
-        return True
     if isinstance(error, sqlite3.OperationalError):
         return str(error).startswith(("no such ", "unsupported file format", "malformed"))
-    return isinstance(error, sqlite3.DatabaseError)
+    return isinstance(error, sqlite3.DatabaseError | DamagedError | ValueError | TypeError)
 
 
 class OwnerLock:
@@ -99,7 +102,7 @@ class OwnerLock:
 
 
 class LogFile:
-    """One open file; used by one thread. Methods raise sqlite3.Error, OSError or DamagedError.
+    """One open file; used by one thread. Methods raise OSError or one of READ_ERRORS.
 
     Args:
         path: created where there is none.
@@ -122,7 +125,7 @@ class LogFile:
             self._set_up(wal_bytes)
             self._check()
             status = path.stat()
-        except (OSError, sqlite3.Error, DamagedError):
+        except BaseException:
             self.close()
             raise
         self._identity = (status.st_dev, status.st_ino)

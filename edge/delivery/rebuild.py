@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.delivery.log_file import PAGE_BYTES, Account, DamagedError, LogFile, Row, connect, read_account
+from edge.delivery.log_file import PAGE_BYTES, READ_ERRORS, Account, LogFile, Row, connect, read_account
 
 KEEP_SET_ASIDE = 2
 MAX_RESTORED_BYTES = 1 << 40  # sparse; a damaged header may say anything
@@ -36,7 +36,7 @@ def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) 
     connection = opened.connection if opened else connect(path)
     fresh = LogFile(fresh_path, max_bytes)
     try:
-        with contextlib.suppress(sqlite3.Error, DamagedError):
+        with contextlib.suppress(*READ_ERRORS):
             known = read_account(connection)
         account = Account(known.next_seq, dropped=known.dropped, offsets=known.offsets)
         fresh.adopt(_readable_rows(connection), account)
@@ -60,7 +60,7 @@ def _readable_rows(connection: sqlite3.Connection) -> Iterator[Row]:
     last = 0
     for order in ("ASC", "DESC"):
         previous: int | None = None
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*READ_ERRORS):
             for found in connection.execute(f"SELECT * FROM events WHERE seq > ? ORDER BY seq {order}", (last,)):
                 row = Row(*found)
                 if previous is not None and (row.seq > previous) != (order == "ASC"):

@@ -110,7 +110,7 @@ def test_bytes_written_for_each_byte_of_an_event(tmp_path: Path, a_commit: int, 
     assert ratio <= limit
 
 
-@pytest.mark.parametrize("damage", ["text", "truncated", "empty", "no account", "other tables", "future"])
+@pytest.mark.parametrize("damage", ["text", "truncated", "empty", "no account", "other tables", "future", "no utf-8"])
 def test_a_damaged_file_is_set_aside_and_the_log_starts_afresh(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "fallback.db"
     log = FallbackLog(path, MIB)
@@ -135,6 +135,8 @@ def test_a_damaged_file_is_set_aside_and_the_log_starts_afresh(tmp_path: Path, d
             with path.open("r+b") as file:
                 file.seek(18)
                 file.write(b"\x09\x09")
+        case "no utf-8":  # SQLite quotes it in its message, which Python's sqlite3 then cannot decode
+            path.write_bytes(path.read_bytes().replace(b"TABLE account (", b"TABLE account \xbf"))
     log.open()
     set_aside = list(tmp_path.glob("fallback.db.corrupt-*"))
     assert len(set_aside) == (0 if damage == "empty" else 1)

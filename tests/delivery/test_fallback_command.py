@@ -104,10 +104,12 @@ def test_a_broker_that_is_not_there_is_one_sentence(log: Path) -> None:
 
 
 def test_a_damaged_log_and_one_that_may_not_be_read_are_one_sentence(log: Path) -> None:
-    log.parent.mkdir()
-    log.write_text("This is not a database.\n" * 100)
-    for action in (["show"], ["export"], ["purge", "--yes"]):
-        told = fallback(log, *action)
-        assert told.returncode == 73
-        assert "is damaged" in told.stderr
-        assert "Traceback" not in told.stderr
+    fill(log, 1)
+    spoiled = log.read_bytes().replace(b"TABLE account (", b"TABLE account \xbf")
+    for damaged in (spoiled, b"This is not a database.\n" * 100):
+        log.write_bytes(damaged)
+        for action in (["show"], ["export"], ["purge", "--yes"]):
+            told = fallback(log, *action)
+            assert told.returncode == 73
+            assert "is damaged" in told.stderr
+            assert "Traceback" not in told.stderr
