@@ -142,11 +142,16 @@ class LogFile:
         execute("PRAGMA synchronous=FULL")
         execute(f"PRAGMA wal_autocheckpoint={wal_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit={wal_bytes}")
-        if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if self._is_empty():
             with self.transaction():
-                for statement in SCHEMA:
-                    execute(statement)
-                self.set_account(Account())
+                if self._is_empty():  # `fallback show` may come while a daemon makes the file, and the other way round
+                    for statement in SCHEMA:
+                        execute(statement)
+                    self.set_account(Account())
+
+    def _is_empty(self) -> bool:
+        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return not tables
 
     def _check(self) -> None:
         if tuple(sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
