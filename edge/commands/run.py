@@ -28,6 +28,7 @@ Topics, below <base>/<device>:
   event                each event as it happens
   replay               events that waited in the fallback log, in order
   status               health: rates, latencies, temperature, log depth, drops
+  snapshot             the newest frame as JPEG, if mqtt.snapshot_every_s is set
   request/<name>       snapshot, classify, reload, set, use or rollback,
                        answered on response/<name>
 
