@@ -75,7 +75,8 @@ jetson_drop_in() {
 install_unit() {
     local no_wx=no version
     if [ "$stack" != jetson ] && systemd-run --quiet --wait --collect --pipe \
-        -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes -p User="$name" -p Group="$name" -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
+        -p MemoryDenyWriteExecute=yes -p NoNewPrivileges=yes -p User="$name" -p Group="$name" \
+        -p SupplementaryGroups=video -p Environment="STATE_DIRECTORY=$state" \
         "$release/venv/bin/$name" classify "$(golden_photo)" --json; then
         no_wx=yes
     fi
