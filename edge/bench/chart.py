@@ -54,9 +54,10 @@ def _stages(results: Sequence[Result]) -> Iterator[Bar]:
 
 
 def _rates(results: Sequence[Result]) -> Iterator[Bar]:
-    for name in ("model alone", "sustained"):
+    rates = {"model alone": "model_fps", "sustained": "sustained_fps", "from memory": "from_memory_fps"}
+    for name, field in rates.items():
         for run, result in enumerate(results):
-            value = result.model_fps if name == "model alone" else result.sustained_fps
+            value: float = getattr(result, field)
             yield Bar(name if run == 0 else "", value, f"{value:.1f} fps", run)
 
 

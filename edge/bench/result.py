@@ -83,8 +83,11 @@ class Result(Part):
     cold_start_s: float
     import_torch_s: float
     model_fps: float  # inference alone, one after the other
-    sustained_fps: float  # every stage, overlapped
+    sustained_fps: float  # every stage, overlapped, capture and decoding among them
     of_model_percent: float  # sustained over model alone, the median of interleaved rounds
+    from_memory_fps: float  # the same pipeline without capture: its frames lie in memory
+    from_memory_percent: float  # that over model alone
+    captured: str  # in words where the frames of sustained came from
     peak_memory_mb: float
     steady_memory_mb: float
     stages: dict[str, Latency]

@@ -52,6 +52,7 @@ def _numbers() -> Iterator[tuple[str, str, int, Callable[[Result], float]]]:
     yield "inference p99", "ms", 2, lambda r: r.stages["inference"].p99
     yield "model alone", "fps", 1, lambda r: r.model_fps
     yield "sustained", "fps", 1, lambda r: r.sustained_fps
+    yield "from memory", "fps", 1, lambda r: r.from_memory_fps
     yield "peak memory", "MB", 0, lambda r: r.peak_memory_mb
     yield "steady memory", "MB", 0, lambda r: r.steady_memory_mb
 
@@ -95,8 +96,11 @@ def _stages(result: Result) -> Iterator[str]:
 
 
 def _rates(result: Result) -> Iterator[str]:
-    yield f"sustained   {result.sustained_fps:9.1f} fps, every stage overlapped"
-    yield f"model alone {result.model_fps:9.1f} fps; sustained is {result.of_model_percent:.0f} % of it"
+    yield f"model alone {result.model_fps:9.1f} fps"
+    yield f"sustained   {result.sustained_fps:9.1f} fps, every stage overlapped: {result.of_model_percent:.0f} % of it"
+    without = f"all but capture and decoding: {result.from_memory_percent:.0f} % of it"
+    yield f"from memory {result.from_memory_fps:9.1f} fps, {without}"
+    yield _cut(f"frames      {result.captured}")
     imported = f"`import torch` alone takes {result.import_torch_s:.2f} s"
     yield f"cold start  {result.cold_start_s:9.2f} s to the first label; {imported}"
     yield f"memory      {result.steady_memory_mb:9.0f} MB steady, {result.peak_memory_mb:.0f} MB at its peak"

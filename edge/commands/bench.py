@@ -17,9 +17,15 @@ start of a process to its first label. It says what it ran on, and if the board
 was throttled meanwhile the first line says so (a Pi that was so since boot does
 not tell whether it was so again: reboot it before a run that counts).
 
-Pictures are the bundle's golden photo, --photos' or the --camera's. Where a
-broker answers, events go to it as `<base>/<device>/bench`; nothing listens
-there. Stop the daemon meanwhile: it would use the same processors.
+Pictures are the bundle's golden photo, --photos' or the --camera's, without its
+limit of frames a second. `sustained` is the whole daemon, whose capture thread
+reads and decodes each picture anew; a camera may give fewer pictures than the
+model can take, and the line `frames` tells how many it gave. `from memory` is
+the same without capture and decoding, much as on a board whose camera delivers
+small frames that need none.
+
+Where a broker answers, events go to it as `<base>/<device>/bench`; nothing
+listens there. Stop the daemon meanwhile: it would use the same processors.
 
   edge-classifier bench --json > before.json
   edge-classifier bench --compare before.json --plot chart.svg"""

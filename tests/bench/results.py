@@ -34,6 +34,9 @@ def result(**changes: Any) -> Result:
         "model_fps": 16.2,
         "sustained_fps": 15.7,
         "of_model_percent": 96.9,
+        "from_memory_fps": 16.0,
+        "from_memory_percent": 98.8,
+        "captured": "a-camera-with-a-name-that-goes-on-and-on-until-no-line-holds-it gave 29.9 a second",
         "peak_memory_mb": 312.0,
         "steady_memory_mb": 288.0,
         "stages": {

@@ -17,7 +17,7 @@ def test_an_svg_has_a_bar_for_every_figure_of_both_runs(tmp_path: Path) -> None:
     draw([result(), result(model="resnet18 <old> & tired")], tmp_path / "chart.svg")
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     bars = [element for element in root.iter(f"{SVG}rect") if element.get("x")]
-    assert len(bars) == 2 * (5 + 2 + 4)
+    assert len(bars) == 2 * (5 + 3 + 4)
     assert len({bar.get("fill") for bar in bars}) == 2
     assert all(0 < float(bar.get("width", 0)) <= 500 for bar in bars)
 

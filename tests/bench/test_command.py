@@ -22,6 +22,8 @@ def check(result: Result) -> None:
     assert result.cold_start_s > 0
     assert result.import_torch_s > 0
     assert result.sustained_fps > 0
+    assert result.from_memory_fps > 0
+    assert result.captured.endswith(", read and decoded anew for each frame")
     assert result.peak_memory_mb >= result.steady_memory_mb > 50
     assert [count.threads for count in result.thread_counts] == list(range(1, result.machine.processors + 1))
 

@@ -18,6 +18,8 @@ def test_a_table_fits_80_columns_and_says_what_it_ran_on() -> None:
     assert text.startswith("resnet18-int8-3fa9c1 on Raspberry Pi 4 Model B Rev 1.4\n")
     for words in ("15.7 fps", "97 % of it", "9.10 s", "288 MB steady", "52 °C", "61 °C", "engine qnnpack"):
         assert words in text
+    assert "16.0 fps, all but capture and decoding: 99 % of it" in text
+    assert "\nframes      a-camera" in text
     for stage in ("capture", "preprocess", "inference", "decision", "publish"):
         assert stage in text
 
