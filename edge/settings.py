@@ -87,14 +87,17 @@ class CameraSettings(Section):
             )
         return source
 
-    @field_validator("crop")
+    @field_validator("crop", mode="before")  # one line for whatever is wrong with it
     @classmethod
-    def _inside_frame(cls, crop: tuple[float, ...]) -> tuple[float, ...]:
-        if crop:
+    def _inside_frame(cls, given: object) -> tuple[float, ...]:
+        crop = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+        if crop == ():
+            return ()
+        if len(crop) == 4 and all(type(part) in (int, float) for part in crop):
             x, y, width, height = crop
-            if not (0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-6 and 0 < height <= 1 - y + 1e-6):
-                raise ValueError("must be [x, y, width, height] as fractions of the frame that stay inside it")
-        return crop
+            if 0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-6 and 0 < height <= 1 - y + 1e-6:
+                return float(x), float(y), float(width), float(height)
+        raise ValueError("must be [x, y, width, height] as fractions of the frame that stay inside it, or []")
 
     @field_validator("loop")
     @classmethod
@@ -107,7 +110,7 @@ class CameraSettings(Section):
 class ModelSettings(Section):
     """Which bundle runs, and on what."""
 
-    bundle: Path = Field(default_factory=default_bundle)
+    bundle: Path = Field(default_factory=default_bundle, validate_default=False)  # it is a Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, le=256)  # 0: one for each core
 
@@ -201,7 +204,7 @@ class MqttSettings(Section):
 class FallbackSettings(Section):
     """The log on disk that holds events while the broker cannot."""
 
-    path: Path = Field(default_factory=lambda: state_directory() / "fallback.db")
+    path: Path = Field(default_factory=lambda: state_directory() / "fallback.db", validate_default=False)
     fallback_after_s: float = Field(default=2.0, ge=0.1, le=2.5)  # with the commit inside the promised 3 s
     max_bytes: int = Field(default=268_435_456, ge=1_048_576)
     replay_per_s: float = Field(default=200.0, ge=0)  # 0: no limit

@@ -26,6 +26,13 @@ _SECRET = re.compile(
     r"(?i)(user|username|usr|loginuse|pass?|passw|passwd|password|passphrase|pwd?|token|secret|auth|key)="
     r"[^&/\s]*?(?=_password=|_channel=|[&/\s]|$)"
 )
+_WANTED = {
+    "bool_type": "must be true or false",
+    "float_type": "must be a number, without quotes",
+    "int_type": "must be a whole number, without quotes",
+    "string_type": "must be text in quotes",
+    "model_type": "must be a section, which is a line of its own in brackets with its keys below it",
+}
 ENVIRONMENT_PREFIX = "EDGE_CLASSIFIER_"
 
 
@@ -47,7 +54,8 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
         raise ConfigError(f"{name} is not TOML: {error}. Mend that line and try again.") from error
     origin = _override(document, environment)
     try:
-        return Settings.model_validate(document)
+        # As JSON, where strict means: an array is a tuple, a text a path, and nothing else is what it looks like.
+        return Settings.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         lines = [_sentence(detail, text, origin) for detail in error.errors(include_url=False)]
         count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
@@ -89,7 +97,8 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> dict[
             continue  # another program's, or a test's
         table = document.setdefault(section, {})
         if isinstance(table, dict):
-            table[key] = _from_text(kind, key, environment[variable])
+            text = environment[variable].encode(errors="backslashreplace").decode()  # it need not be UTF-8
+            table[key] = _from_text(kind, key, text)
             origin[section, key] = variable
     return origin
 
@@ -114,7 +123,7 @@ def _sentence(detail: Any, text: str, origin: Mapping[tuple[str, str], str]) -> 
     else:
         line = _line_of(text, section, key)
         place = f" (line {line})" if line else ""
-    message: str = detail["msg"]
+    message = _WANTED.get(detail["type"], detail["msg"])
     if detail["type"] == "extra_forbidden":
         known: Iterable[str] = _sections()
         if key and section in _sections():

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import EventError
@@ -87,12 +87,14 @@ ANY_JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=300) | st.text(max_size=300))
 def test_any_text_is_an_event_or_an_event_error(text: str | bytes) -> None:
     with pytest.raises(EventError):
         Event.from_json(text)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.dictionaries(st.sampled_from(sorted(EVENT.to_dict())), ANY_JSON, min_size=1))
 def test_any_change_of_an_event_is_an_event_or_an_event_error(change: dict[str, object]) -> None:
     with contextlib.suppress(EventError):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
@@ -101,6 +102,45 @@ def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, told: str) -
 
 
 @pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ('[camera]\nloop = "yes"', "camera.loop (line 2): must be true or false"),
+        ("[camera]\nloop = 1", "camera.loop (line 2): must be true or false"),
+        ('[camera]\nfps = "10"', "camera.fps (line 2): must be a number, without quotes"),
+        ("[camera]\nfps = true", "camera.fps (line 2): must be a number, without quotes"),
+        ("[camera]\nfps = 2026-11-22", "camera.fps (line 2): must be a number, without quotes"),
+        ("[model]\nthreads = 2.0", "model.threads (line 2): must be a whole number, without quotes"),
+        ("[model]\nbundle = 5", "model.bundle (line 2): must be text in quotes"),
+        ("camera = 5", "camera (line 1): must be a section"),
+        ("[mqtt]\nusername = 5", "mqtt.username (line 2): must be text in quotes"),
+        *(
+            (f"[camera]\ncrop = {crop}", "camera.crop (line 2): must be [x, y, width, height]")
+            for crop in (
+                "5",
+                '"all"',
+                "[0.5]",
+                "[0, 0, 1, 1, 1]",
+                '["0", "0", "1", "1"]',
+                "[0, 0, 2, 1]",
+                "[nan, 0, 1, 1]",
+            )
+        ),
+    ],
+)
+def test_a_wrong_type_is_one_line_that_says_what_to_write(tmp_path: Path, toml: str, told: str) -> None:
+    text = errors_of(written(tmp_path, toml))
+    assert "has 1 error:" in text
+    assert told in text
+
+
+def test_a_whole_number_is_a_number(tmp_path: Path) -> None:
+    camera = load_settings(
+        written(tmp_path, "[camera]\nfps = 5\ncrop = [0, 0, 1, 0.5]\nsize = [320, 240]\n"), {}
+    ).camera
+    assert (camera.fps, camera.crop, camera.size) == (5.0, (0.0, 0.0, 1.0, 0.5), (320, 240))
+
+
+@pytest.mark.parametrize(
     "toml",
     [
         'listen = "[::1]:0"',
@@ -128,6 +168,9 @@ def test_the_environment_overrides_and_is_named_in_its_errors(tmp_path: Path) ->
         {
             "EDGE_CLASSIFIER_CAMERA_FPS": "12.5",
             "EDGE_CLASSIFIER_CAMERA_SIZE": "[320, 240]",
+            "EDGE_CLASSIFIER_CAMERA_ROTATE": "90",
+            "EDGE_CLASSIFIER_WEB_ENABLED": "false",
+            "EDGE_CLASSIFIER_MODEL_BUNDLE": "/b",
             "EDGE_CLASSIFIER_MQTT_URL": "mqtt://broker:1884",
             "EDGE_CLASSIFIER_MQTT_VERSION": "3.1.1",
             "EDGE_CLASSIFIER_DEVICE_NAME": "12",
@@ -135,10 +178,14 @@ def test_the_environment_overrides_and_is_named_in_its_errors(tmp_path: Path) ->
         },
     )
     assert (settings.camera.fps, settings.camera.size, settings.mqtt.version) == (12.5, (320, 240), "3.1.1")
+    assert (settings.camera.rotate, settings.web.enabled, settings.model.bundle) == (90, False, Path("/b"))
     assert (settings.mqtt.host, settings.mqtt.port, settings.device.name) == ("broker", 1884, "12")
     text = errors_of(path, {"EDGE_CLASSIFIER_MQTT_ULR": "x", "EDGE_CLASSIFIER_MODEL_THREADS": "many"})
     assert "mqtt.ulr (from EDGE_CLASSIFIER_MQTT_ULR): is not a setting; did you mean url?" in text
     assert "model.threads (from EDGE_CLASSIFIER_MODEL_THREADS)" in text
+    text = errors_of(path, {"EDGE_CLASSIFIER_MQTT_URL": "\udce9", "EDGE_CLASSIFIER_CAMERA_LOOP": "yes"})
+    assert "mqtt.url (from EDGE_CLASSIFIER_MQTT_URL): must look like" in text
+    assert "camera.loop (from EDGE_CLASSIFIER_CAMERA_LOOP): must be true or false" in text
 
 
 def test_a_reload_applies_what_is_live_and_names_what_waits() -> None:
@@ -194,6 +241,7 @@ def test_nothing_in_the_settings_can_be_changed_by_a_stage() -> None:
         Settings().decision.hold_s = 1  # type: ignore[misc]
 
 
+@hypothesis_settings(deadline=None)  # a busy machine is no failure
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_settings_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
