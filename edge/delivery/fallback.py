@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, Account, LogFile, OwnerLock, Row, is_damage
-from edge.delivery.rebuild import rebuild
+from edge.delivery.rebuild import Lost, rebuild
 from edge.errors import StateError
 
 logger = logging.getLogger("edge.delivery")
@@ -137,7 +137,7 @@ class FallbackLog:
             gone, self._file = self._file, None
             self._release()
             self._own()
-            self._count_lost(rebuild(self.path, self._max_bytes, self._known, gone))
+            self._tell_lost(rebuild(self.path, self._max_bytes, self._known, gone))
         if self._file is None:
             self._own()
             self._file = LogFile(self.path, self._max_bytes)
@@ -150,12 +150,17 @@ class FallbackLog:
             *(self.path, damage, self.path.name),
         )
         self._close_file()
-        self._count_lost(rebuild(self.path, self._max_bytes, self._known, None))
+        self._tell_lost(rebuild(self.path, self._max_bytes, self._known, None))
         self.times_damaged += 1
 
-    def _count_lost(self, lost: int) -> None:
-        if lost:
-            logger.warning("%d events of the fallback log cannot be read any more and count as dropped.", lost)
+    def _tell_lost(self, lost: Lost) -> None:
+        what = f"{lost.events} events of the fallback log cannot be read any more and count as dropped"
+        if lost.exact and lost.events:
+            logger.warning("%s.", what)
+        elif lost.events:
+            logger.warning("At least %s; its own count cannot be read.", what)
+        elif not lost.exact:
+            logger.warning("An unknown number of events of the fallback log is lost: its own count cannot be read.")
 
     def _own(self) -> None:
         if self._lock is None:

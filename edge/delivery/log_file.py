@@ -54,7 +54,8 @@ class Row(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether it is what was stored; SQLite does not notice a changed byte inside a value."""
-        return isinstance(self.seq, int) and isinstance(self.payload, bytes) and zlib.crc32(self.payload) == self.crc
+        right = isinstance(self.seq, int) and isinstance(self.refused, str | None) and isinstance(self.payload, bytes)
+        return right and zlib.crc32(self.payload) == self.crc
 
 
 @dataclass(slots=True)
@@ -254,6 +255,11 @@ class LogFile:
     def refuse(self, seq: int, reason: str) -> None:
         """Remember why the broker refused an event."""
         self.connection.execute("UPDATE events SET refused = ? WHERE seq = ?", (reason, seq))
+
+    def span(self) -> int:
+        """How many events there would be if none were missing between the oldest and the newest."""
+        oldest, newest = self.connection.execute("SELECT min(seq), max(seq) FROM events").fetchone()
+        return 0 if oldest is None else int(newest - oldest) + 1
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""

@@ -8,15 +8,23 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from edge.delivery.log_file import PAGE_BYTES, READ_ERRORS, Account, LogFile, Row, connect, read_account
 
 KEEP_SET_ASIDE = 2
-MAX_RESTORED_BYTES = 1 << 40  # sparse; a damaged header may say anything
+PAGE_COUNT = slice(28, 32)  # in the first page
 SUFFIXES = ("", "-wal", "-shm")
 
 
-def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) -> int:
+class Lost(NamedTuple):
+    """What could not be read any more; it counts as dropped."""
+
+    events: int
+    exact: bool  # False: there may have been more, because the old log's own count cannot be read either
+
+
+def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) -> Lost:
     """Replace a damaged or deleted file by a new one that holds every event that can still be read.
 
     Args:
@@ -24,34 +32,39 @@ def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) 
         max_bytes: as for LogFile.
         known: what is known of the old file, should its own account be unreadable.
         opened: the old file where it is open but has no name any more; it is closed.
-
-    Returns:
-        How many events could not be read; they are counted as dropped.
     """
     fresh_path = path.with_name(path.name + ".new")
     for suffix in SUFFIXES:
         Path(f"{fresh_path}{suffix}").unlink(missing_ok=True)
+    LogFile(fresh_path, max_bytes).close()
     if opened is None:
-        _restore_length(path)
-    connection = opened.connection if opened else connect(path)
-    fresh = LogFile(fresh_path, max_bytes)
+        with _first_page_of(fresh_path, path):
+            lost = _salvage(LogFile(fresh_path, max_bytes), connect(path), known)
+        _set_aside(path)
+    else:
+        lost = _salvage(LogFile(fresh_path, max_bytes), opened.connection, known)
+    fresh_path.replace(path)
+    _fsync_directory(path.parent)
+    return lost
+
+
+def _salvage(fresh: LogFile, old: sqlite3.Connection, known: Account) -> Lost:
+    """Bring into the fresh file what can be read of the old one, and close both."""
+    exact = known.next_seq > 1
     try:
         with contextlib.suppress(*READ_ERRORS):
-            known = read_account(connection)
+            known = read_account(old)
+            exact = True
         account = Account(known.next_seq, dropped=known.dropped, offsets=known.offsets)
-        fresh.adopt(_readable_rows(connection), account)
-        lost = max(0, known.depth - account.depth)
-        account.dropped += lost
+        fresh.adopt(_readable_rows(old), account)
+        lost = Lost(max(0, (known.depth if exact else fresh.span()) - account.depth), exact)
+        account.dropped += lost.events
         with fresh.transaction():
             fresh.set_account(account)
     finally:
         # In this order: closing a deleted file deletes whatever write-ahead log has its name by then.
         fresh.close()
-        connection.close()
-    if opened is None:
-        _set_aside(path)
-    fresh_path.replace(path)
-    _fsync_directory(path.parent)
+        old.close()
     return lost
 
 
@@ -71,12 +84,25 @@ def _readable_rows(connection: sqlite3.Connection) -> Iterator[Row]:
                     yield row
 
 
-def _restore_length(path: Path) -> None:
-    """Append zeros to a truncated file: SQLite reads nothing of one that is shorter than its header says."""
-    with path.open("r+b") as file:
-        pages = int.from_bytes(file.read(32)[28:], "big")
-        if path.stat().st_size < pages * PAGE_BYTES <= MAX_RESTORED_BYTES:
-            file.truncate(pages * PAGE_BYTES)
+@contextlib.contextmanager
+def _first_page_of(sound: Path, damaged: Path) -> Iterator[None]:
+    """Lend a damaged file the first page of a sound one while it is read.
+
+    That page is the same in every log but for the number of pages. With one byte of it wrong, or fewer pages
+    than it says, SQLite reads nothing of all the others.
+    """
+    page = bytearray(sound.read_bytes()[:PAGE_BYTES])
+    pages = -(-damaged.stat().st_size // PAGE_BYTES)
+    page[PAGE_COUNT] = max(1, pages).to_bytes(4, "big")
+    with damaged.open("r+b") as file:
+        found = file.read(PAGE_BYTES)
+        file.seek(0)
+        file.write(page)
+    try:
+        yield
+    finally:
+        with damaged.open("r+b") as file:
+            file.write(found)
 
 
 def _set_aside(path: Path) -> None:

@@ -27,9 +27,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """A log as a power cut leaves it in an outage, with its write-ahead log; and the events in it."""
+    """A log of an outage, as a power cut leaves it and as a stop does; and the events in it.
+
+    After the cut all events are in the write-ahead log, after the stop all are in the file itself.
+    """
     directory = tmp_path_factory.mktemp("outage")
     (directory / "cut").mkdir()
+    (directory / "stopped").mkdir()
     ids = EventIds(DEVICE, BOOT, 1)
     made = {}
     with closing(FallbackLog(directory / "fallback.db", MAX_BYTES)) as log:
@@ -39,12 +43,14 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, di
             log.commit(Changes(add=[(event.to_json().encode(), "") for event in part]))
         for file in directory.glob("fallback.db*"):
             shutil.copy(file, directory / "cut")
-    return directory / "cut", made
+    shutil.copy(directory / "fallback.db", directory / "stopped")
+    return directory, made
 
 
 def damage(path: Path, chance: random.Random) -> str:
     """Change bytes of one of the files; returns which."""
-    file = path if chance.random() < 0.7 else path.with_name(path.name + "-wal")
+    wal = path.with_name(path.name + "-wal")
+    file = wal if wal.exists() and chance.random() < 0.3 else path
     with file.open("r+b") as opened:
         size = file.stat().st_size
         for _ in range(chance.choice([1, 3, 30])):
@@ -55,9 +61,14 @@ def damage(path: Path, chance: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_log_with_random_bytes_changed(
-    broker: Mosquitto, outage: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path, seed: int
+    broker: Mosquitto,
+    outage: tuple[Path, dict[str, dict[str, Any]]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
 ) -> None:
-    files, made = outage
+    directory, made = outage
+    files = directory / ("stopped" if seed % 2 else "cut")
     path = shutil.copytree(files, tmp_path / "state") / "fallback.db"
     where = damage(path, random.Random(seed))
     subscriber = Subscriber(broker, "edge/porch/+")
@@ -76,6 +87,7 @@ def test_a_log_with_random_bytes_changed(
         missing = len(made) - len(arrived)
         # SQLite takes the end of a damaged write-ahead log for a commit that never happened: those events are
         # missing without a trace but the gap in their ids.
-        assert missing <= dropped or where.endswith("-wal"), "events are missing and not counted"
+        if not where.endswith("-wal") and "own count cannot be read" not in caplog.text:
+            assert missing <= dropped, "events are missing and not counted"
     finally:
         subscriber.close()
