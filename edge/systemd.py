@@ -91,9 +91,14 @@ def credential(
 def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> None:
     """Log to journald with fields where the output is the journal, to readable lines elsewhere.
 
-    A record's `extra={"fields": {"CAMERA": "…"}}` becomes journald fields.
+    A record's `extra={"fields": {"CAMERA": "…"}}` becomes journald fields, where Python's journal module is.
     """
-    handler = _journal_handler() if environment.get("JOURNAL_STREAM") else None
+    handler = None
+    if _writes_to_journal(environment):
+        handler = _journal_handler()
+        if handler is None:
+            handler = logging.StreamHandler(sys.stderr)
+            handler.setFormatter(_PriorityFormatter())
     if handler is None:
         handler = logging.StreamHandler(sys.stderr)
         # Without a terminal (a plain journal, a file) the reader adds the time.
@@ -108,6 +113,24 @@ def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> N
 def set_log_level(level: str) -> None:
     """Change the level while running, as SIGHUP does."""
     logging.getLogger(LOGGER_NAME).setLevel(level.upper())
+
+
+def _writes_to_journal(environment: Mapping[str, str]) -> bool:
+    """Whether standard error is what systemd connected to the journal; a child may inherit the variable alone."""
+    try:
+        here = os.fstat(2)
+    except OSError:  # it is closed
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
+
+
+class _PriorityFormatter(logging.Formatter):
+    """Puts before each line the priority that the journal takes from it, see sd-daemon(3)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = record.levelno
+        priority = 7 if level < logging.INFO else 6 if level < logging.WARNING else 4 if level < logging.ERROR else 3
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 def _journal_handler() -> logging.Handler | None:

@@ -53,7 +53,8 @@ packages_for() {
                 python3-fastapi python3-uvicorn python3-python-multipart python3-prometheus-client python3-systemd \
                 python3-setuptools python3-wheel
             ;;
-        bookworm) echo python3-numpy python3-opencv ;;
+        bookworm) echo python3-numpy python3-opencv python3-systemd ;;
+        jetson) echo python3-systemd ;;
     esac
 }
 

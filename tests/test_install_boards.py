@@ -101,7 +101,7 @@ def test_on_bookworm_numpy_opencv_and_picamera2_come_from_debian_and_torch_does_
     board.offers("python3-picamera2")
     machine, packages, *_ = board.plan().stdout.splitlines()
     assert machine.endswith("aarch64: numpy and OpenCV from Debian, torch and the rest from PyPI")
-    assert {"python3-numpy", "python3-opencv", "python3-picamera2"} <= set(packages.split())
+    assert {"python3-numpy", "python3-opencv", "python3-picamera2", "python3-systemd"} <= set(packages.split())
     assert "python3-torch" not in packages
 
 
@@ -114,6 +114,7 @@ def test_a_jetson_is_known_by_either_sign_and_gets_no_torch_and_no_opencv(jetson
     assert told.returncode == 0, told.stderr
     assert "torch and OpenCV stay NVIDIA's" in told.stdout
     assert not {"python3-torch", "python3-opencv", "python3-numpy"} & set(told.stdout.split())
+    assert "python3-systemd" in told.stdout.split()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +90,29 @@ def test_lines_without_a_journal_are_plain(capsys: pytest.CaptureFixture[str]) -
     logging.getLogger("edge.test").info("The camera is online", extra={"fields": {"CAMERA": "v4l2:0"}})
     logging.getLogger("edge.test").debug("not shown")
     assert capsys.readouterr().err == "INFO The camera is online\n"
+
+
+def test_without_pythons_journal_module_every_line_tells_the_journal_its_priority(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "systemd", None)
+    journal = os.fstat(2)
+    set_up_logging("debug", {"JOURNAL_STREAM": f"{journal.st_dev}:{journal.st_ino}"})
+    logger = logging.getLogger("edge.test")
+    logger.debug("frame by frame")
+    logger.info("The camera is online")
+    logger.warning("The broker is away")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("A fault")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[:4] == ["<7>frame by frame", "<6>The camera is online", "<4>The broker is away", "<3>A fault"]
+    assert lines[-2:] == ["<3>ValueError: two", "<3>lines"]
+    assert all(line.startswith("<3>") for line in lines[3:]), "a traceback is one fault, to its last line"
+
+
+def test_where_the_output_is_not_the_journal_after_all_its_lines_are_plain(capfd: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info", {"JOURNAL_STREAM": "1:1"})  # as in a terminal that a service of the desktop has opened
+    logging.getLogger("edge.test").info("The camera is online")
+    assert capfd.readouterr().err == "INFO The camera is online\n"
