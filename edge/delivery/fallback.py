@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, Account, LogFile, OwnerLock, Row, is_damage
-from edge.delivery.rebuild import Lost, rebuild
+from edge.delivery.rebuild import Lost, finish_rebuild, rebuild
 from edge.errors import StateError
 
 logger = logging.getLogger("edge.delivery")
@@ -140,6 +140,7 @@ class FallbackLog:
             self._tell_lost(rebuild(self.path, self._max_bytes, self._known, gone))
         if self._file is None:
             self._own()
+            finish_rebuild(self.path)
             self._file = LogFile(self.path, self._max_bytes)
         self._known = self._file.account()
         return self._file

@@ -40,12 +40,24 @@ def rebuild(path: Path, max_bytes: int, known: Account, opened: LogFile | None) 
     if opened is None:
         with _first_page_of(fresh_path, path):
             lost = _salvage(LogFile(fresh_path, max_bytes), connect(path), known)
-        _set_aside(path)
     else:
         lost = _salvage(LogFile(fresh_path, max_bytes), opened.connection, known)
-    fresh_path.replace(path)
-    _fsync_directory(path.parent)
+    fresh_path.replace(_whole(path))
+    finish_rebuild(path)
     return lost
+
+
+def finish_rebuild(path: Path) -> None:
+    """Put a file that holds all that could be read into its place; again at a start, where a kill came before."""
+    if (whole := _whole(path)).exists():
+        _fsync_directory(path.parent)
+        _set_aside(path)
+        whole.replace(path)
+        _fsync_directory(path.parent)
+
+
+def _whole(path: Path) -> Path:
+    return path.with_name(path.name + ".whole")
 
 
 def _salvage(fresh: LogFile, old: sqlite3.Connection, known: Account) -> Lost:

@@ -207,6 +207,45 @@ def test_random_bytes_overwritten_never_invent_an_event_nor_stop_the_log(
     log.close()
 
 
+class Cut(BaseException):
+    """The plug is pulled."""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_cut_while_a_damaged_file_is_replaced_costs_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    path = tmp_path / "fallback.db"
+    log = FallbackLog(path, MIB)
+    store(log, range(200))
+    log.close()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff")
+    rename, done = Path.replace, 0
+
+    def cut_after(old: Path, new: str | Path) -> Path:
+        nonlocal done
+        if old.exists():
+            if done == renames:
+                raise Cut
+            done += 1
+        return rename(old, new)
+
+    with monkeypatch.context() as power:
+        power.setattr(Path, "replace", cut_after)
+        with pytest.raises(Cut):
+            log.open()
+    log.close()
+    again = FallbackLog(path, MIB)
+    again.open()
+    assert stored(again) == [payload(number) for number in range(200)]
+    assert sorted(file.name.split("-")[0] for file in tmp_path.iterdir() if file.suffix != ".lock") == [
+        "fallback.db", "fallback.db", "fallback.db", "fallback.db.corrupt"
+    ]  # fmt: skip
+    again.close()
+
+
 def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "fallback.db"
     log = FallbackLog(path, MIB)
