@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,9 @@ class Subscriber:
         self.received: list[Received] = []
         self._subscribed = threading.Event()
         self._topic = topic
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, f"subscriber-{id(self)}", protocol=paho.MQTTv5)
+        # Its own for ever: the broker keeps a session, and what came since, for whoever comes under that name.
+        name = f"subscriber-{uuid.uuid4()}"
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()

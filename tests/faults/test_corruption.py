@@ -78,16 +78,16 @@ def test_a_log_with_random_bytes_changed(
             eventually(lambda: box.counter("events_published") == 1, "a live event, whatever the log is like")
             eventually(lambda: box.gauge("log_depth") == 0, "what can be read was replayed")
             dropped = box.counter("events_dropped")
-        arrived = {message.json()["id"]: message.json() for message in subscriber.on("replay")}
-        assert set(arrived) <= set(made), "an event that nobody made"
-        for event, document in arrived.items():
-            told = {key: value for key, value in document.items() if key != "replayed"}
-            assert told == json.loads(json.dumps(made[event])), "an event that was changed"
         eventually(lambda: subscriber.ids("event") == [fresh], "the live event")
-        missing = len(made) - len(arrived)
         # SQLite takes the end of a damaged write-ahead log for a commit that never happened: those events are
         # missing without a trace but the gap in their ids.
         if not where.endswith("-wal") and "own count cannot be read" not in caplog.text:
-            assert missing <= dropped, "events are missing and not counted"
+            # What the broker has acknowledged may still be on its way to the subscriber.
+            eventually(lambda: len(made) - len(set(subscriber.ids("replay"))) <= dropped, "what is missing is counted")
+        for message in subscriber.on("replay"):
+            told = message.json()
+            assert told["id"] in made, "an event that nobody made"
+            del told["replayed"]
+            assert told == json.loads(json.dumps(made[told["id"]])), "an event that was changed"
     finally:
         subscriber.close()
