@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ WAL_BYTES = 1024 * 1024  # copied back at this size: more would hold up live eve
 ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell header
 CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
 MAX_OFFSETS = 64
+BUSY_S = 1.0  # how long one waits for another process
 SCHEMA = (
     "CREATE TABLE events (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, refused TEXT, payload BLOB NOT NULL)",
     "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",
@@ -139,7 +141,7 @@ class LogFile:
         # pages are used again, and the bound holds without moving pages about.
         execute = self.connection.execute
         execute(f"PRAGMA page_size={PAGE_BYTES}")
-        execute("PRAGMA journal_mode=WAL")
+        self._use_write_ahead_log()
         execute("PRAGMA synchronous=FULL")
         execute(f"PRAGMA wal_autocheckpoint={wal_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit={wal_bytes}")
@@ -149,6 +151,18 @@ class LogFile:
                     for statement in SCHEMA:
                         execute(statement)
                     self.set_account(Account())
+
+    def _use_write_ahead_log(self) -> None:
+        """SQLite itself waits for no other that does this to a new file at the same moment."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self.connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= until:
+                    raise
+                time.sleep(0.01)
 
     def _is_empty(self) -> bool:
         (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -270,7 +284,7 @@ class LogFile:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open a file whatever its state; the first statement tells."""
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     connection.text_factory = lambda raw: raw.decode(errors="replace")  # damage must not look like another error
     return connection
 

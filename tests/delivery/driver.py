@@ -15,10 +15,12 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 from edge.delivery import Delivery
+from edge.delivery.log_file import LogFile
 from edge.events import Event, EventIds, Label, isoformat_utc
 from edge.settings import FallbackSettings, MqttSettings
 from edge.status import Status
@@ -103,6 +105,12 @@ def run(argv: list[str], errors: Path) -> None:
     with errors.open("wb") as file:
         os.dup2(file.fileno(), 2)
     sys.exit(main(argv))
+
+
+def open_log_together(path: Path, together: Barrier) -> None:
+    """Open the log at the moment in which others do."""
+    together.wait()
+    LogFile(path, 1 << 20).close()
 
 
 if __name__ == "__main__":

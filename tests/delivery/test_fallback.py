@@ -1,5 +1,6 @@
 """The fallback log keeps what it was given, in order, within its bytes, whatever happens to its file."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from edge.delivery.fallback import Changes, FallbackLog
 from edge.errors import StateError
 from edge.host import disk_bytes_written
+from tests.delivery.driver import open_log_together
 
 MIB = 1024 * 1024
 
@@ -205,6 +207,20 @@ def test_random_bytes_overwritten_never_invent_an_event_nor_stop_the_log(
     if "own count cannot be read" not in caplog.text:
         assert len(found) + log.dropped >= 301, "events are missing, and nobody says so"
     log.close()
+
+
+def test_a_daemon_and_commands_may_make_the_file_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.delivery.driver"])
+    for number in range(10):
+        together = context.Barrier(3)
+        path = tmp_path / f"{number}.db"
+        processes = [context.Process(target=open_log_together, args=(path, together)) for _ in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0, 0]
 
 
 class Cut(BaseException):
