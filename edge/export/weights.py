@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edge.errors import WeightsError
 from edge.export.fetch import Progress, fetch
@@ -49,7 +49,7 @@ class Entry(BaseModel):
 
     file: str
     architecture: str
-    sha256: str  # whole, or as much of it as torchvision puts into the file's name
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     license: str
     top1: float | None = None  # percent on ImageNet, as published
     url: str = ""
@@ -146,7 +146,7 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{entry.file}.") as partial:
                 digest = fetch(entry.url, Path(partial.name), progress)
-                if not digest.startswith(entry.sha256):
+                if digest != entry.sha256:
                     raise WeightsError(
                         f"{host} served {entry.file} with sha256 {digest[:12]}… instead of {entry.sha256[:12]}…;"
                         " try again, or name weights with --weights FILE."
@@ -177,7 +177,7 @@ def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | Non
         raise WeightsError(f"{file} cannot be read: {error.strerror or error}; name weights with --weights.") from error
     digest = hashlib.sha256(content).hexdigest()
     known = next((e for e in (catalogue() if entries is None else entries) if e.file == file.name), None)
-    if known is not None and not digest.startswith(known.sha256):
+    if known is not None and digest != known.sha256:
         raise WeightsError(f"{file} is not the {known.file} that we know: truncated or changed; fetch it again.")
     origin = Origin(
         source=file.name,

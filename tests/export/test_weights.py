@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from edge.errors import WeightsError
 from edge.export import weights as room
@@ -206,6 +207,15 @@ def test_a_download_with_another_sha256_is_thrown_away(server: Server, tmp_path:
     assert "instead of 000000000000" in message
 
 
+def test_known_weights_are_known_by_their_whole_sha256() -> None:
+    """torchvision publishes the first eight digits, in the file's name; 32 bits alone would let a collision through."""
+    for entry in catalogue():
+        assert entry.sha256.startswith(Path(entry.file).stem.rsplit("-", maxsplit=1)[1]), entry.file
+    entry = catalogue()[0]
+    with pytest.raises(ValidationError, match="sha256"):
+        Entry(file=entry.file, architecture=entry.architecture, sha256=entry.sha256[:8], license=entry.license)
+
+
 def test_an_interrupted_download_is_thrown_away(server: Server, tmp_path: Path) -> None:
     server.break_off = True
     entry, cache = entry_of(server), tmp_path / "cache"
@@ -263,7 +273,8 @@ def test_a_file_of_any_name_in_the_checkout_is_the_default_networks(
 
 
 def test_a_missing_package_is_named() -> None:
-    entry = Entry(file="w.pth", architecture="efficientnet_lite0", sha256="", license="", package="no_such_package")
+    missing = {"file": "w.pth", "sha256": "0" * 64, "license": "", "package": "no_such_package"}
+    entry = Entry(architecture="efficientnet_lite0", **missing)
     with pytest.raises(WeightsError, match="needs the package no-such-package"):
         packaged_weights(entry)
 
