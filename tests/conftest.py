@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.broker import Brokers, brokers_in
+from tests.skips import NoOtherSkips
 
 Configure = Callable[..., Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--may-skip", type=Path, metavar="FILE", help="fail each test that skips and is not named there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (file := config.getoption("--may-skip")) is not None:
+        config.pluginmanager.register(NoOtherSkips(file))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,47 @@
+"""`--may-skip FILE` fails each test that skips and that FILE does not name.
+
+A test that skips for want of data or of a program makes a green run mean less than it seems to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+
+def may_skip(file: Path) -> dict[str, str]:
+    """Test or file of tests → the reason that it may skip for; the lines are `path[::test]  # reason`."""
+    lines = [line.partition("#") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {name.strip(): reason.strip() for name, _, reason in lines if name}
+
+
+class NoOtherSkips:
+    """Turns a skip that is not listed into a failure, of the test or of what collects it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._listed = may_skip(file)
+
+    def _is_listed(self, test: str) -> bool:
+        """With or without its parameters, or its whole file."""
+        return not {test, test.partition("[")[0], test.partition("::")[0]}.isdisjoint(self._listed)
+
+    def _judged(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not self._is_listed(report.nodeid):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            report.outcome = "failed"
+            report.longrepr = f"{reason}\n{self._file} does not name this skip: something is missing here."
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        self._judged(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        self._judged(report)
+        return report
