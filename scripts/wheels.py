@@ -14,6 +14,7 @@ import json
 import platform
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0]).lower()
 
 
-def for_machine(lines: list[str], seen: dict[str, str], without: set[str]) -> list[str]:
-    """The requirements that hold there, without their markers."""
+def for_machine(lines: list[str], seen: dict[str, str], leave_out: Callable[[str], bool]) -> list[str]:
+    """The requirements that hold there, without their markers, but for those whose name is to be left out."""
     kept = []
     for line in lines:
         text = line.partition("#")[0].strip()
-        if not text or name_of(text) in without:
+        if not text or leave_out(name_of(text)):
             continue
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(seen):
@@ -55,7 +56,7 @@ def for_machine(lines: list[str], seen: dict[str, str], without: set[str]) -> li
     return kept
 
 
-def write_wanted(directory: Path, seen: dict[str, str], without: list[str], pins: list[str]) -> None:
+def write_wanted(directory: Path, seen: dict[str, str], machine_has: Callable[[str], bool], pins: list[str]) -> None:
     """What to install, and what it is held to: constraints.txt, and `pins` in place of its lines."""
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg", encoding="utf-8")
@@ -68,8 +69,8 @@ def write_wanted(directory: Path, seen: dict[str, str], without: list[str], pins
     ]
     constraints = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     directory.mkdir(parents=True, exist_ok=True)
-    requirements = for_machine(lines, seen, {name_of(name) for name in without})
-    held = [*for_machine(constraints, seen, {name_of(pin) for pin in pins}), *pins]
+    requirements = for_machine(lines, seen, machine_has)
+    held = [*for_machine(constraints, seen, {name_of(pin) for pin in pins}.__contains__), *pins]
     (directory / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     (directory / "constraints.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
 
@@ -103,13 +104,20 @@ def main() -> int:
     parser.add_argument("--machine", default=platform.machine())
     parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="packages that the machine has itself")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="in place of --without: what it has not")
     parser.add_argument("--pin", nargs="*", default=[], metavar="REQUIREMENT", help="in place of a constraint")
     own, options = sys.argv[1:], []
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]
     arguments = parser.parse_args(own)
     seen = environment(arguments.machine, arguments.python)
-    write_wanted(arguments.directory, seen, arguments.without, arguments.pin)
+    without = {name_of(name) for name in arguments.without}
+    only = None if arguments.only is None else {name_of(name) for name in arguments.only}
+
+    def machine_has(name: str) -> bool:
+        return name in without or (only is not None and name not in only)
+
+    write_wanted(arguments.directory, seen, machine_has, arguments.pin)
     return download(arguments.directory, seen, options) if arguments.action == "download" else 0
 
 

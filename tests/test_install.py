@@ -21,7 +21,7 @@ def copy(tmp_path: Path) -> Path:
     """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
     shutil.copy(CHECKOUT / "install.sh", tmp_path)
     (tmp_path / "scripts").mkdir()
-    for stage in STAGES:
+    for stage in (*STAGES, "scripts/weights.py"):
         shutil.copy(CHECKOUT / stage, tmp_path / "scripts")
     return tmp_path
 
@@ -54,8 +54,11 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
     before = sorted(copy.rglob("*"))
     password = tmp_path_factory.mktemp("given") / "password"
     password.write_text("secret")
+    weights = ("--weights", password)  # nothing is asked of any server
     told = install(
-        copy, "--dry-run", "--web", "--broker", "mqtt://broker.example", "--user", "me", "--password-file", password
+        copy,
+        *("--dry-run", "--web", *weights),
+        *("--broker", "mqtt://broker.example", "--user", "me", "--password-file", password),
     )
     assert told.returncode == 0, told.stderr
     machine, *steps = told.stdout.splitlines()
@@ -63,7 +66,7 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
     assert all(step.startswith("  would do: ") for step in steps)
     steps = [step.removeprefix("  would do: ") for step in steps]
     # The config never names a token that is not there yet.
-    order = ("The release", "A token", "The config", "The broker's password", "The service", "Starting it")
+    order = ("The release", "The INT8 model", "A token", "The config", "The broker's password", "The service", "Start")
     assert [next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order] == sorted(
         next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order
     )

