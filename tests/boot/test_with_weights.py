@@ -1,0 +1,135 @@
+"""`sudo ./install.sh` with weights in the checkout, and the life of what it installs, to its end. In order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot.conftest import PATIENCE, Box, booted, step
+
+pytestmark = pytest.mark.timeout(300 * PATIENCE)
+
+# What a running system writes by itself, whoever was installed in between, and what belongs to Debian's packages beside
+# the files that dpkg knows: compiled Python, caches, accounts, links that their scripts made.
+BUSY = "^(/home/pi|/root|/tmp|/var/(tmp|log|cache)|/var/lib/(systemd|apt|dpkg|mosquitto|private)|/usr/share/mime)(/|$)"
+COMPILED = "/__pycache__(/|$)"
+
+
+def files(box: Box) -> set[str]:
+    """Every path of the system that is no package's and that nothing writes by itself."""
+    listed = box.run(
+        "{ cat /var/lib/dpkg/info/*.list | sed p | sed -E 'n; s#^/(bin|sbin|lib|lib64)/#/usr/&#; s#//#/#g' | sort -u"
+        " > /tmp/packaged; } && find / -xdev -printf '%p\\n' | sort | comm -23 - /tmp/packaged"
+        f" | grep -vE {shlex.quote(f'{BUSY}|{COMPILED}')}",
+        user="root",
+    )
+    return set(listed.splitlines())
+
+
+@pytest.fixture(scope="module")
+def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with booted(photos, tmp_path_factory.mktemp("box")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    return Path(os.environ["EDGE_CLASSIFIER_TESTDATA"], "weights", "resnet18-pqf.pth")
+
+
+@pytest.fixture(scope="module")
+def before(box: Box, weights: Path) -> set[str]:
+    box.do("put", str(weights))
+    box.run("mv resnet18-pqf.pth edge-classifier/weights/ && sudo cp -r photos /srv/")
+    return files(box)
+
+
+@pytest.fixture(scope="module")
+def installed(box: Box, before: set[str]) -> str:
+    """What the installer said."""
+    assert before
+    with step("sudo ./install.sh") as saw:
+        told = box.run("cd edge-classifier && sudo ./install.sh --yes --device box --source file:/srv/photos")
+        print(told)
+        saw(next(line for line in told.splitlines() if line.startswith("edge-classifier runs:")))
+    return told
+
+
+def test_1_the_service_runs_and_the_last_screen_says_what_to_do_next(box: Box, installed: str) -> None:
+    assert "edge-classifier runs: camera online, broker online" in installed
+    assert "Something is missing" not in installed
+    assert "sudo ./install.sh --rollback" in installed
+    assert box.show("ActiveState") == "active"
+    assert box.show("NRestarts") == "0"
+
+
+def test_2_its_first_events_arrive_at_mosquitto(box: Box, installed: str) -> None:
+    assert installed
+    with step("the first events") as saw:
+        events = [*box.hears("prediction"), *box.hears("event", count=2)]
+        assert len(events) == 3
+        assert {event["model"].split("-")[0] for event in events} == {"resnet18"}
+        saw(", ".join(f"{event['top'][0]['label']} {event['top'][0]['confidence']} %" for event in events))
+
+
+def test_3_it_says_of_four_photos_what_this_machine_says(
+    box: Box, installed: str, weights: Path, here: Callable[..., list[int]]
+) -> None:
+    assert installed
+    with step("classify, four photos") as saw:
+        there = box.classify("edge-classifier classify")
+        assert there == here("--weights", str(weights))
+        saw(f"classes {there}, as on this machine")
+
+
+def test_4_doctor_finds_nothing_that_keeps_it_from_running(box: Box, installed: str) -> None:
+    assert installed
+    with step("doctor") as saw:
+        told = box.run("sudo edge-classifier doctor --json", check=False)
+        findings = {finding["check"]: finding for finding in json.loads(told.splitlines()[-1])["findings"]}
+        print(*findings.values(), sep="\n")
+        bad = {name: finding["sentence"] for name, finding in findings.items() if finding["severity"] != "ok"}
+        assert set(bad) <= {"clock", *(["service"] if Box.machine == "arm64" else [])}, bad
+        saw(f"{len(findings)} checks, warnings: {', '.join(bad.values()) or 'none'}")
+
+
+def test_5_an_upgrade_is_the_same_command(box: Box, installed: str) -> None:
+    assert installed
+    box.run("sed -i 's/^__version__ = .*/__version__ = \"0.9.8\"/' edge-classifier/edge/__init__.py")
+    with step("sudo ./install.sh, an upgrade") as saw:
+        print(box.run("cd edge-classifier && sudo ./install.sh --yes"))
+        assert box.run("edge-classifier --version") == "edge-classifier 0.9.8\n"
+        assert (box.show("ActiveState"), box.show("NRestarts")) == ("active", "0")
+        (event,) = box.hears("event")
+        saw(f"0.9.8 runs, and says {event['label']}")
+
+
+def test_6_roll_back_goes_to_the_release_before(box: Box, installed: str) -> None:
+    assert installed
+    with step("sudo ./install.sh --rollback") as saw:
+        box.run("cd edge-classifier && sudo ./install.sh --rollback --yes")
+        version = box.run("edge-classifier --version").strip()
+        assert version != "edge-classifier 0.9.8"
+        assert (box.show("ActiveState"), box.show("NRestarts")) == ("active", "0")
+        assert box.hears("event")
+        saw(f"{version} runs")
+
+
+def test_7_uninstall_leaves_nothing_but_debians_packages(box: Box, before: set[str], installed: str) -> None:
+    assert installed
+    with step("sudo ./install.sh --uninstall --purge") as saw:
+        told = box.run("cd edge-classifier && sudo ./install.sh --uninstall --purge --yes")
+        print(told)
+        assert "sudo apt-get remove --autoremove" in told
+        assert box.run("systemctl is-active mosquitto") == "active\n"
+        assert box.run("getent passwd edge-classifier; getent group edge-classifier", check=False) == ""
+        assert box.hears("prediction", within_s=1) == []  # retained, until the broker was asked to forget it
+        left = files(box) - before
+        assert sorted(left) == []
+        saw("no file is left that is not a package's")
+    box.do("keep", "packages")

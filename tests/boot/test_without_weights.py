@@ -1,0 +1,54 @@
+"""`sudo ./install.sh` where no weights lie in the checkout, torchvision's server is away, and there is no camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot.conftest import PATIENCE, Box, booted, step
+
+pytestmark = pytest.mark.timeout(300 * PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """With Debian's packages where the life with weights has left them, because they take most of the time."""
+    with booted(photos, tmp_path_factory.mktemp("box"), "packages") as started:
+        started.run("echo 0.0.0.0 download.pytorch.org >> /etc/hosts", user="root")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def installed(box: Box) -> str:
+    with step("sudo ./install.sh without weights") as saw:
+        told = box.run("cd edge-classifier && sudo ./install.sh --yes --device box")
+        print(told)
+        saw(next(line for line in told.splitlines() if line.startswith("edge-classifier runs:")))
+    return told
+
+
+def test_1_the_service_runs_and_waits_for_a_camera(box: Box, installed: str) -> None:
+    assert "Something is missing" in installed
+    assert box.show("ActiveState") == "active"
+    assert box.hears("camera/availability") == ["offline"]
+    assert box.hears("availability") == ["online"]
+
+
+def test_2_the_other_network_is_announced(box: Box, installed: str) -> None:
+    assert "EfficientNet-Lite0" in installed
+    told = box.run("sudo edge-classifier doctor", check=False)
+    print(told)
+    assert "efficientnet_lite0" in told.lower().replace("-", "_")
+    assert "FAIL" not in told
+
+
+def test_3_it_says_of_four_photos_what_this_machine_says(
+    box: Box, installed: str, here: Callable[..., list[int]]
+) -> None:
+    assert installed
+    with step("classify, four photos") as saw:
+        there = box.classify("edge-classifier classify")
+        assert there == here("--arch", "efficientnet_lite0")
+        saw(f"classes {there}, as on this machine")
