@@ -14,6 +14,8 @@ from tests.skips import NoOtherSkips
 
 Configure = Callable[..., Path]
 
+os.umask(0o022)  # bundles that tests copy and make are refused where a group may write to them
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--may-skip", type=Path, metavar="FILE", help="fail each test that skips and is not named there")

@@ -41,6 +41,7 @@ class Wanted:
     seconds: float
     photos: Path | None = None  # a folder, a photo or a video
     camera: bool = False  # the configured one
+    given: bool = False  # the bundle was named on the command line
 
 
 def run_benchmark(
@@ -62,7 +63,7 @@ def run_benchmark(
     """
     before = how()
     step("loading")
-    bundle = load_bundle(wanted.bundle)
+    bundle = load_bundle(wanted.bundle, given=wanted.given)
     classifier = Classifier(bundle, settings.model)
     threads = torch.get_num_threads()
     golden = bundle.directory / GOLDEN

@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.bench.benchmark import Wanted, run_benchmark  # imports torch and OpenCV
 
     bundle = arguments.model or settings.model.bundle
-    wanted = Wanted(bundle, arguments.seconds, arguments.photos, arguments.camera)
+    given = arguments.model is not None
+    wanted = Wanted(bundle, arguments.seconds, arguments.photos, arguments.camera, given)
     result = run_benchmark(settings, wanted, step=_tell)
     _tell("")
     if arguments.plot:

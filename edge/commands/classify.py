@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     # Where there is a batch for each processor, each works alone on its own: no thread waits for another.
     threads = processors if len(photos) > BATCH * processors else 1
     model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
-    classifier = Classifier(load_bundle(arguments.model or settings.model.bundle), model)
+    bundle = load_bundle(arguments.model or model.bundle, given=arguments.model is not None)
+    classifier = Classifier(bundle, model)
     with _output(arguments.output) as output:
         write = _writer(arguments, output, classifier.name)
         beside = output is sys.stdout and sys.stdout.isatty()

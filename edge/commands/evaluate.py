@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     if arguments.plot:
         check_name(arguments.plot)
-    bundle = load_bundle(arguments.model or settings.model.bundle)
+    bundle = load_bundle(arguments.model or settings.model.bundle, given=arguments.model is not None)
     photos = read_labels(arguments.labels, len(bundle.labels))
     weights = read_weights(arguments.weights, bundle.manifest.architecture) if arguments.weights else None
     classifier = Classifier(bundle, settings.model)

@@ -14,15 +14,19 @@ HELP = "make an INT8 model bundle from FP32 weights"
 DESCRIPTION = """\
 Takes FP32 weights and writes a model bundle: a directory with the INT8
 TorchScript model, its labels, a golden photo and a manifest with the sha256 of
-each. The link `current` beside it is switched to it at once; the bundle that
-it named before stays, and `edge-classifier models rollback` goes back. A daemon
-that runs keeps its model until it is told: `edge-classifier models use NAME`.
+each. A bundle is installed when a process of its own has loaded it and has had
+its golden photo answered as at the export; the link `current` beside it then
+names it. The bundle that it named before stays, and `edge-classifier models
+rollback` goes back. A daemon that runs keeps its model until it is told:
+`edge-classifier models use NAME`.
 
 By default the ranges of the activations come from the statistics that the
 weights carry, so no photos are needed; --calibrate finds them on photos.
 
 A bundle is for one instruction set: export on the device, or on a machine of
-its kind. The bundle's path is the last line of the output."""
+its kind. One that this machine cannot run, for --target another, is written
+untried, and `current` stays as it is. The bundle's path is the last line of the
+output."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +73,18 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, print the table and the path."""
     from tqdm import tqdm
 
+    from edge.commands.verify_bundle import verify_bundle
     from edge.export.exporter import export_bundle
     from edge.export.golden import PHOTO
     from edge.export.photos import photos_in
     from edge.export.weights import find_weights
+    from edge.vision.engine import host_target
     from edge.vision.installed import Installed
+
+    installed = Installed(arguments.output or state_directory() / "models")
+    installed.prepare()
+    target = host_target() if arguments.target == "auto" else arguments.target
+    runs_here = target in (host_target(), "jetson")  # without its GPU a Jetson's bundle cannot even be made
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -81,6 +92,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     def each(photos: Sequence[Path]) -> Iterable[Path]:
         # disable=None: a bar on a terminal only
         return tqdm(photos, unit="photo", leave=False, disable=None)
+
+    def check(directory: Path) -> None:
+        if runs_here:
+            say("loading the bundle in a process of its own")
+            verify_bundle(directory, settings.model)
 
     with tqdm(unit="B", unit_scale=True, desc="weights", leave=False, disable=None, delay=0.5) as bar:
 
@@ -92,8 +108,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     say(f"weights: {weights.architecture} from {weights.origin.source} ({weights.origin.license})")
     exported = export_bundle(
         weights,
-        arguments.output or state_directory() / "models",
-        target=None if arguments.target == "auto" else arguments.target,
+        installed.directory,
+        target=target,
         precision=arguments.precision,
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
@@ -101,14 +117,28 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         labels=arguments.labels,
         step=say,
         each=each,
+        check=check,
     )
-    before = Installed(exported.directory.parent).switch(exported.directory.name)
-    previous = None if before is None else exported.directory.with_name(before)
+    name = exported.directory.name
+    unused = "" if runs_here else _unused(name, target, host_target(), installed.current)
+    before = installed.switch(name) if runs_here else installed.previous
+    previous = None if before is None else installed.directory / before
     if arguments.json:
-        print(json.dumps(exported.report.to_dict() | {"previous": str(previous) if previous else None}))
+        more = {"previous": str(previous) if previous else None, "current": runs_here, "unused_because": unused}
+        print(json.dumps(exported.report.to_dict() | more))
         return 0
     print(exported.report.to_table())
-    if previous is not None:
+    if unused:
+        print(unused)
+    elif previous is not None:
         print(f"previous bundle: {previous}")
     print(exported.directory)
     return 0
+
+
+def _unused(name: str, target: str, host: str, current: str | None) -> str:
+    stays = "current names none yet" if current is None else f"current stays {current}"
+    return (
+        f"{name} is for {target} and this machine is {host}, so it was not tried and {stays}; take it there with"
+        " `edge-classifier models add` and `models use`."
+    )

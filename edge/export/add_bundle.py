@@ -20,10 +20,9 @@ from urllib.parse import urlsplit
 
 from edge.errors import BundleError, StateError
 from edge.export.fetch import Progress, fetch
-from edge.vision.bundle import ARCHITECTURE, GOLDEN, LABELS, MANIFEST, MODEL, bundle_name, load_bundle
-from edge.vision.installed import Installed
+from edge.vision.bundle import ARCHITECTURE, FILES, MANIFEST, bundle_name, load_bundle
+from edge.vision.installed import Installed, set_modes
 
-FILES = (MODEL, LABELS, GOLDEN, MANIFEST)
 MAX_BYTES = 256 << 20  # of an archive, and of what is in it
 MAX_MANIFEST_BYTES = 1 << 20
 SCHEMES = ("http", "https", "file")
@@ -69,6 +68,7 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
 
 
 def _accepted(home: Path, installed: Installed) -> str:
+    set_modes(home)
     name = load_bundle(home).name
     if name in installed.names():
         try:

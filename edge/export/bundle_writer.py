@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from edge.vision.bundle import (
     bundle_name,
 )
 from edge.vision.engine import Engine, Target
-from edge.vision.installed import Installed
+from edge.vision.installed import Installed, set_modes
 from edge.vision.torch_compat import save_script
 
 
@@ -44,9 +44,17 @@ class Made:
 
 
 def write_bundle(
-    made: Made, weights: Weights, models: Path, target: Target, golden: Path, names: Sequence[str]
+    made: Made,
+    weights: Weights,
+    models: Path,
+    target: Target,
+    golden: Path,
+    names: Sequence[str],
+    check: Callable[[Path], object],
 ) -> tuple[Path, Manifest, int]:
     """The bundle's directory, its manifest, and the size of its model in bytes.
+
+    `check` is called with the whole bundle before it appears in `models`; where it raises, nothing appears.
 
     Raises:
         StateError: it cannot be written.
@@ -76,6 +84,8 @@ def write_bundle(
         (home / MANIFEST).write_bytes(text)
         size = (home / MODEL).stat().st_size
         named = home.rename(staging / bundle_name(text, manifest.architecture, manifest.precision))
+        set_modes(named)
+        check(named)
         return installed.accept(named), manifest, size
     except OSError as error:
         raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error

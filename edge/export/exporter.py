@@ -72,6 +72,7 @@ def export_bundle(
     open_gpu: Callable[[], Gpu] = Jetson,
     step: Step = lambda _: None,
     each: Each = lambda photos: photos,
+    check: Callable[[Path], object] = lambda directory: None,
 ) -> Exported:
     """Make a bundle in `models`; `current` is not touched.
 
@@ -87,6 +88,7 @@ def export_bundle(
         open_gpu: makes the GPU ready, for the target `jetson`.
         step: told what is being done.
         each: wraps a sequence of photos to show the progress through it.
+        check: called with the bundle's directory before it appears in `models`; what it raises ends the export.
 
     Raises:
         WeightsError, PhotoError, BundleError, StateError: each says what to do.
@@ -130,7 +132,7 @@ def export_bundle(
         script = _quantized_script(network, ranges, engine, quantization.activations, example)
         made = _judged(script, script, engine, quantization, network, example, photos, each, step)
     step("writing the bundle")
-    directory, manifest, size = write_bundle(made, weights, models, target, golden, names)
+    directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
     report = Report(
         directory,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
 from edge.vision.engine import Activations, Engine, Target
+from edge.vision.ownership import refuse_if_others_may_write
 
 MANIFEST = "bundle.json"
 MODEL = "model.ts"
 LABELS = "labels.txt"
 GOLDEN = "golden.jpg"
+FILES = (MANIFEST, MODEL, LABELS, GOLDEN)
 MAX_FILE_BYTES = 1 << 30
 ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -123,15 +124,19 @@ def bundle_name(manifest_text: bytes, architecture: str, precision: str) -> str:
     return f"{architecture}-{precision}-{hashlib.sha256(manifest_text).hexdigest()[:6]}"
 
 
-def load_bundle(directory: Path) -> Bundle:
+def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
     """Read a bundle and check every byte of it.
 
+    Args:
+        directory: the bundle's own, or a link to it.
+        given: this user named it on the command line, and so trusts whoever may change it.
+
     Raises:
-        BundleError: it is missing, incomplete, tampered with, may be changed by anyone, or is of another version.
+        BundleError: it is missing, incomplete, tampered with, may be changed by others, or is of another version.
     """
     try:
         home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
-        _refuse_world_writable(home)
+        refuse_if_others_may_write((home.parent, home, *(home / file for file in FILES)), given=given)
         text = _read(home / MANIFEST)
         manifest = _parse(text, home)
         name = bundle_name(text, manifest.architecture, manifest.precision)
@@ -193,11 +198,3 @@ def _read(file: Path) -> bytes:
     if size > MAX_FILE_BYTES:
         raise BundleError(f"{file} has {size} bytes, which no bundle of ours has; export it again.")
     return file.read_bytes()
-
-
-def _refuse_world_writable(home: Path) -> None:
-    # TorchScript is code: whoever may change a bundle, or swap it, runs code as the daemon.
-    for path in (home.parent, home, home / MANIFEST, home / MODEL):
-        mode = path.stat().st_mode
-        if mode & stat.S_IWOTH and not (mode & stat.S_ISVTX and path == home.parent):
-            raise BundleError(f"Every user may write to {path}, and a model is code; run `chmod o-w {path}`.")

@@ -15,6 +15,7 @@ from typing import Literal
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings import ModelSettings, state_directory
 from edge.vision.bundle import MANIFEST
+from edge.vision.ownership import refuse_if_others_may_write
 
 CURRENT = "current"
 PREVIOUS = "previous"
@@ -103,14 +104,32 @@ class Installed:
         except OSError as error:
             raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
 
+    def prepare(self) -> None:
+        """Make the directory, which only its owner may write to; one that is there already is looked at.
+
+        Raises:
+            StateError: the directory cannot be made.
+            BundleError: others may write there, so what is put there would not be loaded.
+        """
+        try:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o755, exist_ok=True)
+            refuse_if_others_may_write([self.directory])
+        except OSError as error:
+            raise StateError(
+                f"{self.directory} cannot be written ({error.strerror}); run as a user who may."
+            ) from error
+
     def staging(self, purpose: Purpose = "new") -> Path:
         """A new hidden directory on the bundles' file system, where one is put together before it appears.
 
         Raises:
             StateError: the directory cannot be made or written.
+            BundleError: others may write there.
         """
+        if purpose != "remove":
+            self.prepare()
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             place = self._staging_place()
             prefix = "." if place == self.directory else ".edge-classifier-"
             _sweep(place, prefix)
@@ -121,7 +140,7 @@ class Installed:
             ) from error
 
     def accept(self, home: Path) -> Path:
-        """Move a complete bundle from `staging` to where it belongs; returns its directory.
+        """Move a complete bundle from `staging`, its modes set, to where it belongs; returns its directory.
 
         Raises:
             StateError: it cannot be written.
@@ -129,10 +148,8 @@ class Installed:
         target = self.directory / home.name
         try:
             for file in home.iterdir():
-                file.chmod(0o644)  # every user may classify
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            home.chmod(0o755)
             if target.exists():
                 shutil.rmtree(target)
             home.rename(target)
@@ -180,6 +197,13 @@ class Installed:
             raise StateError(
                 f"{self.directory / link} cannot be switched ({error.strerror}); run as a user who may, with sudo."
             ) from error
+
+
+def set_modes(home: Path) -> None:
+    """Every user may classify with a bundle, and its owner alone may write to it, whatever the umask is."""
+    for file in home.iterdir():
+        file.chmod(0o644)
+    home.chmod(0o755)
 
 
 def _sweep(place: Path, prefix: str) -> None:

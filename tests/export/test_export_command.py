@@ -12,7 +12,11 @@ import torch
 
 from edge.cli import main
 from edge.vision.bundle import load_bundle
-from tests.daemon import environment, run_command
+from edge.vision.engine import host_target
+from edge.vision.installed import Installed
+from tests.daemon import CHECKOUT, environment, run_command
+
+host = host_target()
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,7 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
         "quantizing to INT8",
         "comparing INT8 with FP32",
         "writing the bundle",
+        "loading the bundle in a process of its own",
     ]
     assert "int8 for the engine" in steps[3]
     *table, path = process.stdout.splitlines()
@@ -70,15 +75,72 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     document = json.loads(told)
     assert list(document) == [
         "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "agreement",
-        "previous",
+        "previous", "current", "unused_because",
     ]  # fmt: skip
     # Measured without photos this time, so its manifest is another, and so is its name.
     assert document["previous"] == str(previous)
     assert document["bundle"] != str(previous)
+    assert (document["current"], document["unused_because"]) == (True, "")
     assert (document["agreement"], document["published_top1"]) == (None, None)
     assert document["size_bytes"]["int8"] < document["size_bytes"]["fp32"] / 3
     assert (models / "current").resolve() == Path(document["bundle"])
     load_bundle(previous)
+
+
+def test_a_bundle_for_another_instruction_set_is_written_and_not_used(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here it can be made, because only the machine's name is another: what it makes for runs on this one."""
+    monkeypatch.setattr("platform.machine", lambda: "aarch64" if host == "x86_64" else "x86_64")
+    given = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), "--target", host]
+    assert main([*given, "--json"]) == 0
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert "process of its own" not in told.err
+    assert (document["current"], document["previous"]) == (False, None)
+    assert "was not tried and current names none yet" in document["unused_because"]
+    assert "edge-classifier models add" in document["unused_because"]
+    assert Installed(tmp_path / "models").names() == [Path(document["bundle"]).name]
+
+    (tmp_path / "models" / "current").symlink_to(Path(document["bundle"]).name)
+    assert main([*given, "--golden", str(CHECKOUT / "edge" / "golden.jpg")]) == 0
+    *_, said, path = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"{Path(path).name} is for {host} and this machine is ")
+    assert f"current stays {Path(document['bundle']).name}; " in said
+
+
+def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
+    done: tuple[subprocess.CompletedProcess[str], Path], weights_file: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It is to run on a GPU, says the config; the process that loads the bundle says that it cannot."""
+    _, models = done
+    before = sorted(os.listdir(models)), (models / "current").resolve()  # noqa: PTH208
+    config = tmp_path / "config.toml"
+    config.write_text('[model]\ndevice = "cuda"\n')
+    given = ["export", "--weights", str(weights_file), "--output", str(models), "--config", str(config)]
+    assert main(given) == 65
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "set model.device to auto or cpu" in told.err.splitlines()[-1]
+    assert (sorted(os.listdir(models)), (models / "current").resolve()) == before  # noqa: PTH208
+
+
+def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_file: Path, tmp_path: Path) -> None:
+    """A developer's shell often has 002, which leaves files to a group."""
+    models = tmp_path / "state" / "models"
+    command = [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", models]
+    shown = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=120, check=False, umask=0o002
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert load_bundle(models / "current").name == Path(shown.stdout.splitlines()[-1]).name
+    models.chmod(0o775)
+    shown = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode == 65
+    assert shown.stderr == (
+        f"edge-classifier: More than its owner may write to {models}, and a model is code; run `chmod go-w {models}`.\n"
+    )
 
 
 @pytest.mark.parametrize(

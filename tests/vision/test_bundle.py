@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from edge.errors import BundleError
 from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
 from edge.vision.installed import Installed
+from tests.conftest import may_be_anybody
 from tests.vision.signed import signed, signed_text, small_bundle
+
+STRANGER = 61234  # a user that no machine has
 
 
 @pytest.fixture
@@ -90,12 +93,48 @@ def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
     assert "gone" in refusal(tmp_path / "dangling")
 
 
-@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, ".."])
-def test_a_bundle_that_everyone_may_change_is_refused(copy: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, LABELS, GOLDEN, ".."])
+@pytest.mark.parametrize("mode", [0o002, 0o020])
+def test_a_bundle_that_others_may_change_is_refused(copy: Path, place: str, mode: int) -> None:
     """TorchScript is code: who may swap it runs code as the daemon."""
     path = (copy / place).resolve()
-    path.chmod(path.stat().st_mode | 0o002)
-    assert f"chmod o-w {path}" in refusal(copy)
+    path.chmod(path.stat().st_mode | mode)
+    assert f"chmod go-w {path}" in refusal(copy)
+    path.chmod(path.stat().st_mode & ~mode)
+    assert load_bundle(copy).name == copy.name
+
+
+@pytest.mark.skipif(not may_be_anybody(), reason="only root can give a file to another user")
+@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, LABELS, GOLDEN, ".."])
+def test_a_bundle_of_a_stranger_is_refused(copy: Path, place: str) -> None:
+    path = (copy / place).resolve()
+    os.chown(path, STRANGER, -1)
+    said = refusal(copy)
+    assert f"{path} belongs to the user {STRANGER}" in said
+    assert "models add" in said
+    assert load_bundle(copy, given=True).name == copy.name  # who names it trusts it
+
+
+@pytest.mark.skipif(not may_be_anybody(), reason="only root can give a file to another user")
+def test_a_bundle_of_the_user_that_the_state_directory_belongs_to_is_the_daemons(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    home = Path(shutil.move(copy, state / "models" / copy.name))
+    for path in (state, home.parent, home, *home.iterdir()):
+        os.chown(path, STRANGER, -1)
+    assert "belongs to" in refusal(home)
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert load_bundle(home).name == home.name
+
+
+def test_what_everyone_may_write_to_is_refused_even_when_it_is_named_on_the_command_line(copy: Path) -> None:
+    (copy / MODEL).chmod(0o664)
+    assert load_bundle(copy, given=True).name == copy.name
+    (copy / MODEL).chmod(0o666)
+    with pytest.raises(BundleError, match="chmod go-w"):
+        load_bundle(copy, given=True)
 
 
 def test_a_shared_sticky_directory_above_it_is_fine(copy: Path) -> None:

@@ -1,0 +1,56 @@
+"""Who may change a bundle: TorchScript is code, so whoever may write to it, or swap it, runs code as its reader."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from edge.errors import BundleError
+from edge.settings import SYSTEM_STATE, state_directory
+
+
+def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) -> None:
+    """Refuse what anyone but root, this user and the daemon's user may write.
+
+    Of a directory with the sticky bit, such as /tmp, the mode may be any: nobody may rename what another owns there.
+
+    Args:
+        paths: of files and directories that exist.
+        given: a path that this user named on the command line, and so trusts, whoever owns it and may write to it
+            but the whole world.
+
+    Raises:
+        BundleError: one of them may be changed by others.
+        OSError: one of them cannot be looked at.
+    """
+    owners = _trusted_owners()
+    for path in paths:
+        status = path.stat()
+        shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
+            raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
+        if not given and status.st_uid not in owners:
+            raise BundleError(
+                f"{path} belongs to {_name_of(status.st_uid)}, who is neither root, nor you, nor the daemon's user, and"
+                " a model is code; if you trust it, install a copy with `edge-classifier models add`."
+            )
+
+
+def _trusted_owners() -> set[int]:
+    """root, this user, and the daemon's user, whom the state directory belongs to."""
+    owners = {0, os.geteuid()}
+    for state in (state_directory(), SYSTEM_STATE):
+        with suppress(OSError):
+            owners.add(state.stat().st_uid)
+    return owners
+
+
+def _name_of(user: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"the user {user}"
