@@ -81,3 +81,23 @@ def test_this_project_answers_in_a_process_of_its_own(bundle_dir: Path, testdata
     assert len(infer["ms"]) == len(classify["cpu_ms"]) == 20
     assert len(labels["top"]) == 5
     assert labels["resident_mb"] > 50
+
+
+def test_the_pytest_plugin_that_the_engines_bring_does_not_stop_the_tests(tmp_path: Path) -> None:
+    """hydra-core has one, installed with `--no-deps`, so that importing it fails."""
+    plugin = tmp_path / "hydra_core-1.3.8.dist-info"
+    plugin.mkdir()
+    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: hydra-core\nVersion: 1.3.8\n", encoding="utf-8")
+    (plugin / "entry_points.txt").write_text("[pytest11]\nhydra_pytest = hydra.pytest_plugin\n", encoding="utf-8")
+    (tmp_path / "hydra").mkdir()
+    (tmp_path / "hydra/__init__.py").write_text("import antlr4_that_nobody_installed\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/test_decision.py", "--collect-only", "-q"],
+        cwd=CHECKOUT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
