@@ -11,19 +11,23 @@ import pytest
 
 from tests.broker import Brokers, brokers_in
 from tests.skips import NoOtherSkips
+from tests.workers import made_once
 
 Configure = Callable[..., Path]
 
+# Threads that wait for each other at the end of an operator sleep. Where they spin, as OpenMP does by default, a test
+# takes up to 25 times the processor time as soon as another process wants one of the cores. It is read with torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.umask(0o022)  # bundles that tests copy and make are refused where a group may write to them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--may-skip", type=Path, metavar="FILE", help="fail each test that skips and is not named there")
+    parser.addoption("--may-skip", metavar="FILE", help="fail each test that skips and is not named there")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if (file := config.getoption("--may-skip")) is not None:
-        config.pluginmanager.register(NoOtherSkips(file))
+        config.pluginmanager.register(NoOtherSkips(Path(file)))
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +51,11 @@ def bundle_dir(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from edge.export.exporter import export_bundle
     from edge.export.weights import read_weights
 
-    return export_bundle(read_weights(weights_file, "resnet18"), tmp_path_factory.mktemp("models")).directory
+    def make(models: Path) -> None:
+        export_bundle(read_weights(weights_file, "resnet18"), models)
+
+    (bundle,) = made_once(tmp_path_factory, "models", make).iterdir()
+    return bundle
 
 
 @pytest.fixture(autouse=True)
