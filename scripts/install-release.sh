@@ -61,7 +61,7 @@ choose_weights() {
         model_from="the one that is there"
         return
     fi
-    if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$(find "$offline/weights" -type f); fi
+    if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
     if [ -z "$weights_file" ] && command -v python3 >/dev/null; then
         weights_file=$(python3 scripts/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
         if [ -z "$weights_file" ] && [ -z "$host" ]; then

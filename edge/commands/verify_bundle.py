@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.commands.doctor_checks.finding import run_apart
@@ -10,7 +12,7 @@ from edge.settings import ModelSettings
 
 WITHIN_S = 300.0  # importing torch and loading a model take more than a minute on a Zero 2 W
 PROGRAM = """\
-import sys
+import json, sys
 from pathlib import Path
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle
@@ -18,14 +20,25 @@ from edge.vision.classifier import Classifier
 from edge.errors import EdgeClassifierError
 try:
     settings = ModelSettings(bundle=Path(sys.argv[1]), device=sys.argv[2], threads=int(sys.argv[3]))
-    print(Classifier(load_bundle(settings.bundle), settings).name)
+    bundle = load_bundle(settings.bundle)
+    name, manifest = Classifier(bundle, settings).name, bundle.manifest
+    print(json.dumps([name, manifest.architecture, manifest.weights.instead_of]))
 except EdgeClassifierError as error:
     sys.exit(str(error))
 """
 
 
-def verify_bundle(directory: Path, settings: ModelSettings) -> str:
-    """Check every byte of a bundle and its answer to its golden photo; returns its name.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A bundle that answers as it did when it was made."""
+
+    name: str
+    architecture: str
+    instead_of: str | None  # the architecture that was asked for, if it is another
+
+
+def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
+    """Check every byte of a bundle and its answer to its golden photo.
 
     Raises:
         BundleError: it cannot be used.
@@ -33,4 +46,9 @@ def verify_bundle(directory: Path, settings: ModelSettings) -> str:
     ran = run_apart(PROGRAM, str(directory), settings.device, str(settings.threads), within_s=WITHIN_S, code=directory)
     if ran.code != 0:
         raise BundleError(ran.last_line)
-    return ran.output
+    return Verified(*json.loads(ran.output))
+
+
+def fallback_told(asked: str, architecture: str) -> str:
+    """The sentence that says why another network runs than was asked for."""
+    return f"{asked} was asked for and this is {architecture}, because {asked}'s weights could not be fetched"

@@ -145,6 +145,7 @@ def export_bundle(
         made.agreement,
         weights.origin.top1,
         precision="int8" if made.quantization else "fp16",
+        instead_of=weights.origin.instead_of,
     )
     return Exported(directory, manifest, report)
 

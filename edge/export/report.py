@@ -24,6 +24,7 @@ class Report:
     agreement: Agreement | None  # None: no photos were given
     published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
     precision: str = "int8"
+    instead_of: str | None = None  # the network that was asked for, if this is another
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; `agreement` is null without photos."""
@@ -36,6 +37,7 @@ class Report:
             "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},
             "threads": self.latency.threads,
             "published_top1": self.published_top1,
+            "instead_of": self.instead_of,
             "agreement": None if self.agreement is None else self.agreement.model_dump(),
         }
 

