@@ -26,7 +26,7 @@ def main() -> int:
     try:
         target = host_target()
         engine = host_engine(target)
-        use_engine(engine)
+        use_engine(engine, small_pairs=True)  # as a bundle that is made here would be
     except EdgeClassifierError:
         print(f"{told} has no INT8 kernels for this processor.")
         return 1

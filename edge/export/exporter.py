@@ -24,7 +24,15 @@ from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import InputContract, Manifest, Quantization
-from edge.vision.engine import Activations, Engine, Target, host_activations, host_engine, host_target, use_engine
+from edge.vision.engine import (
+    Engine,
+    Target,
+    host_activations,
+    host_engine,
+    host_target,
+    needs_small_pairs,
+    use_engine,
+)
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script
@@ -98,8 +106,9 @@ def export_bundle(
         raise BundleError("FP16 is for a Jetson's GPU; add --target jetson, or leave --precision out.")
     gpu = open_gpu() if target == "jetson" else None
     engine: Engine = "tensorrt" if gpu else host_engine(target)
+    small_pairs = needs_small_pairs(engine)
     if gpu is None:
-        use_engine(engine)
+        use_engine(engine, small_pairs=small_pairs)
     step("folding batch norms and normalisation into the convolutions")
     network = fold(architecture(weights.architecture), weights.state)
     names = class_names(network.classes, labels)
@@ -113,7 +122,7 @@ def export_bundle(
     quantization = Quantization(
         ranges="calibrated" if calibration else "data-free",
         photos=len(calibration),
-        levels=128 if engine == "fbgemm" else 256,
+        small_pairs=small_pairs,
         activations="int8" if gpu else host_activations(target),
     )
     example = buffer_of(read_photo(golden), contract)
@@ -129,7 +138,7 @@ def export_bundle(
         )
     else:
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
-        script = _quantized_script(network, ranges, engine, quantization.activations, example)
+        script = _quantized_script(network, ranges, engine, quantization, example)
         made = _judged(script, script, engine, quantization, network, example, photos, each, step)
     step("writing the bundle")
     directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
@@ -205,11 +214,12 @@ def _quantized_script(
     network: FloatNetwork,
     ranges: dict[str, Range],
     engine: Engine,
-    activations: Activations,
+    quantization: Quantization,
     example: torch.Tensor,
 ) -> torch.jit.ScriptModule:
     try:
-        script = trace_script(QuantizedNetwork(network, ranges, engine, activations), example)
+        int8 = QuantizedNetwork(network, ranges, engine, quantization.activations, small_pairs=quantization.small_pairs)
+        script = trace_script(int8, example)
         with known_deprecations(), torch.inference_mode():
             script(example)
             return script

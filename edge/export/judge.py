@@ -63,10 +63,19 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
     with torch.inference_mode():
         expected = network(example)[0]
     found = correlation(torch.from_numpy(probabilities), expected)
-    if int(expected.argmax()) != int(probabilities.argmax()) or not found >= MIN_CORRELATION:
+    first, other = int(expected.argmax()), int(probabilities.argmax())
+    wrong = ""
+    if first != other:
+        wrong = (
+            f"FP32's first class {first} has {probabilities[first] * 100:.1f} % there and class {other} has"
+            f" {probabilities[other] * 100:.1f} %"
+        )
+    elif not found >= MIN_CORRELATION:
+        wrong = f"the logits' correlation is {found:.3f}, and {MIN_CORRELATION} is the least"
+    if wrong:
         raise BundleError(
-            f"INT8 does not follow FP32 on the golden photo (the logits' correlation is {found:.2f}); find the ranges"
-            " on photos with --calibrate DIR, or use other weights."
+            f"INT8 does not follow FP32 on the golden photo ({wrong}); find the ranges on photos with --calibrate DIR,"
+            " or use other weights."
         )
 
 

@@ -32,16 +32,24 @@ class QuantizedNetwork(torch.nn.Module):
         ranges: of every value, by name.
         engine: has to be torch's current one, because it packs the weights.
         activations: qint8 is XNNPACK's.
+        small_pairs: keep the sum of two neighbouring products within 16 bits.
     """
 
     def __init__(
-        self, network: FloatNetwork, ranges: Mapping[str, Range], engine: Engine, activations: Activations
+        self,
+        network: FloatNetwork,
+        ranges: Mapping[str, Range],
+        engine: Engine,
+        activations: Activations,
+        *,
+        small_pairs: bool,
     ) -> None:
         super().__init__()
         self._ranges = ranges
         self._means = expected_means(network)
         self._side = network.architecture.size + sum(network.architecture.border)
         self._engine = engine
+        self._small_pairs = small_pairs
         self._signed = activations == "qint8"
         self._stem: _Windows | None = None
         self._steps: list[tuple[str, Step]] = []
@@ -74,8 +82,7 @@ class QuantizedNetwork(torch.nn.Module):
     def _scale(self, name: str) -> tuple[float, int]:
         """Scale and zero point of a value; 0.0 is always exact."""
         value = self._ranges[name]
-        levels = 127 if self._engine == "fbgemm" else 255  # 7 bits: products of 8 would saturate there
-        scale = (value.high - value.low) / levels
+        scale = (value.high - value.low) / 255
         zero = round(-value.low / scale)
         return scale, zero - 128 if self._signed else zero
 
@@ -85,7 +92,7 @@ class QuantizedNetwork(torch.nn.Module):
         if table.input == PIXELS and self._engine == "qnnpack":
             self._stem = _windows(conv, self._side)
             floats, stride, means = self._stem.weight, (table.stride, 1), means.repeat(self._stem.taps)
-        weight = quantize_weight(floats)
+        weight = quantize_weight(floats, weight_scales(floats, small_pairs=self._small_pairs))
         bias = conv.bias - _rounding_shift(weight.dequantize() - floats, means)
         packed: Any = prepack(weight, bias, stride, conv.padding, conv.groups)
         # TorchScript keeps what is an attribute of the module.
@@ -147,6 +154,22 @@ def _windows(conv: FoldedConv, side: int) -> _Windows:
     weight = F.pad(conv.weight, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
     size = (1, side, positions, 3 * taps)
     return _Windows(weight.contiguous(), taps, (size, (side * side * 3, side * 3, stride * 3, 1)))
+
+
+def weight_scales(weight: torch.Tensor, *, small_pairs: bool) -> torch.Tensor:
+    """The step of each output channel, (out,), for (out, in / groups, height, width).
+
+    Without VNNI x86 multiplies two activations of up to 255 with two weights and adds the products in 16 bits
+    (vpmaddubsw), which holds 32767: more than 128 for two weights of one sign would saturate. Kernels pair
+    neighbours of a tap's channels, or of a channel's taps; either way they are side by side here.
+    """
+    largest = weight.abs().amax((1, 2, 3)) / 127
+    if small_pairs:
+        row = F.pad(weight.permute(0, 2, 3, 1).flatten(1), (0, 1))  # channels innermost, as in memory
+        signs = torch.stack((row, -row)).clamp_min(0)
+        pairs = (signs[..., 1:] + signs[..., :-1]).amax((0, 2))
+        largest = torch.maximum(largest, pairs / 127)  # rounding may add a half to each: 128 at most
+    return largest.clamp_min(1e-12)
 
 
 def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:

@@ -65,7 +65,8 @@ class Quantization(Part):
 
     ranges: Literal["data-free", "calibrated"]
     photos: int = 0
-    levels: Literal[128, 256] = 256
+    levels: Literal[128, 256] = 256  # 128 is what older versions made for fbgemm
+    small_pairs: bool = False  # the sum of two neighbouring products fits into 16 bits, as CPUs without VNNI need it
     activations: Activations  # the engine qnnpack hands qint8 to XNNPACK, where torch has it
 
 

@@ -49,8 +49,9 @@ class Cpu:
             raise BundleError(
                 f"{bundle.name} was made for {manifest.target} and this is {host_target()}; export it here."
             )
-        use_engine(manifest.engine)
-        if manifest.quantization is not None and manifest.quantization.activations == "qint8" and not runs_qint8():
+        quantization = manifest.quantization
+        use_engine(manifest.engine, small_pairs=quantization is not None and quantization.small_pairs)
+        if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
             raise BundleError(
                 f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
             )

@@ -12,13 +12,19 @@ from edge.errors import BundleError
 from edge.vision.torch_compat import runs_qint8
 
 Target = Literal["arm64", "x86_64", "jetson"]  # a Jetson's GPU; its processor is arm64
-# `onednn` has the fused residual and, without VNNI's saturation, full range; `fbgemm` is for older x86 CPUs;
-# `qnnpack` hands qint8 to XNNPACK and quint8 to QNNPACK.
+# `onednn` has the fused residual, and is what x86 takes wherever torch has it; `qnnpack` hands qint8 to XNNPACK and
+# quint8 to QNNPACK.
 # On a GPU: `tensorrt` for INT8, `cuda` for FP16.
 Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
 GPU_ENGINES = ("tensorrt", "cuda")
 Activations = Literal["quint8", "qint8", "int8"]  # int8 is TensorRT's: symmetric
 
+# The fastest first; builds of torch differ in what they hold (Debian's has no FBGEMM, and on ARM no QNNPACK either).
+_PREFERRED: dict[Target, tuple[Engine, ...]] = {"x86_64": ("onednn", "fbgemm", "qnnpack"), "arm64": ("qnnpack",)}
+_OTHER_TORCH: dict[Target, str] = {
+    "x86_64": "install PyPI's (`pip install torch`)",
+    "arm64": "install PyPI's 2.9.1 (`pip install torch==2.9.1`)",
+}
 _MACHINES: dict[str, Target] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -48,15 +54,29 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def has_full_range(flags: frozenset[str]) -> bool:
-    """Whether x86's int8 kernels add up four products without saturating, so that activations may use 8 bits."""
+    """Whether x86's int8 kernels add up products in 32 bits; without VNNI they add two in 16, and saturate."""
     return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def host_engine(target: Target) -> Engine:
-    """The fastest engine for `target` on this machine."""
-    if target == "arm64":
-        return "qnnpack"
-    return "onednn" if has_full_range(cpu_flags()) else "fbgemm"
+    """The fastest engine for `target` that this machine's torch has.
+
+    Raises:
+        BundleError: it has none.
+    """
+    supported = torch.backends.quantized.supported_engines
+    for engine in _PREFERRED[target]:
+        if engine in supported:
+            return engine
+    raise BundleError(
+        f"This torch {torch.__version__} has no INT8 engine for {target} ({', '.join(_PREFERRED[target])});"
+        f" {_OTHER_TORCH[target]}."
+    )
+
+
+def needs_small_pairs(engine: Engine) -> bool:
+    """Whether `engine` on this machine adds two products in 16 bits, which weights of full range overflow."""
+    return engine in ("onednn", "fbgemm") and not has_full_range(cpu_flags())
 
 
 def host_activations(target: Target) -> Activations:
@@ -65,7 +85,7 @@ def host_activations(target: Target) -> Activations:
     torch builds for ARM without XNNPACK exist (2.13 and later on PyPI, pytorch#185297), so it is tried. What
     another machine's torch holds cannot be tried here: its bundle is made for XNNPACK, or not at all.
     """
-    if target == "arm64" and (host_target() != "arm64" or runs_qint8()):
+    if host_engine(target) == "qnnpack" and (host_target() != target or runs_qint8()):
         return "qint8"
     return "quint8"
 
@@ -85,16 +105,24 @@ def join_threads() -> None:
     torch.get_num_threads()
 
 
-def use_engine(engine: str) -> None:
+def use_engine(engine: str, *, small_pairs: bool) -> None:
     """Make `engine` torch's; has to happen before a model is loaded or made, which packs weights for it.
 
     The default on ARM is a trap: `onednn` has no int8 kernels there and takes 5.6 times FP32's work.
+
+    Args:
+        engine: of the bundle.
+        small_pairs: whether the sum of two of its products fits into 16 bits.
 
     Raises:
         BundleError: this torch was built without it, or this CPU cannot run it.
     """
     if engine not in get_args(Engine) or engine not in torch.backends.quantized.supported_engines:
-        raise BundleError(f"This torch {torch.__version__} has no engine {engine}; export the bundle again here.")
-    if engine == "onednn" and not has_full_range(cpu_flags()):
+        here = host_engine(host_target())  # which says what to install where there is none
+        raise BundleError(
+            f"The bundle was made for the engine {engine}, which this torch {torch.__version__} lacks; export it again"
+            f" here, for {here}."
+        )
+    if engine == "onednn" and not small_pairs and needs_small_pairs("onednn"):
         raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
     torch.backends.quantized.engine = engine

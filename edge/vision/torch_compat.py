@@ -54,10 +54,9 @@ def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
     file.write_bytes(content.getbuffer())
 
 
-def quantize_weight(weight: torch.Tensor) -> torch.Tensor:
-    """(out, in / groups, height, width) float32 as qint8, symmetric for each output channel."""
+def quantize_weight(weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """(out, in / groups, height, width) float32 as qint8, symmetric, with a scale (out,) for each output channel."""
     with known_deprecations():
-        scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127
         zeros = torch.zeros_like(scales, dtype=torch.int64)
         return torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
 
@@ -71,7 +70,7 @@ def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], p
 def runs_qint8() -> bool:
     """Whether the current engine has a convolution of qint8 activations: a tiny one is tried."""
     try:
-        packed = prepack(quantize_weight(torch.ones(8, 8, 1, 1)), torch.zeros(8), (1, 1), 0, 1)
+        packed = prepack(quantize_weight(torch.ones(8, 8, 1, 1), torch.ones(8)), torch.zeros(8), (1, 1), 0, 1)
         with known_deprecations(), torch.inference_mode():
             ones = torch._make_per_tensor_quantized_tensor(torch.ones(1, 8, 2, 2, dtype=torch.int8), 1.0, 0)
             sums = torch.ops.quantized.conv2d(ones, packed, 1.0, 0).int_repr()

@@ -20,7 +20,7 @@ from edge.export.weights import Weights
 from edge.settings import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import host_activations, host_engine, host_target, use_engine
+from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.torch_compat import known_deprecations, runs_qint8
 
 
@@ -48,10 +48,11 @@ def test_calibrated_ranges_are_the_least_and_the_greatest(network: FloatNetwork,
 
 def test_every_layer_is_quantized_near_its_float_twin(network: FloatNetwork, golden: torch.Tensor) -> None:
     engine = host_engine(host_target())
-    use_engine(engine)
+    small_pairs = needs_small_pairs(engine)
+    use_engine(engine, small_pairs=small_pairs)
     with known_deprecations(), torch.inference_mode():
         ranges, activations = data_free_ranges(network), host_activations(host_target())
-        answer = QuantizedNetwork(network, ranges, engine, activations)(golden)[0]
+        answer = QuantizedNetwork(network, ranges, engine, activations, small_pairs=small_pairs)(golden)[0]
         expected = network(golden)[0]
     assert int(answer.argmax()) == int(expected.argmax())
     assert float((answer - expected).abs().max()) < 0.1
