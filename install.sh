@@ -68,36 +68,29 @@ make_venv() {
     step "Making .venv with $("$python" -V)" "$python" -m venv .venv
 }
 
-pip_install() {
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input --constraint constraints.txt "$@"
-}
-
-torch_is_there() {
-    local told
-    told=$(pip_install --dry-run --no-index --no-deps torch torchvision 2>/dev/null) && [[ $told != *"Would install"* ]]
-}
-
-install_torch() {
-    torch_is_there && return
-    if [ "$(uname -m)" != x86_64 ]; then
-        step "PyTorch from PyPI (about 0.2 GB)" pip_install torch torchvision
-    elif reaches_cpu_index .venv/bin/python; then
-        step "PyTorch without CUDA (about 0.2 GB)" pip_install --extra-index-url "$cpu_index" torch torchvision
-    else
-        say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."
-        step "PyTorch from PyPI (about 3 GB, unless it is cached)" pip_install torch torchvision
-    fi
+# Built with the setuptools that is pinned, and with what it needs in place.
+install_itself() {
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 }
 
 # install_packages EXTRA,...: nothing to do when the same was installed before.
 install_packages() {
-    local extras=$1 stamp=.venv/installed-$1 wanted
+    local extras=$1 stamp=.venv/installed-$1 wanted size="0.3 GB"
+    local -a index=() names
+    IFS=, read -ra names <<<"$extras"
     log=$PWD/.venv/install.log
     make_venv
     wanted=$(cat setup.cfg constraints.txt edge/__init__.py | cksum)
     [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
-    install_torch
-    step "edge-classifier and what it needs" pip_install --editable ".[$extras]"
+    if takes_cpu_index .venv/bin/python "$(uname -m)"; then
+        index=(--cpu-index "$cpu_index")
+    elif [ "$(uname -m)" = x86_64 ]; then
+        say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."
+        size="3 GB, unless they are cached"
+    fi
+    .venv/bin/python scripts/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
+    step "PyTorch and what else is needed (about $size)" install_pinned .venv/bin/python .venv/wanted
+    step "edge-classifier" install_itself
     printf '%s\n' "$wanted" >"$stamp"
 }
 
@@ -109,9 +102,8 @@ fetch_photos() {
 
 unpack_photos() {
     rm -rf .venv/wheel .venv/photos.part
-    .venv/bin/python -m pip download --disable-pip-version-check --no-input --no-deps --only-binary=:all: \
-        --constraint constraints.txt --dest .venv/wheel scikit-image
-    .venv/bin/python - .venv/wheel .venv/photos.part <<'EOF'
+    .venv/bin/python scripts/wheels.py download .venv/wheel --only scikit-image
+    .venv/bin/python - .venv/wheel/wheels .venv/photos.part <<'EOF'
 import sys, zipfile
 from pathlib import Path
 wheel, photos = next(Path(sys.argv[1]).glob("*.whl")), Path(sys.argv[2])

@@ -38,9 +38,9 @@ costs this project, against its own FP32 on the same pixels, is in [architecture
 
 ## How to repeat it
 ```
-python3 -m venv build/venv && build/venv/bin/pip install -e '.[export,dev]'
-build/venv/bin/pip install --no-deps -r benchmarks/requirements.txt
-build/venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
+./install.sh --dev
+.venv/bin/pip install --no-deps -r benchmarks/requirements.txt
+.venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
     --calibration PHOTOS --write docs/benchmarks.md
 ```
 `LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine is confined to the same processors and has a

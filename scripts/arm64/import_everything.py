@@ -1,6 +1,6 @@
 """Import the whole package on ARM64, and run a convolution through XNNPACK; `scripts/test-wheels` calls this.
 
-usage: import_everything.py CONSTRAINTS   (what is installed has to have the versions that are pinned for ARM64 there)
+usage: import_everything.py REQUIREMENTS   (what is installed has to be what wheels.py wanted there, version by version)
 """
 
 import importlib
@@ -14,23 +14,16 @@ from pathlib import Path
 
 import edge
 
-PIN = re.compile(r"^([\w.-]+)==([\w.]+)(?:; platform_machine (==|!=) \"aarch64\")?$", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
 
-def wrong_versions(constraints: Path) -> list[str]:
-    """What is installed in another version than the one pinned."""
-    pins = {
-        name.lower(): version
-        for name, version, machine in PIN.findall(constraints.read_text(encoding="utf-8"))
-        if machine != "!="
-    }
+def wrong_versions(requirements: Path) -> list[str]:
+    """What is not installed, or in another version than the one pinned."""
+    pins = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
     installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in distributions()}
-    print(f"{len(pins.keys() & installed.keys())} pinned packages: {', '.join(sorted(pins.keys() & installed.keys()))}")
-    return [
-        f"{name} {version}, not {installed[name]}"
-        for name, version in pins.items()
-        if name in installed and installed[name].partition("+")[0] != version
-    ]
+    print(f"{len(pins)} pinned packages: {', '.join(sorted(pins))}")
+    found = {name: installed.get(name, "none").partition("+")[0] for name in pins}
+    return [f"{name} {version}, not {found[name]}" for name, version in pins.items() if found[name] != version]
 
 
 def main() -> int:
