@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -22,9 +23,14 @@ _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def state_directory() -> Path:
-    """Where this user's daemon keeps what must survive: systemd's choice, the system's, or the user's own."""
+    """Where this user's daemon keeps what must survive: systemd's choice, the system's, or the user's own.
+
+    A virtual environment in which `./install.sh --try` made a model keeps it in `state`, for every command there.
+    """
     if chosen := os.environ.get("STATE_DIRECTORY"):
         return Path(chosen.split(":")[0])
+    if sys.prefix != sys.base_prefix and os.access(own := Path(sys.prefix) / "state", os.W_OK):
+        return own
     if os.access(SYSTEM_STATE, os.W_OK):
         return SYSTEM_STATE
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.commands.doctor_checks import disk, machine, model, service
+from edge.commands.doctor_checks import camera, disk, machine, model, service
 from edge.commands.doctor_checks.finding import Finding, run_apart
-from edge.settings import FallbackSettings, ModelSettings, Settings
+from edge.settings import CameraSettings, FallbackSettings, ModelSettings, Settings
 from tests.broker import free_port
 from tests.conftest import may_be_anybody
+from tests.installer import program
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -159,6 +160,32 @@ def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> Non
     finding = model.torch()
     assert finding.severity == "ok", finding
     assert finding.sentence.startswith("torch 2.")
+
+
+def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # As Debian's build for arm64 is.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = model.torch()
+    assert finding.severity == "failure"
+    assert "has no INT8 kernels for this processor (its engines: none)" in finding.sentence
+    assert "sudo ./install.sh" in finding.remedy
+    assert "export" not in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("loop", "installed", "told"), [(False, True, True), (True, True, False), (False, False, False)]
+)
+def test_a_service_whose_file_ends_is_told_of_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop: bool, installed: bool, told: bool
+) -> None:
+    state = "loaded" if installed else "not-found"
+    program(tmp_path / "systemctl", f"#!/bin/sh\ncase $3 in LoadState) echo {state} ;; *) echo inactive ;; esac\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finding = camera.camera(CameraSettings(source="file:/nowhere", loop=loop), None)
+    assert ("loop = true" in finding.remedy) is told
 
 
 def test_a_missing_bundle_is_a_failure_in_one_sentence(tmp_path: Path) -> None:

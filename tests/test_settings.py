@@ -1,6 +1,7 @@
 """An empty file runs, every error is told at once with its line, and a reload changes only what can change."""
 
 import contextlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,16 @@ def test_systemd_chooses_the_state_directory(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/other")
     assert state_directory() == tmp_path
     assert Settings().fallback.path == tmp_path / "fallback.db"
+
+
+def test_a_command_in_a_clone_finds_the_model_that_try_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert state_directory() != tmp_path / "state"  # nothing was made there
+    (tmp_path / "state").mkdir()
+    assert Settings().model.bundle == tmp_path / "state" / "models" / "current"
+    monkeypatch.setenv("STATE_DIRECTORY", "/chosen")
+    assert state_directory() == Path("/chosen")
 
 
 def test_nothing_in_the_settings_can_be_changed_by_a_stage() -> None:

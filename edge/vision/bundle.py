@@ -147,7 +147,9 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
         contents = {file: _verified(home / file, manifest) for file in (MODEL, LABELS, GOLDEN)}
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:
-        missing = error.filename or directory
+        # The bundle as it was named: realpath's error tells of the first parent that is missing.
+        named = directory.exists() or directory.is_symlink()
+        missing = error.filename if named else f"bundle {directory}"
         raise BundleError(f"There is no {missing}; make a bundle with `edge-classifier export`.") from error
     except NotADirectoryError as error:
         raise BundleError(

@@ -84,6 +84,8 @@ def test_a_renamed_directory_is_refused(copy: Path) -> None:
 
 def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
     assert "edge-classifier export" in refusal(tmp_path / "none")
+    # Not the first of its parents that is missing.
+    assert f"There is no bundle {tmp_path}/no/state/models/current;" in refusal(tmp_path / "no/state/models/current")
     assert f"There is no {tmp_path / MANIFEST}" in refusal(tmp_path)
     (tmp_path / "file").touch()
     assert "is not a bundle's directory" in refusal(tmp_path / "file")

@@ -19,7 +19,7 @@ def every_check(settings: Settings, config: Path | None) -> list[Callable[[], Fi
         model.torch,
         *([model.jetson] if model.is_jetson(host.ROOT) else []),
         lambda: model.model(settings),
-        lambda: camera.camera(config),
+        lambda: camera.camera(settings.camera, config),
         lambda: camera.colours(config),
         lambda: broker.broker(settings.mqtt, name),
         lambda: broker.access(settings.mqtt, name, settings.fallback),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.commands.doctor_checks.finding import Finding, run_apart, service_runs, unit_property
+from edge.settings import CameraSettings
 
 CAMERA = """\
 import sys
@@ -37,8 +38,11 @@ print(order, sentence, sep="\\n")
 """
 
 
-def camera(config: Path | None) -> Finding:
-    """A frame arrives; not looked at while the daemon has the camera."""
+def camera(settings: CameraSettings, config: Path | None) -> Finding:
+    """A frame arrives; not looked at while the daemon has the camera. A service has no use for a file that ends."""
+    if settings.source.startswith("file:") and not settings.loop and unit_property("LoadState") == "loaded":
+        ends = f"{settings.source} ends, and the service then starts again, with its model, each time"
+        return Finding("camera", "warning", ends, "Set loop = true in the config's [camera], and restart the service.")
     if service_runs():
         status = unit_property("StatusText")
         if "camera online" in status:

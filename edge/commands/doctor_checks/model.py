@@ -16,19 +16,24 @@ from edge.settings import Settings
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
-PINS = "Install the version of constraints.txt: sudo ./install.sh does."
+PINS = "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."
 ASKED_FOR = (
     "Where torchvision's server can be reached: sudo edge-classifier export --weights default, then"
     " sudo edge-classifier models use NAME; or bring its weights and give export --weights FILE."
 )
 # A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
 TORCH = """\
-import json, platform, torch
+import json, sys, torch
 from torch.backends import xnnpack
+from edge.errors import BundleError
+from edge.vision.engine import host_engine, host_target, use_engine
 from edge.vision.torch_compat import runs_qint8
-arm = platform.machine() == "aarch64"
-if arm:
-    torch.backends.quantized.engine = "qnnpack"
+arm = host_target() == "arm64"
+try:
+    use_engine(host_engine(host_target()))
+except BundleError:
+    engines = ", ".join(torch.backends.quantized.supported_engines)
+    sys.exit(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")
 torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
 print(json.dumps({
     "version": torch.__version__,
@@ -60,7 +65,8 @@ def torch() -> Finding:
     """torch runs on this processor, and on ARM really reaches the kernels that make INT8 quick."""
     ran = run_apart(TORCH)
     if ran.code != 0:
-        return Finding("torch", "failure", f"torch does not run: {ran.last_line}", PINS)
+        told = ran.last_line if "INT8" in ran.last_line else f"torch does not run: {ran.last_line}"
+        return Finding("torch", "failure", told, PINS)
     told = json.loads(ran.output)
     if platform.machine() == "aarch64" and not told["xnnpack"]:
         slow = f"torch {told['version']} does not reach XNNPACK; INT8 takes several times as long."
