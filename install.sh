@@ -82,6 +82,8 @@ install_packages() {
     make_venv
     wanted=$(cat setup.cfg constraints.txt edge/__init__.py | cksum)
     [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
+    local -x TMPDIR=$PWD/.venv/tmp # trixie keeps /tmp in memory, which a large wheel would fill
+    mkdir -p "$TMPDIR"
     if takes_cpu_index .venv/bin/python "$(uname -m)"; then
         index=(--cpu-index "$cpu_index")
     elif [ "$(uname -m)" = x86_64 ]; then
@@ -91,6 +93,7 @@ install_packages() {
     .venv/bin/python scripts/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
     step "PyTorch and what else is needed (about $size)" install_pinned .venv/bin/python .venv/wanted
     step "edge-classifier" install_itself
+    rm -rf "$TMPDIR"
     printf '%s\n' "$wanted" >"$stamp"
 }
 

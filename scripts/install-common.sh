@@ -10,15 +10,20 @@ fail() {
 }
 
 # step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and its end is
-# shown when it fails. With dry_run=yes only the line.
+# shown when it fails. At a terminal the line shows that it lives. With dry_run=yes only the line.
 step() {
-    local title=$1 started=$SECONDS code
+    local title=$1 started=$SECONDS code ticker=""
     shift
     if [ "${dry_run:-no}" = yes ]; then
         printf '  would do: %s\n' "$title"
         return
     fi
-    printf '  %-60s' "$title"
+    if [ -t 1 ]; then
+        tell_progress "$title" &
+        ticker=$!
+    else
+        printf '  %-60s' "$title"
+    fi
     # In a subshell that ends at the first command that fails; after `||` bash would go on inside a function.
     set +e
     (
@@ -27,12 +32,29 @@ step() {
     ) >>"$log" 2>&1 </dev/null
     code=$?
     set -e
+    if [ -n "$ticker" ]; then
+        kill "$ticker" 2>/dev/null || true
+        wait "$ticker" 2>/dev/null || true
+        printf '\r\033[K  %-60s' "$title"
+    fi
     if [ "$code" -ne 0 ]; then
         printf 'failed\n\n'
         tail -n 20 "$log" >&2
         fail "$code" "The step \"$title\" failed; the whole story is in $log."
     fi
-    printf '%3d s\n' "$((SECONDS - started))"
+    printf '%4d s\n' "$((SECONDS - started))"
+}
+
+# tell_progress TITLE: one line, written anew each second: how long it has taken, and what was said last. It ends with
+# the installer, whose Ctrl-C does not reach what bash runs in the background.
+tell_progress() {
+    local started=$SECONDS width last
+    width=$(tput cols 2>/dev/null || echo 80)
+    while kill -0 $$ 2>/dev/null; do
+        last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' || true)
+        printf '\r\033[K%s' "$(printf '  %s: %d s  %s' "$1" "$((SECONDS - started))" "$last" | cut -c "1-$((width - 1))")"
+        sleep 1
+    done
 }
 
 readonly cpu_index=https://download.pytorch.org/whl/cpu

@@ -11,13 +11,85 @@ make_user() {
 
 make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
 
+# A file is named as the daemon will see it, and is looped: a service that has looked at all of it would start again and
+# again; a camera that takes its place gets the defaults back. What its user cannot read, or its sandbox hides, is said before anything is
+# done.
+check_source() {
+    local path unreadable
+    [ -n "$source" ] || return 0
+    case $source in
+        file:*) ;;
+        *)
+            keys+=("camera.source=$source")
+            ! grep -qsE "^[[:space:]]*source[[:space:]]*=[[:space:]]*[\"']file:" "$host$config" ||
+                keys+=("camera.loop:=false" "camera.fps:=0.0" "decision.smoothing_s:=1.0" "decision.hold_s:=0.5")
+            return
+            ;;
+    esac
+    path=${source#file:}
+    path=$(given_path "${path#//}")
+    source=file:$path
+    keys+=("camera.source=$source" "camera.loop:=true")
+    [ -z "$host" ] || return 0
+    [ -e "$path" ] || fail 66 "There is no $path; --source file: takes a video, a photo or a folder of photos."
+    case $(realpath "$path")/ in
+        /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
+            fail 66 "The service's sandbox hides /home, /root, /run/user and /tmp, and so $path; copy it elsewhere: $(
+                )sudo cp -rL '$path' /srv/ && sudo ./install.sh --source 'file:/srv/$(basename "$path")'"
+            ;;
+    esac
+    unreadable=$(first_unreadable "$path") || return 0
+    fail 66 "The service's user cannot read $unreadable; let everyone read it, such as with sudo chmod -R a+rX '$path'."
+}
+
+# What suits a file: its own rate, where the daemon would else look as fast as it can, for ever; and photos, one a second,
+# have nothing to do with each other, so that nothing is smoothed and no label has to hold.
+keys_for_file() {
+    "$release/venv/bin/python" - "$source" <<'END'
+import sys
+from pathlib import Path
+
+from edge.camera.file import PHOTO_SUFFIXES
+from edge.camera.source import make_source
+from edge.errors import CameraError
+from edge.settings import CameraSettings
+
+camera = make_source(CameraSettings(source=sys.argv[1]))
+try:
+    camera.open()
+except CameraError as error:
+    sys.exit(str(error))
+path = Path(sys.argv[1].removeprefix("file:"))
+print(f"camera.fps:={camera.fps}")
+if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
+    print("decision.smoothing_s:=0.0", "decision.hold_s:=0.0")
+END
+}
+
+# first_unreadable PATH: of what the service's user, or nobody where there is none yet, may not read; 1 where all is well,
+# or where that is not for us to try.
+first_unreadable() {
+    local found code=0 user=$name
+    [ "$(id -u)" -eq 0 ] || return 1
+    getent passwd "$user" >/dev/null || user=nobody
+    found=$(setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups \
+        find -L "$1" \( -type f -o -type d \) ! -readable -print -quit 2>&1) || code=$?
+    [ -n "$found" ] || [ "$code" -ne 0 ] || return 1
+    if [ "$code" -eq 0 ]; then echo "$found"; else echo "$1"; fi
+}
+
 # The commented default at first, then only the keys that were given; a person's other lines stay as they are. What the
 # release refuses never comes into its place.
 write_config() {
-    local file
+    local file more
     make_config_directory
     [ -f "$config" ] || install -m 640 -o root -g "$name" deploy/config.toml "$config"
     file=$(realpath "$config")
+    if [[ $source = file:* ]]; then
+        more=$(keys_for_file) || return
+        # shellcheck disable=SC2206  # one word each
+        keys+=($more)
+    fi
     "$release/venv/bin/python" - "$file" "${keys[@]}" <<'END'
 import json
 import os
@@ -34,6 +106,7 @@ file = Path(sys.argv[1])
 lines = file.read_text(encoding="utf-8").splitlines()
 for given in sys.argv[2:]:
     path, _, value = given.partition("=")
+    path, is_json = path.removesuffix(":"), path.endswith(":")  # KEY=TEXT or KEY:=JSON
     section, _, key = path.partition(".")
     begin = first(lines, rf"\s*\[\s*{section}\s*\]")
     if begin is None:
@@ -45,7 +118,7 @@ for given in sys.argv[2:]:
     at = first(ours, rf"\s*{key}\s*=")
     if at is None:
         at = first(ours, rf"\s*#\s*{key}\s*=")  # the default, in a comment
-    new = [f"{key} = {json.dumps(value)}"]
+    new = [f"{key} = {value if is_json else json.dumps(value)}"]
     lines[begin : begin + len(ours)] = new + ours if at is None else ours[:at] + new + ours[at + 1 :]
 # For the same eyes as before.
 new, was = file.with_name(file.name + ".new"), file.stat()

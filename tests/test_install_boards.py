@@ -104,7 +104,7 @@ def test_trixie_has_torch_from_debian_only_where_debians_runs_int8(
     board.is_built_for(architecture)
     board.offers("python3-picamera2")
     told = board.plan()
-    machine, *steps = told.stdout.splitlines()
+    machine, model, _lists, *steps = told.stdout.splitlines()
     assert machine.startswith("Raspberry Pi 4 Model B Rev 1.4, Debian GNU/Linux 13 (trixie), ")
     assert ("torch and everything else from Debian" in machine) is from_debian
     assert ("torch from PyPI, because Debian's has no kernels for INT8 here" in machine) is not from_debian
@@ -112,7 +112,14 @@ def test_trixie_has_torch_from_debian_only_where_debians_runs_int8(
     assert {"python3-numpy", "python3-opencv", "python3-picamera2", "mosquitto"} <= packages
     assert ("python3-torch" in packages) is from_debian
     # Where it is asked what it can do, that is known before everything else is fetched.
-    assert ("python3-torch" in steps[1]) is from_debian, steps
+    assert ("python3-torch" in steps[0]) is from_debian, steps
+    assert model.startswith("The model: ")
+
+
+@pytest.mark.parametrize(("board", "told"), [(PI, True), ("", False)], ids=["a Pi", "another"])
+def test_picamera2_is_not_left_out_unsaid_where_apt_has_no_lists_yet(tmp_path: Path, board: str, told: bool) -> None:
+    plan = Board(tmp_path, TRIXIE, board).plan().stdout
+    assert ("python3-picamera2 too, where apt offers it once its lists are fetched" in plan) is told
 
 
 def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """The installer's step that writes the config changes what was given, and never leaves half a file."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge.settings import Settings
 from edge.settings_file import load_settings
 from tests.installer import CHECKOUT, program
 
@@ -28,7 +32,7 @@ def write_config(tmp_path: Path) -> Writer:
     def run(before: str = "") -> subprocess.CompletedProcess[str]:
         script = (
             f"name=edge-classifier release={tmp_path} config={config}\n"
-            "keys=('camera.source=file:a.mp4' device.name=porch)\n"
+            "source=; keys=('camera.source=file:a.mp4' device.name=porch camera.loop:=true)\n"
             f". scripts/install-config.sh; make_config_directory() {{ :; }}; {before} write_config"
         )
         return subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
@@ -40,7 +44,7 @@ def test_the_config_keeps_its_lines_its_owner_and_its_mode(tmp_path: Path, write
     config = tmp_path / "config.toml"
     before = config.stat()
     assert write_config().returncode == 0
-    assert config.read_text() == '[camera]\nsource = "file:a.mp4"\n# mine\n\n[device]\nname = "porch"\n'
+    assert config.read_text() == '[camera]\nloop = true\nsource = "file:a.mp4"\n# mine\n\n[device]\nname = "porch"\n'
     after = config.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert not (tmp_path / "config.toml.new").exists()
@@ -62,6 +66,7 @@ def test_a_key_is_found_however_it_is_written(tmp_path: Path, write_config: Writ
     told = write_config()
     assert told.returncode == 0, told.stdout
     settings = load_settings(tmp_path / "config.toml", environment={})
+    assert settings.camera.loop
     assert (settings.camera.source, settings.camera.fps, settings.device.name) == ("file:a.mp4", 5.0, "porch")
 
 
@@ -75,3 +80,67 @@ def test_a_config_that_would_be_refused_stays_as_it_was_and_what_was_refused_is_
     assert config.read_text() == 'camera.source = "auto"\n'
     assert "[camera]" in (tmp_path / "config.toml.new").read_text()
     assert told.stdout.splitlines()[-1] == f"{config} stays as it was; what was refused is in {config}.new."
+
+
+def check_source(source: str, config: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
+    """The installer's look at --source, and what it then writes into the config."""
+    script = f"""
+        name=no-such-user source='{source}' host= config={config} keys=()
+        . scripts/install-common.sh; . scripts/install-config.sh
+        given_path() {{ case $1 in /*) echo "$1" ;; *) echo "{CHECKOUT}/$1" ;; esac; }}
+        check_source; echo "${{keys[*]}}"
+    """
+    return subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("source", ["auto", "rtsp://camera.example/1", "v4l2:0"])
+def test_a_camera_is_written_as_it_was_given(source: str) -> None:
+    assert check_source(source).stdout == f"camera.source={source}\n"
+
+
+def test_a_file_is_named_from_the_root_and_looped() -> None:
+    from_here = os.path.relpath("/usr/lib/os-release", CHECKOUT)
+    assert check_source("file:/usr/lib/os-release").stdout == (
+        "camera.source=file:/usr/lib/os-release camera.loop:=true\n"
+    )
+    assert check_source(f"file:{from_here}").stdout.endswith("/usr/lib/os-release camera.loop:=true\n")
+
+
+def test_a_camera_in_the_place_of_a_file_is_neither_looped_nor_slowed_down(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[camera]\nsource = "file:/srv/photos"\nloop = true\nfps = 1.0\n')
+    told = check_source("v4l2:0", tmp_path / "config.toml").stdout
+    assert told.startswith("camera.source=v4l2:0 camera.loop:=false camera.fps:=0.0 ")
+    written = {key.rpartition(":=")[0]: float(key.rpartition("=")[2]) for key in told.split()[2:]}
+    default = Settings()
+    assert written == {
+        "camera.fps": default.camera.fps,
+        "decision.smoothing_s": default.decision.smoothing_s,
+        "decision.hold_s": default.decision.hold_s,
+    }
+
+
+def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path, write_config: Writer) -> None:
+    shutil.copy(CHECKOUT / "edge" / "golden.jpg", tmp_path / "photo.jpg")
+    told = write_config(f"source=file:{tmp_path}/photo.jpg;")
+    assert told.returncode == 0, told.stderr
+    settings = load_settings(tmp_path / "config.toml", environment={})
+    assert (settings.camera.fps, settings.decision.smoothing_s, settings.decision.hold_s) == (1.0, 0.0, 0.0)
+
+
+def test_a_folder_that_the_sandbox_hides_is_told_with_what_to_do(tmp_path: Path) -> None:
+    told = check_source(f"file:{tmp_path}")  # below /tmp
+    assert (told.returncode, told.stdout) == (66, "")
+    assert "The service's sandbox hides /home, /root, /run/user and /tmp" in told.stderr
+    assert f"sudo ./install.sh --source 'file:/srv/{tmp_path.name}'" in told.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what another user may read")
+def test_a_photo_that_the_services_user_may_not_read_is_named() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/lib") as place:
+        Path(place).chmod(0o755)
+        (Path(place) / "a.jpg").touch(0o644)
+        assert check_source(f"file:{place}").returncode == 0
+        (Path(place) / "b.jpg").touch(0o600)
+        told = check_source(f"file:{place}")
+        assert told.returncode == 66
+        assert f"The service's user cannot read {place}/b.jpg; let everyone read it" in told.stderr

@@ -17,6 +17,7 @@ case $1 in
         [ "$2" != -P ] || exec echo 0
         set -- $(sed -n "$(wc -l <{home}/passed) p" {home}/seconds)
         printf 'NRestarts=%s\nExecMainStatus=%s\nActiveState=%s\nSubState=%s\n' $1 $2 $3 $4
+        [ "$5" != ended ] || exec echo "StatusText=The source has ended"
         echo "StatusText=Restarting because $5 has not moved for 6 s" ;;
 esac
 """
@@ -38,6 +39,8 @@ class Machine:
     def __init__(self, home: Path) -> None:
         self.root, self.state, self.unit = home / "opt", home / "state", home / f"{NAME}.service"
         self.drop_ins = home / f"{NAME}.service.d"
+        self.command = home / "usr" / "local" / "bin" / NAME
+        self.command.parent.mkdir(parents=True)
         self.drop_ins.mkdir()
         (self.state / "models").mkdir(parents=True)
         (self.root / "releases").mkdir(parents=True)
@@ -76,6 +79,7 @@ class Machine:
         """Functions of the installer, alone."""
         script = (
             f"name={NAME} root={self.root} state={self.state} unit={self.unit} release={self.release('new')}"
+            f" command_link={self.command}"
             f" log={self.root}/log dry_run=no\n"
             f"for stage in common release rollback; do . scripts/install-$stage.sh; done; {command}"
         )
@@ -141,12 +145,16 @@ def test_a_first_install_that_fails_leaves_nothing_to_go_back_to_and_again_says_
         told = machine.stage("start_release")
         assert (told.returncode, told.stdout) == (1, "The release did not run; it is stopped.\n")
         assert not (machine.root / "current").is_symlink()
+        assert not machine.unit.exists()
+        assert not machine.command.is_symlink()  # to a release that is not there
         assert not machine.release("new").exists()
         shutil.rmtree(machine.state / "models")
 
 
 RUNS = ("0 0 active running",)
 HANGS = ("0 75 deactivating stop-sigterm", *["0 75 activating auto-restart camera"] * 2)
+ENDS = ("0 0 deactivating stop-sigterm ended", *["0 0 activating auto-restart ended"] * 2)
+ENDS_AGAIN = ("1 0 activating auto-restart ended", "2 0 activating start", "2 0 active running")
 AGAIN = ("1 0 activating start", "1 0 activating start", "1 0 active running")
 HANGS_AGAIN = ("1 75 activating auto-restart camera", "2 0 activating start", "2 0 active running")
 
@@ -159,6 +167,9 @@ HANGS_AGAIN = ("1 75 activating auto-restart camera", "2 0 activating start", "2
         ((*RUNS, "0 75 activating auto-restart inference", *AGAIN), False),
         ((*RUNS, "1 0 active running"), False),  # whatever it was, it was too quick to be seen
         ((*RUNS, "0 0 inactive dead"), False),
+        # A file that is not looped has ended, and begins again.
+        ((*RUNS, *ENDS, *AGAIN, *RUNS, *ENDS_AGAIN), True),
+        ((*RUNS, "0 0 activating auto-restart"), False),  # it ended, nobody knows why
         # The camera gives nothing and a read of it does not return, which is no fault of the release.
         ((*RUNS, *HANGS, *AGAIN), True),
         ((*RUNS, *HANGS, *AGAIN, *HANGS_AGAIN), True),

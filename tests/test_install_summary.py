@@ -37,12 +37,16 @@ esac
 def summary(tmp_path: Path) -> Callable[..., str]:
     """What the last screen says of a service with a status."""
     program(tmp_path / "edge-classifier", DOCTOR)
+    bundle = tmp_path / "state" / "models" / "resnet18-int8-3fa9c1"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}")
+    (bundle.parent / "current").symlink_to(bundle.name)
     program(tmp_path / "bin" / "systemctl", '#!/bin/sh\necho "$STATUS"\n')
 
     def run(status: str, url: str = "mqtt://localhost:1883") -> str:
         script = f"""
             name=edge-classifier root=/opt/$name config=/etc/$name/config.toml offline= log=/dev/null
-            command_link={tmp_path}/edge-classifier; . scripts/install-summary.sh; summary"""
+            state={tmp_path}/state command_link={tmp_path}/edge-classifier; . scripts/install-summary.sh; summary"""
         path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
         told = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
@@ -64,6 +68,13 @@ def test_where_all_is_well_it_says_what_comes_next_and_asks_no_doctor(summary: C
     assert "missing" not in told
     assert "mosquitto_sub -t 'edge/porch/#' -v" in told
     assert "the page       http://127.0.0.1:5000, from this machine alone" in told
+    assert "the model      resnet18-int8-3fa9c1\n  how it is" in told
+
+
+def test_a_network_that_stands_in_for_another_is_told(summary: Callable[..., str], tmp_path: Path) -> None:
+    manifest = tmp_path / "state" / "models" / "current" / "bundle.json"
+    manifest.write_text('{\n  "weights": {\n    "instead_of": "resnet18"\n  }\n}\n')
+    assert "(not resnet18, whose weights could not be fetched; bring them, and:" in summary(WELL)
 
 
 @pytest.mark.parametrize(
