@@ -30,7 +30,7 @@ from edge.vision.engine import host_engine, host_target, use_engine
 from edge.vision.torch_compat import runs_qint8
 arm = host_target() == "arm64"
 try:
-    use_engine(host_engine(host_target()))
+    use_engine(host_engine(host_target()), small_pairs=True)
 except BundleError:
     engines = ", ".join(torch.backends.quantized.supported_engines)
     sys.exit(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")
