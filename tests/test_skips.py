@@ -1,5 +1,6 @@
 """A test that skips where nobody expected it to fails, and what may skip is a short list with reasons."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,10 @@ def test_the_list_names_tests_that_there_are_and_says_why() -> None:
         text = (CHECKOUT / file).read_text(encoding="utf-8")
         assert f"def {test.partition('[')[0]}" in text, name
         assert len(reason.split()) >= 3, f"{name}: {reason}"
+
+
+def test_every_suite_runs_at_each_push_or_each_night() -> None:
+    runs = [(CHECKOUT / file).read_text(encoding="utf-8") for file in (".ci/run", "scripts/nightly")]
+    suites = sorted((CHECKOUT / "scripts").glob("test*"))
+    assert len(suites) >= 8
+    assert [suite.name for suite in suites if not re.search(rf"\b{suite.name}\b(?!-)", "\n".join(runs))] == []
