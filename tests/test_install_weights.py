@@ -19,6 +19,16 @@ from tests.installer import CHECKOUT
 CATALOGUE = CHECKOUT / "edge" / "export" / "weights.json"
 
 
+CHECK_PYPI = """
+. scripts/install-common.sh; . scripts/install-packages.sh
+host= offline= stack=trixie torch_from=debian
+check_pypi
+echo "Debian's torch needs no PyPI"
+torch_from=pypi
+check_pypi
+"""
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
@@ -77,6 +87,21 @@ def test_where_neither_server_answers_nothing_is_begun(copy: Path) -> None:
     assert "resnet18's weights cannot be fetched from 127.0.0.1" in told.stdout
     assert "Put weights into weights/ here or name them with --weights FILE" in told.stdout
     assert len(told.stdout.splitlines()) == 1
+
+
+def test_where_torch_comes_from_pypi_that_it_does_not_answer_is_known_before_anything_is_done() -> None:
+    told = subprocess.run(
+        ["bash", "-euc", CHECK_PYPI],
+        cwd=CHECKOUT,
+        env=os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{free_port()}/simple"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.stdout == "Debian's torch needs no PyPI\n"
+    assert told.returncode == 69
+    assert told.stderr.startswith("install.sh: PyPI, where torch comes from here, does not answer (")
+    assert "see --offline" in told.stderr
 
 
 def test_the_fall_back_is_announced(copy: Path, answering_server: str) -> None:
