@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edge import host
 from edge.errors import BundleError
 from edge.settings import ModelSettings
 from edge.status import Status
 from edge.vision.bundle import MODEL, Bundle, load_bundle
-from edge.vision.classifier import Classifier
-from edge.vision.engine import join_threads
 from edge.vision.installed import Installed, switchable_bundles
+
+if TYPE_CHECKING:
+    from edge.vision.classifier import Classifier
 
 logger = logging.getLogger("edge.model")
 
@@ -123,6 +124,8 @@ class RunningModel:
         logger.info("%s runs in place of %s.", bundle.name, before)
 
     def _verified(self, bundle: Bundle, pipeline: Swaps) -> Classifier:
+        from edge.vision.engine import join_threads  # imports torch, which the running model has done already
+
         with pipeline.inferring:
             join_threads()
         return self._made(bundle)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__, host
 from edge.camera.capture import Capture
@@ -34,14 +34,23 @@ from edge.signals import Signals
 from edge.status import Status
 from edge.systemd import Notifier, set_log_level
 from edge.vision.bundle import Bundle
-from edge.vision.classifier import Classifier
 from edge.web.server import WebServer
 from edge.web.view import View
+
+if TYPE_CHECKING:
+    from edge.vision.classifier import Classifier
 
 logger = logging.getLogger("edge.service")
 TICK_S = 0.5
 STOP_WITHIN_S = 5.0  # SIGTERM to exit
 EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
+
+
+def load_classifier(bundle: Bundle, settings: ModelSettings) -> Classifier:
+    """A `Classifier`; imports torch, which takes seconds, while the camera opens."""
+    from edge.vision.classifier import Classifier
+
+    return Classifier(bundle, settings)
 
 
 class Service:
@@ -61,7 +70,7 @@ class Service:
         config: Path | None,
         *,
         make_capture: Callable[..., Capture] = Capture,
-        make_classifier: Callable[[Bundle, ModelSettings], Classifier] = Classifier,
+        make_classifier: Callable[[Bundle, ModelSettings], Classifier] = load_classifier,
         exit_now: Callable[[int], NoReturn] = os._exit,
     ) -> None:
         self._settings = settings

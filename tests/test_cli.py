@@ -126,8 +126,15 @@ def test_the_command_starts_without_heavy_imports() -> None:
     assert python(f"import sys, edge.cli; edge.cli.build_parser(); print({heavy})") == "[]\n"
 
 
-def test_the_daemon_imports_no_torchvision() -> None:
-    assert python("import sys, edge.service; print('torchvision' in sys.modules)") == "False\n"
+def test_the_daemon_imports_torch_for_its_model_alone_and_torchvision_never() -> None:
+    imported = "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
+    program = f"import sys, edge.service; {imported}; import edge.vision.classifier; {imported}"
+    assert python(program) == "[]\n['torch']\n"
+
+
+def test_bundles_are_looked_after_without_torch() -> None:
+    program = "import sys, edge.vision.installed, edge.export.add_bundle; print('torch' in sys.modules)"
+    assert python(program) == "False\n"
 
 
 def test_a_reader_that_stops_reading_is_no_traceback() -> None:

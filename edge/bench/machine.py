@@ -12,7 +12,8 @@ import torch
 
 from edge import host
 from edge.bench.result import Condition, Machine
-from edge.vision.engine import GPU_ENGINES, Engine, cpu_flags
+from edge.vision.engine import cpu_flags
+from edge.vision.kinds import GPU_ENGINES, Engine
 
 # What the INT8 kernels of oneDNN, FBGEMM, XNNPACK and QNNPACK look for.
 KERNEL_FEATURES = (

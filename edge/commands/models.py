@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             return _use(settings, arguments.name, arguments.json)
         case "rollback":
             return _use(settings, None, arguments.json)
-    from edge.vision.installed import installed_bundles  # imports torch, which a daemon that runs has already
+    from edge.vision.installed import installed_bundles
 
     installed = installed_bundles(settings.model)
     match arguments.action:

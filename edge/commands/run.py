@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
     """Run until a signal or the end of a file source, and end the process."""
     set_up_logging(settings.log.level)
     sys.setswitchinterval(GIL_WAIT_S)
-    from edge.service import Service  # imports torch and OpenCV
+    from edge.service import Service  # imports OpenCV, and torch once it runs
 
     end_process(Service(settings, arguments.config).run())
 

@@ -25,8 +25,8 @@ from edge.vision.bundle import (
     Quantization,
     bundle_name,
 )
-from edge.vision.engine import Engine, Target
 from edge.vision.installed import Installed, set_modes
+from edge.vision.kinds import Engine, Target
 from edge.vision.torch_compat import save_script
 
 

@@ -24,15 +24,8 @@ from edge.export.report import Report
 from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import InputContract, Manifest, Quantization
-from edge.vision.engine import (
-    Engine,
-    Target,
-    host_activations,
-    host_engine,
-    host_target,
-    needs_small_pairs,
-    use_engine,
-)
+from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
+from edge.vision.kinds import Engine, Target
 from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script

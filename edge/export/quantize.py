@@ -17,7 +17,7 @@ from edge.export.activations import CURVES, FLAT_BELOW
 from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead
 from edge.export.networks import PIXELS, MaxPool
 from edge.export.ranges import Range, expected_means
-from edge.vision.engine import Activations, Engine
+from edge.vision.kinds import Activations, Engine
 from edge.vision.torch_compat import prepack, quantize_weight
 
 Values = dict[str, torch.Tensor]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BundleError
-from edge.vision.engine import Activations, Engine, Target
+from edge.vision.kinds import Activations, Engine, Target
 from edge.vision.ownership import refuse_if_others_may_write
 
 MANIFEST = "bundle.json"

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from edge.errors import BundleError
+from edge.vision.kinds import Activations, Engine, Target
 from edge.vision.torch_compat import runs_qint8
-
-Target = Literal["arm64", "x86_64", "jetson"]  # a Jetson's GPU; its processor is arm64
-# `onednn` has the fused residual, and is what x86 takes wherever torch has it; `qnnpack` hands qint8 to XNNPACK and
-# quint8 to QNNPACK.
-# On a GPU: `tensorrt` for INT8, `cuda` for FP16.
-Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
-GPU_ENGINES = ("tensorrt", "cuda")
-Activations = Literal["quint8", "qint8", "int8"]  # int8 is TensorRT's: symmetric
 
 # The fastest first; builds of torch differ in what they hold (Debian's has no FBGEMM, and on ARM no QNNPACK either).
 _PREFERRED: dict[Target, tuple[Engine, ...]] = {"x86_64": ("onednn", "fbgemm", "qnnpack"), "arm64": ("qnnpack",)}
