@@ -97,7 +97,7 @@ install_packages() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-# A few real photos for machines without a camera, from scikit-image's wheel; nothing of it is installed.
+# A few real photos for tests, and for machines without a camera, from scikit-image's wheel; nothing of it is installed.
 fetch_photos() {
     [ -d .venv/photos ] && return
     step "A few photos (from scikit-image, 14 MB)" unpack_photos
@@ -136,7 +136,10 @@ main() {
             shift
             run_try "$@"
             ;;
-        --dev) install_packages dev,export,try ;;
+        --dev)
+            install_packages dev,export,try
+            fetch_photos
+            ;;
         --help | -h) usage ;;
         *) exec scripts/install-system "$@" ;;
     esac

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import samples
 from tests.broker import Brokers, brokers_in
+from tests.networks import NETWORKS, TESTDATA, bundle_of, lite0_file
 from tests.skips import NoOtherSkips
+from tests.vision.signed import small_bundle
 from tests.workers import made_once
 
 Configure = Callable[..., Path]
@@ -30,32 +33,48 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(NoOtherSkips(Path(file)))
 
 
+def pytest_report_header() -> str:
+    return f"networks with real weights: {', '.join(NETWORKS)}; photos and videos: {TESTDATA or samples.PHOTOS}"
+
+
 @pytest.fixture(scope="session")
 def testdata() -> Path:
-    """Real weights, photos and video; tests that need them skip where there are none."""
-    folder = os.environ.get("EDGE_CLASSIFIER_TESTDATA")
-    if not folder:
-        pytest.skip("EDGE_CLASSIFIER_TESTDATA is not set: no real weights, photos and video here")
-    return Path(folder)
+    """ResNet-18's weights, hundreds of photos with their right labels, and videos, which are no part of the project."""
+    if not TESTDATA:
+        pytest.skip("EDGE_CLASSIFIER_TESTDATA is not set: no labelled photos and no weights of a ResNet-18 here")
+    return Path(TESTDATA)
 
 
 @pytest.fixture(scope="session")
-def weights_file(testdata: Path) -> Path:
-    """Real FP32 ResNet-18 weights."""
-    return testdata / "weights" / "resnet18-pqf.pth"
+def photos_dir() -> Path:
+    """The photos that `samples` tells of."""
+    if not samples.PHOTOS.is_dir():
+        pytest.skip("there are no photos in .venv/photos; ./install.sh --dev brings them")
+    return samples.PHOTOS
 
 
 @pytest.fixture(scope="session")
-def bundle_dir(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def variants(photos_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """`samples.VARIANTS` pictures made of the photos, sorted."""
+    return sorted(made_once(tmp_path_factory, "variants", samples.write_variants).iterdir())
+
+
+@pytest.fixture(scope="session")
+def photo_video(photos_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of `samples.VIDEO_FRAMES` frames."""
+    return made_once(tmp_path_factory, "video", lambda home: samples.write_video(home / "pan.avi")) / "pan.avi"
+
+
+@pytest.fixture(scope="session")
+def weights_file() -> Path:
+    """Real FP32 weights of EfficientNet-Lite0."""
+    return lite0_file()
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle for this machine, made once for the whole run; tests that change one copy it first."""
-    from edge.export.exporter import export_bundle
-    from edge.export.weights import read_weights
-
-    def make(models: Path) -> None:
-        export_bundle(read_weights(weights_file, "resnet18"), models)
-
-    (bundle,) = made_once(tmp_path_factory, "models", make).iterdir()
-    return bundle
+    return bundle_of("efficientnet_lite0", tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
@@ -74,15 +93,22 @@ def brokers(tmp_path: Path) -> Iterator[Brokers]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for the daemon without torch."""
+    return small_bundle(tmp_path_factory.mktemp("light"), b"black\ndarkest\ndarker\ndark\nlight\nlighter\nwhite\n")
+
+
 @pytest.fixture
-def configure(tmp_path: Path, bundle_dir: Path) -> Configure:
+def configure(tmp_path: Path, request: pytest.FixtureRequest) -> Configure:
     """Writes a config; keys are `section_key`."""
 
     def write(**changes: object) -> Path:
+        bundle = changes.pop("model_bundle", None) or request.getfixturevalue("bundle_dir")
         sections: dict[str, dict[str, object]] = {
             "device": {"name": "porch"},
             "camera": {},
-            "model": {"bundle": str(bundle_dir), "threads": 1},
+            "model": {"bundle": str(bundle), "threads": 1},
             "decision": {"smoothing_s": 0, "hold_s": 0},
             "mqtt": {},
             "fallback": {"path": str(tmp_path / "state" / "fallback.db")},

@@ -110,9 +110,10 @@ class Daemon:
 
 
 @contextmanager
-def running(config: Path, **more: str) -> Iterator[Daemon]:
-    """Run the daemon with a config file, whose folder takes its log."""
-    daemon = Daemon([sys.executable, "-m", "edge", "run", "--config", str(config)], config.parent, **more)
+def running(config: Path, *, light: bool = False, **more: str) -> Iterator[Daemon]:
+    """Run the daemon with a config file, whose folder takes its log; `light`: without torch, see light_daemon.py."""
+    run = ["tests.light_daemon", str(config)] if light else ["edge", "run", "--config", str(config)]
+    daemon = Daemon([sys.executable, "-m", *run], config.parent, **more)
     try:
         yield daemon
     finally:

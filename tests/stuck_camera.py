@@ -7,14 +7,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from edge import service
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers
-from edge.commands.run import end_process
 from edge.frames import Pixels
 from edge.settings import CameraSettings
-from edge.settings_file import load_settings
-from edge.systemd import set_up_logging
+from tests.light_daemon import run
 
 
 class StuckSource:
@@ -43,13 +40,11 @@ class StuckSource:
 
 def main() -> NoReturn:
     config, frames = Path(sys.argv[1]), int(sys.argv[2])
-    settings = load_settings(config, {})
-    set_up_logging("info")
 
     def make(_: CameraSettings) -> StuckSource:
         return StuckSource(frames)
 
-    end_process(service.Service(settings, config, make_capture=lambda *a, **k: Capture(*a, make=make, **k)).run())
+    run(config, lambda *a, **k: Capture(*a, make=make, **k))
 
 
 if __name__ == "__main__":

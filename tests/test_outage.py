@@ -1,7 +1,7 @@
 """The broker is away for 30 s in the middle of a run, once with the daemon killed meanwhile: nothing accepted is lost.
 
-Every frame of a looping video becomes a numbered event, in the real daemon. The account is a subscriber's own
-record against the counter in the ids.
+Every frame of a looping video becomes a numbered event, in the daemon with a model that needs no torch. The account is
+a subscriber's own record against the counter in the ids.
 """
 
 import json
@@ -25,11 +25,15 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def config(configure: Configure, testdata: Path) -> Configure:
+def config(configure: Configure, photo_video: Path, light_bundle: Path) -> Configure:
     """A config whose daemon makes a numbered event of every frame, `FPS` a second."""
-    source = f"file:{testdata / 'video' / 'vtest.avi'}"
     return lambda url: configure(
-        camera_source=source, camera_loop=True, camera_fps=FPS, decision_every_frame=True, mqtt_url=url
+        camera_source=f"file:{photo_video}",
+        camera_loop=True,
+        camera_fps=FPS,
+        decision_every_frame=True,
+        mqtt_url=url,
+        model_bundle=str(light_bundle),
     )
 
 
@@ -93,7 +97,7 @@ def test_30_s_without_a_broker_lose_no_event(config: Configure, brokers: Brokers
     broker = brokers.start(persistent=True)
     subscriber = brokers.subscribe(broker)
     file = config(broker.url)
-    with running(file) as daemon:
+    with running(file, light=True) as daemon:
         wait_events(subscriber, 2 * FPS)
         broker.kill()
         threading.Event().wait(AWAY_S)  # the outage itself, which has no end to wait for
@@ -112,14 +116,14 @@ def test_a_kill_in_the_outage_costs_at_most_the_last_3_s(config: Configure, brok
     broker = brokers.start(persistent=True)
     subscriber = brokers.subscribe(broker)
     file = config(broker.url)
-    with running(file) as daemon:
+    with running(file, light=True) as daemon:
         wait_events(subscriber, 2 * FPS)
         broker.kill()
         threading.Event().wait(AWAY_S / 2)
         daemon.process.kill()
         killed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         daemon.process.wait()
-    with running(file) as daemon:
+    with running(file, light=True) as daemon:
         daemon.wait_ready()
         threading.Event().wait(AWAY_S / 2)
         broker.start()

@@ -11,15 +11,16 @@ import pytest
 from tests.broker import Brokers, eventually
 from tests.conftest import Configure
 from tests.daemon import SLACK_S, STOP_WITHIN_S, Daemon, run_command, running
+from tests.samples import LABELS, VIDEO_FRAMES
 
 
 @pytest.fixture
-def photos(testdata: Path, tmp_path: Path) -> Path:
+def photos(photos_dir: Path, tmp_path: Path) -> Path:
     """Three real photos whose class the model is sure of, in a folder."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for name in ("n01531178_goldfinch.JPEG", "n02110341_dalmatian.JPEG", "n07873807_pizza.JPEG"):
-        shutil.copy(testdata / "photos" / "calibration" / name, folder)
+    for name in LABELS:
+        shutil.copy(next(photos_dir.glob(f"{name}.*")), folder)
     return folder
 
 
@@ -35,7 +36,7 @@ def test_real_photos_become_labels_at_a_real_broker(configure: Configure, photos
         daemon.wait_told("STOPPING=1")
 
     events = [message.json() for message in subscriber.on("event")]
-    assert [event["label"] for event in events[:6]] == ["goldfinch", "dalmatian", "pizza"] * 2
+    assert [event["label"] for event in events[:6]] == [*LABELS.values()] * 2
     assert {event["reason"] for event in events} == {"change"}
     for number, event in enumerate(events):
         assert event["id"].endswith(f"-{number:06d}")
@@ -43,7 +44,7 @@ def test_real_photos_become_labels_at_a_real_broker(configure: Configure, photos
         assert [top["confidence"] for top in event["top"]] == sorted(
             (top["confidence"] for top in event["top"]), reverse=True
         )
-        assert event["model"].startswith("resnet18-int8-")
+        assert event["model"].startswith("efficientnet_lite0-int8-")
         assert set(event["latency_ms"]) == {"capture", "preprocess", "inference"}
     assert subscriber.on("prediction")[-1].json() == events[-1]
     availability = [m.payload for m in subscriber.on("availability") if "/camera/" not in m.topic]
@@ -53,29 +54,35 @@ def test_real_photos_become_labels_at_a_real_broker(configure: Configure, photos
 
 
 def test_a_video_without_a_broker_ends_with_everything_in_the_log(
-    configure: Configure, testdata: Path, tmp_path: Path
+    configure: Configure, photo_video: Path, light_bundle: Path
 ) -> None:
     config = configure(
-        camera_source=f"file:{testdata / 'video' / 'vtest.avi'}",
+        camera_source=f"file:{photo_video}",
+        model_bundle=str(light_bundle),
         decision_every_frame=True,
         mqtt_url="mqtt://127.0.0.1:9",
     )
-    with running(config) as daemon:
+    with running(config, light=True) as daemon:
         assert daemon.wait(within_s=100) == 0
         assert daemon.log.count("No broker listens") <= 2  # a fault that repeats is not a line each time
         daemon.wait_told("STOPPING=1")
     shown = run_command("fallback", "export", "--config", config)
     assert shown.returncode == 0, shown.stderr
     events = [json.loads(line) for line in shown.stdout.splitlines()]
-    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(795))  # every frame of the clip
+    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(
+        range(VIDEO_FRAMES)
+    )  # every frame of the clip
 
 
-def test_sighup_applies_what_is_live_and_names_what_waits(configure: Configure, photos: Path, brokers: Brokers) -> None:
+def test_sighup_applies_what_is_live_and_names_what_waits(
+    configure: Configure, photos: Path, light_bundle: Path, brokers: Brokers
+) -> None:
     broker = brokers.start()
     subscriber = brokers.subscribe(broker)
     camera = {"camera_source": f"file:{photos}", "camera_loop": True, "mqtt_url": broker.url}
+    camera["model_bundle"] = str(light_bundle)
     config = configure(**camera, camera_fps=4)
-    with running(config) as daemon:
+    with running(config, light=True) as daemon:
         daemon.wait_ready()
         configure(**camera, camera_fps=20, decision_min_confidence=100, camera_rotate=90)
         daemon.process.send_signal(signal.SIGHUP)
@@ -92,8 +99,12 @@ def test_sighup_applies_what_is_live_and_names_what_waits(configure: Configure, 
         assert daemon.process.returncode == 0
 
 
-def test_a_camera_that_never_returns_costs_a_restart_and_no_event(configure: Configure, tmp_path: Path) -> None:
-    config = configure(camera_stall_after_s=1, decision_every_frame=True, mqtt_url="mqtt://127.0.0.1:9")
+def test_a_camera_that_never_returns_costs_a_restart_and_no_event(
+    configure: Configure, light_bundle: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        model_bundle=str(light_bundle), camera_stall_after_s=1, decision_every_frame=True, mqtt_url="mqtt://127.0.0.1:9"
+    )
     daemon = Daemon([sys.executable, str(Path(__file__).with_name("stuck_camera.py")), str(config), "20"], tmp_path)
     try:
         daemon.wait_ready()

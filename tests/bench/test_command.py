@@ -53,12 +53,12 @@ def test_json_compare_and_plot_in_a_row(bundle_dir: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_events_go_to_a_broker_that_answers(bundle_dir: Path, testdata: Path, brokers: Brokers) -> None:
+def test_events_go_to_a_broker_that_answers(bundle_dir: Path, photos_dir: Path, brokers: Brokers) -> None:
     broker = brokers.start()
     heard = brokers.subscribe(broker)
     settings = Settings(mqtt=MqttSettings(url=broker.url), camera=CameraSettings(size=(320, 240)))
     conditions = iter([CALM, CALM.model_copy(update={"throttled": True})])
-    wanted = Wanted(bundle_dir, float(SECONDS), photos=testdata / "photos" / "calibration")
+    wanted = Wanted(bundle_dir, float(SECONDS), photos=photos_dir)
     result = run_benchmark(settings, wanted, how=lambda: next(conditions))
     check(result)
     assert result.stages["publish"].what == f"to the PUBACK of 127.0.0.1:{broker.port}"
@@ -72,9 +72,9 @@ def test_events_go_to_a_broker_that_answers(bundle_dir: Path, testdata: Path, br
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_over(
-    bundle_dir: Path, testdata: Path, tmp_path: Path
+    bundle_dir: Path, photos_dir: Path, tmp_path: Path
 ) -> None:
-    photo = min((testdata / "photos" / "calibration").iterdir()).read_bytes()
+    photo = (photos_dir / "rocket.jpg").read_bytes()
     (tmp_path / "0.jpg").write_bytes(photo[:3000])
     (tmp_path / "1.jpg").write_bytes(photo)
     camera = CameraSettings(source=f"file:{tmp_path}", loop=False)

@@ -62,10 +62,13 @@ def test_a_run_beside_other_work_says_so() -> None:
 
 
 @pytest.mark.slow
-def test_this_project_answers_in_a_process_of_its_own(bundle_dir: Path, testdata: Path, tmp_path: Path) -> None:
+def test_this_project_answers_in_a_process_of_its_own(bundle_dir: Path, variants: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bundle").symlink_to(bundle_dir)
-    photos, frames = testdata / "photos" / "labelled", testdata / "photos" / "calibration"
-    arguments = [OURS, tmp_path, "no weights", "1", photos, frames, "5"]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for picture in variants[:20]:
+        (photos / f"{picture.stem}.JPEG").symlink_to(picture)
+    arguments = [OURS, tmp_path, "no weights", "1", photos, photos, "5"]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", *map(str, arguments)],
         input='{"do": "infer"}\n{"do": "classify"}\n{"do": "labels"}\n',

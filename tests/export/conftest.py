@@ -1,6 +1,4 @@
-"""One network from real weights, folded, and what it is shown first."""
-
-from pathlib import Path
+"""Each network whose real weights are here, folded, and what it is shown first."""
 
 import pytest
 import torch
@@ -9,18 +7,19 @@ from edge.export.architectures import ARCHITECTURES
 from edge.export.exporter import buffer_of, contract_of
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO
-from edge.export.weights import Weights, read_weights
+from edge.export.weights import Weights
 from edge.vision.photo import read_photo
+from tests.networks import NETWORKS, real_weights
 
 
-@pytest.fixture(scope="module")
-def weights(weights_file: Path) -> Weights:
-    return read_weights(weights_file, "resnet18")
+@pytest.fixture(scope="module", params=NETWORKS)
+def weights(request: pytest.FixtureRequest) -> Weights:
+    return real_weights(request.param)
 
 
 @pytest.fixture(scope="module")
 def network(weights: Weights) -> FloatNetwork:
-    return fold(ARCHITECTURES["resnet18"](), weights.state)
+    return fold(ARCHITECTURES[weights.architecture](), weights.state)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 
 from edge.export.gpu import NoEngineError
 from edge.vision.device import Cpu
-from edge.vision.engine import Engine
+from edge.vision.kinds import Engine
 
 
 class Processor:

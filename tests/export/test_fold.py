@@ -20,8 +20,8 @@ from edge.vision.preprocess import fill, new_buffer
 
 
 @pytest.fixture(scope="module")
-def state(weights_file: Path) -> StateDict:
-    return read_weights(weights_file, "resnet18").state
+def state(testdata: Path) -> StateDict:
+    return read_weights(testdata / "weights" / "resnet18-pqf.pth", "resnet18").state
 
 
 def logits(network: FloatNetwork, pixels: torch.Tensor) -> torch.Tensor:

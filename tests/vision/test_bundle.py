@@ -44,16 +44,16 @@ def refusal(directory: Path) -> str:
     return message
 
 
-def test_a_whole_bundle_is_loaded_with_the_bytes_that_were_hashed(bundle_dir: Path) -> None:
+def test_a_whole_bundle_is_loaded_with_the_bytes_that_were_hashed(bundle_dir: Path, weights_file: Path) -> None:
     bundle = load_bundle(bundle_dir)
     assert bundle.name == bundle_dir.name
-    assert bundle.name.startswith("resnet18-int8-")
+    assert bundle.name.startswith("efficientnet_lite0-int8-")
     assert hashlib.sha256((bundle_dir / MANIFEST).read_bytes()).hexdigest().startswith(bundle.name[-6:])
     assert hashlib.sha256(bundle.model_bytes).hexdigest() == bundle.manifest.files[MODEL]
     assert hashlib.sha256(bundle.golden_bytes).hexdigest() == bundle.manifest.files[GOLDEN]
     assert len(bundle.labels) == 1000
-    assert bundle.manifest.input.side == 230
-    assert bundle.manifest.weights.source == "resnet18-pqf.pth"
+    assert bundle.manifest.input.side == 225
+    assert bundle.manifest.weights.source == weights_file.name
 
 
 def test_current_names_the_bundle_that_it_points_at(copy: Path) -> None:

@@ -1,6 +1,5 @@
-"""The whole daemon with real weights, a real video and a real broker: the page answers, fast, and ends with it."""
+"""The whole daemon with real weights, a video of photos and a real broker: the page answers, fast, and ends with it."""
 
-import csv
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from edge.delivery.fallback import Changes, FallbackLog
 from edge.events import Event, Label
 from tests import daemon
 from tests.broker import Brokers
+from tests.samples import INDEXES
 from tests.web.whole import page_of, write_config
 
 PHOTOS = 12
@@ -37,23 +37,21 @@ def work_for_a_frame(client: httpx.Client) -> float:
 
 @pytest.mark.timeout(300)
 def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
-    testdata: Path, bundle_dir: Path, brokers: Brokers, tmp_path: Path
+    variants: list[Path], photo_video: Path, bundle_dir: Path, brokers: Brokers, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "run", testdata, bundle_dir, brokers.start().url)
-    with (testdata / "photos" / "labelled" / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[:PHOTOS]
+    config = write_config(tmp_path / "run", photo_video, bundle_dir, brokers.start().url)
     with daemon.running(config) as running:
         running.wait_ready()
         with httpx.Client(base_url=page_of(running), timeout=30) as client:
             right, seconds = 0, []
             frame_s = work_for_a_frame(client)
             cpu_before_s, frames_before = work_of(client)
-            for row in rows:
-                content = (testdata / "photos" / "labelled" / row["file"]).read_bytes()
+            for picture in variants[:PHOTOS]:
+                content = picture.read_bytes()
                 began = time.perf_counter()
                 answer = client.post("/predict", files={"file": content}).json()
                 seconds.append(time.perf_counter() - began)
-                right += answer["top"][0]["index"] == int(row["index"])
+                right += answer["top"][0]["index"] == INDEXES[picture.stem.partition("-")[2]]
             cpu_s, frames = work_of(client)
             photo_s = (cpu_s - cpu_before_s - (frames - frames_before) * frame_s) / PHOTOS
             assert right >= PHOTOS * 0.5
@@ -75,9 +73,9 @@ def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
 
 @pytest.mark.timeout(200)
 def test_events_of_an_earlier_run_that_wait_on_disk_are_among_the_events(
-    testdata: Path, bundle_dir: Path, tmp_path: Path
+    photo_video: Path, light_bundle: Path, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "run", testdata, bundle_dir, "mqtt://127.0.0.1:1")  # nobody listens there
+    config = write_config(tmp_path / "run", photo_video, light_bundle, "mqtt://127.0.0.1:1")  # nobody listens there
     log = FallbackLog(tmp_path / "run" / "fallback.db", 1 << 22)
     top = (Label("alp", 92.3, 970),)
     earlier = Event(
@@ -85,7 +83,7 @@ def test_events_of_an_earlier_run_that_wait_on_disk_are_among_the_events(
     )
     log.commit(Changes(add=[(earlier.to_json().encode(), ""), (b"not ours", "")]))
     log.close()
-    with daemon.running(config) as running, httpx.Client(base_url=page_of(running), timeout=30) as client:
+    with daemon.running(config, light=True) as running, httpx.Client(base_url=page_of(running), timeout=30) as client:
         events = client.get("/api/events").json()["events"]
         assert events[0]["id"] == earlier.id
         assert len(events) >= 2

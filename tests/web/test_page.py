@@ -280,10 +280,10 @@ def test_a_token_is_asked_for_once(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_a_person_sees_the_broker_die_and_come_back(
-    watched: Watched, testdata: Path, bundle_dir: Path, brokers: Brokers, tmp_path: Path
+    watched: Watched, photo_video: Path, bundle_dir: Path, brokers: Brokers, tmp_path: Path
 ) -> None:
     broker = brokers.start()
-    config = write_config(tmp_path / "run", testdata, bundle_dir, broker.url)
+    config = write_config(tmp_path / "run", photo_video, bundle_dir, broker.url)
     with daemon.running(config) as started:
         started.wait_ready()
         page = watched.open(page_of(started))

@@ -1,4 +1,4 @@
-"""The whole daemon for the web tests: real weights, a real video, a real broker."""
+"""The whole daemon for the web tests: real weights, a video of real photos, a real broker."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests import daemon
 from tests.broker import eventually
 
 
-def write_config(folder: Path, testdata: Path, bundle: Path, broker_url: str, web: str = "") -> Path:
+def write_config(folder: Path, video: Path, bundle: Path, broker_url: str, web: str = "") -> Path:
     """A config file in a folder of its own; returns its path."""
     folder.mkdir()
     config = folder / "config.toml"
@@ -16,7 +16,7 @@ def write_config(folder: Path, testdata: Path, bundle: Path, broker_url: str, we
 [device]
 name = "porch"
 [camera]
-source = "file:{testdata}/video/vtest.avi"
+source = "file:{video}"
 fps = 10.0
 loop = true
 [model]
