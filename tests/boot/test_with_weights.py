@@ -33,7 +33,7 @@ def files(box: Box) -> set[str]:
 
 @pytest.fixture(scope="module")
 def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    with booted(photos, tmp_path_factory.mktemp("box")) as started:
+    with booted(photos, tmp_path_factory.mktemp("box"), os.environ.get("BOX_LAYER", "")) as started:
         yield started
 
 
