@@ -156,11 +156,14 @@ is_installed() {
     dpkg-query "${of[@]}" -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
 }
 
-# install_packages PACKAGE...
+# install_packages PACKAGE...: those that were there before are not named for removal.
 install_packages() {
+    local package
+    local -a new=()
+    for package; do is_installed "$package" || new+=("$package"); done
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
     install -d -m 755 "$root"
-    printf '%s\n' "$@" >>"$from_debian"
+    printf '%s\n' "${new[@]}" >>"$from_debian"
 }
 
 # The Python of a release: the system's, where its packages shall be seen.

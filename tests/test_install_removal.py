@@ -27,6 +27,7 @@ class Machine:
             config={self.home}/etc/config.toml broker_config={self.home}/broker.conf command_link={self.home}/$name
             from_debian=$root/from-debian log={self.home}/log dry_run=no purge=no
             for stage in common packages removal; do . scripts/install-$stage.sh; done
+            is_installed() {{ [ "$1" = python3 ]; }} # what was there before
             getent() {{ return 1; }}; apt-get() {{ :; }}; {command}"""
         told = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
@@ -57,7 +58,7 @@ def test_a_box_that_is_uninstalled_does_not_stay_at_the_broker(tmp_path: Path, f
 
 def test_a_purge_leaves_nothing_of_its_own_and_names_what_came_from_debian(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 0)
-    machine.stage("install_packages python3-torch mosquitto; install_packages mosquitto-clients")
+    machine.stage("install_packages python3 python3-torch mosquitto; install_packages mosquitto-clients")
     told = machine.stage("purge=yes; uninstall_service")
     assert machine.left() == set()
     assert told.splitlines()[-1].endswith("sudo apt-get remove --autoremove mosquitto mosquitto-clients python3-torch")
