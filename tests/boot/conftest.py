@@ -50,7 +50,7 @@ class Box:
     def hears(self, topic: str, *, count: int = 1, within_s: float = 60) -> list[Any]:
         """The next messages on a topic of this box, as JSON where they are JSON."""
         wait = int(within_s * PATIENCE)
-        told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait}", check=False)
+        told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
         return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
 
     def eventually(self, true: Callable[[], Any], what: str, within_s: float = 60) -> Any:
