@@ -39,11 +39,11 @@ class Brightness:
         return probabilities
 
 
-def run(config: Path, make_capture: Callable[..., Any] = Capture) -> NoReturn:
+def run(config: Path, make_capture: Callable[..., Any] = Capture, make_classifier: Any = Brightness) -> NoReturn:
     """As `edge-classifier run --config CONFIG`."""
     set_up_logging("info")
     settings = load_settings(config)
-    daemon = service.Service(settings, config, make_capture=make_capture, make_classifier=Brightness)
+    daemon = service.Service(settings, config, make_capture=make_capture, make_classifier=make_classifier)
     end_process(daemon.run())
 
 

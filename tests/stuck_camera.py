@@ -1,4 +1,4 @@
-"""Runs the daemon with a camera whose read never returns after some frames: `stuck_camera.py CONFIG FRAMES`."""
+"""Runs the daemon with a camera whose read never returns after some frames: `stuck_camera.py CONFIG FRAMES [light]`."""
 
 import sys
 import threading
@@ -10,8 +10,9 @@ import numpy as np
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers
 from edge.frames import Pixels
+from edge.service import load_classifier
 from edge.settings import CameraSettings
-from tests.light_daemon import run
+from tests.light_daemon import Brightness, run
 
 
 class StuckSource:
@@ -44,7 +45,8 @@ def main() -> NoReturn:
     def make(_: CameraSettings) -> StuckSource:
         return StuckSource(frames)
 
-    run(config, lambda *a, **k: Capture(*a, make=make, **k))
+    model = Brightness if sys.argv[3:] == ["light"] else load_classifier
+    run(config, lambda *a, **k: Capture(*a, make=make, **k), model)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,9 @@ def test_a_camera_that_never_returns_costs_a_restart_and_no_event(
     config = configure(
         model_bundle=str(light_bundle), camera_stall_after_s=1, decision_every_frame=True, mqtt_url="mqtt://127.0.0.1:9"
     )
-    daemon = Daemon([sys.executable, str(Path(__file__).with_name("stuck_camera.py")), str(config), "20"], tmp_path)
+    daemon = Daemon(
+        [sys.executable, str(Path(__file__).with_name("stuck_camera.py")), str(config), "20", "light"], tmp_path
+    )
     try:
         daemon.wait_ready()
         assert daemon.wait(within_s=30) == 75
