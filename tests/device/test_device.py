@@ -158,6 +158,15 @@ def test_06c_the_cameras_of_a_raspberry_pi_come_through_picamera2(device: Device
     device.ssh("systemctl start edge-classifier")
 
 
+def test_06d_the_tests_of_real_cameras_skip_nothing_where_there_are_some(device: Device) -> None:
+    device.ssh("systemctl stop edge-classifier && modprobe vimc && : > /tmp/may_skip.txt")
+    command = "python3 -B -m pytest -o filterwarnings=default -p no:cacheprovider --may-skip /tmp/may_skip.txt"
+    told = device.ssh(f"cd /root/edge-classifier && {command} tests/camera/test_real_cameras.py 2>&1", check=False)
+    device.ssh("modprobe -r vimc; systemctl start edge-classifier")
+    assert " passed" in told.splitlines()[-1], told
+    assert not any(word in told.splitlines()[-1] for word in ("failed", "error", "skipped")), told
+
+
 def test_07_nothing_accepted_is_lost_when_the_plug_is_pulled_in_an_outage(device: Device) -> None:
     config = "/etc/edge-classifier/config.toml"
     device.ssh(f"sed -i 's/^every_frame = .*/every_frame = true/; s/^fps = .*/fps = 5.0/' {config}")
