@@ -119,10 +119,13 @@ missing_packages() {
     echo "${missing# }"
 }
 
+debian_architecture() { if [ "$(machine_here)" = aarch64 ]; then echo arm64; else echo amd64; fi; }
+
 # By the lists of packages that are there, which on a fresh card are none.
 is_offered() {
     local -a of=()
-    [ -z "$host" ] || of=(-o "Dir=$host/" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    [ -z "$host" ] || of=(-o "Dir=$host/" -o "Dir::State::status=$host/var/lib/dpkg/status" \
+        -o "APT::Architecture=$(debian_architecture)" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
     apt-cache show "$1" "${of[@]}" >/dev/null 2>&1
 }
 
