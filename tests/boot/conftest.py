@@ -1,87 +1,17 @@
-"""A booted Debian trixie for the tests here, which scripts/test-install starts; elsewhere they skip."""
+"""What the tests here share; scripts/test-install starts the box, and elsewhere they skip."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).parent / "box"
-CHECKOUT = Path(__file__).parents[2]
+from tests.boot.machine import CHECKOUT, STEPS, Box, classes
+
 PHOTOS = 4
-# An emulated processor takes so many times as long, and others may be at work on this one.
-PATIENCE = {"arm64": 30.0}.get(os.environ.get("BOX_MACHINE", ""), 3.0)
-STEPS: list[tuple[float, str, str]] = []  # seconds, what was done, what was seen
-
-
-class Box:
-    """The machine, driven from outside, as somebody would who sits at it."""
-
-    machine = os.environ.get("BOX_MACHINE", "")
-
-    def do(self, *arguments: str, check: bool = True, within_s: float | None = None) -> str:
-        """Run the program `box`; what it prints, errors included."""
-        told = subprocess.run(
-            [str(PROGRAM), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=within_s,
-            text=True,
-            check=False,
-        )
-        assert not check or told.returncode == 0, f"{arguments} ended with {told.returncode}: {told.stdout}"
-        return told.stdout
-
-    def run(self, command: str, *, user: str = "pi", check: bool = True) -> str:
-        return self.do("run", user, command, check=check)
-
-    def show(self, key: str) -> str:
-        """A property of the service."""
-        return self.run(f"systemctl show -P {key} edge-classifier").strip()
-
-    def hears(self, topic: str, *, count: int = 1, within_s: float = 60) -> list[Any]:
-        """The next messages on a topic of this box, as JSON where they are JSON."""
-        wait = int(within_s * PATIENCE)
-        told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
-        return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
-
-    def eventually(self, true: Callable[[], Any], what: str, within_s: float = 60) -> Any:
-        until = time.monotonic() + within_s * PATIENCE
-        while time.monotonic() < until:
-            if found := true():
-                return found
-            time.sleep(0.5)
-        raise AssertionError(f"not within {within_s * PATIENCE:g} s: {what}\n{self.journal()}")
-
-    def journal(self) -> str:
-        return self.run("journalctl -u edge-classifier -n 30 --no-pager -o cat", user="root", check=False)
-
-    def classify(self, command: str) -> list[int]:
-        """The class of each of the photos, as `edge-classifier classify` says it there."""
-        return classes(self.run(f"{command} --json photos/*", check=False))
-
-
-def classes(lines: str) -> list[int]:
-    """The best class of each JSON line of `classify`."""
-    return [json.loads(line)["top"][0]["index"] for line in lines.splitlines() if line.startswith("{")]
-
-
-@contextmanager
-def step(what: str) -> Iterator[Callable[[str], None]]:
-    """Takes the time of a step for the table at the end; what is called with a sentence tells what was seen."""
-    began, seen = time.monotonic(), ["FAILED"]
-    try:
-        yield lambda sentence: seen.__setitem__(0, sentence)
-    finally:
-        STEPS.append((time.monotonic() - began, what, seen[0]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -94,7 +24,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
-    """Four labelled photos."""
+    """Four labelled photos, and a box to bring them to."""
+    if not Box.machine:
+        pytest.skip("no box here: scripts/test-install makes one")
     labelled = Path(os.environ["EDGE_CLASSIFIER_TESTDATA"], "photos", "labelled")
     return sorted(labelled.glob("*.JPEG"))[:PHOTOS]
 
@@ -111,28 +43,3 @@ def here(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callab
         return classes(subprocess.run(command, check=True, cwd=CHECKOUT, capture_output=True, text=True).stdout)
 
     return classify
-
-
-@contextmanager
-def booted(photos: list[Path], folder: Path, layer: str = "") -> Iterator[Box]:
-    """A box with this checkout, in which no weights lie, and the photos in the home of pi."""
-    if not Box.machine:
-        pytest.skip("no box here: scripts/test-install makes one")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True).stdout
-    (folder / "edge-classifier").mkdir(parents=True)
-    (folder / "photos").mkdir()
-    archive = subprocess.run(
-        ["tar", "-c", "--null", "--files-from=-"], cwd=CHECKOUT, check=True, input=listed, capture_output=True
-    ).stdout
-    subprocess.run(["tar", "-xC", str(folder / "edge-classifier")], input=archive, check=True)
-    for photo in photos:
-        (folder / "photos" / photo.name).write_bytes(photo.read_bytes())
-    box = Box()
-    with step("systemd boots") as saw:
-        box.do("start", layer)
-        saw(box.run("systemctl is-system-running; systemctl --version | head -n 1").replace("\n", ", ").strip(", "))
-    try:
-        box.do("put", str(folder / "edge-classifier"), str(folder / "photos"))
-        yield box
-    finally:
-        box.do("stop", check=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.conftest import PATIENCE, Box, booted, step
+from tests.boot.machine import PATIENCE, Box, booted, step
 
 pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
