@@ -20,7 +20,8 @@ OURS = "^/(opt|srv|usr/local|etc/mosquitto)/|edge"
 def files(box: Box) -> set[str]:
     """Every path that may be the installer's and is no package's."""
     listed = box.run(
-        "sort -u /var/lib/dpkg/info/*.list > /tmp/packaged; find / -xdev -printf '%p\\n' | sort | comm -23 - /tmp/packaged"
+        "sort -u /var/lib/dpkg/info/*.list > /tmp/packaged;"
+        " find / -xdev -printf '%p\\n' | sort | comm -23 - /tmp/packaged"
         f" | grep -vE '^(/home/pi|/tmp|/var/log/journal)/' | grep -E '{OURS}'",
         user="root",
         check=False,
