@@ -62,7 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; the others insist",
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on")
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on (default: a few that ship)"
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=_percent,
+        default=95.0,
+        metavar="PERCENT",
+        help="refuse a model that says what FP32 says on fewer of them, near ties aside (default: 95; 0 takes any)",
+    )
     parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -112,6 +121,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         precision=arguments.precision,
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
+        min_agreement=arguments.min_agreement,
         golden=arguments.golden or PHOTO,
         labels=arguments.labels,
         step=say,
@@ -135,6 +145,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"previous bundle: {previous}")
     print(exported.directory)
     return 0
+
+
+def _percent(text: str) -> float:
+    percent = float(text)
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError("must be from 0 to 100")
+    return percent
 
 
 def _unused(name: str, target: str, host: str, current: str | None) -> str:

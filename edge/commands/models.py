@@ -105,11 +105,16 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
         "weights": bundle.manifest.weights.source,
         "instead_of": bundle.manifest.weights.instead_of,
         "agreement": None if agreement is None else agreement.top1,
+        "agreement_on": None if agreement is None else agreement.on,
+        "agreement_photos": None if agreement is None else agreement.photos,
     }
 
 
 def _told(row: dict[str, Any]) -> str:
-    agreement = "" if row["agreement"] is None else f", {row['agreement']:.1f} % as FP32"
+    agreement = ""
+    if row["agreement"] is not None:
+        of = "photos" if row["agreement_on"] == "photos" else "shipped views"
+        agreement = f", as FP32 on {row['agreement']:.1f} % of {row['agreement_photos']} {of}"
     instead = "" if row["instead_of"] is None else f", instead of {row['instead_of']}"
     return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}{instead}"
 

@@ -39,7 +39,7 @@ class Made:
     quantization: Quantization | None  # None: FP16
     contract: InputContract
     golden: tuple[GoldenClass, ...]
-    agreement: Agreement | None
+    agreement: Agreement
     latency: Latency
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -16,11 +17,12 @@ from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
 from edge.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
-from edge.export.judge import Model, measure_agreement, measure_latency, verify
+from edge.export.judge import Model, measure_agreement, measure_latency, refuse_below, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
 from edge.export.report import Report
+from edge.export.views import of_photos, shipped_views
 from edge.export.weights import Weights
 from edge.frames import Pixels
 from edge.vision.bundle import InputContract, Manifest, Quantization
@@ -31,7 +33,8 @@ from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script
 
 Step = Callable[[str], None]
-Each = Callable[[Sequence[Path]], Iterable[Path]]
+Each = Callable[[Sequence[Any]], Iterable[Any]]
+MIN_AGREEMENT = 95.0  # percent
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def export_bundle(
     precision: Precision = "auto",
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
+    min_agreement: float = MIN_AGREEMENT,
     golden: Path = PHOTO,
     labels: Path | None = None,
     open_gpu: Callable[[], Gpu] = Jetson,
@@ -83,7 +87,8 @@ def export_bundle(
         target: instruction set; None is this machine's.
         precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others insist.
         calibration: photos to find the ranges on; without any they come from the batch norms.
-        photos: photos to measure the agreement with FP32 on.
+        photos: photos to measure the agreement with FP32 on; without any it is views of the shipped ones.
+        min_agreement: percent; below it the model is refused.
         golden: the photo that the bundle has to answer alike for ever.
         labels: the classes' names, one a line; None are ImageNet's.
         open_gpu: makes the GPU ready, for the target `jetson`.
@@ -119,20 +124,17 @@ def export_bundle(
         activations="int8" if gpu else host_activations(target),
     )
     example = buffer_of(read_photo(golden), contract)
+    model: tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]
     if gpu is not None:
         step("building the model for the GPU, which may take minutes")
-        made = _judged(
-            *_on_gpu(network, ranges, example, gpu, quantization, precision, step),
-            network,
-            example,
-            photos,
-            each,
-            step,
-        )
+        model = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
     else:
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
         script = _quantized_script(network, ranges, engine, quantization, example)
-        made = _judged(script, script, engine, quantization, network, example, photos, each, step)
+        model = script, script, engine, quantization
+    pictures = each(of_photos(photos) if photos else shipped_views(golden))
+    buffers = (buffer_of(picture(), contract) for picture in pictures)
+    made = _judged(*model, network, example, buffers, "photos" if photos else "shipped", min_agreement, step)
     step("writing the bundle")
     directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
@@ -187,8 +189,9 @@ def _judged(
     quantization: Quantization | None,
     network: FloatNetwork,
     example: torch.Tensor,
-    photos: Sequence[Path],
-    each: Each,
+    buffers: Iterable[torch.Tensor],
+    on: Literal["photos", "shipped"],
+    min_agreement: float,
     step: Step,
 ) -> Made:
     contract = contract_of(network.architecture)
@@ -197,8 +200,8 @@ def _judged(
     classes = golden_classes(probabilities)
     step(f"comparing {'INT8' if quantization else 'FP16'} with FP32")
     verify(probabilities, network, example)
-    buffers = (buffer_of(read_photo(photo), contract) for photo in each(photos))
-    agreement = measure_agreement(model, network, buffers)
+    agreement = measure_agreement(model, network, buffers, on)
+    refuse_below(min_agreement, agreement)
     latency = measure_latency(model, network, example)
     return Made(script, engine, quantization, contract, classes, agreement, latency)
 

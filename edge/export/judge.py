@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -18,6 +19,7 @@ from edge.vision.torch_compat import known_deprecations, trace_script
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
 MIN_CORRELATION = 0.9  # of the golden photo's logits; 0.98 and more is what the recipe reaches
+TIE = 0.8  # 0.2 in the logits: about what INT8 adds to the difference between two of them
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 
@@ -79,22 +81,48 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
         )
 
 
-def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor]) -> Agreement | None:
-    """How often both put the same class first, and how far apart their confidences in FP32's first class are."""
-    same, difference, photos, alike = 0, 0.0, 0, 0.0
+def measure_agreement(
+    int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], on: Literal["photos", "shipped"]
+) -> Agreement:
+    """How often both put the same class first, and how far apart their confidences in FP32's first class are.
+
+    Where FP32 is of two minds any rounding decides, and a small sample would judge that; so `top1_or_tie` takes a
+    class for FP32's where FP32 itself gives it `TIE` of what it gives its first.
+    """
+    same, followed, difference, photos, alike = 0, 0, 0.0, 0, 0.0
     with known_deprecations(), torch.inference_mode():
         for buffer in buffers:
             expected, answer = network(buffer)[0], int8(buffer)[0]
-            first = int(expected.argmax())
-            same += int(answer.argmax()) == first
+            first, said = int(expected.argmax()), int(answer.argmax())
+            same += said == first
+            followed += bool(expected[said] >= TIE * expected[first])
             difference += abs(float(expected[first] - answer[first])) * 100
             alike += correlation(answer, expected)
             photos += 1
-    if not photos:
-        return None
     return Agreement(
+        on=on,
         photos=photos,
         top1=round(100 * same / photos, 2),
+        top1_or_tie=round(100 * followed / photos, 2),
         confidence_difference=round(difference / photos, 2),
         correlation=round(alike / photos, 4),
     )
+
+
+def refuse_below(least: float, agreement: Agreement) -> None:
+    """Refuse an INT8 model that says something else than FP32 too often.
+
+    Args:
+        least: percent of `top1_or_tie`.
+        agreement: as measured.
+
+    Raises:
+        BundleError: it agrees on less.
+    """
+    found = agreement.top1_or_tie
+    if found is None or not found >= least:
+        where = "photos" if agreement.on == "photos" else "views of the shipped photos"
+        raise BundleError(
+            f"INT8 agrees with FP32 on {found:.1f} % of {agreement.photos} {where}, and {least:g} % are the least; find"
+            " the ranges on photos with --calibrate DIR, use other weights, or accept it with --min-agreement."
+        )

@@ -21,13 +21,13 @@ class Report:
     int8_bytes: int
     fp32_bytes: int
     latency: Latency
-    agreement: Agreement | None  # None: no photos were given
+    agreement: Agreement
     published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
     precision: str = "int8"
     instead_of: str | None = None  # the network that was asked for, if this is another
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON types; `agreement` is null without photos."""
+        """The report as JSON types."""
         return {
             "bundle": str(self.bundle),
             "target": self.target,
@@ -38,7 +38,7 @@ class Report:
             "threads": self.latency.threads,
             "published_top1": self.published_top1,
             "instead_of": self.instead_of,
-            "agreement": None if self.agreement is None else self.agreement.model_dump(),
+            "agreement": self.agreement.model_dump(),
         }
 
     def to_table(self) -> str:
@@ -54,11 +54,14 @@ class Report:
                 f"{latency.fp32_ms / latency.int8_ms:.1f} × faster, {latency.threads} threads",
             ),
         ]
-        if agreement is None:
-            rows.append(("agreement", "–", "", "not measured: give --photos DIR"))
-        else:
-            rows.append(("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {agreement.photos} photos"))
-            rows.append(("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"))
+        photos = f"{agreement.photos} photos"
+        if agreement.on == "shipped":
+            photos = f"{agreement.photos} views of shipped photos (--photos DIR: on yours)"
+        rows += [
+            ("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {photos}"),
+            ("… or a near tie", f"{agreement.top1_or_tie:.1f} %", "", "what FP32 gives nearly as much counts too"),
+            ("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"),
+        ]
         if self.published_top1 is None:
             rows.append(("accuracy", "–", "–", "unproven: `edge-classifier evaluate` measures it"))
         else:

@@ -80,8 +80,10 @@ class GoldenClass(Part):
 class Agreement(Part):
     """The bundle measured against FP32 on photos."""
 
+    on: Literal["photos", "shipped"] = "photos"  # the user's, or views of those that ship with the package
     photos: int
     top1: float  # percent of the photos on which both say the same
+    top1_or_tie: float | None = None  # the same, or what FP32 itself gives nearly as much as its first class
     confidence_difference: float  # mean over the photos of FP32's top class, in points
     correlation: float | None = None  # of the logits, mean over the photos
 

@@ -47,13 +47,15 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
     ]
     assert "int8 for the engine" in steps[3]
     *table, path = process.stdout.splitlines()
-    assert [line[:12].strip() for line in table] == ["", "size", "latency", "top-1 agreem", "confidence d", "accuracy"]
+    assert [line[:12].strip() for line in table] == [
+        "", "size", "latency", "top-1 agreem", "… or a near", "confidence d", "accuracy",
+    ]  # fmt: skip
     assert "INT8" in table[0]
     assert "FP32" in table[0]
     assert " MB" in table[1]
     assert "× faster" in table[2]
     assert "on 5 photos" in table[3]
-    assert "75.1" in table[5]
+    assert "75.1" in table[6]
     bundle = load_bundle(Path(path))
     assert Path(path).parent == models
     assert bundle.manifest.agreement is not None
@@ -65,9 +67,10 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
 
 def test_json_is_one_object_and_the_previous_bundle_stays(
     done: tuple[subprocess.CompletedProcess[str], Path], weights_file: Path, capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     _, models = done
+    monkeypatch.setenv("STATE_DIRECTORY", str(models.parent))
     previous = (models / "current").resolve()
     assert main(["export", "--weights", str(weights_file), "--output", str(models), "--json"]) == 0
     told = capsys.readouterr().out
@@ -78,11 +81,21 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
         "agreement",
         "previous", "current", "unused_because",
     ]  # fmt: skip
+    name = Path(document["bundle"]).name
     # Measured without photos this time, so its manifest is another, and so is its name.
     assert document["previous"] == str(previous)
     assert document["bundle"] != str(previous)
     assert (document["current"], document["unused_because"]) == (True, "")
-    assert (document["agreement"], document["published_top1"]) == (None, 75.1)
+    assert document["published_top1"] == 75.1
+    # Nobody gave photos: it was measured on those that ship.
+    assert (document["agreement"]["on"], document["agreement"]["photos"]) == ("shipped", 48)
+    assert document["agreement"]["top1_or_tie"] >= 95
+    assert main(["models", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["bundles"]}
+    assert [(rows[bundle]["agreement_on"], rows[bundle]["agreement_photos"]) for bundle in (previous.name, name)] == [
+        ("photos", 5),
+        ("shipped", 48),
+    ]
     assert document["size_bytes"]["int8"] < document["size_bytes"]["fp32"] / 2
     assert (models / "current").resolve() == Path(document["bundle"])
     load_bundle(previous)
