@@ -17,7 +17,7 @@ import pytest
 from edge.errors import BundleError, StateError
 from edge.export import add_bundle as room
 from edge.export.add_bundle import add_bundle
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
+from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
 from edge.vision.installed import STALE_S, Installed
 from tests.conftest import may_be_anybody, somebody_else
 from tests.vision.signed import small_bundle
@@ -62,6 +62,24 @@ def test_a_bundle_is_installed_from_a_directory_or_an_archive(
     (installed.directory / bundle.name / MODEL).write_bytes(b"damaged")
     assert add(source, installed) == bundle.name
     assert load_bundle(installed.directory / bundle.name).model_bytes == b"model"
+
+
+@pytest.mark.parametrize("mode", ["directory", "w:gz"])
+def test_the_whole_sha256_of_the_manifest_is_taken_along_or_made(
+    installed: Installed, bundle: Path, tmp_path: Path, mode: str
+) -> None:
+    """Bundles from older versions bring none; where one is brought it has to be right."""
+
+    def source() -> Path:
+        return bundle if mode == "directory" else packed(tmp_path / "bundle.tar", bundle, mode)
+
+    right = (bundle / DIGEST).read_text()
+    (bundle / DIGEST).write_text(right.replace(right[:8], "00000000"))
+    with pytest.raises(BundleError, match="another sha256"):
+        add(source(), installed)
+    assert installed.names() == []
+    (bundle / DIGEST).unlink()
+    assert (installed.directory / add(source(), installed) / DIGEST).read_text() == right
 
 
 def test_an_archive_without_a_folder_in_it_is_taken_too(installed: Installed, bundle: Path, tmp_path: Path) -> None:

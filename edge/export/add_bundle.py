@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import BundleError, StateError
 from edge.export.fetch import Progress, fetch
-from edge.vision.bundle import ARCHITECTURE, FILES, MANIFEST, bundle_name, load_bundle
+from edge.vision.bundle import ARCHITECTURE, DIGEST, FILES, MANIFEST, bundle_name, load_bundle, write_digest
 from edge.vision.installed import Installed, set_modes
 
 MAX_BYTES = 256 << 20  # of an archive, and of what is in it
@@ -76,6 +76,8 @@ def _accepted(home: Path, installed: Installed) -> str:
             return name  # the same bytes are there already, perhaps in use
         except BundleError:
             pass  # damaged: a sound one takes its place
+    write_digest(home)  # bundles from older versions bring none
+    set_modes(home)
     installed.accept(home)
     return name
 
@@ -88,6 +90,8 @@ def _copy(source: Path, home: Path, sha256: str) -> None:
             shutil.copyfile(source / file, home / file)
         except FileNotFoundError as error:
             raise BundleError(f"{source} is no bundle: it lacks {file}; name what export made.") from error
+    if (source / DIGEST).exists():
+        shutil.copyfile(source / DIGEST, home / DIGEST)
 
 
 def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
@@ -112,7 +116,7 @@ def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
 
 
 def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
-    """The four files of a bundle, each written by us under its known name; whatever a path in it says."""
+    """The files of a bundle, each written by us under its known name; whatever a path in it says."""
     start = archive.read(6)
     archive.seek(0)
     opener = next((opener for magic, opener in _OPEN.items() if start.startswith(magic)), None)
@@ -123,7 +127,7 @@ def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
                     continue
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
                 # A sparse file's few bytes may claim to be thousands of gigabytes of zeros.
-                plain = member.isreg() and not member.issparse() and name in FILES
+                plain = member.isreg() and not member.issparse() and name in (*FILES, DIGEST)
                 content = members.extractfile(member) if plain else None
                 if content is None or "/" in folder or folder == ".." or (home / name).exists():
                     raise BundleError(

@@ -24,6 +24,7 @@ from edge.vision.bundle import (
     Manifest,
     Quantization,
     bundle_name,
+    write_digest,
 )
 from edge.vision.installed import Installed, set_modes
 from edge.vision.kinds import Engine, Target
@@ -82,6 +83,7 @@ def write_bundle(
         )
         text = manifest.to_json().encode("utf-8")
         (home / MANIFEST).write_bytes(text)
+        write_digest(home)
         size = (home / MODEL).stat().st_size
         named = home.rename(staging / bundle_name(text, manifest.architecture, manifest.precision))
         set_modes(named)

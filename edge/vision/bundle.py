@@ -20,6 +20,7 @@ MODEL = "model.ts"
 LABELS = "labels.txt"
 GOLDEN = "golden.jpg"
 FILES = (MANIFEST, MODEL, LABELS, GOLDEN)
+DIGEST = "bundle.sha256"  # of the manifest, for `sha256sum --check`; bundles from before it have none
 MAX_FILE_BYTES = 1 << 30
 ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -128,6 +129,12 @@ def bundle_name(manifest_text: bytes, architecture: str, precision: str) -> str:
     return f"{architecture}-{precision}-{hashlib.sha256(manifest_text).hexdigest()[:6]}"
 
 
+def write_digest(home: Path) -> None:
+    """Write the manifest's whole sha256 beside it: the bundle's name holds six digits of it, for people to say."""
+    digest = hashlib.sha256((home / MANIFEST).read_bytes()).hexdigest()
+    (home / DIGEST).write_text(f"{digest}  {MANIFEST}\n", encoding="ascii")
+
+
 def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
     """Read a bundle and check every byte of it.
 
@@ -140,12 +147,15 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
     """
     try:
         home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
-        refuse_if_others_may_write((home.parent, home, *(home / file for file in FILES)), given=given)
+        digest = [DIGEST] if (home / DIGEST).exists() else []
+        refuse_if_others_may_write((home.parent, home, *(home / file for file in (*FILES, *digest))), given=given)
         text = _read(home / MANIFEST)
         manifest = _parse(text, home)
         name = bundle_name(text, manifest.architecture, manifest.precision)
         if home.name != name:
             raise BundleError(f"{home} should be called {name} by its {MANIFEST}: it was changed; export it again.")
+        if digest and _read(home / DIGEST).split()[:1] != [hashlib.sha256(text).hexdigest().encode()]:
+            raise BundleError(f"{home / MANIFEST} has another sha256 than {DIGEST} says; export the bundle again.")
         contents = {file: _verified(home / file, manifest) for file in (MODEL, LABELS, GOLDEN)}
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:

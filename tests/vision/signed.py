@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, bundle_name
+from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, bundle_name, write_digest
 from edge.vision.installed import Installed
 
 
 def signed_text(home: Path, text: bytes) -> Path:
     """Put `text` into the manifest of the bundle in `home`, and give the directory the name that follows from it."""
     (home / MANIFEST).write_bytes(text)
+    write_digest(home)
     try:
         document = json.loads(text)
         name = bundle_name(text, document["architecture"], document["precision"])

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import BundleError
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
+from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
 from edge.vision.installed import Installed
 from tests.conftest import may_be_anybody
 from tests.vision.signed import signed, signed_text, small_bundle
@@ -95,7 +95,27 @@ def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
     assert "gone" in refusal(tmp_path / "dangling")
 
 
-@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, LABELS, GOLDEN, ".."])
+def test_a_manifest_with_the_same_six_digits_is_another(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 bits can be found by trying: the whole sha256 stands beside the manifest, as `sha256sum` reads it."""
+    assert (copy / DIGEST).read_text() == f"{hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()}  {MANIFEST}\n"
+    monkeypatch.setattr("edge.vision.bundle.bundle_name", lambda *_: copy.name)
+    document = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(document | {"torch": "0.0.0"}))
+    assert f"another sha256 than {DIGEST} says" in refusal(copy)
+
+
+@pytest.mark.parametrize("text", ["", "0" * 64, "bundle.json"])
+def test_a_digest_that_is_damaged_refuses_the_bundle(copy: Path, text: str) -> None:
+    (copy / DIGEST).write_text(text)
+    assert DIGEST in refusal(copy)
+
+
+def test_a_bundle_from_before_there_was_a_digest_is_known_by_its_name(copy: Path) -> None:
+    (copy / DIGEST).unlink()
+    assert load_bundle(copy).name == copy.name
+
+
+@pytest.mark.parametrize("place", ["", MANIFEST, DIGEST, MODEL, LABELS, GOLDEN, ".."])
 @pytest.mark.parametrize("mode", [0o002, 0o020])
 def test_a_bundle_that_others_may_change_is_refused(copy: Path, place: str, mode: int) -> None:
     """TorchScript is code: who may swap it runs code as the daemon."""
