@@ -4,7 +4,9 @@ import hashlib
 import http.server
 import io
 import json
+import multiprocessing
 import os
+import shutil
 import tarfile
 import tempfile
 import threading
@@ -80,6 +82,56 @@ def test_the_whole_sha256_of_the_manifest_is_taken_along_or_made(
     assert installed.names() == []
     (bundle / DIGEST).unlink()
     assert (installed.directory / add(source(), installed) / DIGEST).read_text() == right
+
+
+def staged(installed: Installed, bundle: Path) -> Path:
+    return Path(shutil.copytree(bundle, installed.staging() / bundle.name))
+
+
+def accept_again(directory: str, bundle: str, rounds: int) -> None:
+    """Of a process of its own."""
+    installed = Installed(Path(directory))
+    for _ in range(rounds):
+        home = staged(installed, Path(bundle))
+        installed.accept(home)
+        shutil.rmtree(home.parent)
+
+
+def test_a_bundle_that_is_made_again_stays_where_it_is_because_it_may_be_in_use(
+    installed: Installed, bundle: Path
+) -> None:
+    add(bundle, installed)
+    installed.switch(bundle.name)
+    before = (installed.directory / bundle.name / MODEL).stat()
+    again = staged(installed, bundle)
+    assert installed.accept(again) == installed.directory / bundle.name
+    assert (installed.directory / "current" / MODEL).stat().st_ino == before.st_ino
+    shutil.rmtree(again.parent)
+
+
+def test_two_processes_that_install_the_same_bundle_do_not_hinder_each_other(
+    installed: Installed, bundle: Path
+) -> None:
+    installed.prepare()
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=accept_again, args=(str(installed.directory), str(bundle), 30)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert load_bundle(installed.directory / bundle.name).name == bundle.name
+
+
+def test_whatever_the_umask_is_nobody_else_may_write_above_a_bundle(bundle: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        installed = Installed(tmp_path / "a" / "b" / "models")
+        add(bundle, installed)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a", tmp_path / "a" / "b", installed.directory, installed.directory / bundle.name):
+        assert path.stat().st_mode & 0o022 == 0, path
 
 
 def test_an_archive_without_a_folder_in_it_is_taken_too(installed: Installed, bundle: Path, tmp_path: Path) -> None:

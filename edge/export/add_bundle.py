@@ -70,12 +70,6 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
 def _accepted(home: Path, installed: Installed) -> str:
     set_modes(home)
     name = load_bundle(home).name
-    if name in installed.names():
-        try:
-            load_bundle(installed.directory / name)
-            return name  # the same bytes are there already, perhaps in use
-        except BundleError:
-            pass  # damaged: a sound one takes its place
     write_digest(home)  # bundles from older versions bring none
     set_modes(home)
     installed.accept(home)

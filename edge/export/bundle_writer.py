@@ -26,7 +26,7 @@ from edge.vision.bundle import (
     bundle_name,
     write_digest,
 )
-from edge.vision.installed import Installed, set_modes
+from edge.vision.installed import Installed, remedy, set_modes
 from edge.vision.kinds import Engine, Target
 from edge.vision.torch_compat import save_script
 
@@ -90,7 +90,7 @@ def write_bundle(
         check(named)
         return installed.accept(named), manifest, size
     except OSError as error:
-        raise StateError(f"{models} cannot be written ({error.strerror}); free some space and export again.") from error
+        raise StateError(f"{models} cannot be written ({error.strerror}); {remedy(error)}.") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

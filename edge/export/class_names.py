@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.errors import WeightsError
+from edge.vision.bundle import MAX_NAME, is_name
 
 IMAGENET = Path(__file__).parents[1] / "imagenet-labels.txt"
-MAX_CHARACTERS = 200  # of a name; they go into every event
 
 
 def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
@@ -33,9 +33,9 @@ def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
         ) from error
     names = tuple(line.strip() for line in text.rstrip().split("\n"))
     for number, name in enumerate(names, 1):
-        if not name or not name.isprintable() or len(name) > MAX_CHARACTERS:
+        if not is_name(name):
             raise WeightsError(
-                f"{labels}, line {number}: needs a name of 1 to {MAX_CHARACTERS} printable characters, for class"
+                f"{labels}, line {number}: needs a name of 1 to {MAX_NAME} printable characters, for class"
                 f" {number - 1}."
             )
     if len(names) != classes:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError
 from edge.vision.kinds import Activations, Engine, Target
-from edge.vision.ownership import refuse_if_others_may_write
+from edge.vision.ownership import refuse_if_anybody_may_swap, refuse_if_others_may_write, refuse_status
 
 MANIFEST = "bundle.json"
 MODEL = "model.ts"
@@ -22,16 +23,25 @@ GOLDEN = "golden.jpg"
 FILES = (MANIFEST, MODEL, LABELS, GOLDEN)
 DIGEST = "bundle.sha256"  # of the manifest, for `sha256sum --check`; bundles from before it have none
 MAX_FILE_BYTES = 1 << 30
+MAX_NAME = 200  # characters of a class's name, which goes into every event
 ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Border = Annotated[int, Field(ge=0, le=64)]
 Channel = Annotated[int, Field(ge=0, le=255)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+Shown = Annotated[str, AfterValidator(_printable)]  # on terminals and on the page
 
 
 class Part(BaseModel):
     """Base of the manifest's parts; a field that this version does not know belongs to another schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class InputContract(Part):
@@ -54,11 +64,11 @@ class InputContract(Part):
 class Origin(Part):
     """Where the FP32 weights came from."""
 
-    source: str
-    sha256: str
-    license: str
+    source: Shown
+    sha256: Shown
+    license: Shown
     top1: float | None = None  # percent on ImageNet as published for FP32; null: nobody has proven it
-    instead_of: str | None = None  # the architecture that was asked for, whose weights were not to be had
+    instead_of: Shown | None = None  # the architecture that was asked for, whose weights were not to be had
 
 
 class Quantization(Part):
@@ -82,11 +92,11 @@ class Agreement(Part):
     """The bundle measured against FP32 on photos."""
 
     on: Literal["photos", "shipped"] = "photos"  # the user's, or views of those that ship with the package
-    photos: int
-    top1: float  # percent of the photos on which both say the same
-    top1_or_tie: float | None = None  # the same, or what FP32 itself gives nearly as much as its first class
-    confidence_difference: float  # mean over the photos of FP32's top class, in points
-    correlation: float | None = None  # of the logits, mean over the photos
+    photos: int = Field(ge=0)
+    top1: Percent  # of the photos on which both say the same
+    top1_or_tie: Percent | None = None  # the same, or what FP32 itself gives nearly as much as its first class
+    confidence_difference: Percent  # mean over the photos of FP32's top class, in points
+    correlation: float | None = Field(default=None, ge=-1.001, le=1.001)  # of the logits, mean over the photos
 
 
 class Manifest(Part):
@@ -97,7 +107,7 @@ class Manifest(Part):
     precision: Literal["int8", "fp16"] = "int8"
     target: Target
     engine: Engine
-    torch: str  # the version that exported it
+    torch: Shown  # the version that exported it
     files: dict[str, str]  # name → sha256
     weights: Origin
     quantization: Quantization | None  # null: floats
@@ -105,7 +115,15 @@ class Manifest(Part):
     golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or as many classes as there are
     agreement: Agreement | None = None
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        if (self.precision == "int8") != (self.quantization is not None):
+            raise ValueError("int8 has a quantization, and fp16 has none")
+        if len({golden.index for golden in self.golden}) != len(self.golden):
+            raise ValueError("the golden photo names a class twice")
+        return self
 
     def to_json(self) -> str:
         """The text of `bundle.json`."""
@@ -147,16 +165,18 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
     """
     try:
         home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
-        digest = [DIGEST] if (home / DIGEST).exists() else []
-        refuse_if_others_may_write((home.parent, home, *(home / file for file in (*FILES, *digest))), given=given)
-        text = _read(home / MANIFEST)
+        refuse_if_anybody_may_swap(home.parent.parent)
+        refuse_if_others_may_write((home.parent, home), given=given)
+        text = _read(home / MANIFEST, given=given)
         manifest = _parse(text, home)
         name = bundle_name(text, manifest.architecture, manifest.precision)
         if home.name != name:
             raise BundleError(f"{home} should be called {name} by its {MANIFEST}: it was changed; export it again.")
-        if digest and _read(home / DIGEST).split()[:1] != [hashlib.sha256(text).hexdigest().encode()]:
-            raise BundleError(f"{home / MANIFEST} has another sha256 than {DIGEST} says; export the bundle again.")
-        contents = {file: _verified(home / file, manifest) for file in (MODEL, LABELS, GOLDEN)}
+        if os.path.lexists(home / DIGEST):
+            digest = _read(home / DIGEST, given=given).split()[:1]
+            if digest != [hashlib.sha256(text).hexdigest().encode()]:
+                raise BundleError(f"{home / MANIFEST} has another sha256 than {DIGEST} says; export the bundle again.")
+        contents = {file: _verified(home / file, manifest, given=given) for file in (MODEL, LABELS, GOLDEN)}
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:
         # The bundle as it was named: realpath's error tells of the first parent that is missing.
@@ -189,11 +209,21 @@ def _parse(text: bytes, home: Path) -> Manifest:
     return manifest
 
 
+def is_name(label: str) -> bool:
+    """Whether a class may be called so."""
+    return bool(label) and label.isprintable() and len(label) <= MAX_NAME
+
+
 def _labels(content: bytes, manifest: Manifest, home: Path) -> tuple[str, ...]:
     try:
-        labels = tuple(content.decode("utf-8").splitlines())
+        labels = tuple(content.decode("utf-8").removesuffix("\n").split("\n"))
     except UnicodeDecodeError as error:
         raise BundleError(f"{home / LABELS} is not UTF-8 text; export the bundle again.") from error
+    if wrong := [number for number, label in enumerate(labels, 1) if not is_name(label)]:
+        raise BundleError(
+            f"{home / LABELS}, line {wrong[0]}, is no name of 1 to {MAX_NAME} printable characters; export the bundle"
+            " again."
+        )
     if beyond := [c.index for c in manifest.golden if c.index >= len(labels)]:
         raise BundleError(
             f"{home / LABELS} has {len(labels)} labels, and the golden photo shows class {beyond[0]};"
@@ -202,15 +232,23 @@ def _labels(content: bytes, manifest: Manifest, home: Path) -> tuple[str, ...]:
     return labels
 
 
-def _verified(file: Path, manifest: Manifest) -> bytes:
-    content = _read(file)
+def _verified(file: Path, manifest: Manifest, *, given: bool) -> bytes:
+    content = _read(file, given=given)
     if hashlib.sha256(content).hexdigest() != manifest.files.get(file.name):
         raise BundleError(f"{file} is not what {MANIFEST} vouches for: truncated or changed; export the bundle again.")
     return content
 
 
-def _read(file: Path) -> bytes:
-    size = file.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise BundleError(f"{file} has {size} bytes, which no bundle of ours has; export it again.")
-    return file.read_bytes()
+def _read(file: Path, *, given: bool) -> bytes:
+    """The content of a plain file: a link would lead to where others may write, and a pipe has no end."""
+    if file.is_symlink():
+        raise BundleError(f"{file} is a link, and a bundle holds its own files; export it again.")
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as opened:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{file} is not a file; export the bundle again.")
+        refuse_status(file, status, given=given)
+        if status.st_size > MAX_FILE_BYTES:
+            raise BundleError(f"{file} has {status.st_size} bytes, which no bundle of ours has; export it again.")
+        return opened.read()

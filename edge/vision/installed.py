@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import shutil
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings import ModelSettings, state_directory
-from edge.vision.bundle import MANIFEST
+from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.ownership import refuse_if_others_may_write
 
 CURRENT = "current"
@@ -72,14 +75,15 @@ class Installed:
         Raises:
             StateError: the links cannot be written.
         """
-        before = self.current
-        if before == name:
-            return self.previous
-        # In this order: ended in between, `previous` names the bundle in use, and nothing is in use that was not.
-        if before is not None:
-            self._link(PREVIOUS, before)
-        self._link(CURRENT, name)
-        return before
+        with self._alone():
+            before = self.current
+            if before == name:
+                return self.previous
+            # In this order: ended in between, `previous` names the bundle in use, and nothing is in use that was not.
+            if before is not None:
+                self._link(PREVIOUS, before)
+            self._link(CURRENT, name)
+            return before
 
     def remove(self, name: str, *, force: bool) -> None:
         """Delete a bundle.
@@ -112,8 +116,10 @@ class Installed:
             BundleError: others may write there, so what is put there would not be loaded.
         """
         try:
-            self.directory.parent.mkdir(parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o755, exist_ok=True)
+            for directory in (*reversed(self.directory.parents), self.directory):
+                if not directory.exists():
+                    directory.mkdir(exist_ok=True)
+                    directory.chmod(0o755)  # whatever the umask is
             refuse_if_others_may_write([self.directory])
         except OSError as error:
             raise StateError(
@@ -142,7 +148,10 @@ class Installed:
     def accept(self, home: Path) -> Path:
         """Move a complete bundle from `staging`, its modes set, to where it belongs; returns its directory.
 
+        The same bundle that is there already stays, because it may be in use; a damaged one is replaced.
+
         Raises:
+            BundleError: there is another bundle of that name.
             StateError: it cannot be written.
         """
         target = self.directory / home.name
@@ -150,14 +159,38 @@ class Installed:
             for file in home.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            if target.exists():
-                shutil.rmtree(target)
-            home.rename(target)
+            with self._alone():
+                if self._is_sound(target):
+                    if (target / MANIFEST).read_bytes() != (home / MANIFEST).read_bytes():
+                        raise BundleError(f"There is another bundle called {target.name}; remove that one first.")
+                    return target
+                if target.exists():
+                    target.rename(home.parent / "damaged")  # goes with the staging directory
+                home.rename(target)
         except OSError as error:
-            raise StateError(
-                f"{target} cannot be written ({error.strerror}); free some space and try again."
-            ) from error
+            raise StateError(f"{target} cannot be written ({error.strerror}); {remedy(error)}.") from error
         return target
+
+    @staticmethod
+    def _is_sound(home: Path) -> bool:
+        try:
+            load_bundle(home)
+        except BundleError:
+            return False
+        return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process accepts a bundle or switches meanwhile."""
+        try:
+            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StateError(f"{self.directory} cannot be read ({error.strerror}); run with sudo.") from error
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     def _staging_place(self) -> Path:
         """Beside the bundles; for root, where others may write there, above that: they could put links in its way."""
@@ -188,7 +221,7 @@ class Installed:
         return name if (self.directory / name).is_dir() and _BUNDLE.fullmatch(name) else None
 
     def _link(self, link: str, name: str) -> None:
-        fresh = self.directory / f".{link}-{os.getpid()}"
+        fresh = self.directory / f".{link}-new"
         try:
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(name)
@@ -197,6 +230,13 @@ class Installed:
             raise StateError(
                 f"{self.directory / link} cannot be switched ({error.strerror}); run as a user who may, with sudo."
             ) from error
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a directory that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space and try again"
+    return "run as a user who may write there, and on a disk that can be written"
 
 
 def set_modes(home: Path) -> None:

@@ -14,12 +14,12 @@ from edge.settings import SYSTEM_STATE, state_directory
 
 
 def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) -> None:
-    """Refuse what anyone but root, this user and the daemon's user may write.
+    """Refuse directories that anyone but root, this user and the daemon's user may write to.
 
     Of a directory with the sticky bit, such as /tmp, the mode may be any: nobody may rename what another owns there.
 
     Args:
-        paths: of files and directories that exist.
+        paths: of directories that exist.
         given: a path that this user named on the command line, and so trusts, whoever owns it and may write to it
             but the whole world.
 
@@ -27,24 +27,38 @@ def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) ->
         BundleError: one of them may be changed by others.
         OSError: one of them cannot be looked at.
     """
-    owners = _trusted_owners()
     for path in paths:
-        status = path.stat()
-        shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
-            raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
-        if not given and status.st_uid not in owners:
-            raise BundleError(
-                f"{path} belongs to {_name_of(status.st_uid)}, who is neither root, nor you, nor the daemon's user, and"
-                " a model is code; if you trust it, install a copy with `edge-classifier models add`."
-            )
+        refuse_status(path, path.stat(), given=given)
+
+
+def refuse_status(path: Path, status: os.stat_result, *, given: bool) -> None:
+    """The same of what was opened, so that nobody can swap it between the look and the reading."""
+    shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
+        raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
+    if not given and status.st_uid not in _trusted_owners():
+        raise BundleError(
+            f"{path} belongs to {_name_of(status.st_uid)}, who is neither root, nor you, nor the daemon's user, and"
+            " a model is code; if you trust it, install a copy with `edge-classifier models add`."
+        )
+
+
+def refuse_if_anybody_may_swap(directory: Path) -> None:
+    """Refuse a directory in which every user may rename what others own, such as the whole of `models/`.
+
+    Raises:
+        BundleError: every user may.
+        OSError: it cannot be looked at.
+    """
+    refuse_status(directory, directory.stat(), given=True)
 
 
 def _trusted_owners() -> set[int]:
     """root, this user, and the daemon's user, whom the state directory belongs to."""
     owners = {0, os.geteuid()}
     for state in (state_directory(), SYSTEM_STATE):
-        with suppress(OSError):
+        with suppress(OSError, BundleError):
+            refuse_if_anybody_may_swap(state.parent)  # else it belongs to whoever put it there
             owners.add(state.stat().st_uid)
     return owners
 

@@ -159,6 +159,24 @@ def test_what_everyone_may_write_to_is_refused_even_when_it_is_named_on_the_comm
         load_bundle(copy, given=True)
 
 
+def test_a_state_directory_in_which_everybody_may_rename_is_refused(copy: Path, tmp_path: Path) -> None:
+    """Whoever may rename `models/` puts another in its place."""
+    home = Path(shutil.move(copy, tmp_path / "state" / "models" / copy.name))
+    assert load_bundle(home).name == home.name
+    (tmp_path / "state").chmod(0o777)
+    assert f"chmod go-w {tmp_path / 'state'}" in refusal(home)
+
+
+@pytest.mark.parametrize("file", [MANIFEST, DIGEST, MODEL, LABELS, GOLDEN])
+def test_a_link_or_a_pipe_in_a_bundle_is_refused_and_never_waited_for(copy: Path, tmp_path: Path, file: str) -> None:
+    (copy / file).rename(tmp_path / "elsewhere")
+    (copy / file).symlink_to(tmp_path / "elsewhere")
+    assert "is a link" in refusal(copy)
+    (copy / file).unlink()
+    os.mkfifo(copy / file)
+    assert "is not a file" in refusal(copy)
+
+
 def test_a_shared_sticky_directory_above_it_is_fine(copy: Path) -> None:
     copy.parent.chmod(0o1777)  # such as /tmp
     assert load_bundle(copy).name == copy.name
@@ -190,6 +208,12 @@ def set_key(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("input.colour", "BGR"),
         ("input.dtype", "float32"),
         ("golden", []),
+        ("golden", [{"index": 1, "confidence": 50.0}] * 3),
+        ("quantization", None),
+        ("precision", "fp16"),
+        ("agreement", {"photos": -4, "top1": 99.0, "confidence_difference": 1.0}),
+        ("agreement", {"photos": 4, "top1": 1e9, "confidence_difference": 1.0}),
+        ("agreement", {"photos": 4, "top1": float("nan"), "confidence_difference": 1.0}),
         ("golden", [{"index": i, "confidence": 50.0} for i in (-1, 0, 1)]),
         ("golden", [{"index": i, "confidence": 50.0} for i in (0, 1, 3)]),
         ("golden", [{"index": i, "confidence": float("nan")} for i in (0, 1, 2)]),
@@ -221,6 +245,16 @@ def test_an_architecture_that_is_a_path_leads_nowhere(small: Path, tmp_path: Pat
 
 def test_labels_that_are_not_text_are_refused(small: Path, tmp_path: Path) -> None:
     assert "is not UTF-8" in refusal(signed(small, tmp_path, labels=b"cat\n\xff\xfe\nowl\n"))
+
+
+@pytest.mark.parametrize("name", [b"", b"\x1b[2J", b"a\0b", b"x" * 201, "one\u2028two".encode()])
+def test_a_label_that_nobody_could_read_is_refused(small: Path, tmp_path: Path, name: bytes) -> None:
+    assert "line 2, is no name" in refusal(signed(small, tmp_path, labels=b"cat\n" + name + b"\nowl\n"))
+
+
+def test_what_a_bundle_says_of_its_weights_cannot_move_the_cursor(small: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(signed(small, tmp_path, set_key("weights.source", "\x1b[2K\rfake\n* evil")))
+    assert bundle.manifest.weights.source == "?[2K?fake?* evil"
 
 
 def test_too_few_labels_are_refused(small: Path, tmp_path: Path) -> None:
