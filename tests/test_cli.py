@@ -76,6 +76,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(edge.settings, "SYSTEM_STATE", root / "state")
         monkeypatch.setenv("XDG_STATE_HOME", str(root / "nobody"))
         monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+        monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # no clone, whose commands keep their state beside them
         assert main(["config", "check"]) == 0, "everything is imported that only root may read"
         (root / "etc").chmod(0)
         yield root
