@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="the classes' names, one a line (default: ImageNet's 1,000)"
     )
+    _add_input(parser)
     parser.add_argument(
         "--target",
         choices=("auto", "arm64", "x86_64", "jetson"),
@@ -77,6 +78,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    """What a network of one's own was trained on."""
+    group = parser.add_argument_group(
+        "input of the network",
+        "where it was trained on another than its architecture's usual one (docs/architectures.md)",
+    )
+    rgb = ("R", "G", "B")
+    group.add_argument("--mean", nargs=3, type=float, metavar=rgb, help="subtracted from pixels in 0..1")
+    group.add_argument("--std", nargs=3, type=float, metavar=rgb, help="what the pixels are then divided by")
+    group.add_argument("--size", type=int, metavar="N", help="side of the square that is cut out of the centre")
+    group.add_argument("--resize", type=int, metavar="N", help="the photo's short side before that")
+    group.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="of the resize")
+    group.add_argument(
+        "--colour", choices=("RGB", "BGR"), help="order of its channels; --mean and --std are R G B always"
+    )
+
+
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, print the table and the path."""
     from tqdm import tqdm
@@ -84,11 +102,20 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.commands.verify_bundle import fallback_told, verify_bundle
     from edge.export.exporter import export_bundle
     from edge.export.golden import PHOTO
+    from edge.export.input_options import InputOptions
     from edge.export.photos import photos_in
     from edge.export.weights import find_weights
     from edge.vision.engine import host_target
     from edge.vision.installed import Installed
 
+    trained_on = InputOptions(
+        mean=arguments.mean and tuple(arguments.mean),
+        std=arguments.std and tuple(arguments.std),
+        size=arguments.size,
+        resize=arguments.resize,
+        interpolation=arguments.interpolation,
+        colour=arguments.colour,
+    )
     installed = Installed(arguments.output or state_directory() / "models")
     installed.prepare()
     target = host_target() if arguments.target == "auto" else arguments.target
@@ -124,6 +151,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         min_agreement=arguments.min_agreement,
         golden=arguments.golden or PHOTO,
         labels=arguments.labels,
+        trained_on=trained_on,
         step=say,
         each=each,
         check=check,

@@ -196,7 +196,7 @@ def efficientnet_b0(name: str) -> Architecture:
             operations += block.operations(output, value)
             value, channels = output, width
     operations += [Conv("last", value, *_pair("features.8"), "silu"), Head("last", "classifier.1")]
-    return Architecture(name, tuple(operations), border=(1, 1))
+    return Architecture(name, tuple(operations), border=(1, 1), interpolation="bicubic")
 
 
 def efficientnet_lite0(name: str) -> Architecture:

@@ -10,6 +10,7 @@ from edge.errors import WeightsError
 from edge.export.accuracy import Answer, Evaluation
 from edge.export.exporter import architecture, contract_of
 from edge.export.fold import FloatNetwork, fold
+from edge.export.input_options import of_contract
 from edge.export.photos import LabelledPhoto
 from edge.export.weights import Weights
 from edge.vision.bundle import Bundle
@@ -50,12 +51,16 @@ def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
             f"{bundle.name} is a {bundle.manifest.architecture} and the weights are a {weights.architecture};"
             " name the weights it was made from."
         )
-    network = fold(architecture(weights.architecture), weights.state)
+    contract = bundle.manifest.input
+    network = fold(of_contract(contract).applied_to(architecture(weights.architecture)), weights.state)
     if network.classes != len(bundle.labels):
         raise WeightsError(
             f"{bundle.name} knows {len(bundle.labels)} classes and the weights {network.classes};"
             " name the weights it was made from."
         )
-    if contract_of(network.architecture) != bundle.manifest.input:
+    expected = contract_of(network.architecture)
+    if contract.normalization is None:  # its border still has the mean's colour
+        expected = expected.model_copy(update={"normalization": None})
+    if expected != contract:
         raise WeightsError(f"{bundle.name} takes another input than this version's FP32 network; export it again.")
     return network

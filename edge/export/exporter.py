@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge.export.class_names import class_names
 from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
 from edge.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
+from edge.export.input_options import AS_KNOWN, InputOptions
 from edge.export.judge import Model, measure_agreement, measure_latency, refuse_below, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
@@ -25,7 +27,7 @@ from edge.export.report import Report
 from edge.export.views import of_photos, shipped_views
 from edge.export.weights import Weights
 from edge.frames import Pixels
-from edge.vision.bundle import InputContract, Manifest, Quantization
+from edge.vision.bundle import InputContract, Manifest, Normalization, Quantization
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.kinds import Engine, Target
 from edge.vision.photo import read_photo
@@ -60,7 +62,14 @@ def architecture(name: str) -> Architecture:
 def contract_of(network: Architecture) -> InputContract:
     """The buffer that `network` takes."""
     red, green, blue = (round(mean * 255) for mean in network.mean)
-    return InputContract(size=network.size, resize=network.resize, border=network.border, border_rgb=(red, green, blue))
+    return InputContract(
+        size=network.size,
+        resize=network.resize,
+        interpolation=network.interpolation,
+        border=network.border,
+        border_rgb=(red, green, blue),
+        normalization=Normalization(mean=network.mean, std=network.std, colour=network.colour),
+    )
 
 
 def export_bundle(
@@ -74,6 +83,7 @@ def export_bundle(
     min_agreement: float = MIN_AGREEMENT,
     golden: Path = PHOTO,
     labels: Path | None = None,
+    trained_on: InputOptions = AS_KNOWN,
     open_gpu: Callable[[], Gpu] = Jetson,
     step: Step = lambda _: None,
     each: Each = lambda photos: photos,
@@ -91,6 +101,7 @@ def export_bundle(
         min_agreement: percent; below it the model is refused.
         golden: the photo that the bundle has to answer alike for ever.
         labels: the classes' names, one a line; None are ImageNet's.
+        trained_on: what the network's input is, where that is not what its architecture's usually is.
         open_gpu: makes the GPU ready, for the target `jetson`.
         step: told what is being done.
         each: wraps a sequence of photos to show the progress through it.
@@ -108,7 +119,11 @@ def export_bundle(
     if gpu is None:
         use_engine(engine, small_pairs=small_pairs)
     step("folding batch norms and normalisation into the convolutions")
-    network = fold(architecture(weights.architecture), weights.state)
+    table = trained_on.applied_to(architecture(weights.architecture))
+    network = fold(table, weights.state)
+    if table != architecture(weights.architecture):  # nobody published what it is worth on this input
+        origin = weights.origin.model_copy(update={"top1": None})
+        weights = dataclasses.replace(weights, origin=origin)
     names = class_names(network.classes, labels)
     step("finding the ranges of the activations")
     contract = contract_of(network.architecture)

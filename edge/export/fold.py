@@ -201,6 +201,8 @@ def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, ga
     weight = raw.double() * scale[:, None, None, None]
     bias = beta - mean * scale
     if operation.input == PIXELS:
+        if architecture.colour == "BGR":
+            weight = weight.flip(1)  # the buffer is RGB, and so are mean and std
         # conv((x − mean) / std) = conv'(x) + bias', x being pixel / 255
         std = torch.tensor(architecture.std, dtype=torch.float64)[None, :, None, None]
         centre = torch.tensor(architecture.mean, dtype=torch.float64)[None, :, None, None]

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edge.vision.kinds import Colour, Interpolation
+
 Activation = Literal["", "relu", "relu6", "hardswish", "silu", "hardsigmoid", "sigmoid"]
 PIXELS = "pixels"  # the name of the network's input
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the photos' pixels, RGB in 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,10 @@ class Architecture:
     border: tuple[int, int]  # padding of the first convolution: pixels before and after the photo, on both axes
     size: int = 224  # of the photo inside the border
     resize: int = 256  # the photo's short side before the centre of `size` is cut out
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, of pixels in 0..1
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of red, green and blue in 0..1
+    std: tuple[float, float, float] = IMAGENET_STD
+    colour: Colour = "RGB"  # the order of the first convolution's input channels in the state dict
     norm_epsilon: float = 1e-5
     # Keys of a batch norm that may be in the state dict and are not needed.
     ignored: tuple[str, ...] = field(default=("num_batches_tracked",))

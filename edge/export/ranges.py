@@ -10,7 +10,7 @@ import torch
 
 from edge.export.activations import CURVES, FLAT_BELOW
 from edge.export.fold import FloatNetwork, FoldedConv, FoldedGate
-from edge.export.networks import PIXELS, Activation, MaxPool
+from edge.export.networks import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation, MaxPool
 
 # Standard deviations on each side of the mean. From 6 to 8 the probabilities are equally close to FP32's; below
 # 6 too much is cut off, and above 8 the steps grow too coarse.
@@ -122,8 +122,8 @@ def expected_means(network: FloatNetwork) -> dict[str, torch.Tensor]:
 def _moments(network: FloatNetwork) -> tuple[dict[str, _Moments], dict[str, _Moments]]:
     """Of each convolution with its residual before its activation, and of each value."""
     before: dict[str, _Moments] = {}
-    mean, std = (torch.tensor(value) for value in (network.architecture.mean, network.architecture.std))
-    after = {PIXELS: _Moments(mean, std)}
+    # Of the photos: a network's own mean and std may be 0 and 1, or 0.5 and 0.5, whatever the photos are like.
+    after = {PIXELS: _Moments(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))}
     for operation in network.operations:
         if isinstance(operation, FoldedConv):
             table = operation.table

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError
-from edge.vision.kinds import Activations, Engine, Target
+from edge.vision.kinds import Activations, Colour, Engine, Interpolation, Target
 from edge.vision.ownership import refuse_if_anybody_may_swap, refuse_if_others_may_write, refuse_status
 
 MANIFEST = "bundle.json"
@@ -28,6 +28,8 @@ ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Border = Annotated[int, Field(ge=0, le=64)]
 Channel = Annotated[int, Field(ge=0, le=255)]
+Mean = Annotated[float, Field(ge=0, le=1)]
+Std = Annotated[float, Field(gt=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -44,16 +46,27 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Normalization(Part):
+    """What the network was trained on, of pixels in 0..1; it is folded into the first convolution of `model.ts`."""
+
+    mean: tuple[Mean, Mean, Mean]  # of red, green and blue
+    std: tuple[Std, Std, Std]
+    colour: Colour = "RGB"  # of the network that was folded; `model.ts` takes RGB
+
+
 class InputContract(Part):
     """How a photo becomes what `model.ts` takes: uint8 RGB in NHWC order, 1 × side × side × 3."""
 
     size: int = Field(ge=16, le=4096)  # of the photo inside the border
     resize: int = Field(ge=16, le=4096)  # the short side before the centre is cut out
+    interpolation: Interpolation = "bilinear"
+    crop: Literal["centre"] = "centre"
     border: tuple[Border, Border]  # pixels of border colour before and after the photo, on both axes
     border_rgb: tuple[Channel, Channel, Channel]  # the mean colour, so that the border means zero to the network
     colour: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
+    normalization: Normalization | None = None  # null: an older version's, which folded its architecture's own
 
     @property
     def side(self) -> int:

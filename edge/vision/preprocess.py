@@ -3,6 +3,8 @@
 The networks were trained on pictures that an antialiasing resize made, and answer others less surely: with
 OpenCV's own INTER_AREA 9 of 100 photos get another first label. Here a photo is averaged by whole factors,
 blurred by as much as the remaining factor asks for, and sampled at the very positions that torchvision samples.
+Bicubic is the same with another filter between: torch's own resize would be a thread's first work for torch, which can
+free the pool that inference is using.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from edge.frames import Pixels
+from edge.vision.bicubic import bicubic_taps
 from edge.vision.bundle import InputContract
 
 
@@ -29,6 +32,7 @@ class Plan:
     width: int
     factor: int  # pixels averaged into one, on each axis
     sigma: float  # of the 3 × 3 blur of what is left; 0: none
+    taps: npt.NDArray[np.float64] | None  # of the filter that bicubic has in the blur's place
     matrix: npt.NDArray[np.float64]  # (2, 3) from the interior's coordinates to those of the blurred region
 
 
@@ -76,13 +80,16 @@ def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
     if plan.sigma:
         cv2.GaussianBlur(region, (3, 3), plan.sigma, dst=work.blurred, borderType=cv2.BORDER_REPLICATE)
         region = work.blurred
+    if plan.taps is not None:
+        cv2.sepFilter2D(region, -1, plan.taps, plan.taps, dst=work.blurred, borderType=cv2.BORDER_REPLICATE)
+        region = work.blurred
     # Written through the row stride of `interior`; nothing is allocated.
     cv2.warpAffine(
         region,
         plan.matrix,
         (contract.size, contract.size),
         dst=buffer.interior,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        flags=(cv2.INTER_LINEAR if plan.taps is None else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
 
@@ -90,12 +97,16 @@ def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
 def make_plan(height: int, width: int, contract: InputContract) -> Plan:
     """The same positions as torchvision's Resize(resize) and CenterCrop(size), for a picture of this size."""
     starts, steps = zip(*(_axis(length, min(height, width), contract) for length in (height, width)), strict=True)
-    factor = max(1, int(min(steps) + 1e-6))
-    # The picture's part that is read, with a margin for the blur, in whole `factor`s where there is room.
+    bicubic = contract.interpolation == "bicubic"
+    # Bicubic is sharper than an average over its whole step.
+    factor = max(1, int(min(steps) / (2 if bicubic else 1) + 1e-6))
+    taps = bicubic_taps(sum(steps) / 2, factor) if bicubic else None
+    # The picture's part that is read, with a margin for the filter, in whole `factor`s where there is room.
+    margin = (2 if taps is None else len(taps) // 2 + 2) * factor
     spans = []
     for start, step, length in zip(starts, steps, (height, width), strict=True):
-        first = max(0, int(start) - 2 * factor)
-        last = min(length, math.ceil(start + contract.size * step) + 2 * factor)
+        first = max(0, int(start) - margin)
+        last = min(length, math.ceil(start + contract.size * step) + margin)
         count = max((last - first) // factor * factor, min(factor, length))
         spans.append((first, count))
     (top, rows), (left, columns) = spans
@@ -103,7 +114,8 @@ def make_plan(height: int, width: int, contract: InputContract) -> Plan:
     offset_y, offset_x = ((start - first) / factor for start, (first, _) in zip(starts, spans, strict=True))
     # Pixel i's centre lies at i + 0.5.
     matrix = np.array([[scale_x, 0, offset_x + scale_x / 2 - 0.5], [0, scale_y, offset_y + scale_y / 2 - 0.5]])
-    return Plan(top, left, rows, columns, factor, _sigma((scale_x + scale_y) / 2, factor), matrix)
+    sigma = 0.0 if bicubic else _sigma((scale_x + scale_y) / 2, factor)
+    return Plan(top, left, rows, columns, factor, sigma, taps, matrix)
 
 
 def _new_work(plan: Plan) -> _Work:

@@ -1,19 +1,23 @@
 """The region that is kept is resized straight into the padded buffer, as torchvision would resize it."""
 
 import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
+from torchvision.transforms import InterpolationMode
 
 from edge.frames import Pixels
 from edge.vision.bundle import InputContract
+from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, make_plan, new_buffer
 
 BORDER = (124, 116, 104)
 RESNET = InputContract(size=224, resize=256, border=(3, 3), border_rgb=BORDER)
+BICUBIC = InputContract(size=224, resize=256, border=(1, 1), border_rgb=BORDER, interpolation="bicubic")
 LITE = InputContract(size=224, resize=256, border=(0, 1), border_rgb=(127, 127, 127))
 
 
@@ -41,7 +45,7 @@ def test_buffer_views_and_tensor_are_one_memory(contract: InputContract) -> None
     assert (buffer.tensor.dtype, buffer.tensor.is_contiguous()) == (torch.uint8, True)
 
 
-@pytest.mark.parametrize("contract", [RESNET, LITE], ids=["both sides", "one side"])
+@pytest.mark.parametrize("contract", [RESNET, LITE, BICUBIC], ids=["both sides", "one side", "bicubic"])
 @pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (640, 480), (256, 256), (224, 224), (30, 40), (1, 1)])
 def test_filling_writes_the_photo_in_place_and_leaves_the_border(
     contract: InputContract, shape: tuple[int, int]
@@ -57,14 +61,15 @@ def test_filling_writes_the_photo_in_place_and_leaves_the_border(
     assert (border_of(buffer.pixels, contract) == contract.border_rgb).all()
 
 
-def test_filling_allocates_no_picture() -> None:
+@pytest.mark.parametrize("contract", [RESNET, BICUBIC], ids=["bilinear", "bicubic"])
+def test_filling_allocates_no_picture(contract: InputContract) -> None:
     """NumPy tells tracemalloc of every array; a picture of 224 × 224 would be 150 kB."""
-    buffer, frame = new_buffer(RESNET), noise(480, 640)
-    fill(buffer, frame, RESNET)
+    buffer, frame = new_buffer(contract), noise(480, 640)
+    fill(buffer, frame, contract)
     tracemalloc.start()
     try:
         for _ in range(20):
-            fill(buffer, frame, RESNET)
+            fill(buffer, frame, contract)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -94,9 +99,27 @@ def test_it_is_what_torchvision_makes_of_the_photo(shape: tuple[int, int]) -> No
     assert difference.max() <= 12
 
 
-def test_red_stays_red() -> None:
-    buffer = new_buffer(RESNET)
-    fill(buffer, np.full((300, 300, 3), (200, 30, 10), np.uint8), RESNET)
+@pytest.mark.parametrize("name", ["camera", "chelsea", "coffee", "rocket"])
+@pytest.mark.parametrize("short", [200, 256, 333, 480, 720, 1080, 3000])
+def test_bicubic_is_what_torchvision_makes_of_photos(photos_dir: Path, name: str, short: int) -> None:
+    """Bilinear is 1 to 2 levels from it on these."""
+    (file,) = photos_dir.glob(f"{name}.*")
+    photo = read_photo(file)
+    factor = short / min(photo.shape[:2])
+    frame = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    buffer = new_buffer(BICUBIC)
+    fill(buffer, frame, BICUBIC)
+    picture = tv.resize(torch.from_numpy(frame).permute(2, 0, 1), [256], InterpolationMode.BICUBIC, antialias=True)
+    expected = tv.center_crop(picture, [224]).permute(1, 2, 0).numpy()
+    difference = np.abs(buffer.interior.astype(int) - expected.astype(int))
+    assert difference.mean() < 0.6
+    assert difference.max() <= 15
+
+
+@pytest.mark.parametrize("contract", [RESNET, BICUBIC], ids=["bilinear", "bicubic"])
+def test_red_stays_red(contract: InputContract) -> None:
+    buffer = new_buffer(contract)
+    fill(buffer, np.full((300, 300, 3), (200, 30, 10), np.uint8), contract)
     assert (buffer.interior == (200, 30, 10)).all()
 
 
