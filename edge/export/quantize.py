@@ -17,8 +17,9 @@ from edge.export.activations import CURVES, FLAT_BELOW
 from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead
 from edge.export.networks import PIXELS, MaxPool
 from edge.export.ranges import Range, expected_means
+from edge.export.rounding import rounded, weight_scales
 from edge.vision.kinds import Activations, Engine
-from edge.vision.torch_compat import prepack, quantize_weight
+from edge.vision.torch_compat import prepack, quantized_weight
 
 Values = dict[str, torch.Tensor]
 Step = Callable[[Values], torch.Tensor]
@@ -88,13 +89,14 @@ class QuantizedNetwork(torch.nn.Module):
 
     def _conv(self, conv: FoldedConv) -> Step:
         table, ops = conv.table, torch.ops.quantized
-        floats, stride, means = conv.weight, (table.stride, table.stride), self._means[table.output]
+        scales = weight_scales(conv.weight, small_pairs=self._small_pairs)
+        whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
+        shift = _rounding_shift(whole * scales[:, None, None, None] - conv.weight, self._means[table.output])
         if table.input == PIXELS and self._engine == "qnnpack":
-            self._stem = _windows(conv, self._side)
-            floats, stride, means = self._stem.weight, (table.stride, 1), means.repeat(self._stem.taps)
-        weight = quantize_weight(floats, weight_scales(floats, small_pairs=self._small_pairs))
-        bias = conv.bias - _rounding_shift(weight.dequantize() - floats, means)
-        packed: Any = prepack(weight, bias, stride, conv.padding, conv.groups)
+            self._stem = _windows(whole, table.stride, self._side)
+            whole, stride = self._stem.weight, (table.stride, 1)
+        weight = quantized_weight(whole, scales)
+        packed: Any = prepack(weight, conv.bias - shift, stride, conv.padding, conv.groups)
         # TorchScript keeps what is an attribute of the module.
         setattr(self, "packed_" + table.output.replace(".", "_"), packed)
         scale, zero = self._scale(table.output)
@@ -141,35 +143,19 @@ class _Windows:
     7 × 1 × 24, the eighth pixel with weights of zero.
     """
 
-    weight: torch.Tensor  # (out, 3 · taps, kernel height, 1) float32
+    weight: torch.Tensor  # (out, 3 · taps, kernel height, 1) int8
     taps: int  # pixels of a row
     view: tuple[tuple[int, ...], tuple[int, ...]]  # size and stride of (1, side, positions, 3 · taps) over the buffer
 
 
-def _windows(conv: FoldedConv, side: int) -> _Windows:
-    kernel, stride = conv.weight.shape[3], conv.table.stride
+def _windows(whole: torch.Tensor, stride: int, side: int) -> _Windows:
+    kernel = whole.shape[3]
     positions = (side - kernel) // stride + 1
     # One more tap makes the channels a multiple of four; the last window must not reach beyond its row.
     taps = kernel + 1 if (positions - 1) * stride + kernel + 1 <= side else kernel
-    weight = F.pad(conv.weight, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
+    weight = F.pad(whole, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
     size = (1, side, positions, 3 * taps)
     return _Windows(weight.contiguous(), taps, (size, (side * side * 3, side * 3, stride * 3, 1)))
-
-
-def weight_scales(weight: torch.Tensor, *, small_pairs: bool) -> torch.Tensor:
-    """The step of each output channel, (out,), for (out, in / groups, height, width).
-
-    Without VNNI x86 multiplies two activations of up to 255 with two weights and adds the products in 16 bits
-    (vpmaddubsw), which holds 32767: more than 128 for two weights of one sign would saturate. Kernels pair
-    neighbours of a tap's channels, or of a channel's taps; either way they are side by side here.
-    """
-    largest = weight.abs().amax((1, 2, 3)) / 127
-    if small_pairs:
-        row = F.pad(weight.permute(0, 2, 3, 1).flatten(1), (0, 1))  # channels innermost, as in memory
-        signs = torch.stack((row, -row)).clamp_min(0)
-        pairs = (signs[..., 1:] + signs[..., :-1]).amax((0, 2))
-        largest = torch.maximum(largest, pairs / 127)  # rounding may add a half to each: 128 at most
-    return largest.clamp_min(1e-12)
 
 
 def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:

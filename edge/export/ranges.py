@@ -15,6 +15,8 @@ from edge.export.networks import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation
 # Standard deviations on each side of the mean. From 6 to 8 the probabilities are equally close to FP32's; below
 # 6 too much is cut off, and above 8 the steps grow too coarse.
 SIGMAS = 6.0
+# What no activation follows has shorter tails, and both of them: less wide a range is better there.
+LINEAR = 5 / 6
 _STEPS = 121  # points between them, to find the moments of a smooth curve
 
 
@@ -88,7 +90,8 @@ def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str,
     for operation in network.operations:
         if isinstance(operation, FoldedConv):
             table = operation.table
-            norm = _Moments(operation.mean, operation.std).range(sigmas, "")
+            wide = sigmas if table.activation else sigmas * LINEAR
+            norm = _Moments(operation.mean, operation.std).range(wide, "")
             here, gate = before[table.output], operation.gate
             if gate is not None:
                 factors = _factors(gate, here.after(table.activation))
@@ -97,7 +100,7 @@ def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str,
             elif table.activation in FLAT_BELOW:
                 ranges[table.output] = here.curved(sigmas, table.activation, torch.ones(()))
             else:
-                ranges[table.output] = here.range(sigmas, table.activation)
+                ranges[table.output] = here.range(wide, table.activation)
             ranges[f"{table.output}:norm"] = _cut(norm, table.activation)
         elif isinstance(operation, MaxPool):
             ranges[operation.output] = ranges[operation.input]

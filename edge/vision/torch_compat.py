@@ -54,15 +54,15 @@ def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
     file.write_bytes(content.getbuffer())
 
 
-def quantize_weight(weight: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """(out, in / groups, height, width) float32 as qint8, symmetric, with a scale (out,) for each output channel."""
+def quantized_weight(whole: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """(out, in / groups, height, width) int8 as qint8, symmetric, with a scale (out,) for each output channel."""
     with known_deprecations():
-        zeros = torch.zeros_like(scales, dtype=torch.int64)
-        return torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+        zeros = torch.zeros(len(scales), dtype=torch.int64)
+        return torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)
 
 
 def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], padding: int, groups: int) -> Any:
-    """The engine's packed form of a convolution: weight as from `quantize_weight`, bias (out,) float32."""
+    """The engine's packed form of a convolution: weight as from `quantized_weight`, bias (out,) float32."""
     with known_deprecations():
         return torch.ops.quantized.conv2d_prepack(weight, bias, list(stride), [padding] * 2, [1, 1], groups)
 
@@ -70,7 +70,9 @@ def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], p
 def runs_qint8() -> bool:
     """Whether the current engine has a convolution of qint8 activations: a tiny one is tried."""
     try:
-        packed = prepack(quantize_weight(torch.ones(8, 8, 1, 1), torch.ones(8)), torch.zeros(8), (1, 1), 0, 1)
+        packed = prepack(
+            quantized_weight(torch.ones(8, 8, 1, 1, dtype=torch.int8), torch.ones(8)), torch.zeros(8), (1, 1), 0, 1
+        )
         with known_deprecations(), torch.inference_mode():
             ones = torch._make_per_tensor_quantized_tensor(torch.ones(1, 8, 2, 2, dtype=torch.int8), 1.0, 0)
             sums = torch.ops.quantized.conv2d(ones, packed, 1.0, 0).int_repr()

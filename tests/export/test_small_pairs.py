@@ -12,13 +12,12 @@ import torch
 
 from edge.errors import BundleError
 from edge.export.golden import PHOTO
-from edge.export.quantize import weight_scales
+from edge.export.rounding import rounded, weight_scales
 from edge.settings import ModelSettings
 from edge.vision import engine
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_target
-from edge.vision.torch_compat import quantize_weight
 from tests.networks import NETWORKS, TESTDATA, file_of
 from tests.samples import LABELS
 from tests.vision.signed import signed
@@ -35,8 +34,8 @@ SHAPES = {"stem": (16, 3, 3, 3), "window": (24, 64, 3, 3), "point": (64, 96, 1, 
 WORST = """\
 import json, sys
 import torch
-from edge.export.quantize import weight_scales
-from edge.vision.torch_compat import known_deprecations, prepack, quantize_weight
+from edge.export.rounding import rounded, weight_scales
+from edge.vision.torch_compat import known_deprecations, prepack, quantized_weight
 
 torch.backends.quantized.engine = "onednn"
 off = {}
@@ -46,7 +45,8 @@ for name, (out, channels, height, width) in json.loads(sys.argv[1]).items():
     weights = torch.rand(out, channels, height, width) + 0.5
     weights[out // 2 :] *= -1
     for small_pairs in (False, True):
-        quantized = quantize_weight(weights, weight_scales(weights, small_pairs=small_pairs))
+        scales = weight_scales(weights, small_pairs=small_pairs)
+        quantized = quantized_weight(rounded(weights, scales, pixels=channels == 3), scales)
         pixels = torch.full((1, channels * groups, 8, 8), 255, dtype=torch.uint8).contiguous(
             memory_format=torch.channels_last
         )
@@ -65,13 +65,13 @@ print(json.dumps(off))
 def test_no_two_neighbouring_weights_overflow_16_bits(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     weights = torch.cat([torch.randn(shape), torch.randn(shape).abs(), torch.ones(shape)])
-    whole = quantize_weight(weights, weight_scales(weights, small_pairs=True)).int_repr().int()
+    whole = rounded(weights, weight_scales(weights, small_pairs=True), pixels=False).int()
     rows = whole.permute(0, 2, 3, 1).flatten(1)
     sums = 255 * (rows[:, 1:] + rows[:, :-1])
     assert int(sums.max()) <= 32767
     assert int(sums.min()) >= -32768
     assert int(whole.abs().amax()) > 60  # and it costs a bit at most
-    full = quantize_weight(weights, weight_scales(weights, small_pairs=False)).int_repr().int()
+    full = rounded(weights, weight_scales(weights, small_pairs=False), pixels=False).int()
     assert (full.abs().amax((1, 2, 3)) == 127).all()
 
 

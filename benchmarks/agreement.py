@@ -1,0 +1,122 @@
+"""How well INT8 follows FP32: each processor and engine that can be had here, on photos and on views of them.
+
+    python -m benchmarks.agreement PHOTOS --weights resnet18=FILE --weights efficientnet_lite0=FILE --trixie ROOT
+
+PHOTOS is a folder. With --views each photo is judged as four views too (mirrored, two crops, the middle), which takes
+five times as long. A processor without VNNI is made of one that has it: oneDNN is told to use
+no more than AVX2, and the recipe that its flags lack VNNI. ROOT is a Debian trixie with python3-torch, as
+scripts/test-xnnpack makes it (needs root): its torch runs oneDNN, and on x86 XNNPACK, whose integers are those of ARM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+CASES = {  # how a row is called: target, and what oneDNN may use
+    "x86 with VNNI": ("x86_64", ""),
+    "x86 without VNNI": ("x86_64", "AVX2"),
+    "XNNPACK": ("arm64", ""),
+}
+
+
+def main() -> None:
+    """Print a table; every cell is measured in a process of its own, because an engine is a process's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--weights", action="append", required=True, metavar="ARCHITECTURE=FILE")
+    parser.add_argument("--views", action="store_true")
+    parser.add_argument("--trixie", type=Path, metavar="ROOT")
+    arguments = parser.parse_args()
+    print("| network | torch | kernels | same top-1 | of views | logits' correlation |")
+    print("|---|---|---|--:|--:|--:|")
+    for pair in arguments.weights:
+        name, _, file = pair.partition("=")
+        for root in [None, arguments.trixie] if arguments.trixie else [None]:
+            for case in CASES:
+                if case != "XNNPACK" or root is not None:  # PyPI's torch has none for x86
+                    told = _apart(root, case, name, Path(file).resolve(), arguments.photos.resolve(), arguments.views)
+                    plain, views = told["photos"], told.get("views")
+                    of_views = f"{views['top1']:.1f} % of {views['photos']}" if views else "–"
+                    print(
+                        f"| {name} | {told['torch']} | {case} | {plain['top1']:.1f} % of {plain['photos']} |"
+                        f" {of_views} | {plain['correlation']:.4f} |",
+                        flush=True,
+                    )
+
+
+def _apart(
+    root: Path | None, case: str, name: str, weights: Path, photos: Path, views: bool
+) -> dict[str, dict[str, float]]:
+    """`_measure` in a process, in the system below `root` where there is one."""
+    target, isa = CASES[case]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({"ONEDNN_MAX_CPU_ISA": isa} if isa else {})
+    arguments = [target, isa, name, "views" if views else ""]
+    if root is None:
+        command = [sys.executable, "-m", "benchmarks.agreement", "--measure", *arguments, str(weights), str(photos)]
+    else:
+        mounts = (
+            'mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --bind . "$1/srv";'
+            ' mount --bind "$3" "$1/mnt"; cp "$2" "$1/tmp/weights.pth"; root=$1;'
+            ' shift 3; cd /; PYTHONPATH=/srv exec chroot "$root" python3 -B -m'
+            ' benchmarks.agreement --measure "$@" /tmp/weights.pth /mnt'
+        )
+        command = ["unshare", "--mount", "bash", "-euc", mounts, "-", str(root), str(weights), str(photos), *arguments]
+    ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    answer: dict[str, dict[str, float]] = json.loads(ran.stdout)
+    return answer
+
+
+def _measure(target: str, isa: str, name: str, with_views: str, weights: str, photos: str) -> None:
+    """Export for this processor, or one without VNNI, and hold it against FP32; prints JSON."""
+    import numpy as np
+    import torch
+
+    from edge.export.exporter import architecture, buffer_of, contract_of
+    from edge.export.fold import fold
+    from edge.export.judge import measure_agreement
+    from edge.export.photos import photos_in
+    from edge.export.quantize import QuantizedNetwork
+    from edge.export.ranges import data_free_ranges
+    from edge.export.weights import read_weights
+    from edge.frames import Pixels
+    from edge.vision.engine import host_activations, host_engine, use_engine
+    from edge.vision.photo import read_photo
+    from edge.vision.torch_compat import trace_script
+
+    def views(pixels: Pixels) -> Iterator[Pixels]:
+        height, width = pixels.shape[:2]
+        yield pixels[:, ::-1]
+        yield pixels[: height * 4 // 5, : width * 4 // 5]
+        yield pixels[height * 3 // 10 :, width * 3 // 10 :][:, ::-1]
+        yield pixels[height // 6 : height - height // 6, width // 6 : width - width // 6]
+
+    engine = host_engine(target)  # type: ignore[arg-type]
+    use_engine(engine, small_pairs=True)
+    network = fold(architecture(name), read_weights(Path(weights), name).state)
+    contract = contract_of(network.architecture)
+    activations = host_activations(target)  # type: ignore[arg-type]
+    int8 = QuantizedNetwork(network, data_free_ranges(network), engine, activations, small_pairs=bool(isa))
+    files = photos_in(Path(photos))
+    script = trace_script(int8, buffer_of(read_photo(files[0]), contract))
+    plain = (buffer_of(read_photo(file), contract) for file in files)
+    others = (
+        ()
+        if not with_views
+        else (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
+    )
+    told = {"photos": measure_agreement(script, network, plain), "views": measure_agreement(script, network, others)}
+    answers = {key: value.model_dump() for key, value in told.items() if value}
+    print(json.dumps({"torch": torch.__version__} | answers))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        _measure(*sys.argv[2:])
+    else:
+        main()
