@@ -38,7 +38,8 @@ def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]
     (source / "edge-classifier").mkdir()
     subprocess.run(["tar", "-xf", "-", "-C", str(source / "edge-classifier")], input=archive, check=True)
     weights = Path(os.environ["EDGE_CLASSIFIER_TESTDATA"], "weights", "resnet18-pqf.pth")
-    download = ["./install.sh", "--download", str(source / "carried"), "--for", "trixie", "--weights", str(weights)]
+    download = ["./install.sh", "--download", str(source / "carried"), "--for", "trixie/x86_64"]
+    download += ["--weights", str(weights)]
     subprocess.run(download, cwd=source / "edge-classifier", check=True)
     device.put(source / "edge-classifier", "/root")
     device.put(source / "carried", "/root")
@@ -49,7 +50,7 @@ def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]
 def test_00_who_sits_at_a_terminal_is_asked_once_and_may_say_no(device: Device, before: set[str]) -> None:
     assert before
     told = device.ssh(
-        "cd /root/edge-classifier && echo n | script -qec './install.sh --device lab' /dev/null", check=False
+        "cd /root/carried && echo n | script -qec './source/install.sh --offline . --device lab' /dev/null", check=False
     )
     assert "would do: The system user edge-classifier" in told
     assert "Go on? [Y/n]" in told
