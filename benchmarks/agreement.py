@@ -105,14 +105,11 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     files = photos_in(Path(photos))
     script = trace_script(int8, buffer_of(read_photo(files[0]), contract))
     plain = (buffer_of(read_photo(file), contract) for file in files)
-    others = (
-        ()
-        if not with_views
-        else (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
-    )
-    told = {"photos": measure_agreement(script, network, plain), "views": measure_agreement(script, network, others)}
-    answers = {key: value.model_dump() for key, value in told.items() if value}
-    print(json.dumps({"torch": torch.__version__} | answers))
+    told = {"photos": measure_agreement(script, network, plain, "photos").model_dump()}
+    if with_views:
+        others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
+        told["views"] = measure_agreement(script, network, others, "photos").model_dump()
+    print(json.dumps({"torch": torch.__version__} | told))
 
 
 if __name__ == "__main__":
