@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from edge.settings import ModelSettings
 from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
+from edge.vision.kinds import Target
 from edge.vision.photo import read_photo
 from tests.daemon import environment
 from tests.networks import NETWORKS, bundle_of
@@ -191,6 +193,35 @@ def test_a_bundle_for_another_machine_is_refused(bundle: Bundle) -> None:
 def test_int8_on_cuda_is_refused_by_name(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"is INT8 for the CPU; set model\.device to auto or cpu, or make one for"):
         Classifier(bundle, ModelSettings(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("target", "engines", "engine"),
+    [
+        ("x86_64", ["qnnpack", "onednn", "x86", "fbgemm"], "onednn"),  # PyPI's
+        ("x86_64", ["qnnpack", "none", "onednn"], "onednn"),  # Debian's on amd64
+        ("x86_64", ["qnnpack", "none"], "qnnpack"),
+        ("arm64", ["qnnpack", "none", "onednn"], "qnnpack"),
+        ("arm64", ["none", "onednn"], "install PyPI's 2.9.1"),  # Debian's on arm64
+        ("x86_64", ["none"], "install PyPI's"),
+    ],
+)
+def test_the_engine_is_one_that_this_torch_has(
+    target: Target, engines: list[str], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantized = SimpleNamespace(supported_engines=engines)
+    built = SimpleNamespace(__version__="2.6.0", backends=SimpleNamespace(quantized=quantized))
+    monkeypatch.setattr("edge.vision.engine.torch", built)
+    monkeypatch.setattr("edge.vision.engine.host_target", lambda: target)
+    if not engine.startswith("install"):
+        assert host_engine(target) == engine
+        return
+    with pytest.raises(BundleError, match=f"has no INT8 engine for {target} .*; {engine}"):
+        host_engine(target)
+    with pytest.raises(
+        BundleError, match=f"has no INT8 engine for {target} .*; {engine}"
+    ):  # of a bundle from elsewhere
+        use_engine("qnnpack", small_pairs=False)
 
 
 def test_the_engine_follows_the_cpu(tmp_path: Path) -> None:
