@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,34 @@ def test_imports_only_go_down() -> None:
         and floor_of(other) >= floor_of(room)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def imported_at_once(nodes: list[ast.stmt]) -> Iterator[str]:
+    """What a module imports when it is itself imported: functions, and what is for types alone, wait."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            yield from imported_at_once([] if for_types else [*node.body, *getattr(node, "orelse", ())])
+
+
+def test_any_module_may_be_imported_first() -> None:
+    """A circle works or fails by who is imported first."""
+    files = {
+        ".".join(file.relative_to(EDGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in EDGE.rglob("*.py")
+    }
+    needs: dict[str, set[str]] = {}
+    for module, file in files.items():
+        needs[module] = set()
+        for name in imported_at_once(ast.parse(file.read_text(encoding="utf-8")).body):
+            parts = name.split(".")
+            packages = {".".join(parts[:count]) for count in range(1, len(parts) + 1)} & files.keys()
+            needs[module] |= {other for other in packages if not f"{module}.".startswith(f"{other}.")}
+    TopologicalSorter(needs).prepare()
 
 
 def test_every_room_has_a_floor() -> None:

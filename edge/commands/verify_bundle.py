@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.commands.doctor_checks.finding import run_apart
+from edge.commands.run_apart import run_apart
 from edge.errors import BundleError
 from edge.settings import ModelSettings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.commands.doctor_checks.finding import Finding, run_apart, service_runs, unit_property
+from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
+from edge.commands.run_apart import run_apart
 from edge.settings import CameraSettings
 
 CAMERA = """\

@@ -1,20 +1,15 @@
-"""What a check returns, and how it asks another process or systemd."""
+"""What a check returns, and how it asks systemd."""
 
 from __future__ import annotations
 
-import grp
-import os
-import signal
 import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from edge.commands.run_apart import WITHIN_S
 
 Severity = Literal["ok", "warning", "failure"]
 UNIT = "edge-classifier"
-GPU_GROUPS = ("video", "render")  # a Jetson's
-WITHIN_S = 60.0  # importing torch takes half of it on a Zero 2 W
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,63 +20,6 @@ class Finding:
     severity: Severity
     sentence: str
     remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a program of its own process went."""
-
-    code: int
-    output: str
-    last_line: str  # of its complaint
-
-
-def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: Path | None = None) -> Ran:
-    """Run Python in a process of its own: an illegal instruction, or a driver that blocks, ends that process alone.
-
-    Args:
-        program: its text.
-        arguments: what `sys.argv` gets.
-        within_s: how long it may take.
-        code: what it loads and runs, such as a bundle. Where another user may change that, root runs it as that user.
-    """
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    try:
-        ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=within_s, check=False, **_as_owner_of(code)
-        )
-    except subprocess.TimeoutExpired:
-        return Ran(1, "", f"no answer within {within_s:.0f} s")
-    except OSError as error:
-        return Ran(1, "", f"{sys.executable} cannot be run as the owner of {code} ({error.strerror})")
-    if ran.returncode == -signal.SIGILL:
-        return Ran(ran.returncode, "", "it dies with an illegal instruction on this processor")
-    told = ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"]
-    return Ran(ran.returncode, ran.stdout.strip(), told[-1])
-
-
-def _as_owner_of(code: Path | None) -> dict[str, Any]:
-    """What makes `subprocess.run` take the rights of whoever may change `code`, where that is not root alone."""
-    if code is None or os.geteuid() != 0 or Path("/").stat().st_uid != 0:  # or root in a user namespace alone
-        return {}
-    # Both ways: whoever owns a directory on either may put something else in the place of what follows.
-    for path in (code.absolute(), Path(os.path.realpath(code))):
-        for part in (*reversed(path.parents), path):
-            try:
-                owner = part.lstat()
-            except OSError:
-                break  # it is missing, which the program says
-            if owner.st_uid != 0:
-                groups = [group.gr_gid for group in grp.getgrall() if group.gr_name in GPU_GROUPS]
-                # In a session of its own it cannot type into root's terminal.
-                return {
-                    "user": owner.st_uid,
-                    "group": owner.st_gid,
-                    "extra_groups": groups,
-                    "start_new_session": True,
-                    "stdin": subprocess.DEVNULL,
-                }
-    return {}
 
 
 def unit_property(name: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edge import host
-from edge.commands.doctor_checks.finding import Finding, run_apart
+from edge.commands.doctor_checks.finding import Finding
+from edge.commands.run_apart import run_apart
 from edge.commands.verify_bundle import fallback_told, verify_bundle
 from edge.errors import BundleError
 from edge.settings import Settings
