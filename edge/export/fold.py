@@ -12,6 +12,8 @@ from edge.errors import WeightsError
 from edge.export.activations import CURVES
 from edge.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
 
+GREATEST = 1e15  # float32 holds the sum of a layer's squares, of which ranges are made
+
 StateDict = Mapping[str, torch.Tensor]
 
 
@@ -125,7 +127,8 @@ def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
     """The float network of `architecture` with the weights of `state`.
 
     Raises:
-        WeightsError: keys or shapes are not those of the architecture.
+        WeightsError: keys or shapes are not those of the architecture, a variance is negative, or what is folded or
+            computed is beyond float32.
     """
     if unknown := sorted(state.keys() - _keys(architecture)):
         raise WeightsError(
@@ -135,8 +138,10 @@ def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
         network = FloatNetwork(architecture, tuple(_fold_one(architecture, o, state) for o in architecture.operations))
         low, high = architecture.border
         side = architecture.size + low + high
+        noise = torch.randint(256, (1, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         with torch.inference_mode():
-            network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
+            for name, value in network.values(noise):
+                _refuse_beyond(f"what {name.removesuffix(':norm') or 'the head'} gives", value)
     except KeyError as error:
         raise WeightsError(
             f"These weights lack {error}, so they are not a {architecture.name}; name the right --architecture."
@@ -184,7 +189,22 @@ def _layer(prefix: str, state: StateDict) -> tuple[torch.Tensor, torch.Tensor]:
     weight, bias = state[f"{prefix}.weight"], state[f"{prefix}.bias"]
     if weight.shape[2:].numel() != 1 or bias.shape != weight.shape[:1]:
         raise ValueError(f"{prefix}.weight is {tuple(weight.shape)}")
-    return weight.flatten(1).float(), bias.float()
+    return _float32(f"{prefix}.weight", weight.flatten(1)), _float32(f"{prefix}.bias", bias)
+
+
+def _float32(key: str, value: torch.Tensor) -> torch.Tensor:
+    """A float64 state dict may hold, or fold into, what is beyond float32."""
+    value = value.float()
+    _refuse_beyond(key, value)
+    return value
+
+
+def _refuse_beyond(what: str, value: torch.Tensor) -> None:
+    if not (value.abs() <= GREATEST).all():
+        raise WeightsError(
+            f"These weights are broken: {what} is not finite, or beyond the {GREATEST:g} that float32 computes with;"
+            " get them again, or use others."
+        )
 
 
 def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, gate: FoldedGate | None) -> FoldedConv:
@@ -197,6 +217,11 @@ def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, ga
         operation.input == PIXELS and raw.shape[1] != 3
     ):
         raise ValueError(f"{operation.weight} is {tuple(raw.shape)}")
+    if not (variance >= 0).all():
+        raise WeightsError(
+            f"These weights are broken: {operation.norm}.running_var has a negative variance; get them again, or use"
+            " others."
+        )
     scale = gamma / (variance + architecture.norm_epsilon).sqrt()
     weight = raw.double() * scale[:, None, None, None]
     bias = beta - mean * scale
@@ -212,4 +237,7 @@ def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, ga
     if after > before:
         # A row and a column of zero weights in front make the padding the same on every side, exactly.
         weight = F.pad(weight, (after - before, 0, after - before, 0))
-    return FoldedConv(operation, weight.float(), bias.float(), beta.float(), gamma.abs().float(), after, gate)
+    bias = _float32(f"{operation.norm} folded", bias)
+    weight = _float32(f"{operation.weight} folded", weight)
+    beta, gamma = _float32(f"{operation.norm}.bias", beta), _float32(f"{operation.norm}.weight", gamma)
+    return FoldedConv(operation, weight, bias, beta, gamma.abs(), after, gate)

@@ -13,6 +13,7 @@ import struct
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ _DAMAGED = (
     TypeError,
     struct.error,
 )
+
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
 
 class Entry(BaseModel):
@@ -230,7 +235,9 @@ def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | Non
 
 def _state_dict(file: Path, content: bytes) -> StateDict:
     try:
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of deprecated types and protocols: what cannot be used is refused below
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise WeightsError(f"{file} does not hold PyTorch weights; give a state dict saved by torch.save.") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
@@ -241,6 +248,12 @@ def _state_dict(file: Path, content: bytes) -> StateDict:
         or not all(isinstance(k, str) and _is_dense(v) for k, v in loaded.items())
     ):
         raise WeightsError(f"{file} is not a state dict; save the model's state_dict() with torch.save.")
+    if other := next((k for k, v in loaded.items() if v.dtype not in _TYPES), None):
+        kind = str(loaded[other].dtype).removeprefix("torch.")
+        raise WeightsError(
+            f"{file} holds {other} as {kind}, which is no plain number; save it as float32 or another float of 16 to 64"
+            " bits."
+        )
     if not all(torch.isfinite(v).all() for v in loaded.values() if v.is_floating_point()):
         raise WeightsError(f"{file} holds values that are not finite; the weights are broken, get them again.")
     return {key.removeprefix("module."): value for key, value in loaded.items()}

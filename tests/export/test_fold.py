@@ -1,6 +1,7 @@
 """Folding is exact: batch norms, mean and standard deviation go into the convolutions, and nothing changes."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,27 @@ def test_weights_of_another_network_are_refused() -> None:
 )
 def test_wrong_shapes_are_refused(key: str, shape: tuple[int, ...]) -> None:
     assert "shapes" in refusal("resnet18", {**resnet18().state_dict(), key: torch.ones(shape)})
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("fc.weight", lambda v: v.double() * 1e300, "fc.weight is not finite, or beyond the 1e+15"),
+        ("fc.bias", lambda v: v.double() + 1e300, "fc.bias is not finite"),
+        ("layer1.0.conv1.weight", lambda v: v.double() * 1e300, "layer1.0.conv1.weight folded is not finite"),
+        ("layer1.0.bn1.bias", lambda v: v.double() + 1e300, "layer1.0.bn1 folded is not finite"),
+        ("layer1.0.bn1.running_var", lambda v: v - 2, "layer1.0.bn1.running_var has a negative variance"),
+        ("bn1.weight", lambda v: v * 1e20, "bn1 folded is not finite, or beyond"),  # ranges are made of its square
+        ("layer1.0.conv2.weight", lambda v: v * 1e15, "what layer1.0 gives is not finite"),
+    ],
+)
+def test_weights_that_float32_cannot_compute_with_are_refused_by_name(
+    key: str, change: Callable[[torch.Tensor], torch.Tensor], said: str
+) -> None:
+    torch.manual_seed(0)
+    state = resnet18().state_dict()
+    state[key] = change(state[key])
+    assert said in refusal("resnet18", state)
 
 
 def test_a_missing_key_is_named() -> None:

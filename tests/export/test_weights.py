@@ -111,6 +111,27 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     assert "not finite" in refusal(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "complex64", "bool", "qint8"])
+def test_numbers_that_no_network_here_computes_with(
+    tmp_path: Path, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """An imaginary part would be thrown away, and a quantized tensor has no shape that fits."""
+    value = torch._empty_affine_quantized([2], scale=1, zero_point=0, dtype=torch.qint8) if kind == "qint8" else None
+    value = torch.ones(2).to(getattr(torch, kind)) if value is None else value
+    torch.save({"a": torch.ones(2), "conv1.weight": value}, tmp_path / "w.pth")
+    recwarn.clear()
+    message = refusal(tmp_path / "w.pth")
+    assert f"holds conv1.weight as {kind}" in message
+    assert "float32" in message
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64", "int8", "int64"])
+def test_numbers_that_float32_holds(tmp_path: Path, kind: str) -> None:
+    torch.save({"a": torch.ones(2).to(getattr(torch, kind))}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth", "resnet18").state["a"].tolist() == [1, 1]
+
+
 def test_truncated_weights(tmp_path: Path, weights_file: Path) -> None:
     content = weights_file.read_bytes()
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
