@@ -64,14 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument(
-        "--photos", type=Path, metavar="DIR", help="photos to compare INT8 with FP32 on (default: a few that ship)"
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="photos to compare INT8 with FP32 on (default: a few that ship, which also join fewer than 20)",
     )
     parser.add_argument(
         "--min-agreement",
         type=_percent,
         default=95.0,
         metavar="PERCENT",
-        help="refuse a model that says what FP32 says on fewer of them, near ties aside (default: 95; 0 takes any)",
+        help="refuse a model that says what FP32 says on fewer of them, near ties aside (default: 95; 0: no gate"
+        " on agreement). The logits have to correlate by 0.95 in any case",
     )
     parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")
@@ -176,9 +180,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _percent(text: str) -> float:
-    percent = float(text)
-    if not 0 <= percent <= 100:
-        raise argparse.ArgumentTypeError("must be from 0 to 100")
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not (percent == 0 or 1 < percent <= 100):  # 0.95 is meant as a part of one
+        raise argparse.ArgumentTypeError("must be percent, a number over 1 and up to 100 such as 95, or 0 for any")
     return percent
 
 

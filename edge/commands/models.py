@@ -113,7 +113,7 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
 def _told(row: dict[str, Any]) -> str:
     agreement = ""
     if row["agreement"] is not None:
-        of = "photos" if row["agreement_on"] == "photos" else "shipped views"
+        of = {"photos": "photos", "shipped": "shipped views", "both": "photos and shipped views"}[row["agreement_on"]]
         agreement = f", as FP32 on {row['agreement']:.1f} % of {row['agreement_photos']} {of}"
     instead = "" if row["instead_of"] is None else f", instead of {row['instead_of']}"
     return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}{instead}"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
 from edge.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
 from edge.export.input_options import AS_KNOWN, InputOptions
-from edge.export.judge import Model, measure_agreement, measure_latency, refuse_below, verify
+from edge.export.judge import ENOUGH_PHOTOS, Model, measure_agreement, measure_latency, refuse_below, verify
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
@@ -97,8 +97,8 @@ def export_bundle(
         target: instruction set; None is this machine's.
         precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others insist.
         calibration: photos to find the ranges on; without any they come from the batch norms.
-        photos: photos to measure the agreement with FP32 on; without any it is views of the shipped ones.
-        min_agreement: percent; below it the model is refused.
+        photos: photos to measure the agreement with FP32 on; with fewer than 20 views of the shipped ones join them.
+        min_agreement: percent; below it the model is refused. 0 lets any pass whose logits correlate with FP32's.
         golden: the photo that the bundle has to answer alike for ever.
         labels: the classes' names, one a line; None are ImageNet's.
         trained_on: what the network's input is, where that is not what its architecture's usually is.
@@ -147,9 +147,10 @@ def export_bundle(
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
         script = _quantized_script(network, ranges, engine, quantization, example)
         model = script, script, engine, quantization
-    pictures = each(of_photos(photos) if photos else shipped_views(golden))
+    views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
+    pictures = each([*of_photos(photos), *views])
     buffers = (buffer_of(picture(), contract) for picture in pictures)
-    made = _judged(*model, network, example, buffers, "photos" if photos else "shipped", min_agreement, step)
+    made = _judged(*model, network, example, buffers, len(photos), min_agreement, step)
     step("writing the bundle")
     directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
@@ -165,6 +166,7 @@ def export_bundle(
         weights.origin.top1,
         precision="int8" if made.quantization else "fp16",
         instead_of=weights.origin.instead_of,
+        classes=network.classes,
     )
     return Exported(directory, manifest, report)
 
@@ -205,7 +207,7 @@ def _judged(
     network: FloatNetwork,
     example: torch.Tensor,
     buffers: Iterable[torch.Tensor],
-    on: Literal["photos", "shipped"],
+    given: int,
     min_agreement: float,
     step: Step,
 ) -> Made:
@@ -215,7 +217,7 @@ def _judged(
     classes = golden_classes(probabilities)
     step(f"comparing {'INT8' if quantization else 'FP16'} with FP32")
     verify(probabilities, network, example)
-    agreement = measure_agreement(model, network, buffers, on)
+    agreement = measure_agreement(model, network, buffers, given)
     refuse_below(min_agreement, agreement)
     latency = measure_latency(model, network, example)
     return Made(script, engine, quantization, contract, classes, agreement, latency)

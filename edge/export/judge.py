@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -19,6 +19,9 @@ from edge.vision.torch_compat import known_deprecations, trace_script
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
 MIN_CORRELATION = 0.9  # of the golden photo's logits; 0.98 and more is what the recipe reaches
+LEAST_CORRELATION = 0.95  # over many pictures: sound recipes reach 0.978 and more, cut-off ranges 0.94 and less
+ENOUGH_PHOTOS = 20  # of one's own: with fewer one alone is more than the 5 points that may be missing
+FEW_CLASSES = 3  # FP32 puts fewer first: any constant answer would agree
 TIE = 0.8  # 0.2 in the logits: about what INT8 adds to the difference between two of them
 
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -50,10 +53,15 @@ def _median_ms(model: Model, example: torch.Tensor) -> float:
 
 
 def correlation(int8: torch.Tensor, fp32: torch.Tensor) -> float:
-    """Of the logits behind two sets of probabilities, each (classes,): a softmax only takes a constant from them."""
-    ours, theirs = (p.double().clamp_min(1e-30).log() for p in (int8, fp32))
-    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    """Of the logits behind two sets of probabilities, each (classes,)."""
+    ours, theirs = _logits(int8), _logits(fp32)
     return float(ours @ theirs / (ours.norm() * theirs.norm()).clamp_min(1e-12))
+
+
+def _logits(probabilities: torch.Tensor) -> torch.Tensor:
+    """Less their mean: a softmax only takes a constant from them."""
+    logits = probabilities.double().clamp_min(1e-30).log()
+    return logits - logits.mean()
 
 
 def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor) -> None:
@@ -81,48 +89,78 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
         )
 
 
-def measure_agreement(
-    int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], on: Literal["photos", "shipped"]
-) -> Agreement:
+def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], given: int) -> Agreement:
     """How often both put the same class first, and how far apart their confidences in FP32's first class are.
+
+    The correlation is one over the logits of all pictures: with few classes that of a single near tie is any number.
 
     Where FP32 is of two minds any rounding decides, and a small sample would judge that; so `top1_or_tie` takes a
     class for FP32's where FP32 itself gives it `TIE` of what it gives its first.
+
+    Args:
+        int8: the model, or FP16.
+        network: FP32.
+        buffers: each (1, side, side, 3) uint8; at least one.
+        given: how many of them, the first ones, are the user's photos; the others are views of shipped ones.
     """
-    same, followed, difference, photos, alike = 0, 0, 0.0, 0, 0.0
+    same, followed, difference, photos = 0, 0, 0.0, 0
+    product, ours, theirs, classes = 0.0, 0.0, 0.0, set()
     with known_deprecations(), torch.inference_mode():
         for buffer in buffers:
-            expected, answer = network(buffer)[0], int8(buffer)[0]
+            # What is no number is no answer: it correlates with nothing.
+            expected, answer = network(buffer)[0].nan_to_num(), int8(buffer)[0].nan_to_num()
             first, said = int(expected.argmax()), int(answer.argmax())
             same += said == first
             followed += bool(expected[said] >= TIE * expected[first])
             difference += abs(float(expected[first] - answer[first])) * 100
-            alike += correlation(answer, expected)
+            said_logits, expected_logits = _logits(answer), _logits(expected)
+            product += float(said_logits @ expected_logits)
+            ours, theirs = ours + float(said_logits.square().sum()), theirs + float(expected_logits.square().sum())
+            classes.add(first)
             photos += 1
     return Agreement(
-        on=on,
+        on="shipped" if not given else "photos" if given == photos else "both",
         photos=photos,
+        views=photos - given,
+        classes=len(classes),
         top1=round(100 * same / photos, 2),
         top1_or_tie=round(100 * followed / photos, 2),
         confidence_difference=round(difference / photos, 2),
-        correlation=round(alike / photos, 4),
+        correlation=round(product / max(math.sqrt(ours * theirs), 1e-12), 4),
     )
 
 
 def refuse_below(least: float, agreement: Agreement) -> None:
-    """Refuse an INT8 model that says something else than FP32 too often.
+    """Refuse an INT8 model that says something else than FP32 too often, or whose logits are not FP32's.
+
+    Agreement alone says nothing of a network that puts one class first whatever it sees; the correlation does.
 
     Args:
-        least: percent of `top1_or_tie`.
+        least: percent of `top1_or_tie`; 0 lets any agreement pass, and the correlation counts none the less.
         agreement: as measured.
 
     Raises:
-        BundleError: it agrees on less.
+        BundleError: it agrees on less, or the correlation is below `LEAST_CORRELATION`; the sentence says which.
     """
-    found = agreement.top1_or_tie
+    found, correlated = agreement.top1_or_tie, agreement.correlation
+    where = f"of {pictures_told(agreement)}"
+    wrong, remedy = [], "find the ranges on photos with --calibrate DIR, or use other weights"
     if found is None or not found >= least:
-        where = "photos" if agreement.on == "photos" else "views of the shipped photos"
-        raise BundleError(
-            f"INT8 agrees with FP32 on {found:.1f} % of {agreement.photos} {where}, and {least:g} % are the least; find"
-            " the ranges on photos with --calibrate DIR, use other weights, or accept it with --min-agreement."
+        wrong.append(f"INT8 agrees with FP32 on {found:.1f} % {where}, and {least:g} % are the least")
+        remedy = "find the ranges on photos with --calibrate DIR, use other weights, or accept it with --min-agreement"
+    if correlated is None or not correlated >= LEAST_CORRELATION:
+        wrong.append(
+            f"INT8's logits correlate with FP32's by {correlated:.3f} over those {where}, and"
+            f" {LEAST_CORRELATION} is the least, whatever --min-agreement says"
         )
+        remedy = "find the ranges on photos with --calibrate DIR, or use other weights"
+    if wrong:
+        raise BundleError(f"{'; '.join(wrong)}; {remedy}.")
+
+
+def pictures_told(agreement: Agreement) -> str:
+    """What the agreement was measured on, in words."""
+    own = agreement.photos - (agreement.views or 0)
+    views = f"{agreement.views} views of shipped photos"
+    given = f"{own} photo{'s' if own != 1 else ''}"
+    return {"photos": given, "shipped": views, "both": f"{given} and {views}"}[agreement.on]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.export.judge import Latency
+from edge.export.judge import ENOUGH_PHOTOS, FEW_CLASSES, LEAST_CORRELATION, Latency, pictures_told
 from edge.vision.bundle import Agreement
 
 
@@ -25,6 +25,7 @@ class Report:
     published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
     precision: str = "int8"
     instead_of: str | None = None  # the network that was asked for, if this is another
+    classes: int = 1000  # that the network knows
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -51,17 +52,23 @@ class Report:
                 "latency",
                 f"{latency.int8_ms:.1f} ms",
                 f"{latency.fp32_ms:.1f} ms",
-                f"{latency.fp32_ms / latency.int8_ms:.1f} × faster, {latency.threads} threads",
+                f"{_speed(latency)}, {latency.threads} threads",
             ),
         ]
-        photos = f"{agreement.photos} photos"
+        photos = pictures_told(agreement)
         if agreement.on == "shipped":
-            photos = f"{agreement.photos} views of shipped photos (--photos DIR: on yours)"
+            photos += " (--photos DIR: on yours)"
+        elif agreement.on == "both":
+            photos += f", because fewer than {ENOUGH_PHOTOS} say little"
         rows += [
             ("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {photos}"),
             ("… or a near tie", f"{agreement.top1_or_tie:.1f} %", "", "what FP32 gives nearly as much counts too"),
+            ("correlation of logits", f"{agreement.correlation:.3f}", "", f"{LEAST_CORRELATION} is the least"),
             ("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"),
         ]
+        if agreement.classes is not None and agreement.classes < min(FEW_CLASSES, self.classes):
+            one = "one class" if agreement.classes == 1 else f"{agreement.classes} classes"
+            rows[3] = (*rows[3][:3], f"{rows[3][3]}; FP32 puts only {one} first, so it proves little")
         if self.published_top1 is None:
             rows.append(("accuracy", "–", "–", "unproven: `edge-classifier evaluate` measures it"))
         else:
@@ -69,3 +76,10 @@ class Report:
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
         return "\n".join(lines)
+
+
+def _speed(latency: Latency) -> str:
+    times = latency.fp32_ms / latency.int8_ms
+    if 0.95 < times < 1.05:
+        return "as fast"
+    return f"{times:.1f} × faster" if times > 1 else f"{1 / times:.1f} × slower"

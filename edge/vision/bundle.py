@@ -104,12 +104,14 @@ class GoldenClass(Part):
 class Agreement(Part):
     """The bundle measured against FP32 on photos."""
 
-    on: Literal["photos", "shipped"] = "photos"  # the user's, or views of those that ship with the package
-    photos: int = Field(ge=0)
+    on: Literal["photos", "shipped", "both"] = "photos"  # the user's, or views of those that ship with the package
+    photos: int = Field(ge=0)  # of all kinds
+    views: int | None = Field(default=None, ge=0)  # of these, those of shipped ones
+    classes: int | None = Field(default=None, ge=1)  # how many FP32 puts first on them
     top1: Percent  # of the photos on which both say the same
     top1_or_tie: Percent | None = None  # the same, or what FP32 itself gives nearly as much as its first class
     confidence_difference: Percent  # mean over the photos of FP32's top class, in points
-    correlation: float | None = Field(default=None, ge=-1.001, le=1.001)  # of the logits, mean over the photos
+    correlation: float | None = Field(default=None, ge=-1.001, le=1.001)  # of the logits, over all photos
 
 
 class Manifest(Part):

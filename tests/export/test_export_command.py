@@ -48,14 +48,14 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
     assert "int8 for the engine" in steps[3]
     *table, path = process.stdout.splitlines()
     assert [line[:12].strip() for line in table] == [
-        "", "size", "latency", "top-1 agreem", "… or a near", "confidence d", "accuracy",
+        "", "size", "latency", "top-1 agreem", "… or a near", "correlation", "confidence d", "accuracy",
     ]  # fmt: skip
     assert "INT8" in table[0]
     assert "FP32" in table[0]
     assert " MB" in table[1]
     assert "× faster" in table[2]
-    assert "on 5 photos" in table[3]
-    assert "75.1" in table[6]
+    assert "on 5 photos and 48 views of shipped photos, because fewer than 20 say little" in table[3]
+    assert "75.1" in table[7]
     bundle = load_bundle(Path(path))
     assert Path(path).parent == models
     assert bundle.manifest.agreement is not None
@@ -93,7 +93,7 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     assert main(["models", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["bundles"]}
     assert [(rows[bundle]["agreement_on"], rows[bundle]["agreement_photos"]) for bundle in (previous.name, name)] == [
-        ("photos", 5),
+        ("both", 53),
         ("shipped", 48),
     ]
     assert document["size_bytes"]["int8"] < document["size_bytes"]["fp32"] / 2
@@ -186,6 +186,18 @@ def test_mistakes_are_one_sentence_with_their_code(
     assert last.startswith("edge-classifier: ")
     assert said in last
     assert not list(tmp_path.glob("models/*"))
+
+
+@pytest.mark.parametrize("text", ["95%", "", "0.95", "1", "nan", "101", "-1"])
+def test_a_least_agreement_that_is_no_percent_is_refused_in_a_sentence(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.95 is meant as a part of one, and taken as percent it would be no gate."""
+    with pytest.raises(SystemExit):
+        main(["export", f"--min-agreement={text}"])
+    told = capsys.readouterr().err
+    assert "must be percent, a number over 1 and up to 100 such as 95, or 0" in told
+    assert "_percent" not in told
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ function showModel() {
   const m = seen.model;
   if (!m) return;
   const rows = [["name", m.name], ["checksum", m.files?.["model.ts"]], ["weights", m.weights?.source], ["classes", m.classes]];
-  if (m.agreement) rows.push(["agreement", t(m.agreement.on === "shipped" ? "on_views" : "on_photos", m.agreement)]);
+  if (m.agreement) rows.push(["agreement", t(`on_${m.agreement.on}`, m.agreement)]);
   $("model").replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) => {
     const term = document.createElement("dt"), text = document.createElement("dd");
     term.textContent = t(key);

@@ -20,7 +20,8 @@ const WORDS = {
     no_data: "no data yet", range: "{min} to {max} {unit} in the last hour", share: "{percent} %",
     timeline: "Labels of the last hour: {list}", name: "name", checksum: "SHA-256 of model.ts", weights: "weights",
     classes: "classes", agreement: "agrees with FP32", on_photos: "{top1} % of {photos} photos",
-    on_views: "{top1} % of {photos} views of shipped photos",
+    on_shipped: "{top1} % of {photos} views of shipped photos",
+    on_both: "{top1} % of {photos} photos and views of shipped ones",
   },
   zh: {
     other: "English", skip: "跳到实时画面", connecting: "正在连接 …", connected: "实时",
@@ -41,7 +42,8 @@ const WORDS = {
     no_data: "暂无数据", range: "最近一小时 {min} 至 {max} {unit}", share: "{percent} %",
     timeline: "最近一小时的标签：{list}", name: "名称", checksum: "model.ts 的 SHA-256", weights: "权重",
     classes: "类别数", agreement: "与 FP32 一致", on_photos: "{photos} 张照片的 {top1} %",
-    on_views: "{photos} 张自带照片视图的 {top1} %",
+    on_shipped: "{photos} 张自带照片视图的 {top1} %",
+    on_both: "{photos} 张照片及自带照片视图的 {top1} %",
   },
 };
 
