@@ -70,7 +70,7 @@ def test_calibration_makes_another_bundle_that_says_so(weights: Weights, variant
     assert exported.manifest.quantization.photos == 8
     assert exported.report.agreement is not None
     assert exported.report.agreement.photos == 52
-    assert json.loads((exported.directory / MANIFEST).read_text())["agreement"]["photos"] == 4
+    assert json.loads((exported.directory / MANIFEST).read_text())["agreement"]["photos"] == 52
     Classifier(load_bundle(exported.directory), ModelSettings())
 
 
