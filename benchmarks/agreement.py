@@ -105,10 +105,10 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     files = photos_in(Path(photos))
     script = trace_script(int8, buffer_of(read_photo(files[0]), contract))
     plain = (buffer_of(read_photo(file), contract) for file in files)
-    told = {"photos": measure_agreement(script, network, plain, "photos").model_dump()}
+    told = {"photos": measure_agreement(script, network, plain, len(files)).model_dump()}
     if with_views:
         others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
-        told["views"] = measure_agreement(script, network, others, "photos").model_dump()
+        told["views"] = measure_agreement(script, network, others, 4 * len(files)).model_dump()
     print(json.dumps({"torch": torch.__version__} | told))
 
 
