@@ -8,6 +8,7 @@
 target_of() {
     local machine=aarch64
     [ "$1" = "${1#*/}" ] || machine=${1#*/}
+    case $machine in aarch64 | x86_64) ;; *) set -- unknown ;; esac
     case ${1%%/*} in
         trixie) echo "trixie $machine 3.13" ;;
         bookworm) echo "bookworm $machine 3.11" ;;

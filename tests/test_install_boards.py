@@ -287,3 +287,24 @@ def test_another_machines_files_are_for_a_dry_run_alone(tmp_path: Path) -> None:
     told = install(CHECKOUT, "--root", tmp_path)
     assert told.returncode == 64
     assert "--root goes with --dry-run" in told.stderr
+
+
+def test_a_folder_without_a_system_gets_no_plan(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "nowhere", Path("/etc/passwd")):
+        told = install(CHECKOUT, "--dry-run", "--root", root)
+        assert (told.returncode, told.stdout) == (66, "")
+        assert told.stderr.startswith(f"install.sh: There is no Linux system in {root} ")
+
+
+def test_what_another_machines_files_say_is_read_and_never_run(tmp_path: Path) -> None:
+    trap = f'PRETTY_NAME="$(touch {tmp_path}/sprung)"\nVERSION_CODENAME=trixie\n'
+    told = Board(tmp_path, trap).plan()
+    assert told.returncode == 0, told.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_download_for_a_processor_that_torch_is_not_built_for_is_refused(tmp_path: Path) -> None:
+    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/armhf")
+    assert told.returncode == 64
+    assert "after a slash aarch64 or x86_64" in told.stderr
+    assert list(tmp_path.iterdir()) == []

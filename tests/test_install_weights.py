@@ -29,6 +29,9 @@ check_pypi
 """
 
 
+ZIP = b"PK\x03\x04"  # how torch.save begins
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
@@ -68,17 +71,46 @@ def ask(copy: Path, action: str, **environment: str) -> subprocess.CompletedProc
 def test_a_file_in_the_checkout_is_taken_as_export_takes_it(copy: Path) -> None:
     assert ask(copy, "in-checkout").stdout == "\n"
     mine = copy / "weights" / "mine.pth"
-    mine.write_bytes(b"mine")
+    mine.write_bytes(ZIP + b"mine")
     (copy / "weights" / "resnet50-0676ba61.pth").write_bytes(b"another network's")
     assert ask(copy, "in-checkout").stdout == f"{mine}\n"
-    (copy / "weights" / "other.pth").write_bytes(b"other")
+    (copy / "weights" / "other.pth").write_bytes(ZIP + b"other")
     told = ask(copy, "in-checkout")
     assert told.returncode == 1
     assert "holds several weights (mine.pth, other.pth); choose one with --weights FILE." in told.stderr
     entries = json.loads((copy / "edge/export/weights.json").read_text())
-    entries[0]["sha256"] = hashlib.sha256(b"other").hexdigest()  # the default network's, under another name
+    entries[0]["sha256"] = hashlib.sha256(ZIP + b"other").hexdigest()  # the default network's, under another name
     (copy / "edge/export/weights.json").write_text(json.dumps(entries))
     assert ask(copy, "in-checkout").stdout == f"{copy / 'weights' / 'other.pth'}\n"
+
+
+def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_done(copy: Path) -> None:
+    weights = copy / "weights"
+    os.mkfifo(weights / "pipe.pth")  # reading it would never end
+    (weights / "folder.pth").mkdir()
+    (weights / "dangling.pth").symlink_to(weights / "gone")
+    assert (told := ask(copy, "in-checkout")).stdout == "\n", told.stderr
+    (weights / "empty.pth").touch()
+    assert (told := ask(copy, "in-checkout")).returncode == 1
+    assert told.stderr == f"{weights / 'empty.pth'} holds no weights of PyTorch; name others with --weights FILE.\n"
+    (weights / "resnet18-f37072fd.pth").write_bytes(ZIP)
+    assert (told := ask(copy, "in-checkout")).returncode == 1
+    assert "holds something else than the resnet18-f37072fd.pth that is known" in told.stderr
+
+
+@pytest.mark.parametrize("url", ["notaurl", "http://[::1", "http://a b/", "file:///nowhere"])
+def test_an_index_that_is_no_address_is_a_sentence(copy: Path, url: str) -> None:
+    told = ask(copy, "pypi", PIP_INDEX_URL=url)
+    assert told.returncode == 69
+    assert (len(told.stdout.splitlines()), told.stderr) == (1, "")
+
+
+def test_a_pip_conf_that_pip_will_complain_of_is_no_traceback(
+    copy: Path, answering_server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pip.conf").write_bytes(b"index-url = \xe9\n")
+    told = ask(copy, "pypi", PIP_CONFIG_FILE=str(tmp_path / "pip.conf"), PIP_INDEX_URL=answering_server)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_where_neither_server_answers_nothing_is_begun(copy: Path) -> None:
