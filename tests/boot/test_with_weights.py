@@ -18,11 +18,11 @@ OURS = "^/(opt|srv|usr/local|etc/mosquitto)/|edge"
 
 
 def files(box: Box) -> set[str]:
-    """Every path that may be the installer's and is no package's."""
+    """Every path that may be the installer's and is no package's; not what Python compiled beside packages'."""
     listed = box.run(
         "sort -u /var/lib/dpkg/info/*.list > /tmp/packaged;"
         " find / -xdev -printf '%p\\n' | sort | comm -23 - /tmp/packaged"
-        f" | grep -vE '^(/home/pi|/tmp|/var/log/journal)/' | grep -E '{OURS}'",
+        f" | grep -vE '^(/home/pi|/tmp|/var/log/journal)/|/__pycache__/' | grep -E '{OURS}'",
         user="root",
         check=False,
     )
