@@ -86,7 +86,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     """What a network of one's own was trained on."""
     group = parser.add_argument_group(
         "input of the network",
-        "where it was trained on another than its architecture's usual one (docs/architectures.md)",
+        "where it was trained on another than the usual one (docs/architectures.md)",
     )
     rgb = ("R", "G", "B")
     group.add_argument("--mean", nargs=3, type=float, metavar=rgb, help="subtracted from pixels in 0..1")
