@@ -48,6 +48,8 @@ EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
 
 def load_classifier(bundle: Bundle, settings: ModelSettings) -> Classifier:
     """A `Classifier`; imports torch, which takes seconds, while the camera opens."""
+    # Debian's torch brings UCX, which would take SIGHUP for its debugger, and settings were never read again.
+    os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
     from edge.vision.classifier import Classifier
 
     return Classifier(bundle, settings)
