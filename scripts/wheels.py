@@ -66,10 +66,16 @@ def pins(text: str, seen: dict[str, str]) -> dict[str, Pin]:
     return found
 
 
-def roots(extras: list[str], seen: dict[str, str]) -> set[str]:
-    """What setup.cfg asks for by name, and what builds the package."""
+def read_setup() -> configparser.ConfigParser:
+    """The package's setup.cfg."""
     setup = configparser.ConfigParser()
     setup.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    return setup
+
+
+def roots(extras: list[str], seen: dict[str, str]) -> set[str]:
+    """What setup.cfg asks for by name, and what builds the package."""
+    setup = read_setup()
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
     build: list[str] = json.loads(re.findall(r"^requires = (\[.*\])$", project, re.MULTILINE)[0])
     lines = [*setup["options"]["install_requires"].splitlines(), *build]
@@ -117,14 +123,22 @@ def download(directory: Path, machine: str, python: str, cpu_index: str, options
     return pip([*arguments, "--require-hashes", "--requirement", str(directory / "requirements.txt")])
 
 
+def python_version(text: str) -> str:
+    """A version as `--python` takes it."""
+    if not re.fullmatch(r"3\.\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version of Python; give it as 3.11.")
+    return text
+
+
 def main() -> int:
     """Parse, write, and fetch where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("wanted", "download"))
     parser.add_argument("directory", type=Path)
     parser.add_argument("--machine", default=platform.machine())
-    parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
-    parser.add_argument("--extra", nargs="*", default=["export"], metavar="NAME", help="of setup.cfg (default: export)")
+    parser.add_argument("--python", type=python_version, default=f"{sys.version_info.major}.{sys.version_info.minor}")
+    extras = list(read_setup()["options.extras_require"])
+    parser.add_argument("--extra", nargs="*", choices=extras, default=["export"], help="of setup.cfg (default: export)")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="packages that the machine has itself")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="these and what they need, in place of all")
     parser.add_argument("--instead", nargs="*", default=[], metavar="FILE", help="pins in place of those of their name")
@@ -138,6 +152,8 @@ def main() -> int:
     for file in ["constraints.txt", *arguments.instead]:
         pinned |= pins((CHECKOUT / file).read_text(encoding="utf-8"), seen)
     names = roots(arguments.extra, seen) if arguments.only is None else {name_of(name) for name in arguments.only}
+    if unknown := sorted(names - pinned.keys()):
+        parser.error(f"constraints.txt has no {', '.join(unknown)} for {arguments.machine}; see scripts/pin.")
     wanted = closure(pinned, names, {name_of(name) for name in arguments.without})
     write_wanted(arguments.directory, wanted, from_cpu_index=bool(arguments.cpu_index))
     if arguments.action == "wanted":

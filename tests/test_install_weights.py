@@ -29,7 +29,7 @@ check_pypi
 """
 
 
-ZIP = b"PK\x03\x04"  # how torch.save begins
+ZIP = b"PK\x05\x06" + bytes(18)  # the end of what torch.save writes, and an empty zip file of its own
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def answering_server() -> Iterator[str]:
         thread.join()
 
 
-def ask(copy: Path, action: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def ask(copy: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What scripts/weights.py says there."""
     return subprocess.run(
-        [sys.executable, copy / "scripts" / "weights.py", action],
+        [sys.executable, copy / "scripts" / "weights.py", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -93,6 +93,8 @@ def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_d
     (weights / "empty.pth").touch()
     assert (told := ask(copy, "in-checkout")).returncode == 1
     assert told.stderr == f"{weights / 'empty.pth'} holds no weights of PyTorch; name others with --weights FILE.\n"
+    (weights / "empty.pth").write_bytes(b"PK\x03\x04 and then the download broke off")
+    assert "holds no weights of PyTorch" in ask(copy, "in-checkout").stderr
     (weights / "resnet18-f37072fd.pth").write_bytes(ZIP)
     assert (told := ask(copy, "in-checkout")).returncode == 1
     assert "holds something else than the resnet18-f37072fd.pth that is known" in told.stderr
@@ -103,6 +105,17 @@ def test_an_index_that_is_no_address_is_a_sentence(copy: Path, url: str) -> None
     told = ask(copy, "pypi", PIP_INDEX_URL=url)
     assert told.returncode == 69
     assert (len(told.stdout.splitlines()), told.stderr) == (1, "")
+
+
+def test_an_index_in_a_folder_is_one(copy: Path, tmp_path: Path) -> None:
+    told = ask(copy, "pypi", PIP_INDEX_URL=tmp_path.as_uri())
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_directory_that_cannot_be_made_is_a_sentence(copy: Path) -> None:
+    told = ask(copy, "fetch", str(copy / "scripts" / "weights.py"))
+    assert told.returncode == 1
+    assert told.stderr == f"{copy / 'scripts' / 'weights.py'} cannot be made (File exists); name another directory.\n"
 
 
 def test_a_pip_conf_that_pip_will_complain_of_is_no_traceback(

@@ -83,6 +83,22 @@ def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--extra", "nope", "invalid choice: 'nope'"),
+        ("--only", "no_such_package", "constraints.txt has no no-such-package for "),
+        ("--python", "banana", "'banana' is no version of Python; give it as 3.11."),
+    ],
+)
+def test_what_there_is_not_is_refused_and_nothing_written(option: str, value: str, says: str, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/wheels.py", "wanted", tmp_path / "wanted", option, value]
+    told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert says in told.stderr
+    assert not (tmp_path / "wanted").exists()
+
+
 def wheel_of(folder: Path, name: str, version: str, text: str = "") -> str:
     """Writes a wheel with one module; returns its sha256."""
     module, info = f"{name}.py", f"{name}-{version}.dist-info"
