@@ -10,16 +10,18 @@ fail() {
 }
 
 # step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and its end is
-# shown when it fails. At a terminal the line shows that it lives. With dry_run=yes only the line.
+# shown when it fails. At a terminal the line shows that it lives. With dry_run=yes only the line, after in_plan.
+in_plan="would do: "
 step() {
-    local title=$1 started=$SECONDS code ticker=""
+    local title=$1 started=$SECONDS code ticker="" said
     shift
     if [ "${dry_run:-no}" = yes ]; then
-        printf '  would do: %s\n' "$title"
+        printf '  %s%s\n' "$in_plan" "$title"
         return
     fi
     if [ -t 1 ]; then
-        tell_progress "$title" &
+        said=$(stat -c %s "$log" 2>/dev/null || echo 0)
+        tell_progress "$title" "$said" &
         ticker=$!
     else
         printf '  %-60s' "$title"
@@ -45,14 +47,16 @@ step() {
     printf '%4d s\n' "$((SECONDS - started))"
 }
 
-# tell_progress TITLE: one line, written anew each second: how long it has taken, and what was said last. It ends with
-# the installer, whose Ctrl-C does not reach what bash runs in the background.
+# tell_progress TITLE BYTES: one line, written anew each second: how long it has taken, and what was said last, after the
+# first BYTES of the log. It ends with the installer, whose Ctrl-C does not reach what bash runs in the background.
 tell_progress() {
-    local started=$SECONDS width last
+    local started=$SECONDS width last line
     width=$(tput cols 2>/dev/null || echo 80)
     while kill -0 $$ 2>/dev/null; do
-        last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' || true)
-        printf '\r\033[K%s' "$(printf '  %s: %d s  %s' "$1" "$((SECONDS - started))" "$last" | cut -c "1-$((width - 1))")"
+        last=$(tail -c "+$(($2 + 1))" "$log" 2>/dev/null | tail -n 1 | sed 's/.*\r\(.\)/\1/' | tr -d '\r' || true)
+        line="  $1: $((SECONDS - started)) s"
+        [ "$((width - ${#line}))" -lt 16 ] || line+="  $last" # where some words of it can be read
+        printf '\r\033[K%s' "${line:0:$((width - 1))}"
         sleep 1
     done
 }

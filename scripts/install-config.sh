@@ -11,12 +11,32 @@ make_user() {
 
 make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
 
+# What edge/settings.py would refuse once everything is fetched is told before anything is done.
+check_keys() {
+    local key value
+    for key in "${keys[@]}"; do
+        value=${key#*=}
+        case $key in
+            device.name=*)
+                [[ $value =~ ^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$ ]] ||
+                    fail 64 "--device takes 1 to 63 letters, digits, '.', '_' or '-', because it is part of every topic."
+                ;;
+            mqtt.url=*)
+                [[ $value =~ ^mqtts?://(\[[0-9a-fA-F:.]+\]|[^]/@?#:[:space:]]+)(:[0-9]+)?/?$ ]] ||
+                    fail 64 "--broker takes mqtt://host:1883, or mqtts://host:8883 for TLS; a user goes into --user."
+                ;;
+        esac
+    done
+}
+
 # A file is named as the daemon will see it, and is looped: a service that has looked at all of it would start again and
-# again; a camera that takes its place gets the defaults back. What its user cannot read, or its sandbox hides, is said before anything is
-# done.
+# again; a camera that takes its place gets the defaults back. What its user cannot read, or its sandbox hides, is said
+# before anything is done.
 check_source() {
-    local path unreadable
+    local path real unreadable
     [ -n "$source" ] || return 0
+    [[ $source =~ ^(auto|picamera2(:[0-9]+)?|v4l2:([0-9]+|/.+)|rtsps?://.+|csi://[0-9]+|file:.+)$ ]] ||
+        fail 64 "--source takes auto, picamera2, v4l2:/dev/v4l/by-id/… (or v4l2:0), rtsp://…, csi://0 or file:PATH."
     case $source in
         file:*) ;;
         *)
@@ -30,14 +50,17 @@ check_source() {
     path=$(given_path "${path#//}")
     source=file:$path
     keys+=("camera.source=$source" "camera.loop:=true")
-    [ -z "$host" ] || return 0
-    [ -e "$path" ] || fail 66 "There is no $path; --source file: takes a video, a photo or a folder of photos."
-    case $(realpath "$path")/ in
+    [ -n "$host" ] || [ -e "$path" ] ||
+        fail 66 "There is no $path; --source file: takes a video, a photo or a folder of photos."
+    real=$path
+    [ -n "$host" ] || real=$(realpath "$path")
+    case $real/ in
         /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
             fail 66 "The service's sandbox hides /home, /root, /run/user and /tmp, and so $path; copy it elsewhere: $(
                 )sudo cp -rL '$path' /srv/ && sudo ./install.sh --source 'file:/srv/$(basename "$path")'"
             ;;
     esac
+    [ -z "$host" ] || return 0
     unreadable=$(first_unreadable "$path") || return 0
     fail 66 "The service's user cannot read $unreadable; let everyone read it, such as with sudo chmod -R a+rX '$path'."
 }

@@ -44,10 +44,24 @@ download_all() {
     step "Every checksum, in $download/SHA256SUMS" finish_download
     [ "$dry_run" = yes ] || cat <<END
 
-Carry $download to the machine, whose packages from Debian have to be there already, and run in it:
+Its model will be made from $(basename "$download"/weights/*).
+Carry $download to the machine.
+These have to be there already, and python3-picamera2 where apt offers it:
+
+$(packages_there | fmt -w 74 | sed '1s/^/  /; 2,$s/^/    /; $!s/$/ \\/')
+
+Then run in $(basename "$download"):
 
   sudo ./source/install.sh --offline .
 END
+}
+
+# The command that brings them to the machine that the download is for.
+packages_there() {
+    local stack machine torch_from=pypi
+    read -r stack machine _ <<<"$wanted"
+    [ "$stack" != trixie ] || torch_from=$(torch_for "$machine")
+    echo "sudo apt-get install --no-install-recommends $(packages_for "$stack") mosquitto"
 }
 
 # needs_wheels TARGET...: where Debian's torch serves nothing comes from PyPI.

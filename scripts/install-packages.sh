@@ -3,7 +3,10 @@
 
 # A value of os-release; the machine says what it is, because apt's lists may be empty or old. It is read and not sourced:
 # with --root it is somebody else's.
-os_release() { sed -n "s/^$1=//p" "$host/etc/os-release" | tail -n 1 | sed "s/^\([\"']\)\(.*\)\1\$/\2/"; }
+os_release() {
+    tr -d '\r' <"$host/etc/os-release" | sed -n "s/^$1=//p" | tail -n 1 |
+        sed "s/^\([\"']\)\(.*\)\1\$/\2/; s/\\\\\([\"\$\`\\\\]\)/\1/g"
+}
 
 is_jetson() { [ -e "$host/etc/nv_tegra_release" ] || grep -qs 'NVIDIA.*Jetson' "$host/proc/device-tree/model"; }
 
@@ -131,7 +134,7 @@ tell_of_picamera2() {
     case $stack in trixie | bookworm) ;; *) return 0 ;; esac
     if [[ $(board) != "Raspberry Pi"* ]] || is_installed python3-picamera2 || is_offered python3-picamera2; then return; fi
     if [ "$dry_run" = yes ]; then
-        say "  would do: python3-picamera2 too, where apt offers it once its lists are fetched"
+        say "  ${in_plan}python3-picamera2 too, where apt offers it once its lists are fetched"
     else
         say "  apt does not offer python3-picamera2, so the Pi's own cameras cannot be used; Raspberry Pi OS has it."
     fi

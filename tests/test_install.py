@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from edge.settings import Settings
 from tests.installer import CHECKOUT, install
 
 STAGES = sorted(str(stage.relative_to(CHECKOUT)) for stage in CHECKOUT.glob("scripts/install-*"))
+WEIGHTS = b"\x80\x02 as torch.save began before 1.6"
 SCRIPTS = ("install.sh", *STAGES, "scripts/check", "scripts/test", ".ci/run", "tests/device/lab")
 
 
@@ -25,6 +28,8 @@ def copy(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     for stage in (*STAGES, "scripts/weights.py"):
         shutil.copy(CHECKOUT / stage, tmp_path / "scripts")
+    (tmp_path / "edge" / "export").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "edge" / "export" / "weights.json", tmp_path / "edge" / "export")
     return tmp_path
 
 
@@ -52,11 +57,13 @@ def test_the_system_install_says_what_it_needs(copy: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
 def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    shutil.copytree(CHECKOUT / "edge", copy / "edge")
+    shutil.copytree(CHECKOUT / "edge", copy / "edge", dirs_exist_ok=True)
     before = sorted(copy.rglob("*"))
     password = tmp_path_factory.mktemp("given") / "password"
     password.write_text("secret")
-    weights = ("--weights", password)  # nothing is asked of any server
+    file = password.with_name("weights.pth")
+    file.write_bytes(WEIGHTS)
+    weights = ("--weights", file)  # nothing is asked of any server
     told = install(
         copy,
         *("--dry-run", "--web", *weights),
@@ -65,7 +72,7 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
     assert told.returncode == 0, told.stderr
     machine, model, *steps = told.stdout.splitlines()
     assert "from PyPI" in machine or "from Debian" in machine
-    assert model == f"The model: made from {password}"
+    assert model == f"The model: made from {file}"
     assert all(step.startswith("  would do: ") for step in steps)
     steps = [step.removeprefix("  would do: ") for step in steps]
     # The config never names a token that is not there yet.
@@ -85,6 +92,18 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
             66,
             "There is no {here}/nowhere; --source file: takes a video, a photo or a folder of photos.",
         ),
+        (("--weights", "empty"), 65, "{here}/empty is empty; name a file that torch.save wrote, with --weights FILE."),
+        (
+            ("--weights", "page"),
+            65,
+            "{here}/page is a web page, and not the file that it links to;"
+            " name a file that torch.save wrote, with --weights FILE.",
+        ),
+        (
+            ("--weights", "https://example.org/mine.pth"),
+            64,
+            "--weights takes a file; fetch it first, such as with: curl -LO https://example.org/mine.pth",
+        ),
         (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),
         (("--password-file", "/etc/hostname"), 64, "A broker takes a password only with a user; add --user NAME."),
         (
@@ -97,9 +116,55 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
 def test_an_option_that_cannot_be_meant_is_told_before_anything_is_done(
     copy: Path, options: tuple[str, ...], code: int, sentence: str
 ) -> None:
+    (copy / "empty").touch()
+    (copy / "page").write_text("<!doctype html>404")
     told = install(copy, "--dry-run", *options)
     assert (told.returncode, told.stdout) == (code, "")
     assert told.stderr == f"install.sh: {sentence.format(here=copy)}\n"
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
+@pytest.mark.parametrize(
+    ("option", "key", "values"),
+    [
+        ("--device", "device.name", ["porch", "Porch-2.a_b", "a" * 63, "a" * 64, "a/b", "a b", "+", "-a", "ü"]),
+        (
+            *("--broker", "mqtt.url"),
+            [
+                *(
+                    "mqtt://broker",
+                    "mqtt://10.0.0.2:1883",
+                    "mqtts://broker.example:8883",
+                    "mqtt://[::1]:1883",
+                    "mqtt://b/",
+                ),
+                *("http://broker", "broker:1883", "mqtt://", "mqtt://b/topic", "mqtt://me:secret@b", "mqtt://b:port"),
+            ],
+        ),
+        (
+            *("--source", "camera.source"),
+            [
+                *("auto", "picamera2", "picamera2:1", "v4l2:0", "v4l2:/dev/v4l/by-id/x", "rtsp://cam/1", "csi://0"),
+                *("usb:0", "/dev/video0", "0", "v4l2:", "picamera2:x", "http://cam/1", "csi:0"),
+            ],
+        ),
+    ],
+)
+def test_what_the_settings_refuse_is_refused_before_anything_is_fetched(
+    copy: Path, option: str, key: str, values: list[str]
+) -> None:
+    section, _, name = key.partition(".")
+    accepted = {"by the settings": set(), "by the installer": set()}
+    for value in values:
+        with contextlib.suppress(ValidationError):
+            Settings.model_validate({section: {name: value}})
+            accepted["by the settings"].add(value)
+        told = install(copy, "--dry-run", option, value, "--weights", "nowhere")  # which is what is looked at next
+        assert told.returncode in (64, 66), told.stderr
+        if told.returncode == 66:
+            accepted["by the installer"].add(value)
+    assert accepted["by the installer"] == accepted["by the settings"]
+    assert set() < accepted["by the settings"] < set(values)
 
 
 @pytest.mark.skipif(Path("/opt/edge-classifier/current").exists(), reason="it is installed here")

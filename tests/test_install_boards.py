@@ -44,13 +44,13 @@ class Board:
         (self.root / "etc" / "os-release").write_text(os_release)
         (self.root / "proc" / "device-tree").mkdir(parents=True)
         (self.root / "proc" / "device-tree" / "model").write_text(model)
-        program(self.bin / "uname", "#!/bin/sh\necho aarch64\n")
+        (self.root / "var" / "lib" / "dpkg").mkdir(parents=True)
+        self.is_built_for("arm64")
         program(self.bin / "dpkg-query", "#!/bin/sh\nexit 1\n")
         program(self.bin / "apt-cache", "#!/bin/sh\nexit 100\n")
 
     def is_built_for(self, architecture: str) -> None:
         """What its dpkg says of itself, as on the card in a reader."""
-        (self.root / "var" / "lib" / "dpkg").mkdir(parents=True)
         (self.root / "var" / "lib" / "dpkg" / "status").write_text(
             f"Package: dpkg\nStatus: install ok installed\nArchitecture: {architecture}\n\n"
         )
@@ -290,10 +290,26 @@ def test_another_machines_files_are_for_a_dry_run_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_system_gets_no_plan(tmp_path: Path) -> None:
-    for root in (tmp_path, tmp_path / "nowhere", Path("/etc/passwd")):
+    Board(tmp_path, TRIXIE)
+    (tmp_path / "root" / "var" / "lib" / "dpkg" / "status").unlink()  # which alone tells the processor
+    for root in (tmp_path, tmp_path / "root", tmp_path / "nowhere", Path("/etc/passwd")):
         told = install(CHECKOUT, "--dry-run", "--root", root)
         assert (told.returncode, told.stdout) == (66, "")
-        assert told.stderr.startswith(f"install.sh: There is no Linux system in {root} ")
+        assert told.stderr.startswith(f"install.sh: There is no Debian in {root} ")
+
+
+def test_another_machine_s_file_is_looked_through_where_its_service_may(tmp_path: Path) -> None:
+    board = Board(tmp_path, TRIXIE)
+    assert "The camera: file:/srv/photos, again and again" in board.plan("--source", "file:/srv/photos").stdout
+    told = board.plan("--source", "file:/home/pi/photos")
+    assert (told.returncode, told.stdout) == (66, "")
+    assert "The service's sandbox hides /home" in told.stderr
+
+
+def test_the_files_of_another_machine_are_read_as_they_were_written(tmp_path: Path) -> None:
+    told = Board(tmp_path, 'PRETTY_NAME="The \\"13th\\" Debian"\r\nVERSION_CODENAME=trixie\r\n', PI).plan()
+    assert told.returncode == 0, told.stderr
+    assert ', The "13th" Debian, aarch64: torch from PyPI, because Debian' in told.stdout.splitlines()[0]
 
 
 def test_what_another_machines_files_say_is_read_and_never_run(tmp_path: Path) -> None:

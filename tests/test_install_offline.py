@@ -18,6 +18,7 @@ for stage in common packages offline release; do . scripts/install-$stage.sh; do
 """
 # Not that of a virtual environment, because a release sees the packages of the Python behind it.
 SYSTEM_PYTHON = str(Path(sys.base_prefix, "bin", "python3"))
+WEIGHTS = b"\x80\x02 as torch.save began before 1.6"
 # As a Jetson's Python would have them.
 TORCH = "__version__ = '2.8.0'\nclass cuda:\n    is_available = staticmethod(lambda: True)\n"
 OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = staticmethod(lambda backend: True)\n"
@@ -26,12 +27,16 @@ OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = static
 @pytest.fixture
 def carried(tmp_path: Path) -> Path:
     """A download for trixie on a PC, where all packages are Debian's."""
-    (tmp_path / "weights.pth").write_bytes(b"weights")
+    (tmp_path / "weights.pth").write_bytes(WEIGHTS)
     told = install(
         CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"
     )
     assert told.returncode == 0, told.stderr
     assert "sudo ./source/install.sh --offline ." in told.stdout
+    assert "Its model will be made from weights.pth." in told.stdout
+    apt = told.stdout.partition("sudo apt-get install")[2].partition("\n\n")[0].split()
+    assert {"python3-torch", "python3-venv", "mosquitto"} <= set(apt)
+    assert max(len(line) for line in told.stdout.splitlines() if str(tmp_path) not in line) <= 80
     return tmp_path / "carried"
 
 
@@ -42,9 +47,11 @@ def offline_on_trixie(
     root, stand_ins = carried.parent / "root", carried.parent / "bin"
     (root / "etc").mkdir(parents=True)
     (root / "etc" / "os-release").write_text(TRIXIE)
+    (root / "var" / "lib" / "dpkg").mkdir(parents=True)
+    debian = "amd64" if machine == "x86_64" else "arm64"
+    (root / "var" / "lib" / "dpkg" / "status").write_text(f"Package: dpkg\nArchitecture: {debian}\n\n")
     (root / "usr" / "bin").mkdir(parents=True)
     (root / "usr" / "bin" / "python3").symlink_to("python3.13")
-    program(stand_ins / "uname", f"#!/bin/sh\necho {machine}\n")
     program(stand_ins / "apt-get", "#!/bin/sh\nexit 1\n")
     program(stand_ins / "apt-cache", "#!/bin/sh\nexit 100\n")
     program(stand_ins / "dpkg-query", "#!/bin/sh\n" + ("echo install ok installed\n" if has_packages else "exit 1\n"))
@@ -54,7 +61,7 @@ def offline_on_trixie(
 
 def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> None:
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=carried, check=True)
-    assert (carried / "weights" / "weights.pth").read_bytes() == b"weights"
+    assert (carried / "weights" / "weights.pth").read_bytes() == WEIGHTS
     assert sorted(path.name for path in carried.parent.iterdir()) == ["carried", "weights.pth"]
     told = offline_on_trixie(carried)
     assert told.returncode == 0, told.stderr
@@ -62,7 +69,7 @@ def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> N
 
 
 def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(tmp_path: Path) -> None:
-    (tmp_path / "weights.pth").write_bytes(b"weights")
+    (tmp_path / "weights.pth").write_bytes(WEIGHTS)
     download = ["--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"]
     command = ["bash", "-c", 'umask 077; exec ./install.sh "$@"', "_", *download]
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
@@ -148,7 +155,7 @@ def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path
         (tmp_path / "site" / name / "__init__.py").write_text(text)
     (tmp_path / "site" / "torch-2.8.0.dist-info").mkdir()
     (tmp_path / "site" / "torch-2.8.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.8.0\n")
-    (tmp_path / "weights.pth").write_bytes(b"weights")
+    (tmp_path / "weights.pth").write_bytes(WEIGHTS)
 
     def stage(command: str, **environment: str) -> str:
         told = subprocess.run(

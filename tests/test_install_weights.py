@@ -92,9 +92,16 @@ def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_d
     assert (told := ask(copy, "in-checkout")).stdout == "\n", told.stderr
     (weights / "empty.pth").touch()
     assert (told := ask(copy, "in-checkout")).returncode == 1
-    assert told.stderr == f"{weights / 'empty.pth'} holds no weights of PyTorch; name others with --weights FILE.\n"
-    (weights / "empty.pth").write_bytes(b"PK\x03\x04 and then the download broke off")
-    assert "holds no weights of PyTorch" in ask(copy, "in-checkout").stderr
+    assert told.stderr == (
+        f"{weights / 'empty.pth'} is empty; name a file that torch.save wrote, with --weights FILE.\n"
+    )
+    for content, why in [
+        (b"PK\x03\x04 and then the download broke off", "is cut off: its download or its copy broke off"),
+        (b"\n<html>404", "is a web page"),
+        (b"weights", "holds no weights of PyTorch"),
+    ]:
+        (weights / "empty.pth").write_bytes(content)
+        assert f"{weights / 'empty.pth'} {why}" in ask(copy, "in-checkout").stderr
     (weights / "resnet18-f37072fd.pth").write_bytes(ZIP)
     assert (told := ask(copy, "in-checkout")).returncode == 1
     assert "holds something else than the resnet18-f37072fd.pth that is known" in told.stderr

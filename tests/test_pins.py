@@ -88,6 +88,8 @@ def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> N
     [
         ("--extra", "nope", "invalid choice: 'nope'"),
         ("--only", "no_such_package", "constraints.txt has no no-such-package for "),
+        ("--machine", "toaster", "invalid choice: 'toaster'"),
+        ("--instead", "setup.cfg", "invalid choice: 'setup.cfg'"),
         ("--python", "banana", "'banana' is no version of Python; give it as 3.11."),
     ],
 )

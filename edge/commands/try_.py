@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         export = subprocess.run([sys.executable, "-m", "edge", "export", "--weights", "auto"], check=False)
         if export.returncode != 0:
             return export.returncode  # it has said why
+    other_network = told_of_another_network(bundle)
     source, photos = _source(arguments)
     state = state_directory() / "try"
     config = _empty_config(state)
@@ -104,8 +105,24 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
         print(heading([seen, bundle.resolve().name, broker.name, "here"]))
         print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the page is at http://{page}")
-        print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n", flush=True)
+        print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n{other_network}", flush=True)
         return _watch(happenings, daemon, log, arguments.count)
+
+
+def told_of_another_network(bundle: Path) -> str:
+    """A line where the model is another network than was asked for, else nothing.
+
+    Raises:
+        BundleError: the daemon would not run it.
+    """
+    from edge.commands.verify_bundle import fallback_told
+    from edge.vision.bundle import load_bundle
+
+    manifest = load_bundle(bundle).manifest
+    if manifest.weights.instead_of is None:
+        return ""
+    export = f"{_short(Path(sys.prefix, 'bin', 'edge-classifier'))} export --weights FILE"
+    return f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}; for others: {export}\n"
 
 
 def _empty_config(state: Path) -> Path:

@@ -5,6 +5,7 @@ import http.server
 import os
 import pickle
 import shutil
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from edge.commands.doctor_checks.model import model as doctors_model
+from edge.commands.try_ import told_of_another_network
 from edge.errors import WeightsError
 from edge.export import weights as room
 from edge.export.weights import Entry, Weights, catalogue, download, find_weights, packaged_weights, read_weights
@@ -400,7 +402,8 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: P
     finding = doctors_model(Settings(model=ModelSettings(bundle=models / "current")))
     assert finding.severity == "warning"
     assert because.removesuffix(".") in finding.sentence
-    assert "export --weights default" in finding.remedy
+    assert f"{sys.prefix}/bin/edge-classifier export --weights default" in finding.remedy
+    assert told_of_another_network(models / "current").startswith(because.removesuffix("."))
     classifier = Classifier(bundle, ModelSettings())
     top = classifier.top(classifier.predict(read_photo(photos_dir / "coffee.png")).probabilities)
     assert (classifier.name, top[0].label) == (bundle.name, "espresso")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from edge.commands.run_apart import WITHIN_S
 
 Severity = Literal["ok", "warning", "failure"]
 UNIT = "edge-classifier"
+COMMAND = Path("/usr/local/bin", UNIT)  # the installer's link to the release that runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,12 @@ class Finding:
     severity: Severity
     sentence: str
     remedy: str = ""
+
+
+def our_command(installed: Path = COMMAND) -> str:
+    """How the person at the terminal runs this program again: the service's through sudo, another by its path."""
+    own = Path(sys.prefix, "bin", UNIT)
+    return f"sudo {UNIT}" if installed.resolve() == own.resolve() else str(own)
 
 
 def unit_property(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import host
-from edge.commands.doctor_checks.finding import Finding
+from edge.commands.doctor_checks.finding import Finding, our_command
 from edge.commands.run_apart import run_apart
 from edge.commands.verify_bundle import fallback_told, verify_bundle
 from edge.errors import BundleError
@@ -19,8 +19,8 @@ INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export 
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
 PINS = "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."
 ASKED_FOR = (
-    "Where torchvision's server can be reached: sudo edge-classifier export --weights default, then"
-    " sudo edge-classifier models use NAME; or bring its weights and give export --weights FILE."
+    "Where torchvision's server can be reached: {0} export --weights default, then"
+    " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
 # A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
 TORCH = """\
@@ -123,7 +123,7 @@ def model(settings: Settings) -> Finding:
         return Finding("model", "failure", str(error))
     if bundle.instead_of is not None:
         told = fallback_told(bundle.instead_of, bundle.architecture)
-        return Finding("model", "warning", f"{bundle.name} is sound, but {told}.", ASKED_FOR)
+        return Finding("model", "warning", f"{bundle.name} is sound, but {told}.", ASKED_FOR.format(our_command()))
     return Finding("model", "ok", f"{bundle.name}: every checksum and the golden photo are right")
 
 
