@@ -126,7 +126,7 @@ run_try() {
     install_packages "$extras"
     fetch_photos
     # Everything that it makes stays in .venv.
-    export STATE_DIRECTORY=$PWD/.venv/state
+    export STATE_DIRECTORY=$PWD/.venv/state XDG_CACHE_HOME=$PWD/.venv/cache
     exec .venv/bin/edge-classifier try --photos .venv/photos "$@"
 }
 

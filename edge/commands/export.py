@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -101,6 +102,10 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, print the table and the path."""
+    # Both are read when torch is imported. Threads that wait do so without a processor that the daemon may need, and on
+    # ARM64 oneDNN leaves no /tmp/perf-PID.map behind.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ONEDNN_JIT_PROFILE", "0")
     from tqdm import tqdm
 
     from edge.commands.verify_bundle import fallback_told, verify_bundle

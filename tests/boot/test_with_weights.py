@@ -13,8 +13,8 @@ from tests.boot.machine import PATIENCE, Box, booted, step
 
 pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
-# Where an install may leave something. Elsewhere the scripts of Debian's packages make links, caches and accounts.
-OURS = "^/(opt|srv|usr/local|etc/mosquitto)/|edge"
+# Where an install may leave something. Elsewhere the scripts of Debian's packages make links, folders and accounts.
+OURS = "^/(opt|srv|usr/local/bin|etc/mosquitto)/|edge"
 
 
 def files(box: Box) -> set[str]:
