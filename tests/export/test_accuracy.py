@@ -98,6 +98,12 @@ def test_int8_says_what_fp32_says(answers: Answers, bundle_dir: Path, capsys: py
     assert difference < 5
 
 
+def test_int8_takes_a_third_of_the_bytes(bundle_dir: Path, weights: Weights) -> None:
+    """Of EfficientNet-Lite0's half: its kernels are small beside the graph and the scales of each channel."""
+    fp32 = sum(tensor.numel() * tensor.element_size() for tensor in weights.state.values())
+    assert (bundle_dir / MODEL).stat().st_size < fp32 / (2 if "lite0" in bundle_dir.name else 3)
+
+
 def test_tensorrts_symmetric_int8_says_what_fp32_says(
     network: FloatNetwork, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
