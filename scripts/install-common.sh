@@ -41,7 +41,7 @@ step() {
     fi
     if [ "$code" -ne 0 ]; then
         printf 'failed\n\n'
-        tail -n 20 "$log" >&2
+        tail -n 20 "$log" >&2 || true
         fail "$code" "The step \"$title\" failed; the whole story is in $log."
     fi
     printf '%4d s\n' "$((SECONDS - started))"
@@ -88,6 +88,9 @@ install_pinned() {
     fi
     "${pip[@]}" --require-hashes --requirement "$wanted/requirements.txt" "$@"
 }
+
+# The same, or nothing where no Python is installed yet and Debian's will be.
+find_python_there() { if [ -n "${PYTHON:-}" ] || command -v python3 >/dev/null; then find_python; fi; }
 
 # The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
 find_python() {

@@ -33,7 +33,7 @@ check_keys() {
 # again; a camera that takes its place gets the defaults back. What its user cannot read, or its sandbox hides, is said
 # before anything is done.
 check_source() {
-    local path real unreadable
+    local path real copy unreadable
     [ -n "$source" ] || return 0
     [[ $source =~ ^(auto|picamera2(:[0-9]+)?|v4l2:([0-9]+|/.+)|rtsps?://.+|csi://[0-9]+|file:.+)$ ]] ||
         fail 64 "--source takes auto, picamera2, v4l2:/dev/v4l/by-id/… (or v4l2:0), rtsp://…, csi://0 or file:PATH."
@@ -56,8 +56,8 @@ check_source() {
     [ -n "$host" ] || real=$(realpath "$path")
     case $real/ in
         /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
-            fail 66 "The service's sandbox hides /home, /root, /run/user and /tmp, and so $path; copy it elsewhere: $(
-                )sudo cp -rL '$path' /srv/ && sudo ./install.sh --source 'file:/srv/$(basename "$path")'"
+            copy="sudo cp -rL '$path' /srv/ && sudo ./install.sh --source 'file:/srv/$(basename "$path")'"
+            fail 66 "The service's sandbox hides /home, /root, /run/user and /tmp, and so $path; copy it elsewhere: $copy"
             ;;
     esac
     [ -z "$host" ] || return 0
@@ -143,7 +143,7 @@ for given in sys.argv[2:]:
         at = first(ours, rf"\s*#\s*{key}\s*=")  # the default, in a comment
     new = [f"{key} = {value if is_json else json.dumps(value)}"]
     lines[begin : begin + len(ours)] = new + ours if at is None else ours[:at] + new + ours[at + 1 :]
-# For the same eyes as before.
+# It keeps the owner and the mode that it had.
 new, was = file.with_name(file.name + ".new"), file.stat()
 new.unlink(missing_ok=True)
 new.touch(0o600)

@@ -19,7 +19,11 @@ target_of() {
     esac
 }
 
-target_here() { echo "$stack $(machine_here) $(version_here)"; }
+target_here() {
+    local version
+    version=$(version_here) || return
+    echo "$stack $(machine_here) $version"
+}
 
 # The arguments of wheels.py for what a stack has itself. A numpy 1 that OpenCV was built with may not become a 2.
 wheels_beside() {

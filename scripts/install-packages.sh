@@ -186,7 +186,7 @@ version_here() {
         basename "$(readlink "$host/usr/bin/python3")" | sed 's/^python//'
         return
     fi
-    python=$(release_python)
+    python=$(release_python) || return
     python_version "$python"
 }
 
@@ -233,11 +233,11 @@ print(*pins)
 END
 }
 
-# What would else be found out after all of Debian's packages; where there is no Python yet, it is.
+# Fails early where PyPI cannot be reached; skipped where Python is not installed yet.
 check_pypi() {
     local reason
-    [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && command -v python3 >/dev/null || return 0
-    reason=$(python3 scripts/weights.py pypi) ||
+    [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && [ -n "$python_there" ] || return 0
+    reason=$("$python_there" scripts/weights.py pypi) ||
         fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }
 

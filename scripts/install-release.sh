@@ -59,14 +59,19 @@ torch_to_fetch() {
     esac
 }
 
+# sweep_at_exit RELEASE [REMEMBERED]
 sweep_at_exit() {
     # shellcheck disable=SC2064  # expanded now, because main's variables are gone by then
-    trap "sweep_unfinished '$1'" EXIT
+    trap "sweep_unfinished '$1' '${2:-}'" EXIT
 }
 
-# sweep_unfinished RELEASE: whatever ends an install before its release is the current one, nothing of it stays.
+# sweep_unfinished RELEASE REMEMBERED: whatever ends an install before its release is the current one, nothing of it stays,
+# and the release that was remembered keeps the model that it ran with.
 sweep_unfinished() {
-    [ "$(readlink "$root/current")" = "$1" ] || rm -rf "$1"
+    if [ "$(readlink "$root/current")" != "$1" ]; then
+        rm -rf "$1"
+        [ -z "$2" ] || put_back_models "$2"
+    fi
     rmdir "$root/releases" "$root" "$state/models" "$state" 2>/dev/null || true
 }
 
@@ -79,10 +84,13 @@ choose_weights() {
         return
     fi
     if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
-    if [ -z "$weights_file" ] && command -v python3 >/dev/null; then
-        weights_file=$(python3 scripts/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
+    if [ -z "$weights_file" ] && [ -n "$python_there" ]; then
+        weights_file=$("$python_there" scripts/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
         if [ -z "$weights_file" ] && [ -z "$host" ]; then
-            model_from=$(python3 scripts/weights.py in-reach) || fail 69 "$model_from"
+            model_from=$("$python_there" scripts/weights.py in-reach) || fail 69 "$model_from"
+            # Those of the other network lie there; of a folder export takes them, and remembers what was asked for.
+            [[ $model_from != *" from weights/"* ]] || weights_file=$PWD/weights
+            return
         fi
     fi
     [ -z "$weights_file" ] || model_from="made from $weights_file"
@@ -179,13 +187,15 @@ start_and_watch() {
 }
 
 start_release() {
-    local previous
+    local previous older
     previous=$(readlink "$root/current" || true)
     [ -d "$previous" ] || previous="" # a first install that failed has left a link to nothing
+    older=$(readlink "$root/previous" || true)
+    # Before the switch: where the watch is cut off, --rollback goes back to what ran.
+    [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
     switch_to "$release"
     if start_and_watch; then
         ln -sfn "$root/current/venv/bin/$name" "$command_link" # not before: a release that does not run has no command
-        [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
         remove_old_releases
         return
     fi
@@ -195,7 +205,7 @@ start_release() {
         rm -f "$root/current" "$command_link" "$unit"
         systemctl daemon-reload
         echo "The release did not run; it is stopped."
-    elif put_back "$previous" "$release" && systemctl restart "$name"; then
+    elif put_back "$previous" "$release" && restore_previous "$older" && systemctl restart "$name"; then
         echo "The new release did not run; $(basename "$previous") runs again, with the unit and the model it had."
     else
         journalctl --no-pager -n 10 -o cat -u "$name"
@@ -206,6 +216,9 @@ start_release() {
     if [ -z "$previous" ] || [ "$(readlink "$root/current")" != "$release" ]; then rm -rf "$release"; fi
     return 1
 }
+
+# restore_previous RELEASE: what --rollback goes to, or nothing.
+restore_previous() { if [ -n "$1" ]; then ln -sfn "$1" "$root/previous"; else rm -f "$root/previous"; fi; }
 
 remove_old_releases() {
     local directory

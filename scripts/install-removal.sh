@@ -5,7 +5,7 @@ uninstall_service() {
     local packages
     packages=$([ ! -e "$from_debian" ] || sort -u "$from_debian" | tr '\n' ' ')
     if [ -x "$command_link" ]; then
-        step "Stopping the service" stop_service # or it says everything anew
+        step "Stopping the service" stop_service # a running daemon would publish its retained topics again
         if [ "$dry_run" = yes ]; then
             step "Asking the broker to forget this box" forget
         else
@@ -13,7 +13,10 @@ uninstall_service() {
         fi
     fi
     step "Removing the service and $root" remove_service
-    [ "$purge" = no ] || step "Removing its config, its state with what waits there, and its user" remove_traces
+    if [ "$purge" = yes ]; then
+        step "Removing its config, its state with what waits there, and its user" remove_traces
+        [ "$dry_run" = yes ] || rm -f "$log" # not before: a step that fails shows its end
+    fi
     [ -z "$packages" ] || say "Debian's packages stay, because something else may use them by now. To remove those" \
         "that came with it: sudo apt-get remove --autoremove ${packages% }"
 }
@@ -33,11 +36,11 @@ remove_service() {
 }
 
 remove_traces() {
-    rm -rf "$(dirname "$config")" "$state" "${state%/*}/.$name-"* "$log"
+    rm -rf "$(dirname "$config")" "$state" "${state%/*}/.$name-"*
     # What an operator put in its place is the operator's.
     if cmp -s deploy/mosquitto/loopback.conf "$broker_config"; then
         rm -f "$broker_config"
-        systemctl restart mosquitto
+        systemctl try-restart mosquitto || true # it may have been removed
     fi
     if getent passwd "$name" >/dev/null; then userdel "$name"; fi
     if getent group "$name" >/dev/null; then groupdel "$name"; fi

@@ -17,10 +17,21 @@ remember() {
     mv -T "$kept.new" "$kept"
 }
 
+# put_back_models RELEASE: the links to the model as they were when it was remembered.
+put_back_models() {
+    local link
+    for link in "$1"/ran-with/models/*; do
+        # None may have been kept, and a model that was removed in the meantime cannot be had back; the one in use stays.
+        if [ ! -L "$link" ] || [ ! -e "$state/models/$(readlink "$link")" ]; then continue; fi
+        cp -P --remove-destination "$link" "$state/models/.put-back" || return 1
+        mv -T "$state/models/.put-back" "$state/models/$(basename "$link")" || return 1
+    done
+}
+
 # put_back RELEASE LEFT: the code of RELEASE with all that it ran with, in the place of what LEFT brought. Drop-ins of
 # other names are the operator's. Asked about in a condition, where bash would go on after a failure.
 put_back() {
-    local kept=$1/ran-with drop_in link old_unit
+    local kept=$1/ran-with drop_in old_unit
     switch_to "$1" || return 1
     for drop_in in "$2"/systemd/drop-ins/*.conf; do
         # The password belongs to the config, which stays as it is.
@@ -35,12 +46,7 @@ put_back() {
     for drop_in in "$kept"/drop-ins/*.conf; do
         [ ! -e "$drop_in" ] || install -D -m 644 "$drop_in" "$unit.d/$(basename "$drop_in")" || return 1
     done
-    for link in "$kept"/models/*; do
-        # A model that was removed in the meantime cannot be had back; the one in use stays.
-        [ -e "$state/models/$(readlink "$link")" ] || continue
-        cp -P --remove-destination "$link" "$state/models/.put-back" || return 1
-        mv -T "$state/models/.put-back" "$state/models/$(basename "$link")" || return 1
-    done
+    put_back_models "$1" || return 1
     systemctl daemon-reload
 }
 

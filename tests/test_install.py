@@ -174,12 +174,13 @@ def test_an_upgrade_of_nothing_is_one_sentence(copy: Path) -> None:
     assert told.stderr == "install.sh: There is nothing to upgrade yet; sudo ./install.sh installs it.\n"
 
 
-def test_a_python_out_of_range_is_one_sentence(copy: Path) -> None:
+@pytest.mark.parametrize("way", ["--try", "--dry-run"])
+def test_a_python_out_of_range_is_one_sentence(copy: Path, way: str) -> None:
     old = copy / "python2"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 2.7.18\nexit 1\n')
     old.chmod(0o755)
-    told = install(copy, "--try", PYTHON=str(old))
-    assert told.returncode == 69
+    told = install(copy, way, PYTHON=str(old))
+    assert (told.returncode, told.stdout) == (69, "")
     assert len(told.stderr.splitlines()) == 1
     assert "Python 3.10 to 3.13 is needed" in told.stderr
     assert "Python 2.7.18" in told.stderr

@@ -64,5 +64,12 @@ def test_a_purge_leaves_nothing_of_its_own_and_names_what_came_from_debian(tmp_p
     assert told.splitlines()[-1].endswith("sudo apt-get remove --autoremove mosquitto mosquitto-clients python3-torch")
 
 
+def test_a_purge_that_fails_says_in_which_step_and_why(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, 0)
+    fails = "getent() { return 0; }; userdel() { echo 'userdel: user is busy' && return 8; }"
+    with pytest.raises(AssertionError, match="userdel: user is busy\n.*The step \"Removing its config"):
+        machine.stage(f"{fails}; purge=yes; uninstall_service")
+
+
 def test_what_debian_had_already_is_not_named(tmp_path: Path) -> None:
     assert "apt-get" not in Machine(tmp_path, 0).stage("uninstall_service")

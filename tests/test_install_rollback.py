@@ -119,6 +119,47 @@ def test_a_release_that_does_not_run_is_replaced_by_the_one_before_with_its_unit
     assert not machine.release("new").exists()
 
 
+def test_a_release_whose_installer_kept_nothing_is_put_back_with_the_model_in_use(machine: Machine) -> None:
+    (machine.release("old") / "systemd" / f"{NAME}.service").write_text("# old\n")
+    machine.comes("new")
+    machine.links(machine.state / "models", current="bundle-of-old")
+    (machine.release("new") / "broken").touch()
+    told = machine.stage("start_release")
+    assert "The new release did not run; old runs again" in told.stdout, told.stdout + told.stderr
+    assert machine.runs_with()[str(machine.root / "current")] == str(machine.release("old"))
+
+
+@pytest.mark.parametrize("before", ["older", ""])
+def test_roll_back_goes_to_what_ran_whether_the_watch_is_cut_off_or_the_release_fails(
+    machine: Machine, before: str
+) -> None:
+    if before:
+        machine.links(machine.root, previous=str(machine.release(before)))
+    remember(machine)
+    machine.comes("new")
+    previous = machine.root / "previous"
+    assert machine.stage("start_and_watch() { exit 130; }; start_release").returncode == 130  # Ctrl-C
+    assert previous.readlink() == machine.release("old")
+    machine.links(machine.root, current=str(machine.release("old")))
+    if before:
+        machine.links(machine.root, previous=str(machine.release(before)))
+    else:
+        previous.unlink()
+    (machine.release("new") / "broken").touch()
+    assert "old runs again" in machine.stage("start_release").stdout
+    assert (previous.readlink() if previous.is_symlink() else None) == (machine.release(before) if before else None)
+
+
+def test_an_upgrade_that_ends_before_its_release_leaves_the_model_that_ran(machine: Machine) -> None:
+    before = machine.runs_with()
+    old, new = machine.release("old"), machine.release("new")
+    switches = f"ln -sfn bundle-of-new {machine.state}/models/current"
+    told = machine.stage(f"remember {old}; mkdir {new}; sweep_at_exit {new} {old}; {switches}; exit 78")
+    assert told.returncode == 78
+    assert machine.runs_with() == before
+    assert not new.exists()
+
+
 def test_where_the_one_before_does_not_run_either_a_sentence_says_so(machine: Machine) -> None:
     remember(machine)
     machine.comes("new")

@@ -21,12 +21,17 @@ CATALOGUE = CHECKOUT / "edge" / "export" / "weights.json"
 
 CHECK_PYPI = """
 . scripts/install-common.sh; . scripts/install-packages.sh
-host= offline= stack=trixie torch_from=debian
+host= offline= stack=trixie torch_from=debian python_there=python3
 check_pypi
 echo "Debian's torch needs no PyPI"
 torch_from=pypi
 check_pypi
 """
+
+
+CHOOSE = f"""
+weights= host= state=/nowhere offline= root=/nowhere python_there={sys.executable}
+cd {CHECKOUT}; . scripts/install-common.sh; . scripts/install-release.sh; cd {{copy}}"""
 
 
 ZIP = b"PK\x05\x06" + bytes(18)  # the end of what torch.save writes, and an empty zip file of its own
@@ -162,11 +167,58 @@ def test_the_fall_back_is_announced(copy: Path, answering_server: str) -> None:
     assert told.stdout.startswith("efficientnet_lite0 from PyPI, because resnet18's weights cannot be fetched from ")
 
 
+def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) -> None:
+    catalogue = copy / "edge" / "export" / "weights.json"
+    entries = json.loads(catalogue.read_text())
+    packaged = next(entry for entry in entries if entry.get("package"))
+    (copy / "weights" / "renamed.pth").write_bytes(ZIP + b"lite0")
+    packaged["sha256"] = hashlib.sha256(ZIP + b"lite0").hexdigest()
+    catalogue.write_text(json.dumps(entries))
+    nowhere = f"http://127.0.0.1:{free_port()}/simple"
+    told = ask(copy, "in-reach", PIP_INDEX_URL=nowhere)
+    assert told.returncode == 0
+    assert told.stdout.startswith("efficientnet_lite0 from weights/renamed.pth, because resnet18's weights cannot be ")
+    chosen = subprocess.run(
+        ["bash", "-euc", f'{CHOOSE.format(copy=copy)}; choose_weights; echo "$weights_file"'],
+        env=os.environ | {"PIP_INDEX_URL": nowhere},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert chosen.stdout == f"{copy}/weights\n"  # of a folder `export` remembers which network was asked for
+    told = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=nowhere)
+    assert told.returncode == 0, told.stdout
+    assert [file.name for file in (copy / "fetched").iterdir()] == ["renamed.pth"]
+
+
+class BrokenOff(BaseHTTPRequestHandler):
+    """The network goes away in the middle of the file."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"PK")
+
+
+def test_a_download_that_breaks_off_falls_back_too(copy: Path) -> None:
+    catalogue = copy / "edge" / "export" / "weights.json"
+    entries = json.loads(catalogue.read_text())
+    with ThreadingHTTPServer(("127.0.0.1", 0), BrokenOff) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        entries[0]["url"] = f"http://127.0.0.1:{server.server_port}/{entries[0]['file']}"
+        catalogue.write_text(json.dumps(entries))
+        told = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
+        server.shutdown()
+        thread.join()
+    assert told.returncode == 69, told.stderr
+    assert "cannot be fetched (IncompleteRead" in told.stdout
+    assert "taking efficientnet_lite0's from PyPI instead" in told.stdout
+
+
 def test_the_install_ends_before_anything_where_no_model_can_be_made(copy: Path) -> None:
-    script = f"""
-        weights= host= state=/nowhere offline= root=/nowhere
-        cd {CHECKOUT}; . scripts/install-common.sh; . scripts/install-release.sh
-        cd {copy}; choose_weights; echo went on"""
+    script = f"{CHOOSE.format(copy=copy)}; choose_weights; echo went on"
     told = subprocess.run(
         ["bash", "-euc", script],
         env=os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{free_port()}/simple"},

@@ -50,22 +50,11 @@ class Box:
         told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
         return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
 
-    def eventually(self, true: Callable[[], Any], what: str, within_s: float = 60) -> Any:
-        until = time.monotonic() + within_s * PATIENCE
-        while time.monotonic() < until:
-            if found := true():
-                return found
-            time.sleep(0.5)
-        raise AssertionError(f"not within {within_s * PATIENCE:g} s: {what}\n{self.journal()}")
-
     def crashes(self) -> int:
         """How often the service ended by itself; not 75, which says that others kept the (emulated) processor busy."""
         told = self.run("journalctl -u edge-classifier --no-pager -o cat", user="root")
         ended = [line for line in told.splitlines() if "Main process exited" in line]
         return len([line for line in ended if "status=75" not in line])
-
-    def journal(self) -> str:
-        return self.run("journalctl -u edge-classifier -n 30 --no-pager -o cat", user="root", check=False)
 
     def classify(self, command: str) -> list[int]:
         """The class of each of the photos, as `edge-classifier classify` says it there."""
@@ -100,10 +89,10 @@ def booted(photos: list[Path], folder: Path, layer: str = "") -> Iterator[Box]:
     for photo in photos:
         (folder / "photos" / photo.name).write_bytes(photo.read_bytes())
     box = Box()
-    with step("systemd boots") as saw:
-        box.do("start", layer)
-        saw(box.run("systemctl is-system-running; systemctl --version | head -n 1").replace("\n", ", ").strip(", "))
     try:
+        with step("systemd boots") as saw:
+            box.do("start", layer)
+            saw(box.run("systemctl is-system-running; systemctl --version | head -n 1").replace("\n", ", ").strip(", "))
         box.do("put", str(folder / "edge-classifier"), str(folder / "photos"))
         yield box
     finally:

@@ -24,7 +24,7 @@ def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def files(box: Box) -> set[str]:
-    """Of the clone and where programs keep what others may throw away; not what Python compiled."""
+    """Files of pi in the clone, in ~/.cache and in /tmp, without what Python compiled and pip's cache."""
     found = box.run("find edge-classifier .cache /tmp -user pi 2>/dev/null", check=False).splitlines()
     return {path for path in found if "__pycache__" not in path and not path.startswith(".cache/pip/")}
 
