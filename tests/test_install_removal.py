@@ -67,7 +67,7 @@ def test_a_purge_leaves_nothing_of_its_own_and_names_what_came_from_debian(tmp_p
 def test_a_purge_that_fails_says_in_which_step_and_why(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 0)
     fails = "getent() { return 0; }; userdel() { echo 'userdel: user is busy' && return 8; }"
-    with pytest.raises(AssertionError, match="userdel: user is busy\n.*The step \"Removing its config"):
+    with pytest.raises(AssertionError, match=r"userdel: user is busy\n.*The step \"Removing its config"):
         machine.stage(f"{fails}; purge=yes; uninstall_service")
 
 
