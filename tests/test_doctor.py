@@ -138,7 +138,7 @@ def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
     library.parent.mkdir(parents=True)
     (library.parents[1] / "__init__.py").write_text("raise AssertionError('the compiler is not imported')")
     library.write_bytes(b"no library")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
+    monkeypatch.syspath_prepend(tmp_path)
     told = json.loads(run_apart(model.GPU).output)
     assert told["runtime"] is True
     assert told["broken"].startswith(f"{library}: "), told
@@ -173,12 +173,10 @@ def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> Non
     assert finding.sentence.startswith("torch 2.")
 
 
-def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     # As Debian's build for arm64 is.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    crippled = "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
+    monkeypatch.setattr(model, "TORCH", crippled + model.TORCH)
     finding = model.torch()
     assert finding.severity == "failure"
     assert "has no INT8 kernels for this processor (its engines: none)" in finding.sentence

@@ -10,7 +10,19 @@ import pytest
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
     {"errors", "frames", "events"},
-    {"settings", "settings_file", "systemd", "status", "canvas", "quiet", "persistent", "recent", "model", "signals"},
+    {
+        "fresh_python",
+        "settings",
+        "settings_file",
+        "systemd",
+        "status",
+        "canvas",
+        "quiet",
+        "persistent",
+        "recent",
+        "model",
+        "signals",
+    },
     {"camera", "vision", "delivery", "decision", "photo_queue", "control", "host", "thermal"},
     {"pipeline", "remote_requests", "running_model", "web", "export", "health"},
     {"service", "bench"},

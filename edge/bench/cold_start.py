@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import BundleError
+from edge.fresh_python import EDGE, fresh_python
 
 
 def first_label_s(bundle: Path, photo: Path, threads: int) -> float:
     """Seconds from the start of `edge-classifier classify` to its first line, read from a warm disk cache."""
     settings = {"EDGE_CLASSIFIER_MODEL_THREADS": str(threads)}
-    command = ["-m", "edge", "classify", "--json", "--model", str(bundle), str(photo)]
+    command = fresh_python(EDGE, "classify", "--json", "--model", str(bundle), str(photo))
     return seconds_to_first_line(command, settings)
 
 
 def import_torch_s() -> float:
     """Seconds from the start of Python to the end of `import torch` alone, which no label can undercut."""
-    return seconds_to_first_line(["-c", "import torch; print(torch.__version__, flush=True)"], {})
+    return seconds_to_first_line(fresh_python("import torch; print(torch.__version__, flush=True)"), {})
 
 
-def seconds_to_first_line(arguments: Sequence[str], settings: dict[str, str]) -> float:
-    """Run this Python with `arguments` until it prints a line.
+def seconds_to_first_line(command: list[str], settings: dict[str, str]) -> float:
+    """Run `command` until it prints a line.
 
     Raises:
         BundleError: it ended without one.
     """
-    package = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     began = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | settings | {"PYTHONPATH": path},
+        env=os.environ | settings,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

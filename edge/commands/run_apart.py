@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.fresh_python import fresh_python
+
 GPU_GROUPS = ("video", "render")  # a Jetson's
 WITHIN_S = 60.0  # importing torch takes half of it on a Zero 2 W
 
@@ -21,7 +23,7 @@ class Ran:
 
     code: int
     output: str
-    last_line: str  # of its complaint
+    last_line: str  # of its complaint, or how it was ended
 
 
 def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: Path | None = None) -> Ran:
@@ -33,10 +35,16 @@ def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: P
         within_s: how long it may take.
         code: what it loads and runs, such as a bundle. Where another user may change that, root runs it as that user.
     """
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+    command = fresh_python(program, *arguments, options=("-W", "ignore"))
     try:
         ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=within_s, check=False, **_as_owner_of(code)
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",  # what a driver writes may be no text
+            timeout=within_s,
+            check=False,
+            **_as_owner_of(code),
         )
     except subprocess.TimeoutExpired:
         return Ran(1, "", f"no answer within {within_s:.0f} s")
@@ -44,8 +52,13 @@ def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: P
         return Ran(1, "", f"{sys.executable} cannot be run as the owner of {code} ({error.strerror})")
     if ran.returncode == -signal.SIGILL:
         return Ran(ran.returncode, "", "it dies with an illegal instruction on this processor")
-    told = ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"]
-    return Ran(ran.returncode, ran.stdout.strip(), told[-1])
+    said = (ran.stderr.strip().splitlines() or [""])[-1]
+    if ran.returncode < 0:
+        ended = f"it was ended by signal {-ran.returncode} ({signal.strsignal(-ran.returncode)})"
+        if ran.returncode == -signal.SIGKILL:
+            ended += ", as the system does where memory runs out"
+        said = f"{ended}: {said}" if said else ended
+    return Ran(ran.returncode, ran.stdout.strip(), said or f"exit code {ran.returncode}")
 
 
 def _as_owner_of(code: Path | None) -> dict[str, Any]:

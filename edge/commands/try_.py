@@ -18,6 +18,7 @@ from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, free_port
 from edge.commands.try_screen import event_lines, heading
 from edge.errors import BrokerError, CameraError, EdgeClassifierError, StateError
 from edge.events import Event
+from edge.fresh_python import EDGE, fresh_python
 from edge.settings import Settings, default_device_name, state_directory
 from edge.settings_file import mask
 
@@ -85,13 +86,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     bundle = settings.model.bundle
     if not bundle.exists():
         print("Making the INT8 model, once.", flush=True)
-        export = subprocess.run([sys.executable, "-m", "edge", "export", "--weights", "auto"], check=False)
+        export = subprocess.run(fresh_python(EDGE, "export", "--weights", "auto"), check=False)
         if export.returncode != 0:
             return export.returncode  # it has said why
-    other_network = told_of_another_network(bundle)
     source, photos = _source(arguments)
     state = state_directory() / "try"
     config = _empty_config(state)
+    other_network = told_of_another_network(bundle)
     happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     with ExitStack() as stack:
         stack.enter_context(_stop_signals(happenings))
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         page = f"{LOOPBACK}:{free_port()}"
         config.write_text(_config(broker, source, photos, bundle, state, page), encoding="utf-8")
         log = state / "daemon.log"
-        command = [sys.executable, "-m", "edge", "run", "--config", str(config)]
+        command = fresh_python(EDGE, "run", "--config", str(config))
         daemon = stack.enter_context(running(command, log))
         seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
         print(heading([seen, bundle.resolve().name, broker.name, "here"]))
@@ -188,7 +189,7 @@ def _camera_works() -> bool:
         return False
     try:
         probe = subprocess.run(
-            [sys.executable, "-c", CAMERA_PROBE],
+            fresh_python(CAMERA_PROBE),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=CAMERA_WITHIN_S,

