@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from edge.errors import BundleError, StateError
 from edge.export import add_bundle as room
 from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
-from edge.vision.installed import STALE_S, Installed
+from edge.vision.installed import STALE_S, Installed, Purpose
 from tests.conftest import may_be_anybody, somebody_else
 from tests.vision.signed import small_bundle
 
@@ -299,6 +300,31 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
     assert (installed.names(), installed.previous) == ([names[1]], None)
     installed.remove(names[1], force=True)
     assert (installed.names(), installed.current) == ([], None)
+
+
+def test_nobody_switches_to_a_bundle_that_is_being_removed(
+    installed: Installed, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `current` names nothing, and the daemon does not start again."""
+    (tmp_path / "other").mkdir()
+    stays, goes = (add(source, installed) for source in (bundle, small_bundle(tmp_path / "other", b"ash\noak\nyew\n")))
+    installed.switch(stays)
+    staging, switches = installed.staging, []
+
+    def staging_late(purpose: Purpose) -> Path:
+        """When the links were looked at, and nothing is moved yet."""
+        switches.append(others.submit(Installed(installed.directory).switch, goes))
+        with pytest.raises(futures.TimeoutError):
+            switches[0].result(timeout=0.3)
+        return staging(purpose)
+
+    with futures.ThreadPoolExecutor(1) as others:
+        monkeypatch.setattr(installed, "staging", staging_late)
+        installed.remove(goes, force=False)
+        with pytest.raises(BundleError, match="There is no bundle"):
+            switches[0].result(timeout=30)
+    assert (installed.names(), installed.current) == ([stays], stays)
+    assert (installed.directory / "current").resolve() == installed.directory / stays
 
 
 def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(bundle: Path) -> None:

@@ -73,9 +73,11 @@ class Installed:
         """Point `current` at an installed bundle; returns the one before, which `previous` names from now on.
 
         Raises:
+            BundleError: there is none of that name.
             StateError: the links cannot be written.
         """
         with self._alone():
+            self.find(name)  # another command may have removed it meanwhile
             before = self.current
             if before == name:
                 return self.previous
@@ -93,20 +95,22 @@ class Installed:
             StateError: it cannot be deleted.
         """
         home = self.find(name)
-        links = [link for link in (CURRENT, PREVIOUS) if self._target(link) == name]
-        if links and not force:
-            role = "in use" if CURRENT in links else "what `models rollback` goes back to"
-            raise BundleError(f"{name} is {role}; use another first, or remove it with --force.")
-        try:
-            for link in links:
-                (self.directory / link).unlink()
-            grave = self.staging("remove")
+        with self._alone():
+            self.find(name)  # another command may have removed it meanwhile
+            links = [link for link in (CURRENT, PREVIOUS) if self._target(link) == name]
+            if links and not force:
+                role = "in use" if CURRENT in links else "what `models rollback` goes back to"
+                raise BundleError(f"{name} is {role}; use another first, or remove it with --force.")
             try:
-                home.rename(grave / name)  # first: a bundle is there whole or not at all
-            finally:
-                shutil.rmtree(grave)
-        except OSError as error:
-            raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
+                for link in links:
+                    (self.directory / link).unlink()
+                grave = self.staging("remove")
+                try:
+                    home.rename(grave / name)  # first: a bundle is there whole or not at all
+                finally:
+                    shutil.rmtree(grave)
+            except OSError as error:
+                raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
 
     def prepare(self) -> None:
         """Make the directory, which only its owner may write to; one that is there already is looked at.
@@ -181,7 +185,7 @@ class Installed:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other process accepts a bundle or switches meanwhile."""
+        """No other process accepts a bundle, switches or removes one meanwhile."""
         try:
             directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -247,7 +251,10 @@ def set_modes(home: Path) -> None:
 
 
 def _sweep(place: Path, prefix: str) -> None:
-    """Delete what commands left half-done that were killed; one that works now is younger than that."""
+    """Delete the hidden directories of killed commands.
+
+    Only those older than `STALE_S`: a younger one may belong to a command that still runs.
+    """
     half_done = re.compile(re.escape(prefix) + r"(new|export|remove)-[a-z0-9_]{8}")
     for entry in place.iterdir():
         if half_done.fullmatch(entry.name):
