@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edge.export.limits import LEAST_CORRELATION, MIN_AGREEMENT
 from edge.settings import Settings, state_directory
 
 HELP = "make an INT8 model bundle from FP32 weights"
@@ -73,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-agreement",
         type=_percent,
-        default=95.0,
+        default=MIN_AGREEMENT,
         metavar="PERCENT",
-        help="refuse a model that says what FP32 says on fewer of them, near ties aside (default: 95; 0: no gate"
-        " on agreement). The logits have to correlate by 0.95 in any case",
+        help=f"refuse a model that says what FP32 says on fewer of them, near ties aside (default: {MIN_AGREEMENT:g};"
+        f" 0: no gate on agreement). The logits have to correlate by {LEAST_CORRELATION} in any case",
     )
     parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")

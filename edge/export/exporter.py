@@ -19,7 +19,8 @@ from edge.export.fold import FloatNetwork, fold
 from edge.export.golden import PHOTO, golden_classes
 from edge.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
 from edge.export.input_options import AS_KNOWN, InputOptions
-from edge.export.judge import ENOUGH_PHOTOS, Model, measure_agreement, measure_latency, refuse_below, verify
+from edge.export.judge import ENOUGH_PHOTOS, Judged, Model, measure_agreement, measure_latency, refuse_below, verify
+from edge.export.limits import MIN_AGREEMENT
 from edge.export.networks import Architecture
 from edge.export.quantize import QuantizedNetwork
 from edge.export.ranges import Range, calibrated_ranges, data_free_ranges
@@ -36,7 +37,6 @@ from edge.vision.torch_compat import known_deprecations, trace_script
 
 Step = Callable[[str], None]
 Each = Callable[[Sequence[Any]], Iterable[Any]]
-MIN_AGREEMENT = 95.0  # percent
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,11 @@ def _judged(
     with known_deprecations(), torch.inference_mode():
         probabilities: Probabilities = model(example)[0].numpy()
     classes = golden_classes(probabilities)
-    step(f"comparing {'INT8' if quantization else 'FP16'} with FP32")
-    verify(probabilities, network, example)
+    precision: Judged = "INT8" if quantization else "FP16"
+    step(f"comparing {precision} with FP32")
+    verify(probabilities, network, example, precision)
     agreement = measure_agreement(model, network, buffers, given)
-    refuse_below(min_agreement, agreement)
+    refuse_below(min_agreement, agreement, precision)
     latency = measure_latency(model, network, example)
     return Made(script, engine, quantization, contract, classes, agreement, latency)
 

@@ -1,4 +1,4 @@
-"""Judge an INT8 model against the FP32 network that it was made from, on the same buffers."""
+"""Judge an INT8 or FP16 model against the FP32 network that it was made from, on the same buffers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.export.fold import FloatNetwork
+from edge.export.limits import LEAST_CORRELATION
 from edge.vision.bundle import Agreement
 from edge.vision.torch_compat import known_deprecations, trace_script
 
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
 MIN_CORRELATION = 0.9  # of the golden photo's logits; 0.98 and more is what the recipe reaches
-LEAST_CORRELATION = 0.95  # over many pictures: sound recipes reach 0.97 and more, saturating ones 0.88
 ENOUGH_PHOTOS = 20  # of one's own: with fewer one alone is more than the 5 points that may be missing
 FEW_CLASSES = 3  # FP32 puts fewer first: any constant answer would agree
 TIE = 0.8  # 0.2 in the logits: about what INT8 adds to the difference between two of them
 
 Model = Callable[[torch.Tensor], torch.Tensor]
+Judged = Literal["INT8", "FP16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,11 @@ def _logits(probabilities: torch.Tensor) -> torch.Tensor:
     return logits - logits.mean()
 
 
-def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor) -> None:
-    """Hold INT8's answer to the golden photo against FP32's.
+def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor, judged: Judged) -> None:
+    """Hold the model's answer to the golden photo against FP32's.
 
     Raises:
-        BundleError: INT8 does not say what FP32 says.
+        BundleError: it does not say what FP32 says.
     """
     with torch.inference_mode():
         expected = network(example)[0]
@@ -83,10 +85,7 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
     elif not found >= MIN_CORRELATION:
         wrong = f"the logits' correlation is {found:.3f}, and {MIN_CORRELATION} is the least"
     if wrong:
-        raise BundleError(
-            f"INT8 does not follow FP32 on the golden photo ({wrong}); find the ranges on photos with --calibrate DIR,"
-            " or use other weights."
-        )
+        raise BundleError(f"{judged} does not follow FP32 on the golden photo ({wrong}); {_remedy(judged)}.")
 
 
 def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], given: int) -> Agreement:
@@ -132,30 +131,40 @@ def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torc
     )
 
 
-def refuse_below(least: float, agreement: Agreement) -> None:
-    """Refuse an INT8 model that says something else than FP32 too often, or whose logits are not FP32's.
+def _remedy(judged: Judged, *more: str) -> str:
+    """What may help; FP16 has no ranges to find."""
+    ways = ["find the ranges on photos with --calibrate DIR"] if judged == "INT8" else []
+    ways += ["use other weights", *more]
+    return ", ".join([*ways[:-1], f"or {ways[-1]}"]) if len(ways) > 1 else ways[0]
+
+
+def refuse_below(least: float, agreement: Agreement, judged: Judged) -> None:
+    """Refuse a model that says something else than FP32 too often, or whose logits are not FP32's.
 
     Agreement alone says nothing of a network that puts one class first whatever it sees; the correlation does.
 
     Args:
         least: percent of `top1_or_tie`; 0 lets any agreement pass, and the correlation counts none the less.
-        agreement: as measured.
+        agreement: as `measure_agreement` found it.
+        judged: the model's precision, as the sentence names it.
 
     Raises:
         BundleError: it agrees on less, or the correlation is below `LEAST_CORRELATION`; the sentence says which.
     """
     found, correlated = agreement.top1_or_tie, agreement.correlation
+    assert found is not None  # nor the other: only bundles from before they were measured lack them
+    assert correlated is not None
     where = f"of {pictures_told(agreement)}"
-    wrong, remedy = [], "find the ranges on photos with --calibrate DIR, or use other weights"
-    if found is None or not found >= least:
-        wrong.append(f"INT8 agrees with FP32 on {found:.1f} % {where}, and {least:g} % are the least")
-        remedy = "find the ranges on photos with --calibrate DIR, use other weights, or accept it with --min-agreement"
-    if correlated is None or not correlated >= LEAST_CORRELATION:
+    wrong, remedy = [], _remedy(judged)
+    if not found >= least:
+        wrong.append(f"{judged} agrees with FP32 on {found:.1f} % {where}, and {least:g} % are the least")
+        remedy = _remedy(judged, "accept it with --min-agreement")
+    if not correlated >= LEAST_CORRELATION:
         wrong.append(
-            f"INT8's logits correlate with FP32's by {correlated:.3f} over those {where}, and"
+            f"{judged}'s logits correlate with FP32's by {correlated:.3f} over those {where}, and"
             f" {LEAST_CORRELATION} is the least, whatever --min-agreement says"
         )
-        remedy = "find the ranges on photos with --calibrate DIR, or use other weights"
+        remedy = _remedy(judged)
     if wrong:
         raise BundleError(f"{'; '.join(wrong)}; {remedy}.")
 

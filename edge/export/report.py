@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.export.judge import ENOUGH_PHOTOS, FEW_CLASSES, LEAST_CORRELATION, Latency, pictures_told
+from edge.export.judge import ENOUGH_PHOTOS, FEW_CLASSES, Latency, pictures_told
+from edge.export.limits import LEAST_CORRELATION
 from edge.vision.bundle import Agreement
 
 

@@ -74,9 +74,9 @@ def test_a_near_tie_of_fp32_is_no_disagreement_and_a_clear_answer_is() -> None:
     buffers = [torch.zeros(1)] * 4
     found = measure_agreement(int8, fp32, buffers, 4)  # type: ignore[arg-type]
     assert (found.photos, found.top1, found.top1_or_tie) == (4, 50.0, 75.0)
-    refuse_below(75, found)
+    refuse_below(75, found, "INT8")
     with pytest.raises(BundleError, match=r"on 75\.0 % of 4 photos, and 75\.1 % are the least"):
-        refuse_below(75.1, found)
+        refuse_below(75.1, found, "INT8")
 
 
 def judged(int8: list[list[float]], fp32: list[list[float]]) -> Agreement:
@@ -91,17 +91,31 @@ def test_a_class_said_of_everything_hides_nothing() -> None:
     assert (found.top1, found.classes) == (100, 1)
     for least in (95, 0):  # which is no gate on agreement, and leaves this one
         with pytest.raises(BundleError) as refused:
-            refuse_below(least, found)
+            refuse_below(least, found, "INT8")
         told = r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 3 views .* 0\.95 is the least"
         assert re.match(told, str(refused.value))
         assert "agrees" not in str(refused.value)
-    refuse_below(95, judged(fp32, fp32))
+    refuse_below(95, judged(fp32, fp32), "INT8")
 
 
 def test_what_is_no_number_agrees_with_nothing() -> None:
     found = judged([[float("nan")] * 3] * 2, [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
     with pytest.raises(BundleError, match=r"agrees with FP32 on 0\.0 % of 2 .*; INT8's logits correlate .* by 0\.000"):
-        refuse_below(95, found)
+        refuse_below(95, found, "INT8")
+
+
+def test_fp16_is_refused_by_its_name_and_without_the_ranges_that_it_has_not() -> None:
+    found = judged([[0.1, 0.8, 0.1]], [[0.8, 0.1, 0.1]])
+    with pytest.raises(BundleError) as refused:
+        refuse_below(95, found, "FP16")
+    assert re.match(
+        r"FP16 agrees with FP32 on 0\.0 % .*; FP16's logits correlate with FP32's by -0", str(refused.value)
+    )
+    assert str(refused.value).endswith("--min-agreement says; use other weights.")
+    alike = found.model_copy(update={"correlation": 1.0})
+    for judged_one, way in (("FP16", "use"), ("INT8", "find the ranges on photos with --calibrate DIR, use")):
+        with pytest.raises(BundleError, match=f"the least; {way} other weights, or accept it with --min-agreement"):
+            refuse_below(95, alike, judged_one)  # type: ignore[arg-type]
 
 
 def test_near_ties_between_two_classes_count_for_little() -> None:
@@ -109,7 +123,7 @@ def test_near_ties_between_two_classes_count_for_little() -> None:
     fp32 = [[0.99, 0.01], [0.02, 0.98], [0.51, 0.49], [0.49, 0.51]]
     found = judged([[0.98, 0.02], [0.02, 0.98], [0.49, 0.51], [0.51, 0.49]], fp32)
     assert (found.top1, found.top1_or_tie) == (50, 100)
-    refuse_below(95, found)
+    refuse_below(95, found, "INT8")
 
 
 def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_told(

@@ -178,12 +178,14 @@ def test_int8_that_does_not_follow_fp32_is_refused(weights_file: Path) -> None:
     example = buffer_of(read_photo(PHOTO), contract_of(network.architecture))
     with torch.inference_mode():
         right = network(example)[0].numpy()
-    verify(right, network, example)
+    verify(right, network, example, "INT8")
     first = int(right.argmax())
     said = rf"\(FP32's first class {first} has \d+\.\d % there and class {first + 1} has \d+\.\d %\)"
-    with pytest.raises(BundleError, match=rf"does not follow FP32 on the golden photo {said}"):
-        verify(np.roll(right, 1), network, example)
+    with pytest.raises(BundleError, match=rf"INT8 does not follow FP32 on the golden photo {said}"):
+        verify(np.roll(right, 1), network, example, "INT8")
     sure = np.full_like(right, 1e-6)
     sure[first] = 1.0
-    with pytest.raises(BundleError, match=r"correlation is 0\.\d{3}, and 0\.9 is the least\)"):
-        verify(sure, network, example)
+    with pytest.raises(BundleError, match=r"correlation is 0\.\d{3}, and 0\.9 is the least\); find the ranges on"):
+        verify(sure, network, example, "INT8")
+    with pytest.raises(BundleError, match=r"^FP16 does not follow FP32 .* is the least\); use other weights\.$"):
+        verify(sure, network, example, "FP16")

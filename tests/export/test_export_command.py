@@ -1,5 +1,6 @@
 """`edge-classifier export`: progress on stderr, a table, and the bundle's path last; or one JSON object."""
 
+import inspect
 import json
 import os
 import resource
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from edge.cli import main
+from edge.cli import build_parser, main
+from edge.commands import export
+from edge.export.exporter import export_bundle
+from edge.export.limits import MIN_AGREEMENT
 from edge.vision.bundle import load_bundle
 from edge.vision.engine import host_target
 from edge.vision.installed import Installed
@@ -217,3 +221,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_
     assert "cannot be written" in last
     assert "Traceback" not in limited.stderr
     assert os.listdir(tmp_path / "models") == []  # noqa: PTH208
+
+
+def test_the_gates_are_written_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `export` does without an option, what its help says, and what the exporter does by itself."""
+    assert build_parser().parse_args(["export"]).min_agreement == MIN_AGREEMENT
+    assert inspect.signature(export_bundle).parameters["min_agreement"].default == MIN_AGREEMENT
+    monkeypatch.setattr(export, "LEAST_CORRELATION", 0.123)
+    monkeypatch.setattr(export, "MIN_AGREEMENT", 45.6)
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["export", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(default: 45.6; 0: no gate on agreement). The logits have to correlate by 0.123 in any case" in told

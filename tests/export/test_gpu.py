@@ -10,6 +10,7 @@ import torch
 
 from edge.cli import main
 from edge.errors import BundleError
+from edge.export import judge
 from edge.export.exporter import export_bundle
 from edge.export.fold import FloatNetwork, FoldedConv
 from edge.export.golden import PHOTO
@@ -117,6 +118,17 @@ def test_a_jetsons_bundle_is_made_and_runs(
     if not torch.cuda.is_available():
         with pytest.raises(BundleError, match="is for a GPU, and torch sees none"):
             Classifier(bundle, ModelSettings())
+
+
+def test_fp16_that_is_refused_is_not_called_int8(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "MIN_CORRELATION", 2.0)
+    with pytest.raises(BundleError, match=r"^FP16 does not follow FP32 on the golden photo") as refused:
+        export_bundle(
+            weights, tmp_path / "models", target="jetson", precision="fp16", open_gpu=lambda: Processor(tensorrt=True)
+        )
+    assert "calibrate" not in str(refused.value)
 
 
 def test_who_insists_on_int8_or_fp16_gets_nothing_else(weights: Weights, tmp_path: Path) -> None:
