@@ -104,6 +104,8 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
             64,
             "--weights takes a file; fetch it first, such as with: curl -LO https://example.org/mine.pth",
         ),
+        (("--purge",), 64, "--purge goes with --uninstall."),
+        (("--for", "trixie"), 64, "--for goes with --download DIR."),
         (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),
         (("--password-file", "/etc/hostname"), 64, "A broker takes a password only with a user; add --user NAME."),
         (

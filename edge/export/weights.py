@@ -22,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edge.errors import WeightsError
+from edge.export.architectures import ARCHITECTURES
 from edge.export.fetch import Progress, fetch
 from edge.export.fold import StateDict
 from edge.export.package import unpack_package
@@ -108,6 +109,8 @@ def find_weights(choice: str, asked: str | None, say: Callable[[str], None], pro
     try:
         if folder is not CHECKOUT:
             raise WeightsError(f"{folder} holds no weights of {name}; name a file with --weights FILE.")
+        if name not in ARCHITECTURES:
+            raise WeightsError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")
         if entry is None:
             raise WeightsError(f"There is no known URL for {name}; name weights with --weights FILE.")
         if entry.package:
@@ -138,8 +141,10 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
     for name in (name for name in names if names[name] == architecture and (folder / name).is_file()):
         return read_weights(folder / name, architecture)
     digests = {entry.sha256: entry.architecture for entry in entries}
-    # Beside weights/ in a checkout lie its labels; what somebody names has weights in it under whatever name.
+    # Weights lie among labels, licenses and photos, and elsewhere than in the checkout under whatever name.
     files = sorted(file for file in folder.glob("*.pth" if folder is CHECKOUT else "[!.]*") if file.is_file())
+    if folder is not CHECKOUT:
+        files = [file for file in files if _begins_as_saved(file)]
     strangers = []
     for file in (file for file in files if file.name not in names):
         known = digests.get(_sha256_of(file))
@@ -153,6 +158,15 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
         several = ", ".join(file.name for file in strangers)
         raise WeightsError(f"{folder} holds several weights ({several}); choose one with --weights.")
     return read_weights(strangers[0], architecture)
+
+
+def _begins_as_saved(file: Path) -> bool:
+    """Whether a file begins as torch.save writes: a zip file, and before 1.6 a pickle of protocol 2."""
+    try:
+        with file.open("rb") as content:
+            return content.read(2) in (b"PK", b"\x80\x02")
+    except OSError:
+        return True  # whoever reads it says why it cannot be read
 
 
 def _sha256_of(file: Path) -> str:

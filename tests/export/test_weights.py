@@ -260,7 +260,7 @@ def test_a_server_that_refuses_or_is_not_there(server: Server, tmp_path: Path) -
 
 def test_an_unknown_architecture_is_not_replaced_by_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(room, "CHECKOUT", tmp_path)
-    with pytest.raises(WeightsError, match="no known URL for resnet81"):
+    with pytest.raises(WeightsError, match=r"There is no architecture resnet81; choose from resnet18, "):
         find_weights("auto", "resnet81", print, lambda done, total: None)
     lite0 = find_weights("auto", "efficientnet_lite0", print, lambda done, total: None)
     assert lite0.architecture == "efficientnet_lite0"
@@ -337,6 +337,10 @@ def test_a_folder_is_all_that_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_
     assert said == [f"{tmp_path} holds no weights of resnet18; falling back to efficientnet_lite0 (CC0-1.0)."]
     with pytest.raises(WeightsError, match="holds no weights of resnet18"):
         find("resnet18")  # who asks for it gets no other
+    for name in ("LICENSE", "labels.txt", "photo.jpg"):
+        (tmp_path / name).write_text("lies among them")
+    torch.save({"conv1.weight": torch.ones(3)}, tmp_path / "mine")
+    assert find(None).origin.source == "mine"
     known_as(monkeypatch, tmp_path, "some.pth", "resnet18")
     assert [(w.architecture, w.origin.instead_of) for w in (find(None), find("efficientnet_lite0"))] == [
         ("resnet18", None),
