@@ -124,6 +124,8 @@ class Installed:
                 if not directory.exists():
                     directory.mkdir(exist_ok=True)
                     directory.chmod(0o755)  # whatever the umask is
+                elif not directory.is_dir():
+                    raise StateError(f"{directory} is no directory; name another place for the models.")
             refuse_if_others_may_write([self.directory])
         except OSError as error:
             raise StateError(

@@ -171,7 +171,8 @@ def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_fi
         (["--calibrate", "none"], 66, "none cannot be read: No such file or directory"),
         (["--photos", "empty"], 66, "empty holds no photos"),
         (["--golden", "text.pth"], 66, "is not a photo"),
-        (["--output", "text.pth/models"], 73, "cannot be written"),
+        (["--output", "text.pth/models"], 73, "text.pth is no directory; name another place for the models."),
+        (["--output", "/dev/null"], 73, "/dev/null is no directory"),  # and nobody is told to change its mode
     ],
 )
 def test_mistakes_are_one_sentence_with_their_code(
