@@ -27,7 +27,8 @@ Usage: sudo ./install.sh [OPTION...]
     --device NAME         part of every topic (default: from the machine id)
     --source URI          the camera (default: the first that is found)
     --web                 let other machines see the page; makes a token for it
-    --weights FILE        FP32 weights to make the model from
+    --weights FILE        FP32 weights of ImageNet's 1,000 classes to make the
+                          model from; for other classes see docs/operating.md
     --offline DIR         without internet, from what --download fetched
     --upgrade             only where it is installed already; otherwise the same
     --yes                 at a terminal, do not ask before anything is done

@@ -61,6 +61,12 @@ check_source() {
             ;;
     esac
     [ -z "$host" ] || return 0
+    if [ -d "$path" ]; then
+        find -L "$path" -maxdepth 1 -type f -regextype posix-extended -iregex '.*\.(jpe?g|png|bmp)' | grep -q . ||
+            fail 66 "$path holds no photos (.jpg, .png or .bmp); --source file: looks at those in the folder itself."
+    else
+        [ -f "$path" ] || fail 66 "$path is no file; --source file: takes a video, a photo or a folder of photos."
+    fi
     unreadable=$(first_unreadable "$path") || return 0
     fail 66 "The service's user cannot read $unreadable; let everyone read it, such as with sudo chmod -R a+rX '$path'."
 }

@@ -8,7 +8,12 @@
 target_of() {
     local machine=aarch64
     [ "$1" = "${1#*/}" ] || machine=${1#*/}
-    case $machine in aarch64 | x86_64) ;; *) set -- unknown ;; esac
+    case $machine in
+        aarch64 | arm64) machine=aarch64 ;; # by either name, the kernel's or Debian's
+        x86_64 | amd64) machine=x86_64 ;;
+        *) set -- unknown ;;
+    esac
+    [ "${1%%/*} $machine" != "jetson x86_64" ] || set -- unknown
     case ${1%%/*} in
         trixie) echo "trixie $machine 3.13" ;;
         bookworm) echo "bookworm $machine 3.11" ;;
@@ -34,12 +39,23 @@ wheels_beside() {
     esac
 }
 
+# Before anything is fetched; completion leaves a slash behind.
+check_download() {
+    local parent
+    while [ "${download%/}" != "$download" ]; do download=${download%/}; done
+    parent=$(dirname "$download")
+    [ ! -e "$download" ] || fail 73 "$download is there already; name a directory that is not."
+    if [ ! -d "$parent" ] || [ ! -w "$parent" ]; then
+        fail 73 "$parent is no directory that you may write to; name another for --download."
+    fi
+}
+
 download_all() {
     local wanted part=$download.part work
-    [ ! -e "$download" ] || fail 73 "$download is there already; name a directory that is not."
     wanted=$(if [ -n "$for_suite" ]; then target_of "$for_suite"; else target_here; fi)
     work=$part/work
     log=$download.log
+    [ "$dry_run" = yes ] || : 2>/dev/null >"$log" || fail 73 "$log cannot be written; name another directory for --download."
     [ "$dry_run" = yes ] || say "For: $wanted"
     step "The sources and the installer" copy_sources
     # shellcheck disable=SC2086  # three words

@@ -35,9 +35,11 @@ stack_here() {
     esac
 }
 
+dpkg_architecture() { sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$host/var/lib/dpkg/status" 2>/dev/null; }
+
 # aarch64 or x86_64, of the programs and not of the kernel, which may be another's; --root's machine says it in its dpkg's files.
 machine_here() {
-    case $(sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$host/var/lib/dpkg/status" 2>/dev/null) in
+    case $(dpkg_architecture) in
         arm64) echo aarch64 ;;
         amd64) echo x86_64 ;;
         *) uname -m ;;

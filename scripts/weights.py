@@ -37,14 +37,19 @@ DEFAULT = KNOWN[0]
 PACKAGED = next(entry for entry in KNOWN if entry.get("package"))
 
 
+def files_in(directory: Path) -> list[Path]:
+    """What is named as weights are."""
+    return sorted(file for file in directory.glob("[!.]*") if file.suffix in (".pth", ".pt") and file.is_file())
+
+
 def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     """What lies in `weights/`, chosen as `edge-classifier export` does in a checkout."""
     if (default := directory / DEFAULT["file"]).is_file():
-        checked(default.read_bytes(), DEFAULT, str(default))
+        checked(default.read_bytes(), DEFAULT, str(default), "fetch it again, or remove it")
         return default
     named, networks = {entry["file"] for entry in KNOWN}, {entry["sha256"]: entry["architecture"] for entry in KNOWN}
     strangers = []
-    for file in sorted(file for file in directory.glob("*.pth") if file.is_file() and file.name not in named):
+    for file in (file for file in files_in(directory) if file.name not in named):
         network = networks.get(hashlib.sha256(file.read_bytes()).hexdigest())
         if network == DEFAULT["architecture"]:
             return file
@@ -60,7 +65,7 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
 
 def spare_in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
     """The other network's file in `weights/`, which is taken where the default one's cannot be had."""
-    for file in sorted(file for file in directory.glob("*.pth") if file.is_file()):
+    for file in files_in(directory):
         if hashlib.sha256(file.read_bytes()).hexdigest() == PACKAGED["sha256"]:
             return file
     return None
@@ -72,8 +77,12 @@ def check(file: Path) -> None:
         content = file.read_bytes()
     except OSError as error:
         sys.exit(f"{file} cannot be read ({error.strerror}); name another file with --weights FILE.")
-    if content[:2] == PICKLE or zipfile.is_zipfile(file):
+    if content[:2] == PICKLE:
         return
+    if zipfile.is_zipfile(file):
+        if any(name.endswith("data.pkl") for name in zipfile.ZipFile(file).namelist()):
+            return
+        sys.exit(f"{file} is a zip file without weights; name a file that torch.save wrote, with --weights FILE.")
     if not content:
         why = "is empty"
     elif content[:2] == b"PK":
@@ -126,10 +135,10 @@ def in_reach() -> int:
     return 0
 
 
-def checked(content: bytes, entry: dict[str, str], source: str) -> bytes:
+def checked(content: bytes, entry: dict[str, str], source: str, remedy: str = "try again") -> bytes:
     """`content`, which is what the catalogue says."""
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        sys.exit(f"{source} holds something else than the {entry['file']} that is known; try again.")
+        sys.exit(f"{source} holds something else than the {entry['file']} that is known; {remedy}.")
     return content
 
 

@@ -104,6 +104,11 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
             64,
             "--weights takes a file; fetch it first, such as with: curl -LO https://example.org/mine.pth",
         ),
+        (
+            ("--rollback", "--uninstall"),
+            64,
+            "--download, --rollback and --uninstall are one thing each; give one of them.",
+        ),
         (("--purge",), 64, "--purge goes with --uninstall."),
         (("--for", "trixie"), 64, "--for goes with --download DIR."),
         (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),

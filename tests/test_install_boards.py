@@ -298,6 +298,33 @@ def test_a_folder_without_a_system_gets_no_plan(tmp_path: Path) -> None:
         assert told.stderr.startswith(f"install.sh: There is no Debian in {root} ")
 
 
+@pytest.mark.parametrize("architecture", ["armhf", "i386", "riscv64"])
+def test_a_card_whose_system_torch_is_not_built_for_gets_no_plan(tmp_path: Path, architecture: str) -> None:
+    board = Board(tmp_path, TRIXIE, PI)
+    board.is_built_for(architecture)
+    for options in ((), ("--download", tmp_path / "carried")):
+        told = board.plan(*map(str, options))
+        assert (told.returncode, told.stdout) == (69, "")
+        assert f"This system is {architecture}, and torch is for arm64 and amd64 alone" in told.stderr
+
+
+@pytest.mark.parametrize(("python", "code"), [("python3.9", 69), ("python3.13", 0), ("python3.14", 69)])
+def test_a_card_whose_python_is_out_of_range_gets_no_plan(tmp_path: Path, python: str, code: int) -> None:
+    board = Board(tmp_path, TRIXIE, PI)
+    (board.root / "usr" / "bin").mkdir(parents=True)
+    (board.root / "usr" / "bin" / "python3").symlink_to(python)
+    told = board.plan()
+    assert told.returncode == code, told.stderr
+    assert ("Python 3.10 to 3.13 is needed, and the system in" in told.stderr) is (code != 0)
+
+
+@pytest.mark.parametrize("options", [["--upgrade"], ["--rollback"], ["--uninstall"], ["--uninstall", "--purge"]])
+def test_what_is_installed_on_a_card_is_not_told_by_this_machine(tmp_path: Path, options: list[str]) -> None:
+    told = Board(tmp_path, TRIXIE, PI).plan(*options)
+    assert (told.returncode, told.stdout) == (64, "")
+    assert "--root goes with a first install or --download" in told.stderr
+
+
 def test_another_machine_s_file_is_looked_through_where_its_service_may(tmp_path: Path) -> None:
     board = Board(tmp_path, TRIXIE)
     assert "The camera: file:/srv/photos, again and again" in board.plan("--source", "file:/srv/photos").stdout

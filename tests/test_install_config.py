@@ -127,6 +127,22 @@ def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path
     assert (settings.camera.fps, settings.decision.smoothing_s, settings.decision.hold_s) == (1.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (
+            "/usr/lib/python3",
+            "holds no photos (.jpg, .png or .bmp); --source file: looks at those in the folder itself.",
+        ),
+        ("/dev/null", "is no file; --source file: takes a video, a photo or a folder of photos."),
+    ],
+)
+def test_what_holds_nothing_to_look_at_is_told_before_anything_is_done(source: str, sentence: str) -> None:
+    told = check_source(f"file:{source}")
+    assert (told.returncode, told.stdout) == (66, "")
+    assert told.stderr == f"install.sh: {source} {sentence}\n"
+
+
 def test_a_folder_that_the_sandbox_hides_is_told_with_what_to_do(tmp_path: Path) -> None:
     told = check_source(f"file:{tmp_path}")  # below /tmp
     assert (told.returncode, told.stdout) == (66, "")

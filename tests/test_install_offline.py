@@ -142,8 +142,23 @@ def test_a_download_that_is_not_right_is_told_before_anything_is_done(
 def test_an_unknown_target_and_a_directory_that_is_there_are_refused(tmp_path: Path) -> None:
     told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "buster")
     assert (told.returncode, told.stdout) == (64, "")
+    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "jetson/amd64")
+    assert (told.returncode, told.stdout) == (64, "")
     told = install(CHECKOUT, "--download", tmp_path, "--for", "trixie")
     assert (told.returncode, told.stdout) == (73, "")
+
+
+@pytest.mark.parametrize(
+    ("directory", "code"),
+    [("{}/carried//", 0), ("{}/c d", 0), ("{}/none/carried", 73), ("", 73), ("/proc/carried", 73)],
+)
+def test_a_download_goes_where_it_can_be_written(directory: str, code: int, tmp_path: Path) -> None:
+    dry = () if directory.startswith("/proc") else ("--dry-run",)  # where only trying tells
+    told = install(CHECKOUT, "--download", directory.format(tmp_path), "--for", "trixie/amd64", *dry)
+    assert told.returncode == code, told.stderr
+    assert f"in {tmp_path}/c" in told.stdout or code
+    assert "//" not in told.stdout
+    assert len(told.stderr.splitlines()) == (code != 0)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="no Jetson has it, and numpy 1 has no wheel for it")

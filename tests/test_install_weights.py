@@ -1,12 +1,14 @@
 """Which weights an install makes its model from is known, and said, before anything is done."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,7 +36,15 @@ weights= host= state=/nowhere offline= root=/nowhere python_there={sys.executabl
 cd {CHECKOUT}; . scripts/install-common.sh; . scripts/install-release.sh; cd {{copy}}"""
 
 
-ZIP = b"PK\x05\x06" + bytes(18)  # the end of what torch.save writes, and an empty zip file of its own
+def saved() -> bytes:
+    """The least of a zip file that torch.save writes."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", b"")
+    return archive.getvalue()
+
+
+ZIP = saved()
 
 
 @pytest.fixture
@@ -77,8 +87,12 @@ def test_a_file_in_the_checkout_is_taken_as_export_takes_it(copy: Path) -> None:
     assert ask(copy, "in-checkout").stdout == "\n"
     mine = copy / "weights" / "mine.pth"
     mine.write_bytes(ZIP + b"mine")
+    (copy / "weights" / "._mine.pth").write_bytes(b"what macOS leaves beside it")
     (copy / "weights" / "resnet50-0676ba61.pth").write_bytes(b"another network's")
     assert ask(copy, "in-checkout").stdout == f"{mine}\n"
+    mine.rename(mine.with_suffix(".pt"))
+    assert ask(copy, "in-checkout").stdout == f"{mine.with_suffix('.pt')}\n"
+    mine.with_suffix(".pt").rename(mine)
     (copy / "weights" / "other.pth").write_bytes(ZIP + b"other")
     told = ask(copy, "in-checkout")
     assert told.returncode == 1
@@ -104,12 +118,13 @@ def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_d
         (b"PK\x03\x04 and then the download broke off", "is cut off: its download or its copy broke off"),
         (b"\n<html>404", "is a web page"),
         (b"weights", "holds no weights of PyTorch"),
+        (b"PK\x05\x06" + bytes(18), "is a zip file without weights"),  # such as a wheel
     ]:
         (weights / "empty.pth").write_bytes(content)
         assert f"{weights / 'empty.pth'} {why}" in ask(copy, "in-checkout").stderr
     (weights / "resnet18-f37072fd.pth").write_bytes(ZIP)
     assert (told := ask(copy, "in-checkout")).returncode == 1
-    assert "holds something else than the resnet18-f37072fd.pth that is known" in told.stderr
+    assert "holds something else than the resnet18-f37072fd.pth that is known; fetch it again, or" in told.stderr
 
 
 @pytest.mark.parametrize("url", ["notaurl", "http://[::1", "http://a b/", "file:///nowhere"])

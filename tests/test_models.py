@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -23,7 +24,7 @@ from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
 from edge.vision.installed import STALE_S, Installed, Purpose
 from tests.conftest import may_be_anybody, somebody_else
-from tests.vision.signed import small_bundle
+from tests.vision.signed import signed, small_bundle
 
 LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
 
@@ -364,6 +365,37 @@ def test_root_puts_a_bundle_together_where_the_daemons_user_cannot_put_links_in_
         assert installed.names() == []
         assert [entry.name for entry in Path(place).iterdir()] == ["state"]
         os.chown(place, 0, 0)
+
+
+def test_a_bundle_that_says_itself_that_it_follows_fp32_too_little_is_refused(
+    installed: Installed, bundle: Path, tmp_path: Path
+) -> None:
+    agreement = {"photos": 48, "top1": 10.0, "confidence_difference": 40.0, "correlation": 0.1, "on": "shipped"}
+    poor = signed(bundle, tmp_path, lambda document: document.update(agreement=agreement))
+    with pytest.raises(BundleError, match=r"its logits correlate with FP32's by 0\.100, and 0\.95 is the least"):
+        add(poor, installed)
+    assert installed.names() == []
+
+
+def test_a_directory_whose_file_has_no_end_is_refused_before_the_disk_is_full(
+    installed: Installed, bundle: Path
+) -> None:
+    for target in ("/dev/zero", "/nowhere"):
+        (bundle / MODEL).unlink()
+        (bundle / MODEL).symlink_to(target)
+        with pytest.raises(BundleError, match=f"{bundle} is no bundle: it lacks {MODEL}"):
+            add(bundle, installed)
+    (bundle / MODEL).unlink()
+    with (bundle / MODEL).open("wb") as file:
+        file.truncate(room.MAX_BYTES + 1)
+    with pytest.raises(BundleError, match="has more than 256 MB, which no bundle has"):
+        add(bundle, installed)
+
+
+def test_a_refusal_names_what_was_given(installed: Installed, bundle: Path) -> None:
+    (bundle / LABELS).write_bytes(b"others\n")
+    with pytest.raises(BundleError, match=re.escape(str(bundle))):
+        add(bundle, installed)
 
 
 def test_a_place_that_cannot_be_written_is_said_so(installed: Installed, bundle: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import BundleError, StateError
 from edge.export.fetch import Progress, fetch
+from edge.export.limits import LEAST_CORRELATION
 from edge.vision.bundle import ARCHITECTURE, DIGEST, FILES, MANIFEST, bundle_name, load_bundle, write_digest
 from edge.vision.installed import Installed, set_modes
 
@@ -58,7 +59,7 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
             with _archive(source, sha256, staging / "archive", progress).open("rb") as archive:
                 _unpack(archive, home, source)
         home = home.rename(staging / _name(home, source))
-        return _accepted(home, installed)
+        return _accepted(home, installed, source)
     except OSError as error:
         raise StateError(
             f"{source} cannot be installed in {installed.directory}: {error.strerror or error}."
@@ -67,9 +68,18 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _accepted(home: Path, installed: Installed) -> str:
+def _accepted(home: Path, installed: Installed, source: str) -> str:
     set_modes(home)
-    name = load_bundle(home).name
+    try:
+        bundle = load_bundle(home)
+    except BundleError as error:
+        raise BundleError(str(error).replace(str(home), source)) from error  # where it was put together is gone by then
+    name, agreement = bundle.name, bundle.manifest.agreement
+    if agreement is not None and agreement.correlation is not None and agreement.correlation < LEAST_CORRELATION:
+        raise BundleError(
+            f"{name} says that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
+            f" {LEAST_CORRELATION} is the least; export it again."
+        )
     write_digest(home)  # bundles from older versions bring none
     set_modes(home)
     installed.accept(home)
@@ -79,13 +89,12 @@ def _accepted(home: Path, installed: Installed) -> str:
 def _copy(source: Path, home: Path, sha256: str) -> None:
     if sha256:
         raise BundleError(f"{source} is a directory; its files have their own sha256s.")
-    for file in FILES:
-        try:
-            shutil.copyfile(source / file, home / file)
-        except FileNotFoundError as error:
-            raise BundleError(f"{source} is no bundle: it lacks {file}; name what export made.") from error
-    if (source / DIGEST).exists():
-        shutil.copyfile(source / DIGEST, home / DIGEST)
+    if missing := [file for file in FILES if not (source / file).is_file()]:
+        raise BundleError(f"{source} is no bundle: it lacks {', '.join(missing)}; name what export made.")
+    for file in (file for file in (*FILES, DIGEST) if (source / file).is_file()):
+        if (source / file).stat().st_size > MAX_BYTES:
+            raise BundleError(f"{file} of {source} has more than {MAX_BYTES >> 20} MB, which no bundle has.")
+        shutil.copyfile(source / file, home / file)
 
 
 def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:

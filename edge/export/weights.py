@@ -45,6 +45,8 @@ _DAMAGED = (
 )
 
 
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training loops put it beside an optimizer's
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel's, torch.compile's and Lightning's
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
@@ -142,9 +144,9 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
         return read_weights(folder / name, architecture)
     digests = {entry.sha256: entry.architecture for entry in entries}
     # Weights lie among labels, licenses and photos, and elsewhere than in the checkout under whatever name.
-    files = sorted(file for file in folder.glob("*.pth" if folder is CHECKOUT else "[!.]*") if file.is_file())
-    if folder is not CHECKOUT:
-        files = [file for file in files if _begins_as_saved(file)]
+    files = sorted(file for file in folder.glob("[!.]*") if file.is_file())
+    is_meant = _is_named_as_weights if folder is CHECKOUT else _begins_as_saved
+    files = [file for file in files if is_meant(file)]
     strangers = []
     for file in (file for file in files if file.name not in names):
         known = digests.get(_sha256_of(file))
@@ -158,6 +160,10 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
         several = ", ".join(file.name for file in strangers)
         raise WeightsError(f"{folder} holds several weights ({several}); choose one with --weights.")
     return read_weights(strangers[0], architecture)
+
+
+def _is_named_as_weights(file: Path) -> bool:
+    return file.suffix in (".pth", ".pt")
 
 
 def _begins_as_saved(file: Path) -> bool:
@@ -254,8 +260,8 @@ def _state_dict(file: Path, content: bytes) -> StateDict:
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise WeightsError(f"{file} does not hold PyTorch weights; give a state dict saved by torch.save.") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
+    if isinstance(loaded, dict):
+        loaded = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     if (
         not isinstance(loaded, dict)
         or not loaded
@@ -270,7 +276,11 @@ def _state_dict(file: Path, content: bytes) -> StateDict:
         )
     if not all(torch.isfinite(v).all() for v in loaded.values() if v.is_floating_point()):
         raise WeightsError(f"{file} holds values that are not finite; the weights are broken, get them again.")
-    return {key.removeprefix("module."): value for key, value in loaded.items()}
+    # Of parameters no constant can be made, and theirs are the values alone that matter.
+    state = {key: value.detach() for key, value in loaded.items()}
+    while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def _is_dense(value: object) -> bool:

@@ -26,8 +26,9 @@ def read_photo(path: Path) -> Pixels:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)  # a pipe or a device tells no size
-    except OSError as error:
-        raise PhotoError(f"{path} cannot be read: {error.strerror or error}; name a photo that is there.") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"{path} cannot be read: {reason}; name a photo that is there.") from error
     if len(content) > MAX_BYTES:
         raise PhotoError(f"{path} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
     return decode_photo(content, str(path))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -170,6 +172,8 @@ def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_fi
         (["--weights", "other.pth", "--architecture", "vgg"], 65, "no architecture vgg"),
         (["--calibrate", "none"], 66, "none cannot be read: No such file or directory"),
         (["--photos", "empty"], 66, "empty holds no photos"),
+        (["--photos", "pipes"], 66, "pipes holds no photos"),  # reading one would never end
+        (["--calibrate", "black"], 65, "find the ranges on photos with --calibrate DIR"),  # not another golden photo
         (["--golden", "text.pth"], 66, "is not a photo"),
         (["--output", "text.pth/models"], 73, "text.pth is no directory; name another place for the models."),
         (["--output", "/dev/null"], 73, "/dev/null is no directory"),  # and nobody is told to change its mode
@@ -181,7 +185,10 @@ def test_mistakes_are_one_sentence_with_their_code(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.pth").write_text("no weights")
-    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "pipes", "black"):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / "pipes" / "photo.jpg")
+    cv2.imwrite(str(tmp_path / "black" / "photo.png"), np.zeros((64, 64, 3), np.uint8))
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     given = ["export", "--weights", str(weights_file), "--output", "models", *arguments]
     assert main(given) == code

@@ -47,13 +47,16 @@ def test_real_weights_are_read_with_their_origin(weights_file: Path) -> None:
     assert weights.origin.source == weights_file.name
 
 
-@pytest.mark.parametrize("wrapped", ["plain", "in a checkpoint", "of DataParallel"])
-def test_the_usual_forms_of_a_state_dict(tmp_path: Path, wrapped: str) -> None:
-    state = {"conv1.weight": torch.ones(2)}
-    if wrapped == "of DataParallel":
-        state = {f"module.{key}": value for key, value in state.items()}
-    torch.save({"state_dict": state, "epoch": 3} if wrapped == "in a checkpoint" else state, tmp_path / "w.pth")
-    assert set(read_weights(tmp_path / "w.pth", "resnet18").state) == {"conv1.weight"}
+@pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])
+def test_the_usual_forms_of_a_state_dict(tmp_path: Path, key: str, prefix: str, kind: type[torch.Tensor]) -> None:
+    """As training loops, DataParallel, torch.compile, Lightning and `named_parameters()` leave it."""
+    state = {f"{prefix}conv1.weight": kind(torch.ones(2)), f"{prefix}bn1.weight": kind(torch.ones(2))}
+    torch.save({key: state, "epoch": 3} if key else state, tmp_path / "w.pth")
+    read = read_weights(tmp_path / "w.pth", "resnet18").state
+    assert set(read) == {"conv1.weight", "bn1.weight"}
+    assert not any(tensor.requires_grad for tensor in read.values())
 
 
 def test_missing_and_unreadable_weights(tmp_path: Path) -> None:
