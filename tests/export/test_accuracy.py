@@ -94,7 +94,8 @@ def test_int8_says_what_fp32_says(answers: Answers, bundle_dir: Path, capsys: py
         assert agreement >= 97.5
         assert correlated >= 0.98
         assert int8_top1 >= 85
-    assert abs(int8_top1 - fp32_top1) <= 1.0
+    one = 100 / len(int8)  # of a few pictures, which may be nearly tied
+    assert abs(int8_top1 - fp32_top1) <= max(1.0, one)
     assert difference < 5
 
 
