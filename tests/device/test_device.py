@@ -52,7 +52,7 @@ def test_00_who_sits_at_a_terminal_is_asked_once_and_may_say_no(device: Device, 
     told = device.ssh(
         "cd /root/carried && echo n | script -qec './source/install.sh --offline . --device lab' /dev/null", check=False
     )
-    assert "would do: The system user edge-classifier" in told
+    assert "\n  The system user edge-classifier" in told.replace("\r", "")
     assert "Go on? [Y/n]" in told
     assert "Nothing was done." in told
     device.ssh(
