@@ -26,7 +26,7 @@ def photos_in(folder: Path) -> list[Path]:
         PhotoError: there is no such folder, or no photo in it.
     """
     try:
-        photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and not file.is_fifo())
     except OSError as error:
         raise PhotoError(f"{folder} cannot be read: {error.strerror}; name a folder of photos.") from error
     if not photos:
