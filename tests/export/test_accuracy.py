@@ -2,6 +2,7 @@
 
 import csv
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,28 @@ def bundle_dir(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return bundle_of(weights.architecture, tmp_path_factory)
 
 
+def closer(file: Path, folder: Path) -> Iterator[Path]:
+    """Two cuts of a picture: of a few dozen pictures one near tie would be more than the point that may be lost."""
+    with Image.open(file) as photo:
+        width, height = photo.size
+        for name, left, top in (("left", 0, height // 10), ("right", width // 10, 0)):
+            cut = folder / f"{file.stem}-{name}.png"
+            photo.crop((left, top, left + width * 9 // 10, top + height * 9 // 10)).save(cut)
+            yield cut
+
+
 @pytest.fixture(scope="module")
 def pictures(request: pytest.FixtureRequest) -> list[tuple[Path, int]]:
     """Pictures with their right classes: the labelled photos, or what is made of those that everybody has."""
     if not TESTDATA:  # but the cat, of which two answers are equally good
-        variants = [(file, file.stem.partition("-")[2]) for file in request.getfixturevalue("variants")]
-        return [(file, INDEXES[name]) for file, name in variants if name in LABELS]
+        files = request.getfixturevalue("variants")
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("pictures")
+        return [
+            (picture, INDEXES[file.stem.partition("-")[2]])
+            for file in files
+            if file.stem.partition("-")[2] in LABELS
+            for picture in (file, *closer(file, folder))
+        ]
     folder = Path(TESTDATA) / "photos" / "labelled"
     with (folder / "labels.csv").open(newline="") as table:
         return [(folder / row["file"], int(row["index"])) for row in csv.DictReader(table)]
@@ -94,8 +111,7 @@ def test_int8_says_what_fp32_says(answers: Answers, bundle_dir: Path, capsys: py
         assert agreement >= 97.5
         assert correlated >= 0.98
         assert int8_top1 >= 85
-    one = 100 / len(int8)  # of a few pictures, which may be nearly tied
-    assert abs(int8_top1 - fp32_top1) <= max(1.0, one)
+    assert abs(int8_top1 - fp32_top1) <= 1.0
     assert difference < 5
 
 

@@ -68,8 +68,7 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     with capsys.disabled():
         print(f"\n{name}, random weights: logits correlate by {agreement.correlation:.4f}; {size / 1e6:.1f} MB")
     assert agreement.photos == JUDGED
-    # Pictures of four photos are few statistics: EfficientNet-B0 has 0.970 there, and 0.98 on photos.
-    assert agreement.correlation >= (0.98 if TESTDATA else 0.96)
+    assert agreement.correlation >= (0.98 if TESTDATA else 0.97)  # a dozen pictures of four photos are few statistics
     bundle = load_bundle(exported.directory)
     assert bundle.name.startswith(f"{name}-int8-")
     assert bundle.manifest.weights.top1 is None  # nobody has proven random weights
