@@ -89,9 +89,6 @@ install_pinned() {
     "${pip[@]}" --require-hashes --requirement "$wanted/requirements.txt" "$@"
 }
 
-# The same, or nothing where no Python is installed yet and Debian's will be.
-find_python_there() { if [ -n "${PYTHON:-}" ] || command -v python3 >/dev/null; then find_python; fi; }
-
 # The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
 find_python() {
     local candidate found=""
@@ -106,3 +103,6 @@ find_python() {
     done
     fail 69 "Python 3.10 to 3.13 is needed${found:+, and $found}; install one, or name it: PYTHON=python3.12 ./install.sh"
 }
+
+# What find_python finds, or nothing where no Python is installed yet and Debian's will be.
+find_python_there() { if [ -n "${PYTHON:-}" ] || command -v python3 >/dev/null; then find_python; fi; }

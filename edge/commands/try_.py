@@ -9,6 +9,7 @@ import queue
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ Nothing outside the state directory is touched; Ctrl-C stops everything.
 CAMERA_WITHIN_S = 20.0
 PHOTO_FPS = 0.5
 LOG_LINES = 5
+COLUMNS = 80
 # A process of its own: a camera's driver may block, and picamera2 frees its camera only with the process.
 CAMERA_PROBE = """\
 from edge.camera.source import make_source
@@ -111,7 +113,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def told_of_another_network(bundle: Path) -> str:
-    """A line where the model is another network than was asked for, else nothing.
+    """A few lines where the model is another network than was asked for, else nothing.
 
     Raises:
         BundleError: the daemon would not run it.
@@ -122,8 +124,9 @@ def told_of_another_network(bundle: Path) -> str:
     manifest = load_bundle(bundle).manifest
     if manifest.weights.instead_of is None:
         return ""
+    told = f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}. For other weights:"
     export = f"{_short(Path(sys.prefix, 'bin', 'edge-classifier'))} export --weights FILE"
-    return f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}; for others: {export}\n"
+    return "\n".join(["", *textwrap.wrap(told, COLUMNS), f"  {export}", ""])
 
 
 def _empty_config(state: Path) -> Path:
