@@ -9,7 +9,7 @@ import pytest
 
 EDGE = Path(__file__).parent.parent / "edge"
 FLOORS = [
-    {"errors", "frames", "events"},
+    {"errors", "frames", "events", "backoff"},
     {
         "fresh_python",
         "settings",

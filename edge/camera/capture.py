@@ -11,9 +11,10 @@ from functools import partial
 
 import cv2
 
+from edge.backoff import Backoff
 from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
-from edge.camera.pace import Backoff, Limit, Timeline, due_s, lower_fps
+from edge.camera.pace import Limit, Timeline, due_s, lower_fps
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
@@ -27,6 +28,7 @@ STAGE = "camera"
 # Opening may take longer than a read ever should: on a Pi the first import of picamera2 alone takes seconds.
 OPEN_PATIENCE_S = 20.0
 STEADY_S = 5.0  # a camera that delivers for this long has recovered: its back-off begins anew
+REOPEN_FIRST_S, REOPEN_CAP_S = 0.5, 10.0  # the back-off between two attempts to open a camera
 BEAT_S = 0.25  # at least this often while waiting
 FAILURES = (CameraError, OSError, cv2.error)
 
@@ -62,7 +64,8 @@ class Capture:
         self._status = status
         self._on_camera = on_camera
         self._clock = clock
-        self._backoff = Backoff(jitter)
+        # Half of each wait is fixed, so that a dead camera is not opened again and again without a pause.
+        self._backoff = Backoff(REOPEN_FIRST_S, REOPEN_CAP_S, jitter=0.5, random_share=jitter)
         self._source = make(settings)
         self._buffers = FrameBuffers()
         self._limit = Limit()

@@ -1,10 +1,6 @@
-"""When things are due: a live camera's frames under a limit, a file's frames, and the next attempt to open."""
+"""When frames are due: a live camera's under a frame-rate limit, and a file's by their index."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-
-BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 10.0
 
 
 class Limit:
@@ -66,27 +62,3 @@ def due_s(moment_s: float, before_s: float, fps: float, board_limit: float) -> f
 def lower_fps(*limits: float) -> float:
     """The lowest of some rates, of which 0 is no limit."""
     return min((fps for fps in limits if fps), default=0.0)
-
-
-class Backoff:
-    """How long to wait before the next attempt: doubled each time, up to a cap, and spread by jitter.
-
-    Args:
-        jitter: 0..1, so that many boxes that lost the same network do not come back in step.
-    """
-
-    def __init__(self, jitter: Callable[[], float]) -> None:
-        self._jitter = jitter
-        #: Failures since the last `reset`.
-        self.failures = 0
-
-    def next_s(self) -> float:
-        """Count a failure; seconds to wait after it."""
-        longest: float = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        # Half of it is jitter: never so short that a dead camera is hammered.
-        return longest * (0.5 + 0.5 * self._jitter())
-
-    def reset(self) -> None:
-        """It works again, and has done so for a while."""
-        self.failures = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from edge.delivery.backoff import Backoff
+from edge.backoff import Backoff
 from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Report, place
 from edge.delivery.outbox import Outbox, Pending
 from edge.delivery.refusals import Refusals
@@ -20,6 +20,8 @@ logger = logging.getLogger("edge.delivery")
 STATUS_EVERY_S = 10.0
 ANSWER_S = 6.0  # from a connection's start to the CONNACK; a TCP and a TLS timeout fit in
 SHORT_LIVED_S = 10.0
+RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
+DENIED_CAP_S = 60.0  # a wrong password or a client id used twice is not mended within seconds
 STOLEN_AFTER = 3  # so many short lives in a row
 GREETING = ("camera/availability", "prediction", "status", "availability")  # `online` last
 
@@ -63,7 +65,7 @@ class Broker:
         self._session: Session | None = None
         self._connect_at = clock()
         self._status_at = 0.0
-        self._backoff = Backoff()
+        self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
         self._short_lives = 0
         self._cautious = False  # the last connection ended with events unanswered
         self._suspect = False  # the last connection was taken over, or looked so
@@ -265,7 +267,7 @@ class Broker:
                 f"Another client {verb} the id {self._client_id} at the broker {place(self._settings)}; "
                 "give each box a device.name of its own."
             )
-        self._connect_at = now + self._backoff.next_s(denied=end.denied or stolen)
+        self._connect_at = now + self._backoff.next_s(DENIED_CAP_S if end.denied or stolen else None)
         self._status.gauge(broker="offline", broker_error=sentence)
         self._fault.happened(sentence)
 
@@ -275,7 +277,7 @@ class Broker:
             return False
         lasted = self._session.proven and self._clock() - self._started >= SHORT_LIVED_S
         if lasted:
-            self._backoff.succeeded()
+            self._backoff.reset()
             self._short_lives = 0
         unanswered = self._session.unanswered()
         self._cautious = any(not isinstance(what, State) for what in unanswered)

@@ -23,7 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.delivery.backoff import Backoff
+from edge.backoff import Backoff
+from edge.delivery.broker import DENIED_CAP_S, RETRY_CAP_S, RETRY_FIRST_S
 from edge.delivery.connection import CONNECT_TIMEOUT_S, NETWORK_WAIT_S, read_password, refusal, tls_context
 from edge.delivery.discovery import discovery_topic, is_wild, read_topics, state_topics, write_topics
 from edge.errors import BrokerError, RequestError
@@ -106,7 +107,7 @@ class Remote:
     # --- the network thread: its callbacks only put things on queues ---
 
     def _keep_connected(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
         while not self._stopping.is_set():
             began, self._denied = time.monotonic(), ""
             try:
@@ -120,8 +121,8 @@ class Remote:
             if self._denied:
                 self._waiting.happened(f"Requests and Home Assistant's discovery wait: {self._denied}")
             if time.monotonic() - began > STEADY_S:
-                backoff.succeeded()
-            self._stopping.wait(backoff.next_s(denied=bool(self._denied)))
+                backoff.reset()
+            self._stopping.wait(backoff.next_s(DENIED_CAP_S if self._denied else None))
 
     def _stay_connected(self) -> None:
         """One connection, by a client of its own: a password or certificate that was mended is read again."""

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from edge.camera.pace import BACKOFF_CAP_S, BACKOFF_FIRST_S, Backoff, Limit, Timeline
+from edge.camera.pace import Limit, Timeline
 
 
 def wanted(camera_fps: float, limit: float, seconds: float, jitter: float = 0.0) -> int:
@@ -51,17 +51,3 @@ def test_times_are_index_over_fps_without_drift() -> None:
 def test_times_go_on_from_the_last_frame_when_the_rate_changes() -> None:
     timeline = Timeline(0.0)
     assert [timeline.next(fps) for fps in (10, 10, 2, 2, 10)] == pytest.approx([0.0, 0.1, 0.6, 1.1, 1.2])
-
-
-def test_back_off_doubles_up_to_its_cap_and_begins_anew_after_a_reset() -> None:
-    backoff = Backoff(lambda: 1.0)
-    waits = [backoff.next_s() for _ in range(30)]
-    assert waits[:5] == [BACKOFF_FIRST_S * 2**n for n in range(5)]
-    assert max(waits) == waits[-1] == BACKOFF_CAP_S
-    backoff.reset()
-    assert backoff.next_s() == BACKOFF_FIRST_S
-
-
-def test_jitter_takes_at_most_half() -> None:
-    shortest, longest = Backoff(lambda: 0.0), Backoff(lambda: 1.0)
-    assert [2 * shortest.next_s() for _ in range(9)] == [longest.next_s() for _ in range(9)]
