@@ -77,17 +77,17 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     import numpy as np
     import torch
 
-    from edge.export.exporter import architecture, buffer_of, contract_of
-    from edge.export.fold import fold
-    from edge.export.judge import measure_agreement
-    from edge.export.photos import photos_in
-    from edge.export.quantize import QuantizedNetwork
-    from edge.export.ranges import data_free_ranges
-    from edge.export.weights import read_weights
     from edge.frames import Pixels
+    from edge.photos.decode import read_photo
+    from edge.photos.folders import photos_in
     from edge.vision.engine import host_activations, host_engine, use_engine
-    from edge.vision.photo import read_photo
     from edge.vision.torch_compat import trace_script
+    from edge.workshop.export.exporter import architecture, buffer_of, contract_of
+    from edge.workshop.export.fold import fold
+    from edge.workshop.export.judge import measure_agreement
+    from edge.workshop.export.quantize import QuantizedNetwork
+    from edge.workshop.export.ranges import data_free_ranges
+    from edge.workshop.export.weights import read_weights
 
     def views(pixels: Pixels) -> Iterator[Pixels]:
         height, width = pixels.shape[:2]

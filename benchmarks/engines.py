@@ -34,7 +34,7 @@ class ThisProject(Engine):
 
     def __init__(self, models: Path, weights: Path, threads: int) -> None:
         del weights
-        from edge.settings import ModelSettings
+        from edge.settings.schema import ModelSettings
         from edge.vision.bundle import load_bundle
         from edge.vision.classifier import Classifier
 

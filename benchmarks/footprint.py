@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge.bench.cold_start import first_label_s, import_torch_s
 from edge.errors import BundleError
 from edge.vision.bundle import GOLDEN, MODEL, load_bundle
+from edge.workshop.bench.cold_start import first_label_s, import_torch_s
 
 _STEADY_S = 10  # the daemon's memory has to stand still for so long
 _GIVE_UP_S = 90

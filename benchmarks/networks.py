@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frames import Pixels
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
 
 Floats = npt.NDArray[np.float32]
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -52,8 +52,8 @@ def torchvision_resnet18(weights: Path) -> Any:
 
 def make_bundle(weights: Path, photos: Path, into: Path) -> None:
     """This project's, as `edge-classifier export` makes it: no calibration photos."""
-    from edge.export.exporter import export_bundle
-    from edge.export.weights import read_weights
+    from edge.workshop.export.exporter import export_bundle
+    from edge.workshop.export.weights import read_weights
 
     del photos
     (into / "bundle").symlink_to(export_bundle(read_weights(weights, "resnet18"), into).directory.name)

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.engines import ENGINES, Engine, ThisProject
 from edge.frames import Pixels
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
 
 PACKAGES = ("torch", "onnxruntime", "openvino", "ncnn", "executorch")
 

@@ -13,8 +13,9 @@ from types import ModuleType
 from edge import __version__
 from edge.commands.config_option import add_config_option
 from edge.errors import EdgeClassifierError, UnreadableConfigError
-from edge.settings import DEFAULT_CONFIG, Settings
-from edge.settings_file import load_settings
+from edge.settings.defaults import DEFAULT_CONFIG
+from edge.settings.schema import Settings
+from edge.settings.toml_file import load_settings
 
 COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
 # They need a model, which every user may read, and no secret: not the config that its group alone may read.

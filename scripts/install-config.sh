@@ -11,7 +11,7 @@ make_user() {
 
 make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
 
-# What edge/settings.py would refuse once everything is fetched is told before anything is done.
+# What edge/settings/schema.py would refuse once everything is fetched is told before anything is done.
 check_keys() {
     local key value
     for key in "${keys[@]}"; do
@@ -81,7 +81,7 @@ from pathlib import Path
 from edge.camera.file import PHOTO_SUFFIXES
 from edge.camera.source import make_source
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 camera = make_source(CameraSettings(source=sys.argv[1]))
 try:

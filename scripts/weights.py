@@ -32,7 +32,7 @@ REMEDY = "Put weights into weights/ here or name them with --weights FILE, or tr
 PICKLE = b"\x80\x02"  # what torch.save wrote before 1.6; since then a zip file, whose directory is at its end
 SECONDS = 15.0  # for a server's first answer
 
-KNOWN = json.loads((CHECKOUT / "edge/export/weights.json").read_text(encoding="utf-8"))
+KNOWN = json.loads((CHECKOUT / "edge/workshop/export/weights.json").read_text(encoding="utf-8"))
 DEFAULT = KNOWN[0]
 PACKAGED = next(entry for entry in KNOWN if entry.get("package"))
 

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edge import service
+from edge.board.systemd import set_up_logging
 from edge.camera.capture import Capture
 from edge.commands.run import end_process
+from edge.daemon import service
 from edge.events import Probabilities
 from edge.frames import Pixels
-from edge.settings import ModelSettings
-from edge.settings_file import load_settings
-from edge.systemd import set_up_logging
+from edge.settings.schema import ModelSettings
+from edge.settings.toml_file import load_settings
 from edge.vision.bundle import Bundle
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.workers import made_once
 
 if TYPE_CHECKING:
-    from edge.export.weights import Weights
+    from edge.workshop.export.weights import Weights
 
 TESTDATA = os.environ.get("EDGE_CLASSIFIER_TESTDATA", "")
 NETWORKS = ["efficientnet_lite0", *(["resnet18"] if TESTDATA else [])]
@@ -34,14 +34,14 @@ def file_of(network: str) -> Path:
 
 def real_weights(network: str) -> Weights:
     """Of one of `NETWORKS`."""
-    from edge.export.weights import read_weights
+    from edge.workshop.export.weights import read_weights
 
     return read_weights(file_of(network), network)
 
 
 def bundle_of(network: str, factory: pytest.TempPathFactory) -> Path:
     """A bundle for this machine of one of `NETWORKS`, made once for the whole run."""
-    from edge.export.exporter import export_bundle
+    from edge.workshop.export.exporter import export_bundle
 
     made = made_once(factory, f"models-{network}", lambda models: export_bundle(real_weights(network), models))
     (bundle,) = made.iterdir()

@@ -13,14 +13,14 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.delivery.discovery import discovery_payload
-from edge.delivery.remote import Remote
 from edge.errors import BundleError, BusyError
 from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
-from edge.recent import Recent
-from edge.remote_requests import RemoteRequests
-from edge.settings import MqttSettings
+from edge.interfaces.home_assistant import discovery_payload
+from edge.interfaces.mqtt_requests import Remote
+from edge.interfaces.requests import RemoteRequests
+from edge.settings.schema import MqttSettings
+from edge.status.recent import Recent
 from tests.broker import Mosquitto
 
 WAIT_S = 20.0

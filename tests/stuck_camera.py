@@ -9,9 +9,9 @@ import numpy as np
 
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers
+from edge.daemon.service import load_classifier
 from edge.frames import Pixels
-from edge.service import load_classifier
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 from tests.light_daemon import Brightness, run
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.decision import Decider
-from edge.pipeline import Clocks, EventMaker
-from edge.settings import DecisionSettings, ModelSettings
+from edge.daemon.pipeline import Clocks, EventMaker
+from edge.decision.decider import Decider
+from edge.settings.schema import DecisionSettings, ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 

@@ -16,11 +16,11 @@ import pytest
 
 from edge.cli import main
 from edge.events import Prediction, Probabilities
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
+from edge.vision.batch import BATCH, classify_photos
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.many import BATCH, classify_photos
-from edge.vision.photo import read_photo
 from edge.vision.preprocess import InputBuffer
 from tests.daemon import environment, run_command
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import edge.cli
-import edge.settings
-import edge.settings_file
+import edge.settings.defaults
+import edge.settings.toml_file
 from edge import __version__
 from edge.cli import COMMANDS, command_module, main
-from edge.settings import Settings, default_device_name
+from edge.settings.defaults import default_device_name
+from edge.settings.schema import Settings
 from tests.conftest import may_be_anybody, somebody_else
 from tests.daemon import environment, run_command
 
@@ -71,9 +72,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (root / "etc").mkdir()
         (root / "etc" / "config.toml").write_text('[device]\nname = "porch"\n', encoding="utf-8")
         (root / "state" / "models" / "current").mkdir(parents=True)
-        for module in (edge.settings, edge.settings_file, edge.cli):
+        for module in (edge.settings.defaults, edge.settings.toml_file, edge.cli):
             monkeypatch.setattr(module, "DEFAULT_CONFIG", root / "etc" / "config.toml")
-        monkeypatch.setattr(edge.settings, "SYSTEM_STATE", root / "state")
+        monkeypatch.setattr(edge.settings.defaults, "SYSTEM_STATE", root / "state")
         monkeypatch.setenv("XDG_STATE_HOME", str(root / "nobody"))
         monkeypatch.delenv("STATE_DIRECTORY", raising=False)
         monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # no clone, whose commands keep their state beside them
@@ -129,12 +130,12 @@ def test_the_command_starts_without_heavy_imports() -> None:
 
 def test_the_daemon_imports_torch_for_its_model_alone_and_torchvision_never() -> None:
     imported = "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
-    program = f"import sys, edge.service; {imported}; import edge.vision.classifier; {imported}"
+    program = f"import sys, edge.daemon.service; {imported}; import edge.vision.classifier; {imported}"
     assert python(program) == "[]\n['torch']\n"
 
 
 def test_bundles_are_looked_after_without_torch() -> None:
-    program = "import sys, edge.vision.installed, edge.export.add_bundle; print('torch' in sys.modules)"
+    program = "import sys, edge.vision.installed, edge.workshop.add_bundle; print('torch' in sys.modules)"
     assert python(program) == "False\n"
 
 

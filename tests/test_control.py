@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edge.control import MAX_REQUEST_BYTES, SOCKET, Control, ask
 from edge.errors import RequestError, StateError
+from edge.interfaces.unix_socket import MAX_REQUEST_BYTES, SOCKET, Control, ask
 
 WAIT_S = 30.0
 
@@ -96,13 +96,13 @@ def test_a_time_without_file_descriptors_is_said_once_and_then_requests_are_take
     script = f"""
 import logging, resource, socket, threading
 from pathlib import Path
-from edge.control import Control, ask
+from edge.interfaces.unix_socket import Control, ask
 logging.basicConfig(level="INFO", format="%(message)s")
 told = threading.Event()
 class Told(logging.Handler):
     def emit(self, record):
         told.set()
-logging.getLogger("edge.control").addHandler(Told())
+logging.getLogger("edge.interfaces.unix_socket").addHandler(Told())
 path = Path({str(tmp_path)!r}) / "control.sock"
 control = Control(path, lambda name, document: {{"asked": name}})
 control.start()

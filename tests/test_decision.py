@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edge.decision import Decider, Decision
+from edge.decision.decider import Decider, Decision
 from edge.events import UNKNOWN, Probabilities
-from edge.settings import DecisionSettings
+from edge.settings.schema import DecisionSettings
 
 LABELS = ("cat", "cup", "alp")
 

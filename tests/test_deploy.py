@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from edge.settings import Section, Settings
-from edge.settings_file import load_settings
+from edge.settings.schema import Section, Settings
+from edge.settings.toml_file import load_settings
 
 CONFIG = Path(__file__).parents[1] / "deploy" / "config.toml"
 MACHINE_DEPENDENT = {("device", "name"), ("model", "bundle"), ("fallback", "path")}

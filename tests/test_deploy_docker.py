@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge.settings_file import load_settings
+from edge.settings.toml_file import load_settings
 
 CHECKOUT = Path(__file__).parents[1]
 DOCKER = CHECKOUT / "deploy" / "docker"

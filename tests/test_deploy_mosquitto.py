@@ -12,11 +12,11 @@ import pytest
 from edge.commands.doctor_checks import broker as doctor
 from edge.commands.try_broker import find_mosquitto, running
 from edge.delivery import Delivery
-from edge.delivery.discovery import discovery_topic
 from edge.events import Event, Label
-from edge.settings import MqttSettings, Settings
-from edge.settings_file import load_settings
-from edge.status import Status
+from edge.interfaces.home_assistant import discovery_topic
+from edge.settings.schema import MqttSettings, Settings
+from edge.settings.toml_file import load_settings
+from edge.status.snapshot import Status
 from tests.broker import Certificates, eventually, free_port
 from tests.installer import CHECKOUT
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from edge.commands.try_broker import running as running_program
-from edge.web.token import COOKIE
+from edge.interfaces.web.token import COOKIE
 from tests.broker import Certificates, eventually, free_port
 from tests.web.box import Box, photo, running
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.board.child_process import run_apart
 from edge.commands.doctor_checks import camera, disk, machine, model, service
 from edge.commands.doctor_checks.finding import Finding, our_command
-from edge.commands.run_apart import run_apart
-from edge.settings import CameraSettings, FallbackSettings, ModelSettings, Settings
+from edge.settings.schema import CameraSettings, FallbackSettings, ModelSettings, Settings
 from tests.broker import free_port
 from tests.conftest import may_be_anybody
 from tests.installer import program

@@ -10,8 +10,8 @@ from paho.mqtt import publish
 
 from edge.commands.doctor_checks import broker as checks
 from edge.delivery import Delivery
-from edge.settings import FallbackSettings, MqttSettings
-from edge.status import Status
+from edge.settings.schema import FallbackSettings, MqttSettings
+from edge.status.snapshot import Status
 from tests.broker import Brokers, Mosquitto, eventually, free_port
 
 OURS, THEIRS = "5f1c2e7a", "0badcafe"

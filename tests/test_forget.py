@@ -7,7 +7,7 @@ import pytest
 
 from edge.commands import forget
 from edge.errors import BrokerError
-from edge.settings import DeviceSettings, MqttSettings, Settings
+from edge.settings.schema import DeviceSettings, MqttSettings, Settings
 from tests.broker import Brokers, Mosquitto, eventually, free_port
 
 RETAINED = ("availability", "camera/availability", "prediction", "status")

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 import edge
-from edge.bench.cold_start import seconds_to_first_line
+from edge.board.child_process import fresh_python, run_apart
 from edge.commands import try_
-from edge.commands.run_apart import run_apart
 from edge.errors import WeightsError
-from edge.export.package import unpack_package
-from edge.fresh_python import fresh_python
-from edge.settings import ModelSettings, Settings
+from edge.settings.schema import ModelSettings, Settings
+from edge.workshop.bench.cold_start import seconds_to_first_line
+from edge.workshop.export.package import unpack_package
 
 HAS_PIP = importlib.util.find_spec("pip") is not None  # asked before the planted one is there
 # What Python 3.13 imports of its own accord, what -c and -m are told to run, and what those import.
@@ -64,4 +63,4 @@ def test_the_bench_starts_the_installed_program() -> None:
 def test_every_python_is_started_this_way() -> None:
     package = Path(edge.__file__).parent
     starters = [file.name for file in package.rglob("*.py") if "[sys.executable" in file.read_text(encoding="utf-8")]
-    assert starters == ["fresh_python.py"]
+    assert starters == ["child_process.py"]

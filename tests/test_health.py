@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edge.health import Health
-from edge.status import Status
+from edge.daemon.health import Health
+from edge.status.snapshot import Status
 
 ZONE = "sys/class/thermal/thermal_zone0"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import host
+from edge.board import host
 
 Tree = Callable[[dict[str, str]], Path]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edge.settings import Settings
+from edge.settings.schema import Settings
 from tests.installer import CHECKOUT, install
 
 STAGES = sorted(str(stage.relative_to(CHECKOUT)) for stage in CHECKOUT.glob("scripts/install-*"))
@@ -28,8 +28,8 @@ def copy(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     for stage in (*STAGES, "scripts/weights.py"):
         shutil.copy(CHECKOUT / stage, tmp_path / "scripts")
-    (tmp_path / "edge" / "export").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "edge" / "export" / "weights.json", tmp_path / "edge" / "export")
+    (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "edge" / "workshop" / "export" / "weights.json", tmp_path / "edge" / "workshop" / "export")
     return tmp_path
 
 

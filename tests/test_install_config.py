@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.settings import Settings
-from edge.settings_file import load_settings
+from edge.settings.schema import Settings
+from edge.settings.toml_file import load_settings
 from tests.installer import CHECKOUT, program
 
 Writer = Callable[..., subprocess.CompletedProcess[str]]
@@ -120,7 +120,7 @@ def test_a_camera_in_the_place_of_a_file_is_neither_looped_nor_slowed_down(tmp_p
 
 
 def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path, write_config: Writer) -> None:
-    shutil.copy(CHECKOUT / "edge" / "golden.jpg", tmp_path / "photo.jpg")
+    shutil.copy(CHECKOUT / "edge" / "workshop" / "export" / "golden.jpg", tmp_path / "photo.jpg")
     told = write_config(f"source=file:{tmp_path}/photo.jpg;")
     assert told.returncode == 0, told.stderr
     settings = load_settings(tmp_path / "config.toml", environment={})

@@ -18,7 +18,7 @@ import pytest
 from tests.broker import free_port
 from tests.installer import CHECKOUT
 
-CATALOGUE = CHECKOUT / "edge" / "export" / "weights.json"
+CATALOGUE = CHECKOUT / "edge" / "workshop" / "export" / "weights.json"
 
 
 CHECK_PYPI = """
@@ -50,14 +50,14 @@ ZIP = saved()
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
-    (tmp_path / "edge" / "export").mkdir(parents=True)
+    (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)
     (tmp_path / "scripts").mkdir()
     (tmp_path / "weights").mkdir()
     shutil.copy(CHECKOUT / "scripts" / "weights.py", tmp_path / "scripts")
     entries = json.loads(CATALOGUE.read_text())
     for entry in entries:
         entry["url"] = entry.get("url") and f"http://127.0.0.1:{free_port()}/{entry['file']}"
-    (tmp_path / "edge" / "export" / "weights.json").write_text(json.dumps(entries))
+    (tmp_path / "edge" / "workshop" / "export" / "weights.json").write_text(json.dumps(entries))
     return tmp_path
 
 
@@ -97,9 +97,9 @@ def test_a_file_in_the_checkout_is_taken_as_export_takes_it(copy: Path) -> None:
     told = ask(copy, "in-checkout")
     assert told.returncode == 1
     assert "holds several weights (mine.pth, other.pth); choose one with --weights FILE." in told.stderr
-    entries = json.loads((copy / "edge/export/weights.json").read_text())
+    entries = json.loads((copy / "edge/workshop/export/weights.json").read_text())
     entries[0]["sha256"] = hashlib.sha256(ZIP + b"other").hexdigest()  # the default network's, under another name
-    (copy / "edge/export/weights.json").write_text(json.dumps(entries))
+    (copy / "edge/workshop/export/weights.json").write_text(json.dumps(entries))
     assert ask(copy, "in-checkout").stdout == f"{copy / 'weights' / 'other.pth'}\n"
 
 
@@ -183,7 +183,7 @@ def test_the_fall_back_is_announced(copy: Path, answering_server: str) -> None:
 
 
 def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) -> None:
-    catalogue = copy / "edge" / "export" / "weights.json"
+    catalogue = copy / "edge" / "workshop" / "export" / "weights.json"
     entries = json.loads(catalogue.read_text())
     packaged = next(entry for entry in entries if entry.get("package"))
     (copy / "weights" / "renamed.pth").write_bytes(ZIP + b"lite0")
@@ -217,7 +217,7 @@ class BrokenOff(BaseHTTPRequestHandler):
 
 
 def test_a_download_that_breaks_off_falls_back_too(copy: Path) -> None:
-    catalogue = copy / "edge" / "export" / "weights.json"
+    catalogue = copy / "edge" / "workshop" / "export" / "weights.json"
     entries = json.loads(catalogue.read_text())
     with ThreadingHTTPServer(("127.0.0.1", 0), BrokenOff) as server:
         thread = threading.Thread(target=server.serve_forever)

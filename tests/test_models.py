@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BundleError, StateError
-from edge.export import add_bundle as room
-from edge.export.add_bundle import add_bundle
 from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
 from edge.vision.installed import STALE_S, Installed, Purpose
+from edge.workshop import add_bundle as room
+from edge.workshop.add_bundle import add_bundle
 from tests.conftest import may_be_anybody, somebody_else
 from tests.vision.signed import signed, small_bundle
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.persistent import SAVE_EVERY_S, PersistentCounters
+from edge.status.counters import SAVE_EVERY_S, PersistentCounters
 
 NAMES = ("camera_reopens", "camera_restarts")
 REPOSITORY = Path(__file__).parent.parent
@@ -94,7 +94,7 @@ def test_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     """Ten kills (-9) of a process that does nothing but write: the count never goes back and is never damaged."""
     path = tmp_path / "counters.json"
     program = (
-        "import sys; from pathlib import Path; from edge.persistent import PersistentCounters\n"
+        "import sys; from pathlib import Path; from edge.status.counters import PersistentCounters\n"
         f"c = PersistentCounters(Path({str(path)!r}), ('n',)); n = 0\n"
         "while True:\n    n += 1; c.follow({'n': n}); c.save(); print(c.totals['n'], flush=True)\n"
     )

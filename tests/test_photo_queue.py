@@ -9,15 +9,15 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.decision import Decider
+from edge.daemon.photo_scheduler import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoQueue
+from edge.daemon.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
+from edge.decision.decider import Decider
 from edge.errors import BusyError
 from edge.events import Classification, Probabilities
 from edge.frames import Frame, Pixels
-from edge.model import Model as Served
-from edge.photo_queue import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoQueue
-from edge.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
-from edge.settings import DecisionSettings
-from edge.status import Status
+from edge.settings.schema import DecisionSettings
+from edge.status.snapshot import Status
+from edge.vision.model import Model as Served
 from tests.broker import eventually
 
 WAIT_S = 20.0

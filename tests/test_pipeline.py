@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.decision import Decider
+from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.decision.decider import Decider
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels
-from edge.pipeline import Clocks, EventMaker, Pipeline
-from edge.settings import DecisionSettings
-from edge.status import Status
+from edge.settings.schema import DecisionSettings
+from edge.status.snapshot import Status
 
 WAIT_S = 20.0
 

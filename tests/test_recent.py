@@ -6,7 +6,7 @@ import numpy as np
 
 from edge.events import Event, Label
 from edge.frames import Frame
-from edge.recent import INTEREST_S, KEPT_EVENTS, Recent
+from edge.status.recent import INTEREST_S, KEPT_EVENTS, Recent
 
 WAIT_S = 20.0
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.delivery import remote
-from edge.delivery.discovery import discovery_payload
-from edge.settings import MqttSettings
+from edge.interfaces import mqtt_requests as remote
+from edge.interfaces.home_assistant import discovery_payload
+from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, Mosquitto, Subscriber, eventually
 from tests.remote_box import BASE, WAIT_S, Asker, box
 

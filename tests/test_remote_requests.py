@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-import edge.remote_requests
+import edge.interfaces.requests
 from edge.errors import RequestError
 from edge.frames import Pixels
 from tests.remote_box import Done
@@ -25,7 +25,7 @@ def test_a_request_that_fails_as_nobody_thought_is_told_and_logged_and_the_next_
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = Done()
-    monkeypatch.setattr(edge.remote_requests, "encode_photo", fails)
+    monkeypatch.setattr(edge.interfaces.requests, "encode_photo", fails)
     with pytest.raises(RequestError, match=r"The box failed at this \(ZeroDivisionError\); its log says where\."):
         done.requests.handle("snapshot", {})
     (record,) = caplog.records
@@ -39,7 +39,7 @@ def test_snapshots_that_fail_are_one_line_until_they_succeed(
 ) -> None:
     done = Done()
     with monkeypatch.context() as broken:
-        broken.setattr(edge.remote_requests, "encode_photo", fails)
+        broken.setattr(edge.interfaces.requests, "encode_photo", fails)
         assert [done.requests.snapshot() for _ in range(3)] == [None] * 3
     assert (done.requests.snapshot() or b"").startswith(b"\xff\xd8")
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.daemon.model_switch import RunningModel
 from edge.errors import BundleError, ConfigError, StateError
-from edge.running_model import RunningModel
-from edge.settings import ModelSettings
-from edge.status import Status
+from edge.settings.schema import ModelSettings
+from edge.status.snapshot import Status
 from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from tests.vision.signed import install, signed, with_other_labels

@@ -10,8 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError
-from edge.settings import Settings, live_change, state_directory
-from edge.settings_file import load_settings, mask, to_toml
+from edge.settings.defaults import state_directory
+from edge.settings.schema import Settings, live_change
+from edge.settings.toml_file import load_settings, mask, to_toml
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import LASTING
-from edge.quiet import RepeatingFault
-from edge.status import LATENCY_WINDOW, Status, StatusSnapshot
+from edge.daemon.health import LASTING
+from edge.repeating_fault import RepeatingFault
+from edge.status.snapshot import LATENCY_WINDOW, Status, StatusSnapshot
 
 
 def test_counters_add_up_over_threads() -> None:

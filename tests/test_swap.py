@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.export.exporter import export_bundle
+from edge.workshop.export.exporter import export_bundle
 from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon import Daemon, run_command, running

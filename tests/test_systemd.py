@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.systemd import Notifier, credential, set_up_logging
+from edge.board.systemd import Notifier, credential, set_up_logging
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import host
-from edge.thermal import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, Governor, Reading
+from edge.board import host
+from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, Governor, Reading
 
 
 class Board:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.commands import verify_bundle as tried
-from edge.commands.verify_bundle import verify_bundle
 from edge.errors import BundleError
-from edge.settings import ModelSettings
+from edge.settings.schema import ModelSettings
+from edge.vision import trial as tried
+from edge.vision.trial import verify_bundle
 
 REMEDY = "; free some memory and try again, or export it again."
 

@@ -18,9 +18,9 @@ from edge.camera.pace import Limit, Timeline, due_s, lower_fps
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
-from edge.quiet import RepeatingFault
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.repeating_fault import RepeatingFault
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.camera")
 

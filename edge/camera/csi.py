@@ -7,7 +7,7 @@ import cv2
 from edge.camera.geometry import Geometry
 from edge.camera.opencv import OpenCVSource
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 # Every sensor that Jetsons are sold with has this mode; nvvidconv would stretch it to any size it is asked for,
 # so the size asked for keeps its aspect.

@@ -14,7 +14,7 @@ from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.quiet import quiet_opencv
+from edge.photos.opencv_log import quiet_opencv
 
 AnyArray = npt.NDArray[Any]  # as OpenCV decodes it; Geometry refuses what is not 8-bit
 PHOTOS_PER_SECOND = 1.0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 # One frame is in the consumer's hands, one waits for it, and one is being filled.
 BUFFERS = 3

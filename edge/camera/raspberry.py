@@ -11,7 +11,7 @@ from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 # picamera2 raises these for a camera that is missing, busy, or gone (libcamera's own errors are RuntimeErrors).
 FAILURES = (RuntimeError, OSError, IndexError, TimeoutError, ValueError)

@@ -12,8 +12,8 @@ from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.opencv import OpenCVSource
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
-from edge.settings_file import mask
+from edge.settings.schema import CameraSettings
+from edge.settings.toml_file import mask
 
 # A sensor's noise changes some pixel of every picture, so this long without one is no still scene.
 FROZEN_AFTER_S = 30.0

@@ -8,7 +8,7 @@ from typing import Protocol
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 
 class Source(Protocol):
@@ -72,7 +72,7 @@ def make_source(settings: CameraSettings) -> Source:
         from edge.camera.raspberry import Picamera2Source
 
         return Picamera2Source(int(rest or 0), settings, geometry)
-    from edge.camera.discovery import found_cameras
+    from edge.camera.auto import found_cameras
 
     return AutoSource(settings, make_source, found_cameras)
 

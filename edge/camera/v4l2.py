@@ -15,7 +15,7 @@ import cv2
 from edge.camera.geometry import Geometry
 from edge.camera.opencv import OpenCVSource
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 logger = logging.getLogger("edge.camera")
 

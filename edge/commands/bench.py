@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import ConfigError
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 HELP = "measure speed, memory and start on this machine"
 DESCRIPTION = """\
@@ -45,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Measure, then print, compare and draw."""
-    from edge.bench.result import read_result
-    from edge.bench.table import compared, comparison, table
+    from edge.workshop.bench.result import read_result
+    from edge.workshop.bench.table import compared, comparison, table
 
     # Read first: a wrong file should not cost a minute.
     old = read_result(arguments.compare) if arguments.compare else None
     if arguments.photos is not None and not arguments.photos.exists():
         raise ConfigError(f"There is no {arguments.photos}; name a folder of photos, a photo or a video.")
-    from edge.bench.benchmark import Wanted, run_benchmark  # imports torch and OpenCV
+    from edge.workshop.bench.benchmark import Wanted, run_benchmark  # imports torch and OpenCV
 
     bundle = arguments.model or settings.model.bundle
     given = arguments.model is not None
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     result = run_benchmark(settings, wanted, step=_tell)
     _tell("")
     if arguments.plot:
-        from edge.bench.chart import draw
+        from edge.workshop.bench.chart import draw
 
         draw([result, old] if old else [result], arguments.plot)
     if arguments.json:

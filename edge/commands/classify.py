@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from edge.errors import PhotoError, StateError
 from edge.events import Label, Prediction
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
     from edge.vision.classifier import Classifier
@@ -54,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Classify every photo, in order."""
-    from edge.export.photos import photos_in
+    from edge.photos.folders import photos_in
+    from edge.vision.batch import BATCH
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
-    from edge.vision.many import BATCH
 
     folders = [given for given in arguments.photos if given.is_dir()]
     photos = [photo for given in arguments.photos for photo in (photos_in(given) if given in folders else [given])]
@@ -79,7 +79,7 @@ def _classify(
     """Write what each photo shows; `between_lines`: a bar would stand between the lines that it counts."""
     from tqdm import tqdm
 
-    from edge.vision.many import classify_photos
+    from edge.vision.batch import classify_photos
 
     # None: no bar where standard error is no terminal, which nobody would see.
     hidden = True if between_lines else None

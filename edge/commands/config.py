@@ -6,8 +6,9 @@ import argparse
 import json
 
 from edge.commands.config_option import add_config_option
-from edge.settings import DEFAULT_CONFIG, Settings
-from edge.settings_file import mask, to_toml
+from edge.settings.defaults import DEFAULT_CONFIG
+from edge.settings.schema import Settings
+from edge.settings.toml_file import mask, to_toml
 
 HELP = "check the config file, or show what is in effect"
 DESCRIPTION = """\

@@ -8,7 +8,7 @@ import json
 import sys
 
 from edge.commands.doctor_checks import every_check
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 HELP = "check everything that the daemon needs, and say what to do"
 DESCRIPTION = """\

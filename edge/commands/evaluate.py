@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 HELP = "measure a bundle on labelled photos"
 DESCRIPTION = """\
@@ -35,13 +35,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Evaluate and print."""
     from tqdm import tqdm
 
-    from edge.canvas import check_name
-    from edge.export.accuracy_report import draw, to_text
-    from edge.export.evaluate import evaluate
-    from edge.export.photos import read_labels
-    from edge.export.weights import read_weights
+    from edge.photos.folders import read_labels
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
+    from edge.workshop.charts import check_name
+    from edge.workshop.evaluate.evaluate import evaluate
+    from edge.workshop.evaluate.report import draw, to_text
+    from edge.workshop.export.weights import read_weights
 
     if arguments.plot:
         check_name(arguments.plot)

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edge.export.limits import LEAST_CORRELATION, MIN_AGREEMENT
-from edge.settings import Settings, state_directory
+from edge.settings.defaults import state_directory
+from edge.settings.schema import Settings
+from edge.workshop.export.limits import LEAST_CORRELATION, MIN_AGREEMENT
 
 HELP = "make an INT8 model bundle from FP32 weights"
 DESCRIPTION = """\
@@ -109,14 +110,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     os.environ.setdefault("ONEDNN_JIT_PROFILE", "0")
     from tqdm import tqdm
 
-    from edge.commands.verify_bundle import fallback_told, verify_bundle
-    from edge.export.exporter import export_bundle
-    from edge.export.golden import PHOTO
-    from edge.export.input_options import InputOptions
-    from edge.export.photos import photos_in
-    from edge.export.weights import find_weights
+    from edge.photos.folders import photos_in
     from edge.vision.engine import host_target
     from edge.vision.installed import Installed
+    from edge.vision.trial import fallback_told, verify_bundle
+    from edge.workshop.export.exporter import export_bundle
+    from edge.workshop.export.golden import PHOTO
+    from edge.workshop.export.input_options import InputOptions
+    from edge.workshop.export.weights import find_weights
 
     trained_on = InputOptions(
         mean=arguments.mean and tuple(arguments.mean),

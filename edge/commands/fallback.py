@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from edge.commands.config_option import add_config_option
 from edge.errors import BrokerError, StateError
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from edge.status import Status
+    from edge.status.snapshot import Status
 
 HELP = "show, export, replay or purge the events that wait on disk"
 DESCRIPTION = """\
@@ -123,11 +123,11 @@ def _purge(settings: Settings, sure: bool) -> int:
 def _replay(settings: Settings) -> int:
     from tqdm import tqdm
 
+    from edge.board.host import boot_id
     from edge.delivery import Delivery
     from edge.delivery.fallback import FallbackLog
     from edge.delivery.inspect import summarise
-    from edge.host import boot_id
-    from edge.status import Status
+    from edge.status.snapshot import Status
 
     if not summarise(settings.fallback.path, settings.fallback.max_bytes).events:
         print("The fallback log is empty.")

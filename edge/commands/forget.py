@@ -7,7 +7,7 @@ import queue
 import time
 
 from edge.errors import BrokerError
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 HELP = "clear this box's retained messages at the broker"
 DESCRIPTION = """\
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         BrokerError: the broker cannot be reached, refuses, or does not answer.
     """
     from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Report
-    from edge.delivery.discovery import discovery_topic, state_topics
+    from edge.interfaces.home_assistant import discovery_topic, state_topics
 
     device = arguments.device or settings.device.name
     prefix = f"{settings.mqtt.base}/{device}/"

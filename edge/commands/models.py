@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.commands.config_option import add_config_option
 from edge.errors import BundleError, RequestError
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
     from edge.vision.installed import Installed
@@ -122,7 +122,7 @@ def _told(row: dict[str, Any]) -> str:
 def _add(installed: Installed, arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from edge.export.add_bundle import add_bundle
+    from edge.workshop.add_bundle import add_bundle
 
     with tqdm(unit="B", unit_scale=True, leave=False, disable=None, delay=0.5) as bar:
 
@@ -137,7 +137,7 @@ def _add(installed: Installed, arguments: argparse.Namespace) -> int:
 
 def _use(settings: Settings, name: str | None, as_json: bool) -> int:
     """Switch to `name`, or to the one before where it is None: the daemon does it where one runs."""
-    from edge.control import SOCKET, ask
+    from edge.interfaces.unix_socket import SOCKET, ask
 
     fields = {} if name is None else {"name": name}
     try:
@@ -155,8 +155,8 @@ def _use(settings: Settings, name: str | None, as_json: bool) -> int:
 
 
 def _use_without_daemon(settings: Settings, name: str | None) -> str:
-    from edge.commands.verify_bundle import verify_bundle
     from edge.vision.installed import switchable_bundles
+    from edge.vision.trial import verify_bundle
 
     installed = switchable_bundles(settings.model)
     chosen = name or installed.previous

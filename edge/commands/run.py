@@ -8,8 +8,8 @@ import os
 import sys
 from typing import NoReturn
 
-from edge.settings import Settings
-from edge.systemd import set_up_logging
+from edge.board.systemd import set_up_logging
+from edge.settings.schema import Settings
 
 HELP = "run the daemon: camera in, labels out over MQTT"
 DESCRIPTION = """\
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
     """Run until a signal or the end of a file source, and end the process."""
     set_up_logging(settings.log.level)
     sys.setswitchinterval(GIL_WAIT_S)
-    from edge.service import Service  # imports OpenCV, and torch once it runs
+    from edge.daemon.service import Service  # imports OpenCV, and torch once it runs
 
     end_process(Service(settings, arguments.config).run())
 

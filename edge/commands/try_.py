@@ -15,13 +15,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.board.child_process import EDGE, fresh_python
 from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, free_port, running, running_broker
 from edge.commands.try_screen import event_lines, heading
 from edge.errors import BrokerError, CameraError, EdgeClassifierError, StateError
 from edge.events import Event
-from edge.fresh_python import EDGE, fresh_python
-from edge.settings import Settings, default_device_name, state_directory
-from edge.settings_file import mask
+from edge.settings.defaults import default_device_name, state_directory
+from edge.settings.schema import Settings
+from edge.settings.toml_file import mask
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -42,7 +43,7 @@ COLUMNS = 80
 # A process of its own: a camera's driver may block, and picamera2 frees its camera only with the process.
 CAMERA_PROBE = """\
 from edge.camera.source import make_source
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 source = make_source(CameraSettings())
 source.open()
 assert source.grab()
@@ -118,8 +119,8 @@ def told_of_another_network(bundle: Path) -> str:
     Raises:
         BundleError: the daemon would not run it.
     """
-    from edge.commands.verify_bundle import fallback_told
     from edge.vision.bundle import load_bundle
+    from edge.vision.trial import fallback_told
 
     manifest = load_bundle(bundle).manifest
     if manifest.weights.instead_of is None:

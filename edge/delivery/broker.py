@@ -11,9 +11,9 @@ from edge.delivery.outbox import Outbox, Pending
 from edge.delivery.refusals import Refusals
 from edge.delivery.session import Sent, Session, State, Stored
 from edge.delivery.spool import Spool
-from edge.quiet import RepeatingFault
-from edge.settings import MqttSettings
-from edge.status import Status
+from edge.repeating_fault import RepeatingFault
+from edge.settings.schema import MqttSettings
+from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.delivery")
 

@@ -27,9 +27,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.board.systemd import CREDENTIAL_MQTT_PASSWORD, credential
 from edge.errors import BrokerError
-from edge.settings import MqttSettings
-from edge.systemd import CREDENTIAL_MQTT_PASSWORD, credential
+from edge.settings.schema import MqttSettings
 
 CONNECT_TIMEOUT_S = 3.0
 NETWORK_WAIT_S = 1.0  # how long the network thread may sleep before it looks whether it is still wanted

@@ -15,8 +15,8 @@ from edge.delivery.fallback import FallbackLog
 from edge.delivery.outbox import Outbox
 from edge.delivery.spool import Spool
 from edge.events import Event
-from edge.settings import FallbackSettings, MqttSettings
-from edge.status import Status
+from edge.settings.schema import FallbackSettings, MqttSettings
+from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.delivery")
 

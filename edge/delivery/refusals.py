@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from edge.quiet import RepeatingFault
+from edge.repeating_fault import RepeatingFault
 
 logger = logging.getLogger("edge.delivery")
 

@@ -10,8 +10,8 @@ from edge.delivery.fallback import COMMIT_BYTES, Changes, Entry, FallbackLog
 from edge.delivery.outbox import Outbox, Pending
 from edge.errors import EventError, StateError
 from edge.events import Event
-from edge.quiet import RepeatingFault
-from edge.status import Status
+from edge.repeating_fault import RepeatingFault
+from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.delivery")
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError
-from edge.vision.kinds import Activations, Colour, Engine, Interpolation, Target
+from edge.vision.manifest_types import Activations, Colour, Engine, Interpolation, Target
 from edge.vision.ownership import refuse_if_anybody_may_swap, refuse_if_others_may_write, refuse_status
 
 MANIFEST = "bundle.json"

@@ -11,10 +11,10 @@ import torch
 from edge.errors import BundleError, PhotoError
 from edge.events import Label, Prediction, Probabilities, top_k
 from edge.frames import Pixels
-from edge.settings import ModelSettings
+from edge.photos.decode import decode_photo
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import GOLDEN, Bundle
 from edge.vision.device import Cuda, OpenCuda, device_for
-from edge.vision.photo import decode_photo
 from edge.vision.preprocess import InputBuffer, fill
 from edge.vision.torch_compat import known_deprecations
 

@@ -13,10 +13,10 @@ import torch
 
 from edge.errors import BundleError
 from edge.events import Probabilities
-from edge.settings import ModelSettings
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, InputContract
 from edge.vision.engine import host_target, use_engine, use_threads
-from edge.vision.kinds import Engine
+from edge.vision.manifest_types import Engine
 from edge.vision.preprocess import InputBuffer, new_buffer
 from edge.vision.torch_compat import load_script, runs_qint8
 

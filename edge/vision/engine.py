@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from edge.errors import BundleError
-from edge.vision.kinds import Activations, Engine, Target
+from edge.vision.manifest_types import Activations, Engine, Target
 from edge.vision.torch_compat import runs_qint8
 
 # The fastest first; builds of torch differ in what they hold (Debian's has no FBGEMM, and on ARM no QNNPACK either).

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import BundleError, ConfigError, StateError
-from edge.settings import ModelSettings, state_directory
+from edge.settings.defaults import state_directory
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.ownership import refuse_if_others_may_write
 

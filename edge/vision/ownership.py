@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.errors import BundleError
-from edge.settings import SYSTEM_STATE, state_directory
+from edge.settings.defaults import SYSTEM_STATE, state_directory
 
 
 def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) -> None:

@@ -17,10 +17,10 @@ import torch
 
 from benchmarks.engines import Engine, NcnnInt8, OnnxRuntimeInt8, ThisProject
 from benchmarks.networks import Floats, normalised
-from edge.export.exporter import export_bundle
-from edge.export.weights import read_weights
 from edge.frames import Pixels
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
+from edge.workshop.export.exporter import export_bundle
+from edge.workshop.export.weights import read_weights
 
 COUNTER = 12345  # the system call that the counter listens to: its argument names the place
 libc = ctypes.CDLL(None)

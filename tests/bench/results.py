@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edge.bench.result import STAGES, Condition, Latency, Machine, Result, ThreadCount
+from edge.workshop.bench.result import STAGES, Condition, Latency, Machine, Result, ThreadCount
 
 CALM = Condition(temperature_celsius=52.1, under_voltage=False, throttled=False, load=0.3)
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import cv2
 import pytest
 
-from edge.bench.chart import draw
 from edge.errors import StateError
+from edge.workshop.bench.chart import draw
 from tests.bench.results import result
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.bench.benchmark import Wanted, run_benchmark
-from edge.bench.result import STAGES, Result
-from edge.settings import CameraSettings, MqttSettings, Settings
+from edge.settings.schema import CameraSettings, MqttSettings, Settings
+from edge.workshop.bench.benchmark import Wanted, run_benchmark
+from edge.workshop.bench.result import STAGES, Result
 from tests.bench.results import CALM
 from tests.broker import Brokers, free_port
 from tests.daemon import run_command

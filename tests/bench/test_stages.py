@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bench.publish import publisher
-from edge.bench.stages import LEAST, UNREADABLE, next_picture, read_frames, stage_latencies
 from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
+from edge.daemon.pipeline import Clocks, EventMaker
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.pipeline import Clocks, EventMaker
-from edge.settings import ModelSettings, MqttSettings
+from edge.settings.schema import ModelSettings, MqttSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.workshop.bench.publish import publisher
+from edge.workshop.bench.stages import LEAST, UNREADABLE, next_picture, read_frames, stage_latencies
 from tests.broker import Brokers
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bench.publish import ToOutbox
-from edge.bench.sustained import FramesInMemory, camera_fps, pipeline_fps
+from edge.daemon.pipeline import Clocks, EventMaker
 from edge.errors import CameraError
-from edge.pipeline import Clocks, EventMaker
-from edge.settings import CameraSettings, ModelSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings, ModelSettings
+from edge.status.snapshot import Status
 from edge.vision.bundle import GOLDEN, load_bundle
 from edge.vision.classifier import Classifier
+from edge.workshop.bench.publish import ToOutbox
+from edge.workshop.bench.sustained import FramesInMemory, camera_fps, pipeline_fps
 
 MAKER = EventMaker("porch", "5f1c2e7a", Clocks())
 SHORT_S = 0.05

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.bench.machine import condition, machine
-from edge.bench.result import Condition, latency, read_result
-from edge.bench.table import compared, comparison, table
 from edge.errors import ConfigError
+from edge.workshop.bench.machine import condition, machine
+from edge.workshop.bench.result import Condition, latency, read_result
+from edge.workshop.bench.table import compared, comparison, table
 from tests.bench.results import CALM, result
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.camera.capture import Capture
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 from tests.camera.fakes import FakeCamera
 
 

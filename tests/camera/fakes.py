@@ -12,7 +12,7 @@ from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 Shot = int | Exception | None  # a grey level, what goes wrong, or the end
 

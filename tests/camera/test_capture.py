@@ -14,8 +14,8 @@ import pytest
 from edge.camera.capture import STEADY_S, Capture
 from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.errors import CameraError
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 from tests.camera.fakes import Clock, FakeCamera, grey
 
 Start = Callable[..., Capture]

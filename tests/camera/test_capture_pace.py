@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from edge.camera.capture import Capture
-from edge.status import Status
+from edge.status.snapshot import Status
 from tests.camera.fakes import Clock, FakeCamera, grey
 
 Start = Callable[..., Capture]

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.camera.colours import Order, compare_colours
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source
+from edge.commands.doctor_checks.colours import Order, compare_colours
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 BARS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [180, 180, 20]], np.uint8)
 SCENE: Pixels = np.repeat(np.repeat(BARS[np.newaxis], 120, axis=0), 40, axis=1)  # (120, 160, 3) RGB

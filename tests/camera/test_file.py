@@ -20,8 +20,8 @@ from edge.camera.file import FileSource, decode_photo
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 from tests import samples
 
 RED_BGR, BLUE_BGR = (0, 0, 255), (255, 0, 0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 # Four corners of four colours, in RGB: red green / blue white.
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

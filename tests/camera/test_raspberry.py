@@ -16,7 +16,7 @@ from edge.camera.errors import LostCameraError
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 
 class Request:

@@ -20,8 +20,8 @@ from edge.camera import csi, v4l2
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.frames import Pixels
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 
 Start = Callable[..., Capture]
 Wait = Callable[..., None]
@@ -155,8 +155,8 @@ import os, sys, time
 from pathlib import Path
 from edge.camera.capture import Capture
 from edge.camera.geometry import FrameBuffers, Geometry
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 from tests.camera.test_real_cameras import bar_names
 
 def wait(condition):

@@ -12,8 +12,8 @@ from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.rtsp import FROZEN_AFTER_S, RtspSource
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.settings import CameraSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings
+from edge.status.snapshot import Status
 from tests.camera.fakes import Clock
 from tests.camera.rtsp_server import RtspCamera
 

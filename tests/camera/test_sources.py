@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.camera import csi, discovery, raspberry, v4l2
+from edge.camera import auto, csi, raspberry, v4l2
 from edge.camera.csi import CsiSource
 from edge.camera.file import FileSource
 from edge.camera.geometry import FrameBuffers, Geometry
@@ -20,7 +20,7 @@ from edge.camera.rtsp import RtspSource
 from edge.camera.source import AutoSource, Source, make_source
 from edge.camera.v4l2 import V4L2Source
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 from tests.camera.fakes import FakeCamera
 
 
@@ -200,7 +200,7 @@ def test_auto_tells_the_first_cameras_error_or_that_there_is_none() -> None:
 
 
 def test_looking_for_cameras_never_fails() -> None:
-    assert all(isinstance(uri, str) for uri in discovery.found_cameras())
+    assert all(isinstance(uri, str) for uri in auto.found_cameras())
 
 
 def test_opencv_is_told_to_be_quiet(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

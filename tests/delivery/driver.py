@@ -22,8 +22,8 @@ from typing import Any
 from edge.delivery import Delivery
 from edge.delivery.log_file import LogFile
 from edge.events import Event, EventIds, Label, isoformat_utc
-from edge.settings import FallbackSettings, MqttSettings
-from edge.status import Status
+from edge.settings.schema import FallbackSettings, MqttSettings
+from edge.status.snapshot import Status
 
 BOOT = "5f1c2e7a"
 DEVICE = "porch"

@@ -13,8 +13,8 @@ from typing import Any
 from edge.delivery import Delivery
 from edge.delivery.inspect import stored_events, summarise
 from edge.events import EventIds
-from edge.settings import FallbackSettings, MqttSettings
-from edge.status import Status
+from edge.settings.schema import FallbackSettings, MqttSettings
+from edge.status.snapshot import Status
 from tests.broker import eventually
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.driver import run as run_driver

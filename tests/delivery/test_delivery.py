@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.board.host import disk_bytes_written
 from edge.delivery.inspect import summarise
 from edge.delivery.outbox import Pending
-from edge.host import disk_bytes_written
 from tests.broker import Brokers, Certificates, eventually
 from tests.delivery.room import Driver, depth, driver, room, stored_ids
 

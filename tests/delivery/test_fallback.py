@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.board.host import disk_bytes_written
 from edge.delivery.fallback import Changes, FallbackLog
 from edge.errors import StateError
-from edge.host import disk_bytes_written
 from tests.delivery.driver import open_log_together
 
 MIB = 1024 * 1024

@@ -126,7 +126,7 @@ COLOURS = "from edge.commands.doctor_checks.camera import colours as c; print(c(
 PICTURE = """
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import make_source
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 source = make_source(CameraSettings(source='picamera2'))
 source.open()
 for _ in range(3):
@@ -261,7 +261,7 @@ def test_09_a_release_that_does_not_run_is_put_back_with_its_unit_and_its_model(
     before = device.ssh(BESIDE_THE_CODE)
     device.ssh(
         "cd /root/edge-classifier && tar cf /root/good.tar edge systemd"
-        f" && echo 'raise SystemExit(3)' >> edge/service.py"
+        f" && echo 'raise SystemExit(3)' >> edge/daemon/service.py"
         f" && sed -i 's#^LockPersonality=yes#&\\n{IMPOSSIBLE}#' systemd/edge-classifier.service"
     )
     told = device.ssh('cd /root/edge-classifier && ./install.sh 2>&1; echo "exit $?"')

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import buffer_of, contract_of
-from edge.export.fold import FloatNetwork, fold
-from edge.export.golden import PHOTO
-from edge.export.weights import Weights
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import buffer_of, contract_of
+from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.weights import Weights
 from tests.networks import NETWORKS, real_weights
 
 

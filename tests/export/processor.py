@@ -2,9 +2,9 @@
 
 import torch
 
-from edge.export.gpu import NoEngineError
 from edge.vision.device import Cpu
-from edge.vision.kinds import Engine
+from edge.vision.manifest_types import Engine
+from edge.workshop.export.gpu import NoEngineError
 
 
 class Processor:

@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet18_Weights, resnet18
 
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import buffer_of, contract_of
-from edge.export.fold import FloatNetwork, FoldedConv, fold
-from edge.export.gpu import GpuNetwork, RawPixels
-from edge.export.judge import correlation
-from edge.export.ranges import data_free_ranges
-from edge.export.weights import Weights
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MODEL, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.photo import read_photo
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import buffer_of, contract_of
+from edge.workshop.export.fold import FloatNetwork, FoldedConv, fold
+from edge.workshop.export.gpu import GpuNetwork, RawPixels
+from edge.workshop.export.judge import correlation
+from edge.workshop.export.ranges import data_free_ranges
+from edge.workshop.export.weights import Weights
 from tests.networks import TESTDATA, bundle_of, real_weights
 from tests.samples import INDEXES, LABELS
 

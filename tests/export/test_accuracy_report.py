@@ -7,8 +7,8 @@ import cv2
 import pytest
 
 from edge.errors import StateError
-from edge.export.accuracy import Answer, Evaluation, wilson
-from edge.export.accuracy_report import draw, to_text
+from edge.workshop.evaluate.accuracy import Answer, Evaluation, wilson
+from edge.workshop.evaluate.report import draw, to_text
 
 LABELS = ("tench", "goldfish", "great white shark", "an animal with a name that is much too long for any line")
 SVG = "{http://www.w3.org/2000/svg}"

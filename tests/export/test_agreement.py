@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from edge.errors import BundleError
-from edge.export import exporter, judge
-from edge.export.exporter import export_bundle
-from edge.export.fold import FloatNetwork
-from edge.export.golden import PHOTO
-from edge.export.judge import Latency, measure_agreement, refuse_below
-from edge.export.photos import photos_in
-from edge.export.ranges import Range, data_free_ranges
-from edge.export.report import Report
-from edge.export.views import SHIPPED, of_photos, shipped_views
-from edge.export.weights import Weights
+from edge.photos.folders import photos_in
 from edge.vision.bundle import Agreement
+from edge.workshop.export import exporter, judge
+from edge.workshop.export.exporter import export_bundle
+from edge.workshop.export.fold import FloatNetwork
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.judge import Latency, measure_agreement, refuse_below
+from edge.workshop.export.ranges import Range, data_free_ranges
+from edge.workshop.export.report import Report
+from edge.workshop.export.views import SHIPPED, of_photos, shipped_views
+from edge.workshop.export.weights import Weights
 from tests.daemon import CHECKOUT
 from tests.export.trained_like import trained_like
 

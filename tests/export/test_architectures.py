@@ -11,19 +11,19 @@ import torch
 
 from edge.cli import main
 from edge.errors import BundleError, WeightsError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.class_names import class_names
-from edge.export.exporter import Exported, buffer_of, contract_of, export_bundle
-from edge.export.fold import fold
-from edge.export.golden import PHOTO
-from edge.export.judge import verify
-from edge.export.weights import read_weights
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
+from edge.vision.batch import BATCH
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
-from edge.vision.many import BATCH
-from edge.vision.photo import read_photo
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.class_names import class_names
+from edge.workshop.export.exporter import Exported, buffer_of, contract_of, export_bundle
+from edge.workshop.export.fold import fold
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.judge import verify
+from edge.workshop.export.weights import read_weights
 from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon import run_command, running

@@ -15,11 +15,11 @@ import torch
 
 from edge.cli import build_parser, main
 from edge.commands import export
-from edge.export.exporter import export_bundle
-from edge.export.limits import MIN_AGREEMENT
 from edge.vision.bundle import load_bundle
 from edge.vision.engine import host_target
 from edge.vision.installed import Installed
+from edge.workshop.export.exporter import export_bundle
+from edge.workshop.export.limits import MIN_AGREEMENT
 from tests.daemon import CHECKOUT, environment, run_command
 
 host = host_target()
@@ -123,7 +123,7 @@ def test_a_bundle_for_another_instruction_set_is_written_and_not_used(
     assert Installed(tmp_path / "models").names() == [Path(document["bundle"]).name]
 
     (tmp_path / "models" / "current").symlink_to(Path(document["bundle"]).name)
-    assert main([*given, "--golden", str(CHECKOUT / "edge" / "golden.jpg")]) == 0
+    assert main([*given, "--golden", str(CHECKOUT / "edge" / "workshop" / "export" / "golden.jpg")]) == 0
     *_, said, path = capsys.readouterr().out.splitlines()
     assert said.startswith(f"{Path(path).name} is for {host} and this machine is ")
     assert f"current stays {Path(document['bundle']).name}; " in said

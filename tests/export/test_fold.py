@@ -9,15 +9,15 @@ import torch
 from torchvision.models import get_model, resnet18, resnet34, resnet50
 
 from edge.errors import WeightsError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import architecture, contract_of
-from edge.export.fold import FloatNetwork, FoldedConv, FoldedHead, StateDict, fold
-from edge.export.golden import PHOTO
-from edge.export.networks import PIXELS, Architecture
-from edge.export.weights import catalogue as known_weights
-from edge.export.weights import packaged_weights, read_weights
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
 from edge.vision.preprocess import fill, new_buffer
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import architecture, contract_of
+from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedHead, StateDict, fold
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.networks import PIXELS, Architecture
+from edge.workshop.export.weights import catalogue as known_weights
+from edge.workshop.export.weights import packaged_weights, read_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,19 @@ import torch
 
 from edge.cli import main
 from edge.errors import BundleError
-from edge.export import judge
-from edge.export.exporter import export_bundle
-from edge.export.fold import FloatNetwork, FoldedConv
-from edge.export.golden import PHOTO
-from edge.export.gpu import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
-from edge.export.judge import correlation
-from edge.export.ranges import data_free_ranges
-from edge.export.weights import Weights
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.device import load_tensorrt_runtime
-from edge.vision.photo import read_photo
+from edge.workshop.export import judge
+from edge.workshop.export.exporter import export_bundle
+from edge.workshop.export.fold import FloatNetwork, FoldedConv
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.gpu import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
+from edge.workshop.export.judge import correlation
+from edge.workshop.export.ranges import data_free_ranges
+from edge.workshop.export.weights import Weights
 from tests.export.processor import FakeCuda, Processor
 
 pytestmark = pytest.mark.timeout(300)

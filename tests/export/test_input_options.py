@@ -9,17 +9,17 @@ from torchvision.models import get_model
 
 from edge.cli import main
 from edge.errors import WeightsError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import contract_of
-from edge.export.fold import fold
-from edge.export.input_options import InputOptions
-from edge.export.ranges import expected_means
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.kinds import Colour
-from edge.vision.photo import read_photo
+from edge.vision.manifest_types import Colour
 from edge.vision.preprocess import fill, new_buffer
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import contract_of
+from edge.workshop.export.fold import fold
+from edge.workshop.export.input_options import InputOptions
+from edge.workshop.export.ranges import expected_means
 from tests.samples import INDEXES
 from tests.vision.signed import signed
 

@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from edge.errors import BundleError, EdgeClassifierError, PhotoError, StateError, WeightsError
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import export_bundle
-from edge.export.fold import FloatNetwork
-from edge.export.golden import golden_classes
-from edge.export.networks import Head, MaxPool
-from edge.export.photos import photos_in
-from edge.export.quantize import QuantizedNetwork
-from edge.export.ranges import calibrated_ranges, data_free_ranges
-from edge.export.weights import Weights
-from edge.settings import ModelSettings
+from edge.photos.folders import photos_in
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.torch_compat import known_deprecations, runs_qint8
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import export_bundle
+from edge.workshop.export.fold import FloatNetwork
+from edge.workshop.export.golden import golden_classes
+from edge.workshop.export.networks import Head, MaxPool
+from edge.workshop.export.quantize import QuantizedNetwork
+from edge.workshop.export.ranges import calibrated_ranges, data_free_ranges
+from edge.workshop.export.weights import Weights
 from tests.networks import TESTDATA
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from edge.errors import BundleError
-from edge.export.golden import PHOTO
-from edge.export.rounding import rounded, weight_scales
-from edge.settings import ModelSettings
+from edge.settings.schema import ModelSettings
 from edge.vision import engine
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_target
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.rounding import rounded, weight_scales
 from tests.networks import NETWORKS, TESTDATA, file_of
 from tests.samples import LABELS
 from tests.vision.signed import signed
@@ -34,7 +34,7 @@ SHAPES = {"stem": (16, 3, 3, 3), "window": (24, 64, 3, 3), "point": (64, 96, 1, 
 WORST = """\
 import json, sys
 import torch
-from edge.export.rounding import rounded, weight_scales
+from edge.workshop.export.rounding import rounded, weight_scales
 from edge.vision.torch_compat import known_deprecations, prepack, quantized_weight
 
 torch.backends.quantized.engine = "onednn"

@@ -19,12 +19,20 @@ from pydantic import ValidationError
 from edge.commands.doctor_checks.model import model as doctors_model
 from edge.commands.try_ import told_of_another_network
 from edge.errors import WeightsError
-from edge.export import weights as room
-from edge.export.weights import Entry, Weights, catalogue, download, find_weights, packaged_weights, read_weights
-from edge.settings import ModelSettings, Settings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings, Settings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.photo import read_photo
+from edge.workshop.export import weights as room
+from edge.workshop.export.weights import (
+    Entry,
+    Weights,
+    catalogue,
+    download,
+    find_weights,
+    packaged_weights,
+    read_weights,
+)
 from tests.daemon import CHECKOUT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.load.*:UserWarning", "ignore:Detected pickle protocol")

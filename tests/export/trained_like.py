@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torchvision.models import get_model
 
-from edge.export.architectures import ARCHITECTURES
-from edge.export.exporter import buffer_of, contract_of
-from edge.export.fold import FoldedHead, fold
-from edge.export.golden import PHOTO
-from edge.export.networks import Architecture, Conv, Head
-from edge.export.weights import Weights
+from edge.photos.decode import read_photo
 from edge.vision.bundle import Origin
-from edge.vision.photo import read_photo
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.exporter import buffer_of, contract_of
+from edge.workshop.export.fold import FoldedHead, fold
+from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.networks import Architecture, Conv, Head
+from edge.workshop.export.weights import Weights
 
 BRANCH = 0.4  # of the scale that the other batch norms have
 SPREAD = 1.5  # standard deviation of the golden photo's logits

@@ -15,13 +15,13 @@ import numpy as np
 
 from edge.camera.capture import Capture
 from edge.camera.source import Source, make_source
-from edge.decision import Decider
+from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.decision.decider import Decider
 from edge.delivery import Delivery
 from edge.events import Probabilities
 from edge.frames import Pixels
-from edge.pipeline import Clocks, EventMaker, Pipeline
-from edge.settings import CameraSettings, DecisionSettings, FallbackSettings, MqttSettings
-from edge.status import Status
+from edge.settings.schema import CameraSettings, DecisionSettings, FallbackSettings, MqttSettings
+from edge.status.snapshot import Status
 from tests.broker import Subscriber, eventually
 from tests.delivery.room import stored_ids
 

@@ -5,12 +5,12 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+from edge.board.systemd import set_up_logging
 from edge.commands.run import end_process
+from edge.daemon.service import Service
 from edge.events import Probabilities
-from edge.service import Service
-from edge.settings import ModelSettings
-from edge.settings_file import load_settings
-from edge.systemd import set_up_logging
+from edge.settings.schema import ModelSettings
+from edge.settings.toml_file import load_settings
 from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.vision.preprocess import InputBuffer

@@ -17,7 +17,7 @@ from edge.camera.geometry import Geometry
 from edge.camera.source import Source
 from edge.camera.v4l2 import Node, V4L2Source
 from edge.errors import CameraError
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 from tests.broker import Brokers, Mosquitto, Subscriber, eventually
 from tests.camera.fakes import FakeCamera
 from tests.daemon import CHECKOUT, SLACK_S, START_WITHIN_S, STOP_WITHIN_S, Daemon

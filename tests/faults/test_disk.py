@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge.host import disk_bytes_written
+from edge.board.host import disk_bytes_written
 from tests.broker import Brokers, eventually
 from tests.delivery.room import room, stored_ids
 from tests.faults.accounts import account

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from edge.errors import BundleError
-from edge.export.golden import PHOTO
-from edge.settings import ModelSettings
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
-from edge.vision.kinds import Target
-from edge.vision.photo import read_photo
+from edge.vision.manifest_types import Target
+from edge.workshop.export.golden import PHOTO
 from tests.daemon import environment
 from tests.networks import NETWORKS, bundle_of
 from tests.samples import LABELS
@@ -123,7 +123,7 @@ import json, sys
 from pathlib import Path
 import torch
 import edge.vision.classifier as room
-from edge.settings import ModelSettings
+from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
 wrong = next(e for e in torch.backends.quantized.supported_engines if e not in ("none", sys.argv[2]))
 torch.backends.quantized.engine = wrong

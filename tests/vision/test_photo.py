@@ -18,8 +18,8 @@ from PIL import Image
 
 from edge.errors import PhotoError
 from edge.frames import Pixels
-from edge.vision.photo import MAX_BYTES, decode_photo, read_photo
-from edge.vision.photo_header import photo_size
+from edge.photos.decode import MAX_BYTES, decode_photo, read_photo
+from edge.photos.header import photo_size
 from tests.daemon import environment
 
 RED, GREEN, BLUE, YELLOW = (230, 20, 30), (20, 200, 40), (30, 40, 220), (240, 220, 20)
@@ -242,7 +242,7 @@ def test_bombs_cost_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 import resource, sys
 from pathlib import Path
 from edge.errors import PhotoError
-from edge.vision.photo import read_photo
+from edge.photos.decode import read_photo
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for file in Path(sys.argv[1]).iterdir():
     try:

@@ -11,8 +11,8 @@ import torchvision.transforms.v2.functional as tv
 from torchvision.transforms import InterpolationMode
 
 from edge.frames import Pixels
+from edge.photos.decode import read_photo
 from edge.vision.bundle import InputContract
-from edge.vision.photo import read_photo
 from edge.vision.preprocess import fill, make_plan, new_buffer
 
 BORDER = (124, 116, 104)

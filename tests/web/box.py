@@ -15,15 +15,15 @@ import cv2
 import httpx
 import numpy as np
 
-from edge.decision import Decider, Decision
+from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.decision.decider import Decider, Decision
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels
-from edge.pipeline import Clocks, EventMaker, Pipeline
-from edge.recent import Recent
-from edge.settings import DecisionSettings, WebSettings
-from edge.status import Status
-from edge.web.server import WebServer
-from edge.web.view import View
+from edge.interfaces.web.server import WebServer
+from edge.interfaces.web.view import View
+from edge.settings.schema import DecisionSettings, WebSettings
+from edge.status.recent import Recent
+from edge.status.snapshot import Status
 
 WAIT_S = 20.0
 CLASSES = 8

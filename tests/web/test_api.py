@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from edge.events import Event, Label
-from edge.status import StatusSnapshot
-from edge.web import live, picture, predict
-from edge.web.history import History
+from edge.interfaces.web import live, picture, predict
+from edge.interfaces.web.history import History
+from edge.status.snapshot import StatusSnapshot
 from tests.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
 
 

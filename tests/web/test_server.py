@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from edge.recent import Recent
-from edge.settings import WebSettings
-from edge.status import Status
-from edge.web import server
-from edge.web.server import WebServer
-from edge.web.token import COOKIE
-from edge.web.view import View
+from edge.interfaces.web import server
+from edge.interfaces.web.server import WebServer
+from edge.interfaces.web.token import COOKIE
+from edge.interfaces.web.view import View
+from edge.settings.schema import WebSettings
+from edge.status.recent import Recent
+from edge.status.snapshot import Status
 from tests.web.box import MODEL, WAIT_S, has, photo, running
 
 TOKEN = "correct-horse-battery-staple"
@@ -95,7 +95,7 @@ import socket, sys
 from urllib.parse import urlsplit
 from tests.web.test_server import WAIT_S, a_server, has
 server, status = a_server("127.0.0.1:0")
-sys.modules["edge.web.app"] = None  # its import fails
+sys.modules["edge.interfaces.web.app"] = None  # its import fails
 server.start()
 assert server.listening.wait(WAIT_S)
 place = urlsplit(server.address)

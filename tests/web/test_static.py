@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-STATIC = Path(__file__).parents[2] / "edge" / "web" / "static"
+STATIC = Path(__file__).parents[2] / "edge" / "interfaces" / "web" / "static"
 MAX_BYTES = 150_000
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edge import host
+from edge.board import host
 from edge.commands.doctor_checks import broker, camera, disk, machine, model, service
 from edge.commands.doctor_checks.finding import Finding
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 
 def every_check(settings: Settings, config: Path | None) -> list[Callable[[], Finding]]:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from edge import host
+from edge.board import host
 from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
 from edge.errors import BrokerError, EdgeClassifierError
-from edge.settings import FallbackSettings, MqttSettings
+from edge.settings.schema import FallbackSettings, MqttSettings
 
 if TYPE_CHECKING:
     from edge.delivery.connection import Connection, Report

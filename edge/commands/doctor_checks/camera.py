@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge.board.child_process import run_apart
 from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
-from edge.commands.run_apart import run_apart
-from edge.settings import CameraSettings
+from edge.settings.schema import CameraSettings
 
 CAMERA = """\
 import sys
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import make_source
-from edge.settings_file import load_settings
+from edge.settings.toml_file import load_settings
 from edge.errors import EdgeClassifierError
 from pathlib import Path
 source = make_source(load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera)
@@ -27,8 +27,8 @@ print(f"{source.name} gives {width} × {height}")
 """
 COLOURS = """\
 import sys
-from edge.camera.colours import compare_colours
-from edge.settings_file import load_settings
+from edge.commands.doctor_checks.colours import compare_colours
+from edge.settings.toml_file import load_settings
 from edge.errors import EdgeClassifierError
 from pathlib import Path
 try:

@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from edge import host
+from edge.board import host
 from edge.commands.doctor_checks.finding import Finding, unit_property
-from edge.settings import Settings
+from edge.settings.schema import Settings
 
 # A card of 32 GB bears some 500 rewrites. Small writes cost it several times their size, so that 5 GB a day use it
 # up in about three years.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.commands.run_apart import WITHIN_S
+from edge.board.child_process import WITHIN_S
 
 Severity = Literal["ok", "warning", "failure"]
 UNIT = "edge-classifier"

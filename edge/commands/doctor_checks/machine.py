@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from edge import host
+from edge.board import host
 from edge.commands.doctor_checks.finding import Finding
 
 HOT_CELSIUS = 80.0  # a Pi slows down from here on

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edge import host
+from edge.board import host
+from edge.board.child_process import run_apart
 from edge.commands.doctor_checks.finding import Finding, our_command
-from edge.commands.run_apart import run_apart
-from edge.commands.verify_bundle import fallback_told, verify_bundle
 from edge.errors import BundleError
-from edge.settings import Settings
+from edge.settings.schema import Settings
+from edge.vision.trial import fallback_told, verify_bundle
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."

@@ -1,0 +1,195 @@
+"""What the board says of itself: clock, boot, temperature, throttling, memory and the bytes written to disk.
+
+Everything under /proc and /sys is read below `root`, so that tests bring a tree of their own; what a board does
+not have is None, never an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger("edge.board.host")
+
+ROOT = Path("/")
+STA_UNSYNC = 0x0040  # linux/timex.h
+TIME_ERROR = 5
+# Raspberry Pi firmware, "get_throttled": what is true now; the same bits 16 higher say "since boot".
+UNDER_VOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+
+
+class _Timex(ctypes.Structure):
+    # struct timex of linux/timex.h: modes and status are ints, most others longs, 11 ints of padding at the end.
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_long * 32),  # more than the kernel fills in
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Strain:
+    """What the board suffers from at this moment."""
+
+    under_voltage: bool = False  # the supply sags; the usual cause is a weak adapter or cable
+    throttled: bool = False  # the firmware or kernel has slowed the processor down, for heat or voltage
+
+    def __bool__(self) -> bool:
+        return self.under_voltage or self.throttled
+
+
+def boot_id(root: Path = ROOT) -> str:
+    """The first 8 hex digits of the kernel's boot id; zeros where there is none."""
+    return (_text(root / "proc/sys/kernel/random/boot_id") or "").replace("-", "")[:8] or "0" * 8
+
+
+def uptime_s() -> float:
+    """Seconds since boot, time asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def clock_synchronised() -> bool:
+    """Whether the kernel's clock is disciplined by NTP or PTP, asked from the kernel itself (adjtimex).
+
+    False where it may not be asked, as in a container: then events say that their time is not known to be right.
+    """
+    timex = _Timex(modes=0)  # modes 0 reads and sets nothing
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    if state < 0:
+        logger.debug("adjtimex: %s; the clock counts as not synchronised", os.strerror(ctypes.get_errno()))
+        return False
+    # TIME_ERROR also stands for a failing clock, which STA_UNSYNC alone does not tell.
+    return state != TIME_ERROR and not timex.status & STA_UNSYNC
+
+
+def temperature_celsius(root: Path = ROOT) -> float | None:
+    """The processor's temperature: the hottest of its thermal zones."""
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    of_cpu = [zone for zone in zones if re.match("cpu|soc|x86_pkg", _text(zone / "type") or "", re.IGNORECASE)]
+    readings = [_integer(zone / "temp") for zone in of_cpu or zones]
+    # A zone that is powered off reads as an error or as a number far below freezing.
+    hottest = max((r for r in readings if r is not None and -40_000 < r < 200_000), default=None)
+    return None if hottest is None else round(hottest / 1000, 1)
+
+
+def throttled(root: Path = ROOT) -> Strain:
+    """Whether the board is under-powered or slowed down right now.
+
+    A Pi's firmware tells both; where its kernel does not pass that on, the under-voltage alarm of rpi_volt is
+    left. A Jetson (or any board without such firmware) tells through the cooling devices of its processor.
+    """
+    if (flags := _firmware_flags(root)) is not None:
+        return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
+    alarms = [_integer(monitor / "in0_lcrit_alarm") for monitor in _monitors(root, "rpi_volt")]
+    return Strain(any(alarm == 1 for alarm in alarms), _cooled(root))
+
+
+def throttled_since_boot(root: Path = ROOT) -> Strain:
+    """The same at any time since boot, which a Pi's firmware remembers; nothing elsewhere."""
+    flags = (_firmware_flags(root) or 0) >> 16
+    return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
+
+
+def over_current_events(root: Path = ROOT) -> int:
+    """How often since boot a Jetson throttled because its supply sagged or its limit was passed; 0 elsewhere."""
+    counts = [_integer(file) for m in _monitors(root, "soctherm_oc") for file in sorted(m.glob("oc*_event_cnt"))]
+    return sum(count for count in counts if count is not None)
+
+
+def _firmware_flags(root: Path) -> int | None:
+    for file in sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")):  # a Pi 5 adds addresses
+        if (flags := _hexadecimal(file)) is not None:
+            return flags
+    return None
+
+
+def _monitors(root: Path, name: str) -> list[Path]:
+    return [m for m in sorted((root / "sys/class/hwmon").glob("hwmon*")) if _text(m / "name") == name]
+
+
+def _cooled(root: Path) -> bool:
+    """Whether the kernel holds the processor back: a cooling device of it, unlike a fan's, is not at rest."""
+    return any(
+        (_text(device / "type") or "").lower().startswith(("cpufreq", "cpu-throttle", "cpu_throttle"))
+        and (_integer(device / "cur_state") or 0) > 0
+        for device in sorted((root / "sys/class/thermal").glob("cooling_device*"))
+    )
+
+
+def board(root: Path = ROOT) -> str:
+    """The board's name, such as `Raspberry Pi 5 Model B Rev 1.0`; the machine's architecture where it has none."""
+    for file in ("proc/device-tree/model", "sys/class/dmi/id/product_name"):
+        if name := (_text(root / file) or "").strip("\0 "):
+            return name
+    return os.uname().machine
+
+
+def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
+    """Bytes that this process, or another of the same user, has caused to be written to storage since it started."""
+    return _field(root / f"proc/{process or 'self'}/io", "write_bytes")
+
+
+def memory_bytes(root: Path = ROOT) -> int | None:
+    """This process's resident memory."""
+    kibibytes = _field(root / "proc/self/status", "VmRSS")
+    return None if kibibytes is None else kibibytes * 1024
+
+
+def peak_memory_bytes(root: Path = ROOT) -> int | None:
+    """The most resident memory that this process ever had."""
+    kibibytes = _field(root / "proc/self/status", "VmHWM")
+    return None if kibibytes is None else kibibytes * 1024
+
+
+def memory_free_bytes(root: Path = ROOT) -> int | None:
+    """What this process may still take: of the board's memory, and of its service's limit where it has one."""
+    kibibytes = _field(root / "proc/meminfo", "MemAvailable")
+    free = [] if kibibytes is None else [kibibytes * 1024]
+    cgroup = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2 has one line
+    group = root / "sys/fs/cgroup" / cgroup
+    limit, used = (_integer(group / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:  # "max" is no limit
+        # Files that were read count as used until somebody needs their place, as a model's own do.
+        cache = sum(_field(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
+        free.append(max(0, limit - used + min(cache, used)))
+    return min(free, default=None)
+
+
+def _field(path: Path, name: str, separator: str = ":") -> int | None:
+    for line in (_text(path) or "").splitlines():
+        key, _, value = line.partition(separator)
+        if key == name:
+            number = value.split()[:1]
+            return int(number[0]) if number and number[0].isdecimal() else None
+    return None
+
+
+def _integer(path: Path) -> int | None:
+    text = _text(path)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _hexadecimal(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "", 16)
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # not there, or a sensor that is asleep
+        return None

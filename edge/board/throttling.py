@@ -1,0 +1,94 @@
+"""Spares a board that is too hot or short of power: steps the frame rate down, and up again when it has recovered."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+logger = logging.getLogger("edge.board.throttling")
+
+# A Pi slows itself down from 80 °C and harder from 85 °C; a Jetson later. Between the two limits nothing changes,
+# so that a board on the edge does not swing.
+HOT_CELSIUS = 80.0
+COOL_CELSIUS = 72.0
+STEP_DOWN_EVERY_S = 10.0  # how long a step needs to show on the thermometer
+STEP_UP_AFTER_S = 60.0  # calm for this long before each step up
+STEPS = (1.0, 0.5, 0.25, 0.125)  # of the rate that was running
+MIN_FPS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the board tells at one moment."""
+
+    temperature_celsius: float | None  # None: it has no thermometer
+    under_voltage: bool = False
+    throttled: bool = False
+    over_current_events: int = 0  # since boot
+
+
+class Governor:
+    """Turns readings, one every few seconds, into a limit of the frame rate and a reason for it.
+
+    Pure: reads nothing, starts nothing, and time is passed in.
+    """
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._full_fps = 0.0
+        self._stepped_at = float("-inf")
+        self._calm_since: float | None = None
+        self._over_current_events: int | None = None
+        #: Frames a second that the board may be asked for; 0: no limit.
+        self.fps_limit = 0.0
+        #: Why there is a limit, one sentence; empty without one.
+        self.reason = ""
+
+    def update(self, now_s: float, reading: Reading, running_fps: float) -> None:
+        """Take one reading into account.
+
+        Args:
+            now_s: monotonic seconds.
+            reading: what the board says.
+            running_fps: frames a second that are being looked at now; the first step halves it.
+        """
+        complaint = self._complaint(reading)
+        hottest = reading.temperature_celsius
+        if complaint:
+            self._calm_since = None
+            if self._step < len(STEPS) - 1 and now_s - self._stepped_at >= STEP_DOWN_EVERY_S and running_fps > 0:
+                self._go(self._step + 1, now_s, running_fps, complaint)
+            elif self._step:
+                self.reason = self._sentence(complaint)
+        elif hottest is not None and hottest > COOL_CELSIUS:
+            self._calm_since = None  # neither hot nor cool: stay
+        elif self._step:
+            self._calm_since = now_s if self._calm_since is None else self._calm_since
+            if now_s - self._calm_since >= STEP_UP_AFTER_S:
+                self._calm_since = now_s
+                self._go(self._step - 1, now_s, running_fps, "the board is recovering")
+
+    def _complaint(self, reading: Reading) -> str:
+        before, self._over_current_events = self._over_current_events, reading.over_current_events
+        if reading.under_voltage or (before is not None and reading.over_current_events > before):
+            return "the power supply is too weak (under-voltage); use a stronger adapter and a short cable"
+        if reading.temperature_celsius is not None and reading.temperature_celsius >= HOT_CELSIUS:
+            return f"the processor is {reading.temperature_celsius:.0f} °C hot; give it air or a heat sink"
+        if reading.throttled:
+            return "the board has slowed its processor down to protect itself; give it air or a heat sink"
+        return ""
+
+    def _go(self, step: int, now_s: float, running_fps: float, why: str) -> None:
+        if self._step == 0:
+            self._full_fps = running_fps
+        self._step, self._stepped_at = step, now_s
+        if step == 0:
+            self.fps_limit, self.reason = 0.0, ""
+            logger.warning("Back to the full frame rate: the board has recovered.")
+            return
+        self.fps_limit = max(MIN_FPS, round(self._full_fps * STEPS[step], 2))
+        self.reason = self._sentence(why)
+        logger.warning("%s", self.reason)
+
+    def _sentence(self, why: str) -> str:
+        return f"At most {self.fps_limit:g} frames a second because {why}."

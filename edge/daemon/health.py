@@ -1,0 +1,101 @@
+"""Keeps the status up to date with what the board says, and spares a board that is hot or short of power."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.board import host
+from edge.board.throttling import Governor, Reading
+from edge.status.counters import PersistentCounters
+from edge.status.snapshot import Status
+
+EVERY_S = 5.0
+# Counted over the device's life, not only over this run.
+LASTING = ("camera_reopens", "camera_restarts")
+
+
+class Health:
+    """Reads the board every few seconds; used by the main loop only.
+
+    Args:
+        status: gets the readings as gauges, and `<name>_total` for each counter in `LASTING`.
+        counters_file: where those totals outlive a restart.
+        limit_fps: told the frame rate that the board can bear, whenever that changes; 0: any.
+        on_synchronised: told wall − uptime in seconds, while the clock is synchronised.
+        root: of /proc and /sys.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        counters_file: Path,
+        *,
+        limit_fps: Callable[[float], None],
+        on_synchronised: Callable[[float], None],
+        root: Path = host.ROOT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._status = status
+        self._counters = PersistentCounters(counters_file, LASTING, clock)
+        self._governor = Governor()
+        self._limit_fps = limit_fps
+        self._on_synchronised = on_synchronised
+        self._root = root
+        self._clock = clock
+        self._read_at = clock()
+        self._frames = 0
+
+    def save(self) -> None:
+        """Write the lasting counters now: the process may end without another chance."""
+        self._count()
+        self._counters.save()
+
+    def tick(self) -> None:
+        """Read the board when it is time."""
+        now = self._clock()
+        if now - self._read_at < EVERY_S:
+            return
+        fps = self._frame_rate(now)
+        self._read_clock()
+        self._read_board(now, fps)
+        self._count()
+
+    def _frame_rate(self, now: float) -> float:
+        frames = self._status.snapshot().counters.get("frames_classified", 0)
+        fps = (frames - self._frames) / (now - self._read_at)
+        self._read_at, self._frames = now, frames
+        self._status.gauge(fps=round(fps, 2))
+        return fps
+
+    def _read_clock(self) -> None:
+        synchronised = host.clock_synchronised()
+        if synchronised:
+            self._on_synchronised(time.time() - host.uptime_s())
+        self._status.gauge(time_synced=synchronised, uptime_s=round(host.uptime_s(), 1))
+
+    def _read_board(self, now: float, fps: float) -> None:
+        limit = self._governor.fps_limit
+        strain = host.throttled(self._root)
+        temperature = host.temperature_celsius(self._root)
+        self._governor.update(
+            now,
+            Reading(temperature, strain.under_voltage, strain.throttled, host.over_current_events(self._root)),
+            fps,
+        )
+        if self._governor.fps_limit != limit:
+            self._limit_fps(self._governor.fps_limit)
+        self._status.gauge(
+            temperature_celsius=temperature,
+            throttled=strain.throttled,
+            under_voltage=strain.under_voltage,
+            slowed_because=self._governor.reason,
+            memory_bytes=host.memory_bytes(self._root),
+            disk_bytes_written=host.disk_bytes_written(self._root),
+        )
+
+    def _count(self) -> None:
+        self._counters.follow(self._status.snapshot().counters)
+        self._status.gauge(**{f"{name}_total": total for name, total in self._counters.totals.items()})

@@ -1,0 +1,295 @@
+"""Frame in, event out: preparing the next frame overlaps the inference of this one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from edge.daemon.photo_scheduler import PhotoQueue
+from edge.decision.decider import Decider, Decision
+from edge.events import Classification, Event, EventIds, Prediction, Probabilities, isoformat_utc
+from edge.frames import Frame, Pixels
+from edge.status.snapshot import Status
+from edge.vision.model import Model
+
+WAIT_S = 0.5  # how long a stage waits before it beats again
+# A Pi Zero 2 needs under a second for one inference; ten times that is a hang.
+INFERENCE_LIMIT_S = 15.0
+PREPARE_LIMIT_S = 15.0
+PHOTOS_WAITING = 8  # 160 kB of input buffer each
+_Buffer = TypeVar("_Buffer")
+
+
+class FrameSource(Protocol):
+    """What the pipeline needs of `camera.Capture`."""
+
+    @property
+    def live(self) -> bool:
+        """False where every frame counts and the next one waits until it is asked for."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once no frame will come any more."""
+        ...
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame that was not taken yet, or None after `timeout_s`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Every clock that an event carries; passed in so that tests own the time."""
+
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    wall_s: Callable[[], float] = time.time
+    uptime_s: Callable[[], float] = time.monotonic
+    synchronised: Callable[[], bool] = lambda: True
+
+
+class EventMaker:
+    """Puts device, times and a gapless id on a decision.
+
+    Args:
+        device: the box's name.
+        boot: first 8 digits of the boot id.
+    """
+
+    def __init__(self, device: str, boot: str, clocks: Clocks) -> None:
+        self._device = device
+        self._boot = boot
+        self._clocks = clocks
+        self._ids = EventIds(device, boot, int(clocks.uptime_s() * 1000))
+
+    def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
+        """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
+        # A video that is read faster than it plays has frame times in the future; an event never has.
+        age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
+        return Event(
+            id=self._ids.next(),
+            device=self._device,
+            reason=decision.reason,
+            time=isoformat_utc(self._clocks.wall_s() - age_s),
+            time_synced=self._clocks.synchronised(),
+            boot=self._boot,
+            uptime_s=round(self._clocks.uptime_s() - age_s, 3),
+            label=decision.label,
+            top=decision.top,
+            model=model,
+            latency_ms={stage: round(value, 1) for stage, value in latency_ms.items()},
+        )
+
+
+@dataclass(slots=True)
+class _Prepared(Generic[_Buffer]):
+    """One input buffer, the model that it is for, and what is known of the frame in it."""
+
+    model: Model[_Buffer]
+    buffer: _Buffer
+    captured_ns: int = 0
+    capture_ms: float = 0.0
+    preprocess_ms: float = 0.0
+
+
+class Pipeline(Generic[_Buffer]):
+    """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
+
+    From a live source the prepared frame is replaced by a newer one until inference takes it; from a
+    file every frame is classified. Photos that are asked about go between two frames. The model can be
+    swapped: a frame or photo is answered by the model that it was prepared for, so none is lost by it.
+
+    Args:
+        frames: where frames come from.
+        model: prepares and infers, until another is swapped in.
+        decider: when to say something.
+        maker: makes the events.
+        sink: takes each event; must not block.
+        status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`,
+            gauge `photos_waiting`.
+        watch: sees each frame before it is prepared; must not block.
+    """
+
+    def __init__(
+        self,
+        frames: FrameSource,
+        model: Model[_Buffer],
+        decider: Decider,
+        maker: EventMaker,
+        sink: Callable[[Event], None],
+        status: Status,
+        *,
+        watch: Callable[[Frame], None] = lambda frame: None,
+    ) -> None:
+        self._frames, self._decider, self._maker = frames, decider, maker
+        self._sink, self._status, self._watch = sink, status, watch
+        #: Held during each inference; whoever holds it is between two of them.
+        self.inferring = threading.Lock()
+        self._changed = threading.Condition()
+        self._photos = PhotoQueue(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
+        self._decided = model  # whose labels the decider has
+        self._model = model
+        self._free = _input_buffers(model)
+        self._ready: _Prepared[_Buffer] | None = None
+        self._stopping = False
+        self._no_more = False  # the source ended and its last frame is prepared
+        self.ended = threading.Event()  # the last frame of a source that ends has been classified
+        self.failure: BaseException | None = None  # what ended a thread that should not have ended
+        self._threads = [
+            threading.Thread(target=self._run, args=(stage,), name=name, daemon=True)
+            for stage, name in ((self._prepare_frames, "prepare"), (self._classify_frames, "inference"))
+        ]
+
+    def start(self) -> None:
+        """Start both threads."""
+        self._status.gauge(photos_waiting=0)
+        self._status.watch("prepare", PREPARE_LIMIT_S)
+        self._status.watch("inference", INFERENCE_LIMIT_S)
+        for thread in self._threads:
+            thread.start()
+
+    def swap(self, model: Model[_Buffer], commit: Callable[[], object] = lambda: None) -> None:
+        """From the next frame on `model` answers; any thread.
+
+        `commit` is called when there is room for the buffers, and nothing can fail any more but itself.
+        """
+        free, photos = _input_buffers(model), self._photos.new_buffers(model)
+        commit()
+        with self._changed:
+            self._model, self._free = model, free
+        self._photos.swap(model, photos)
+
+    def classify(self, pixels: Pixels) -> Future[Classification]:
+        """Ask about one photo, (height, width, 3) uint8 RGB, from any thread; it goes between two frames.
+
+        Raises:
+            BusyError: `PHOTOS_WAITING` photos wait already, or the pipeline stops.
+        """
+        return self._photos.put(pixels)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask both threads to end; returns False when one has not within `timeout_s`."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._photos.close()
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        for stage in ("prepare", "inference"):
+            self._status.unwatch(stage)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, stage: Callable[[], None]) -> None:
+        try:
+            stage()
+        except BaseException as error:  # noqa: BLE001  # service.py raises it again in the main thread
+            self.failure = error
+
+    def _prepare_frames(self) -> None:
+        while not self._stopping:
+            self._status.beat("prepare")
+            frame = self._frames.take(WAIT_S)
+            if frame is not None:
+                self._watch(frame)
+                self._prepare(frame)
+            elif self._frames.ended:
+                with self._changed:
+                    self._no_more = True
+                    self._changed.notify_all()
+                self._status.unwatch("prepare")
+                return
+
+    def _prepare(self, frame: Frame) -> None:
+        with self._changed:
+            prepared = self._free.pop()
+        began = time.perf_counter_ns()
+        prepared.model.prepare(frame.pixels, prepared.buffer)
+        prepared.preprocess_ms = (time.perf_counter_ns() - began) / 1e6
+        prepared.capture_ms = frame.capture_s * 1000
+        prepared.captured_ns = frame.captured_ns
+        with self._changed:
+            while not self._frames.live and self._ready is not None and not self._stopping:
+                self._status.beat("prepare")
+                self._changed.wait(WAIT_S)
+            if self._ready is not None:  # a newer frame is better than this one
+                self._give_back(self._ready)
+                self._status.count("frames_superseded")
+            self._ready = prepared
+            self._photos.frame_came()
+            self._changed.notify_all()
+
+    def _classify_frames(self) -> None:
+        while not self._stopping:
+            self._status.beat("inference")
+            with self._changed:
+                if self._ready is None and not self._no_more:
+                    self._idle()
+                prepared, self._ready = self._ready, None
+                self._changed.notify_all()
+                ended = prepared is None and self._no_more
+            if ended:
+                self._photos.close()
+                self._status.unwatch("inference")
+                self.ended.set()
+                return
+            if prepared is not None:
+                self._classify(prepared)
+                with self._changed:
+                    self._give_back(prepared)
+            self._photos.serve(self._infer_photo)
+
+    def _idle(self) -> None:
+        """Wait for a frame, a photo or the next beat; the lock is held."""
+        wait_s = self._photos.wait_s
+        if wait_s == 0:
+            return
+        began = time.perf_counter()
+        self._changed.wait(WAIT_S if wait_s is None else min(WAIT_S, wait_s))
+        self._photos.idled(time.perf_counter() - began)
+
+    def _give_back(self, prepared: _Prepared[_Buffer]) -> None:
+        """The lock is held."""
+        if prepared.model is self._model:  # another model's buffers are of no use any more
+            self._free.append(prepared)
+
+    def _infer(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
+        with self.inferring:
+            return model.infer(buffer)
+
+    def _infer_photo(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
+        self._status.count("photos_classified")
+        return self._infer(model, buffer)
+
+    def _classify(self, prepared: _Prepared[_Buffer]) -> None:
+        began = time.perf_counter_ns()
+        probabilities = self._infer(prepared.model, prepared.buffer)
+        latency_ms = {
+            "capture": prepared.capture_ms,
+            "preprocess": prepared.preprocess_ms,
+            "inference": (time.perf_counter_ns() - began) / 1e6,
+        }
+        self._photos.frame_took(latency_ms["inference"] / 1000)
+        self._status.count("frames_classified")
+        self._conclude(prepared, Prediction(probabilities, latency_ms))
+        for stage, milliseconds in latency_ms.items():
+            self._status.observe(stage, milliseconds)
+
+    def _conclude(self, prepared: _Prepared[_Buffer], prediction: Prediction) -> None:
+        model, captured_ns = prepared.model, prepared.captured_ns
+        if model is not self._decided:
+            self._decider.begin(model.labels)
+            self._decided = model
+        decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
+        if decision is not None:
+            self._sink(self._maker.make(decision, model.name, captured_ns, prediction.latency_ms))
+
+
+def _input_buffers(model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:
+    """One being prepared, one ready and one being inferred."""
+    return [_Prepared(model, model.new_input()) for _ in range(3)]

@@ -1,0 +1,304 @@
+"""The daemon's life: build, start, loop, stop in reverse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from edge import __version__
+from edge.board import host
+from edge.board.systemd import Notifier, set_log_level
+from edge.camera.capture import Capture
+from edge.daemon.health import Health
+from edge.daemon.model_switch import RunningModel
+from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.daemon.signals import Signals
+from edge.decision.decider import Decider
+from edge.delivery.delivery import Delivery
+from edge.delivery.inspect import newest_events
+from edge.errors import ConfigError
+from edge.events import Event
+from edge.interfaces.home_assistant import discovery_payload
+from edge.interfaces.mqtt_requests import Remote
+from edge.interfaces.requests import RemoteRequests
+from edge.interfaces.unix_socket import SOCKET, Control
+from edge.interfaces.web.server import WebServer
+from edge.interfaces.web.view import View
+from edge.settings.schema import ModelSettings, Settings, live_change
+from edge.settings.toml_file import load_settings, mask
+from edge.status.recent import Recent
+from edge.status.snapshot import Status
+from edge.vision.bundle import Bundle
+
+if TYPE_CHECKING:
+    from edge.vision.classifier import Classifier
+
+logger = logging.getLogger("edge.daemon.service")
+TICK_S = 0.5
+STOP_WITHIN_S = 5.0  # SIGTERM to exit
+EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
+
+
+def load_classifier(bundle: Bundle, settings: ModelSettings) -> Classifier:
+    """A `Classifier`; imports torch, which takes seconds, while the camera opens."""
+    # Debian's torch brings UCX, which would take SIGHUP for its debugger, and settings were never read again.
+    os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
+    from edge.vision.classifier import Classifier
+
+    return Classifier(bundle, settings)
+
+
+class Service:
+    """One run of the daemon.
+
+    Args:
+        settings: what to run with.
+        config: the file that SIGHUP reads again; None for the installed one.
+        make_capture: makes what delivers the frames.
+        make_classifier: makes what says what is in them.
+        exit_now: ends the process without waiting for any thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path | None,
+        *,
+        make_capture: Callable[..., Capture] = Capture,
+        make_classifier: Callable[[Bundle, ModelSettings], Classifier] = load_classifier,
+        exit_now: Callable[[int], NoReturn] = os._exit,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._exit_now = exit_now
+        self._signals = Signals()
+        self._notifier = Notifier()
+        self._status = Status()
+        self._model = RunningModel(settings.model, self._status, make_classifier)
+        boot = host.boot_id()
+        self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
+        self._delivery = Delivery(
+            settings.mqtt,
+            settings.fallback,
+            settings.device.name,
+            boot,
+            self._status,
+            status_payload=self._status_payload,
+        )
+        self._recent = Recent()
+        self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
+        clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
+        self._maker = EventMaker(settings.device.name, boot, clocks)
+        self._health = Health(
+            self._status,
+            self._state("counters.json"),
+            limit_fps=self._capture.set_board_limit,
+            on_synchronised=self._delivery.clock_synchronised,
+        )
+        self._stop_by = float("inf")
+        self._stuck = False  # a thread is inside a call that did not return
+
+    def run(self) -> int:
+        """Run until a signal or the end of a file source; returns the exit code.
+
+        Raises:
+            BundleError: the model bundle cannot be used.
+            Exception: whatever ended a thread that should not have ended.
+        """
+        try:
+            self._run()
+        finally:
+            if self._stuck:  # waiting for its threads could take for ever
+                if (error := sys.exc_info()[1]) is not None:
+                    logger.critical("Ended by an unexpected error", exc_info=error)
+                logging.shutdown()
+                self._exit_now(EXIT_STUCK if error is not None else 0)
+        return 0
+
+    def _run(self) -> None:
+        with ExitStack() as signals, ExitStack() as stack:
+            signals.enter_context(self._signals.handled(signal.SIGHUP))
+            stack.callback(self._notifier.close)
+            # The camera opens while the model loads, which takes longer than everything else.
+            self._capture.start()
+            stack.callback(self._stop_capture)
+            classifier = self._model.load()
+            # Until here nothing was made that could be lost, and SIGTERM ended us at once, as it does by default.
+            signals.enter_context(self._signals.handled(signal.SIGTERM, signal.SIGINT))
+            self._delivery.start()
+            stack.callback(self._stop_delivery)
+            self._decider = Decider(self._settings.decision, classifier.labels)
+            self._pipeline = Pipeline(
+                *(self._capture, classifier, self._decider, self._maker, self._say, self._status),
+                watch=self._recent.offer,
+            )
+            self._pipeline.start()
+            stack.callback(self._stop_pipeline)
+            self._web = WebServer(self._settings.web, self._view(), gauge=self._status.gauge)
+            self._web.start()
+            stack.callback(self._stop_web)
+            requests = self._make_requests()
+            self._remote = self._make_remote(requests)
+            self._remote.start()
+            stack.callback(self._stop_remote)
+            self._control = Control(self._state(SOCKET), requests.handle)
+            self._control.start()
+            stack.callback(self._stop_control)
+            source = mask(self._settings.camera.source)
+            logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
+            del classifier  # another may take its place, and then it need not stay in memory
+            self._notifier.ready(self._status.snapshot().to_line())
+            stack.callback(self._start_stopping)
+            self._loop()
+
+    def _say(self, event: Event) -> None:
+        """What becomes of every event; from the inference thread."""
+        self._delivery.put(event)
+        self._recent.add(event)
+
+    def _state(self, name: str) -> Path:
+        """A file of the daemon's own beside the fallback log."""
+        return self._settings.fallback.path.with_name(name)
+
+    def _view(self) -> View:
+        return View(
+            status=self._status.snapshot,
+            recent=self._recent,
+            top=lambda: self._decider.top,
+            classify=self._pipeline.classify,
+            model=lambda: self._model.description,
+            logged=lambda limit: newest_events(self._settings.fallback.path, limit),
+        )
+
+    def _make_requests(self) -> RemoteRequests:
+        return RemoteRequests(
+            *(self._recent, self._pipeline.classify),
+            reload=lambda: self._signals.put(signal.SIGHUP),
+            change=self._change,
+            use=lambda name: self._model.use(name, self._pipeline),
+            rollback=lambda: self._model.rollback(self._pipeline),
+        )
+
+    def _make_remote(self, requests: RemoteRequests) -> Remote:
+        settings = self._settings
+        name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
+        return Remote(
+            settings.mqtt,
+            name,
+            discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),
+            handle=requests.handle,
+            snapshot=requests.snapshot,
+            identity=self._state("mqtt-topics.json"),
+        )
+
+    def _change(self, min_confidence: float | None, fps: float | None) -> None:
+        """Another threshold or rate, until the next reload; from the remote thread."""
+        if min_confidence is not None:
+            self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
+        if fps is not None:
+            self._capture.set_fps(fps)
+        logger.info("Changed over MQTT: %s.", {"min_confidence": min_confidence, "fps": fps})
+
+    def _loop(self) -> None:
+        tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
+        while not self._pipeline.ended.is_set():
+            number = self._signals.get(tick_s)
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number is not None:
+                logger.info("Stopping on %s.", signal.Signals(number).name)
+                self._notifier.stopping("Stopping: moving what is unsent to the fallback log")
+                return
+            self._check_stages()
+            self._health.tick()
+            self._notifier.status(self._status.snapshot().to_line())
+        logger.info("The source has ended and its last frame is classified; stopping.")
+        self._notifier.stopping("The source has ended")
+
+    def _check_stages(self) -> None:
+        """Feed the watchdog while every stage is alive; leave for systemd when one is stuck."""
+        if self._pipeline.failure is not None:
+            raise self._pipeline.failure
+        overdue = self._status.overdue()
+        if not overdue:
+            self._notifier.watchdog()
+            return
+        told = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
+        if "camera" in overdue:
+            self._status.count("camera_restarts")
+        # A blocked thread cannot be replaced, and picamera2 frees its camera only with the process.
+        self._leave(f"Restarting because {told}; what is unsent goes to the fallback log first.")
+
+    def _leave(self, sentence: str) -> NoReturn:
+        logger.error("%s", sentence)
+        self._notifier.stopping(sentence)
+        if not self._delivery.flush(STOP_WITHIN_S / 2):
+            logger.error("The fallback log did not take everything; the gap in the event ids shows what is missing.")
+        self._health.save()
+        logging.shutdown()
+        self._exit_now(EXIT_STUCK)
+
+    def _reload(self) -> None:
+        logger.info("Reloading the settings.")
+        self._notifier.reloading(time.monotonic_ns() // 1000)
+        try:
+            wanted = load_settings(self._config)
+        except ConfigError as error:
+            logger.error("Keeping the running settings: %s", error)
+        else:
+            running, self._settings = self._settings, live_change(self._settings, wanted)[0]
+            waiting = live_change(running, wanted)[1]
+            self._decider.settings = self._settings.decision
+            self._capture.set_fps(self._settings.camera.fps)
+            set_log_level(self._settings.log.level)
+            logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
+        self._notifier.ready(self._status.snapshot().to_line())
+
+    def _status_payload(self) -> bytes:
+        return json.dumps(self._status.snapshot().to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    # Stopping: in the reverse order of starting, within STOP_WITHIN_S in all.
+
+    def _start_stopping(self) -> None:
+        self._stop_by = time.monotonic() + STOP_WITHIN_S - 0.5
+
+    def _time_left(self, at_most_s: float) -> float:
+        return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
+
+    def _stop_control(self) -> None:
+        self._control.stop(self._time_left(0.5))
+
+    def _stop_remote(self) -> None:
+        self._remote.stop(self._time_left(0.5))
+
+    def _stop_web(self) -> None:
+        if not self._web.stop(self._time_left(1.0)):
+            logger.warning("The page's connections did not close in time; leaving them behind.")
+
+    def _stop_pipeline(self) -> None:
+        if not self._pipeline.stop(self._time_left(1.5)):
+            self._stuck = True
+            logger.error("The inference did not return in time; leaving it behind.")
+
+    def _stop_delivery(self) -> None:
+        self._delivery.stop(self._time_left(STOP_WITHIN_S))
+
+    def _stop_capture(self) -> None:
+        if not self._capture.stop(self._time_left(1.0)):
+            self._stuck = True
+            logger.error("The camera did not close in time; leaving it behind.")
+        self._health.save()
+        counters = self._status.snapshot().counters
+        logger.info(
+            "Stopped: %d frames classified, %d events made, %d of them published, %d in the fallback log.",
+            *(counters.get(name, 0) for name in ("frames_classified", "events_made", "events_published")),
+            self._status.snapshot().gauges.get("log_depth", 0),
+        )

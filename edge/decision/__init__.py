@@ -1,0 +1,1 @@
+"""When a stream of predictions is worth an event."""

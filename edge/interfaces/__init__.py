@@ -1,0 +1,1 @@
+"""What may be asked of the daemon and shown of it: MQTT requests, Home Assistant, a Unix socket, the page."""

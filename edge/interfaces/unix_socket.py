@@ -1,0 +1,148 @@
+"""The daemon's door for this machine's command line: a Unix socket that takes one request a connection.
+
+A signal cannot say which bundle is wanted or bring an answer back, and a file that the daemon writes its answer to
+cannot say whether a daemon runs at all. A connection does both.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge.errors import RequestError, StateError
+from edge.repeating_fault import RepeatingFault
+
+logger = logging.getLogger("edge.interfaces.unix_socket")
+
+SOCKET = "control.sock"  # in the state directory
+MAX_REQUEST_BYTES = 64 << 10
+READ_WITHIN_S = 5.0
+RETRY_S = 1.0  # where there are no file descriptors, or no memory
+ANSWER_WITHIN_S = 300.0  # loading a model takes most of a minute on a Zero 2 W
+
+
+class Control:
+    """Owns the thread "control", which handles one request after the other.
+
+    Args:
+        path: of the socket; only its owner and root may connect.
+        handle: does what a request (its name and its document) asks, returns what to answer; raises RequestError.
+    """
+
+    def __init__(self, path: Path, handle: Callable[[str, dict[str, Any]], Mapping[str, Any]]) -> None:
+        self._path, self._handle = path, handle
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stopping = threading.Event()
+        self._accepting = RepeatingFault(logger)
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Listen; a socket that cannot be made is told, and everything else goes on."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)  # of a daemon that has ended
+            with _address(self._path) as address:
+                self._server.bind(address)
+            self._path.chmod(0o600)  # before it listens, nobody gets in
+            self._server.listen(4)
+        except OSError as error:
+            logger.warning("%s cannot be made (%s); `edge-classifier models` reaches no daemon.", self._path, error)
+            return
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End the thread; False when it has not ended in time."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept
+            self._thread.join(timeout_s)
+        self._server.close()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError as error:
+                if self._stopping.is_set():
+                    return
+                self._accepting.happened(f"No request can be taken ({error.strerror or error}); trying again.")
+                self._stopping.wait(RETRY_S)
+                continue
+            self._accepting.over("Requests can be taken again.")
+            with connection:
+                connection.settimeout(READ_WITHIN_S)
+                try:
+                    answer = self._answer(_read_line(connection))
+                    connection.sendall(json.dumps(answer).encode() + b"\n")
+                except OSError as error:  # who asked has gone, or says nothing
+                    logger.debug("control: %s", error)
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(line)
+            name = document.pop("request")
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            return {"status": "error", "error": "A request is an object with the key request."}
+        try:
+            return {"status": "ok", **self._handle(str(name), document)}
+        except RequestError as error:
+            return {"status": "error", "error": str(error)}
+
+
+def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Ask the daemon whose socket is `path`; returns its answer, or None where none runs.
+
+    Raises:
+        RequestError: the daemon refuses; its sentence.
+        StateError: this user may not ask, or the daemon does not answer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(ANSWER_WITHIN_S)
+        try:
+            with _address(path) as address:
+                client.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError as error:
+            raise StateError("Only root and the daemon's own user may ask the daemon that runs; use sudo.") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise StateError(f"The daemon cannot be asked at {path} ({reason}); look at fallback.path.") from error
+        try:
+            client.sendall(json.dumps({"request": name, **document}).encode() + b"\n")
+            answer = json.loads(_read_line(client))
+        except (OSError, ValueError) as error:
+            raise StateError(
+                f"The daemon gave no answer ({error}); look at its log: journalctl -u edge-classifier."
+            ) from error
+    if answer.get("status") != "ok":
+        raise RequestError(str(answer.get("error")))
+    return dict(answer)
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The socket's address by way of its open directory: an address has at most 107 bytes, a path has more."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        received = connection.recv(4096)
+        if not received or len(line) > MAX_REQUEST_BYTES:
+            break
+        line += received
+    return line

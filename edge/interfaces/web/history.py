@@ -1,0 +1,89 @@
+"""An hour of latencies, temperatures, rates and absences of the camera, for the page's plots."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from edge.status.snapshot import StatusSnapshot
+
+SAMPLE_S = 1.0
+EVERY_S = 10.0 - SAMPLE_S / 2
+KEPT = 360  # an hour
+KEPT_ABSENCES = 512
+RATE_OVER_S = 8.0  # a camera at 0.2 frames a second is not "0.0" then
+
+
+class History:
+    """Samples the status; lives in the thread "web".
+
+    Args:
+        status: the snapshot.
+        wall_s: Unix time.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], StatusSnapshot],
+        wall_s: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._status = status
+        self._wall_s = wall_s
+        self._clock = clock
+        self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._away: deque[dict[str, float | None]] = deque(maxlen=KEPT_ABSENCES)
+        self._counts: deque[tuple[float, int]] = deque()
+        self._next_point = clock()
+        self.frames_per_s = 0.0
+
+    def sample(self) -> None:
+        """Look at the status; to be called every `SAMPLE_S`."""
+        snapshot = self._status()
+        self.measure_rate(snapshot)
+        self.note_camera(snapshot)
+        if self._clock() >= self._next_point:
+            self._next_point = self._clock() + EVERY_S
+            self.add_point(snapshot)
+
+    def measure_rate(self, snapshot: StatusSnapshot) -> None:
+        """Frames classified a second, over the last `RATE_OVER_S`."""
+        now = self._clock()
+        self._counts.append((now, snapshot.counters.get("frames_classified", 0)))
+        while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_OVER_S:
+            self._counts.popleft()
+        (began, first), (ended, last) = self._counts[0], self._counts[-1]
+        self.frames_per_s = round((last - first) / (ended - began), 1) if ended > began else 0.0
+
+    def note_camera(self, snapshot: StatusSnapshot) -> None:
+        """Remember when the camera delivered nothing: the label before says nothing about that time."""
+        online = snapshot.gauges.get("camera") == "online"
+        gone = bool(self._away) and self._away[-1]["until"] is None
+        if gone and online:
+            self._away[-1]["until"] = round(self._wall_s(), 1)
+        elif not gone and not online:
+            self._away.append({"since": round(self._wall_s(), 1), "until": None})
+
+    def add_point(self, snapshot: StatusSnapshot) -> None:
+        """Remember how things are now."""
+        inference = snapshot.latency_ms.get("inference", {})
+        self._points.append(
+            {
+                "time": round(self._wall_s(), 1),
+                "inference_ms": inference.get("p50"),
+                "inference_p99_ms": inference.get("p99"),
+                "temperature_celsius": snapshot.gauges.get("temperature_celsius"),
+                "frames_per_s": self.frames_per_s,
+            }
+        )
+
+    def points(self) -> list[dict[str, Any]]:
+        """The last hour, oldest first."""
+        return list(self._points)
+
+    def away(self) -> list[dict[str, float | None]]:
+        """When the camera delivered nothing, in Unix time, oldest first; `until` None: it still does not."""
+        return list(self._away)

@@ -1,0 +1,163 @@
+"""The thread "web": binds, serves, and never takes the daemon with it."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from edge.errors import ConfigError
+from edge.interfaces.web.history import SAMPLE_S, History
+from edge.interfaces.web.log_lines import LogLines
+from edge.interfaces.web.token import read_token
+from edge.interfaces.web.view import View
+from edge.settings.schema import WebSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger("edge.interfaces.web")
+WAIT_S = 0.25  # for the first connection, before looking whether to stop
+CLOSE_CONNECTIONS_S = 1  # live pages are told to reconnect later
+MAX_CONNECTIONS = 200
+INSTALL = "run ./install.sh again, or turn web.enabled off"
+
+
+class WebServer:
+    """Owns the thread "web".
+
+    Args:
+        settings: the `[web]` section.
+        view: what it may see.
+        gauge: told `web` (an address, or "off") and `web_error` (a sentence, or "").
+        needs: the packages that answering takes.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        view: View,
+        *,
+        gauge: Callable[..., None] = lambda **values: None,
+        needs: Sequence[str] = ("fastapi", "uvicorn"),
+    ) -> None:
+        self._settings = settings
+        self._view = view
+        self._gauge = gauge
+        self._needs = needs
+        self._stopping = threading.Event()
+        self._log_lines = LogLines()
+        self._server: uvicorn.Server | None = None
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self.address = ""  # where it really listens, once `listening` is set
+        self.listening = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, unless `web.enabled` is false."""
+        self._gauge(web="off", web_error="")
+        if self._settings.enabled and (missing := [name for name in self._needs if find_spec(name) is None]):
+            # Told now, because it is imported only for the first visitor.
+            self._give_up(f"The page is off because {' and '.join(missing)} cannot be imported; {INSTALL}.")
+        elif self._settings.enabled:
+            logging.getLogger("edge").addHandler(self._log_lines)
+            self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Close the connections and end the thread; False when it has not ended in time."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        logging.getLogger("edge").removeHandler(self._log_lines)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            token = read_token(self._settings.token_file)
+            listener = _bind(self._settings.host, self._settings.port)
+        except OSError as error:
+            self._give_up(
+                f"The page is off because {self._settings.listen} cannot be used ({error.strerror or error});"
+                " change web.listen, or end what listens there, and restart."
+            )
+        except ConfigError as error:
+            self._give_up(f"The page is off: {error}")
+        else:
+            with listener:
+                self._serve(listener, token)
+
+    def _give_up(self, sentence: str) -> None:
+        logger.error("%s", sentence)
+        self._gauge(web="off", web_error=sentence)
+
+    def _serve(self, listener: socket.socket, token: str) -> None:
+        host, port = listener.getsockname()[:2]
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        logger.info("The page is at %s", self.address)
+        self._gauge(web=self.address)
+        self.listening.set()
+        history = History(self._view.status)
+        if self._somebody_comes(listener, history):
+            self._answer(listener, history, token)
+        self._gauge(web="off")
+
+    def _somebody_comes(self, listener: socket.socket, history: History) -> bool:
+        """Wait for the first connection: a box that nobody looks at keeps the memory of FastAPI and uvicorn."""
+        sample_at = time.monotonic()
+        while not self._stopping.is_set():
+            if select.select([listener], [], [], WAIT_S)[0]:
+                return True
+            if time.monotonic() >= sample_at:
+                sample_at += SAMPLE_S
+                history.sample()
+        return False
+
+    def _answer(self, listener: socket.socket, history: History, token: str) -> None:
+        try:
+            import uvicorn
+
+            from edge.interfaces.web.app import make_app
+        except ImportError as error:
+            self._give_up(f"The page is off because a part of it cannot be imported ({error}); {INSTALL}.")
+            return
+
+        app = make_app(self._view, history, self._log_lines, token, self._settings.stream, self._stopping)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",  # the same everywhere: httptools is compiled and optional
+                loop="asyncio",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
+            )
+        )
+        if not self._stopping.is_set():  # it may have come between two lines of ours
+            # uvicorn leaves signals alone outside the main thread.
+            self._server.run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # From here on a connection waits instead of being refused while the app is imported.
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,25 @@
+"""What the web room sees of the daemon, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from edge.events import Classification, Event, Label
+from edge.frames import Pixels
+from edge.status.recent import Recent
+from edge.status.snapshot import StatusSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Given by service.py; every part may be used from any thread."""
+
+    status: Callable[[], StatusSnapshot]
+    recent: Recent
+    top: Callable[[], tuple[Label, ...]]  # the newest smoothed top-3
+    classify: Callable[[Pixels], Future[Classification]]  # raises BusyError
+    model: Callable[[], Mapping[str, Any]]  # the name, the manifest and the number of classes, as JSON types
+    logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError

@@ -1,0 +1,1 @@
+"""Photos that come from files and requests: checked by their header, decoded, encoded."""

@@ -1,0 +1,64 @@
+"""Quiet logs: a fault that repeats is one line at its start, one a minute while it lasts, one at its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+REMIND_AFTER_S = 60.0
+MAX_REASONS = 5  # told at once in one fault; a reason with a changing number in it stays quiet
+
+
+class RepeatingFault:
+    """One kind of fault of one stage; may be told and ended from any thread.
+
+    All its lines have the same level, so that whoever filters by level sees the end of what began.
+
+    Args:
+        logger: where the lines go.
+        level: the level of every line.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, logger: logging.Logger, level: int = logging.WARNING, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._logger = logger
+        self._level = level
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._count = 0
+        self._began = self._told = 0.0
+        self._seen: set[str] = set()
+
+    @property
+    def active(self) -> bool:
+        """Whether the fault has happened and not ended."""
+        return self._count > 0
+
+    def happened(self, sentence: str) -> None:
+        """The fault happened (again); `sentence` says what and what to do."""
+        with self._lock:
+            now = self._clock()
+            self._count += 1
+            if self._count == 1:
+                self._began, self._seen = now, set()
+            # A reason that was not told yet is news at once; two that alternate are not.
+            elif now - self._told < REMIND_AFTER_S and (sentence in self._seen or len(self._seen) >= MAX_REASONS):
+                return
+            self._told = now
+            self._seen.add(sentence)
+            line = sentence if self._count == 1 else f"{sentence} ({self._count} times in {now - self._began:.0f} s)"
+            self._logger.log(self._level, "%s", line)
+
+    def over(self, sentence: str) -> None:
+        """The fault has ended; says so with its count, and nothing where there was none."""
+        with self._lock:
+            if not self._count:
+                return
+            times = "once" if self._count == 1 else f"{self._count} times"
+            lasted = self._clock() - self._began
+            self._count = 0
+            self._logger.log(self._level, "%s (after %.0f s; failed %s)", sentence, lasted, times)

@@ -1,0 +1,42 @@
+"""Defaults that depend on the machine: where the settings, the state and the model are, and the device's name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+SYSTEM_STATE = Path("/var/lib/edge-classifier")
+DEFAULT_CONFIG = Path("/etc/edge-classifier/config.toml")
+
+
+def state_directory() -> Path:
+    """Where this user's daemon keeps what must survive: systemd's choice, the system's, or the user's own.
+
+    A virtual environment in which `./install.sh --try` made a model keeps it in `state`, for every command there.
+    """
+    if chosen := os.environ.get("STATE_DIRECTORY"):
+        return Path(chosen.split(":")[0])
+    if sys.prefix != sys.base_prefix and os.access(own := Path(sys.prefix) / "state", os.W_OK):
+        return own
+    if os.access(SYSTEM_STATE, os.W_OK):
+        return SYSTEM_STATE
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "edge-classifier"
+
+
+def default_bundle() -> Path:
+    """The installed bundle: one's own, else the system's, which every user may read."""
+    own, system = (root / "models" / "current" for root in (state_directory(), SYSTEM_STATE))
+    return system if not os.access(own, os.R_OK) and os.access(system, os.R_OK) else own
+
+
+def default_device_name() -> str:
+    """A name that stays the same on this machine without revealing its machine id."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except OSError:
+        machine_id = ""
+    # machine-id(5) asks not to publish the id itself: send a hash of it.
+    return "edge-" + hashlib.sha256(b"edge-classifier" + machine_id.encode()).hexdigest()[:6]

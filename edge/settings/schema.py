@@ -1,0 +1,268 @@
+"""The settings: typed, frozen, every key with a default, unknown keys refused, all errors told at once.
+
+Each stage gets its own section and never the whole. `toml_file.py` reads them from TOML.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from edge.settings.defaults import default_bundle, default_device_name, state_directory
+
+_SOURCE = re.compile(r"auto|picamera2(:\d+)?|v4l2:(\d+|/.+)|rtsps?://.+|csi://\d+|file:.+")
+_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class Section(BaseModel):
+    """Base of every section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+class DeviceSettings(Section):
+    """Who this box is."""
+
+    name: str = Field(default_factory=default_device_name)
+
+    @field_validator("name")
+    @classmethod
+    def _is_topic_level(cls, name: str) -> str:
+        if not _TOPIC_LEVEL.fullmatch(name):
+            raise ValueError("must be 1 to 63 letters, digits, '.', '_' or '-', because it is part of every topic")
+        return name
+
+
+class CameraSettings(Section):
+    """Where frames come from and how they are turned before anything looks at them."""
+
+    source: str = "auto"
+    size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (640, 480)
+    fps: float = Field(default=0.0, ge=0, le=240)
+    rotate: Literal[0, 90, 180, 270] = 0
+    flip: Literal["", "horizontal", "vertical", "both"] = ""
+    crop: tuple[float, float, float, float] | tuple[()] = ()
+    loop: bool = False
+    stall_after_s: float = Field(default=5.0, ge=1, le=60)
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if not _SOURCE.fullmatch(source):
+            raise ValueError(
+                "must be auto, picamera2, v4l2:/dev/v4l/by-id/… (or v4l2:0), rtsp://…, csi://0 or file:PATH"
+            )
+        return source
+
+    @field_validator("crop", mode="before")  # one line for whatever is wrong with it
+    @classmethod
+    def _inside_frame(cls, given: object) -> tuple[float, ...]:
+        crop = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+        if crop == ():
+            return ()
+        if len(crop) == 4 and all(type(part) in (int, float) for part in crop):
+            x, y, width, height = crop
+            if 0 <= x < 1 and 0 <= y < 1 and 0 < width <= 1 - x + 1e-6 and 0 < height <= 1 - y + 1e-6:
+                return float(x), float(y), float(width), float(height)
+        raise ValueError("must be [x, y, width, height] as fractions of the frame that stay inside it, or []")
+
+    @field_validator("loop")
+    @classmethod
+    def _loop_needs_file(cls, loop: bool, info: ValidationInfo) -> bool:
+        if loop and not info.data.get("source", "file:").startswith("file:"):
+            raise ValueError("true goes with a file: source only; a live camera never ends")
+        return loop
+
+
+class ModelSettings(Section):
+    """Which bundle runs, and on what."""
+
+    bundle: Path = Field(default_factory=default_bundle, validate_default=False)  # it is a Path
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0, le=256)  # 0: one for each core
+
+
+class DecisionSettings(Section):
+    """When a stream of predictions becomes something worth saying."""
+
+    min_confidence: float = Field(default=20.0, ge=0, le=100)  # percent
+    smoothing_s: float = Field(default=1.0, ge=0, le=60)
+    hold_s: float = Field(default=0.5, ge=0, le=60)
+    heartbeat_s: float = Field(default=30.0, ge=1, le=86400)
+    every_frame: bool = False
+
+
+class MqttSettings(Section):
+    """The broker and how to prove who we are."""
+
+    url: str = "mqtt://localhost:1883"
+    base: str = "edge"
+    version: Literal[5, "3.1.1"] = 5
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    keepalive_s: int = Field(default=30, ge=5, le=3600)
+    discovery_prefix: str = "homeassistant"
+    snapshot_every_s: float = Field(default=0.0, ge=0, le=86400)  # 0: pictures stay in the box
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version_from_text(cls, version: object) -> object:
+        return 5 if version == "5" else version
+
+    @field_validator("url")
+    @classmethod
+    def _broker_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("must look like mqtt://host:1883, or mqtts://host:8883 for TLS")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; use mqtt.username and mqtt.password_file")
+        _ = parts.port  # raises a ValueError that says why
+        return url
+
+    @field_validator("base", "discovery_prefix")
+    @classmethod
+    def _topic_prefix(cls, prefix: str) -> str:
+        if not all(_TOPIC_LEVEL.fullmatch(level) for level in prefix.split("/")):
+            raise ValueError("must be a topic prefix such as edge or home/edge, without wildcards")
+        return prefix
+
+    # Contradictions are told at the later of the two keys, so that one run tells all of them.
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _tls_only(cls, file: str, info: ValidationInfo) -> str:
+        if file and not info.data.get("url", "mqtts:").startswith("mqtts:"):
+            raise ValueError(f"goes with mqtts:// only, and mqtt.url is {info.data['url']}")
+        return file
+
+    @field_validator("key_file")
+    @classmethod
+    def _certificate_with_key(cls, key_file: str, info: ValidationInfo) -> str:
+        if "cert_file" in info.data and bool(info.data["cert_file"]) != bool(key_file):
+            raise ValueError("and cert_file go together: give both or neither")
+        return key_file
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_with_user(cls, password_file: str, info: ValidationInfo) -> str:
+        if password_file and not info.data.get("username", "?"):
+            raise ValueError("needs mqtt.username: a broker takes a password only with a user")
+        return password_file
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+    @property
+    def host(self) -> str:
+        """The broker's host."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The broker's port."""
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+
+class FallbackSettings(Section):
+    """The log on disk that holds events while the broker cannot."""
+
+    path: Path = Field(default_factory=lambda: state_directory() / "fallback.db", validate_default=False)
+    fallback_after_s: float = Field(default=2.0, ge=0.1, le=2.5)  # with the commit inside the promised 3 s
+    max_bytes: int = Field(default=268_435_456, ge=1_048_576)
+    replay_per_s: float = Field(default=200.0, ge=0)  # 0: no limit
+
+
+class WebSettings(Section):
+    """The page and the REST API."""
+
+    enabled: bool = True
+    listen: str = "127.0.0.1:5000"  # port 0: any free one
+    token_file: str = ""
+    stream: bool = False  # /stream.mjpg; off, because a camera is nobody else's business
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, listen: str) -> str:
+        try:
+            parts = urlsplit(f"//{listen}")
+            valid = bool(parts.hostname) and parts.port is not None and parts.netloc == listen and "@" not in listen
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError("must be an address and a port, such as 127.0.0.1:5000 or [::]:5000")
+        return listen
+
+    @field_validator("token_file")
+    @classmethod
+    def _token_for_others(cls, token_file: str, info: ValidationInfo) -> str:
+        if not token_file and info.data.get("enabled") and not _is_loopback(info.data.get("listen", "localhost:0")):
+            raise ValueError(
+                f"must name a file that holds a token, because others can reach {info.data['listen']} (web.listen)"
+            )
+        return token_file
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port to listen on."""
+        return urlsplit(f"//{self.listen}").port or 0
+
+
+def _is_loopback(listen: str) -> bool:
+    host = urlsplit(f"//{listen}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class LogSettings(Section):
+    """What journalctl shows."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All sections."""
+
+    device: DeviceSettings = DeviceSettings()
+    camera: CameraSettings = CameraSettings()
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    decision: DecisionSettings = DecisionSettings()
+    mqtt: MqttSettings = MqttSettings()
+    fallback: FallbackSettings = Field(default_factory=FallbackSettings)
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+
+
+def live_change(running: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
+    """Split a reload into what applies at once and what needs a restart.
+
+    `[decision]`, `[log]` and `camera.fps` are live.
+
+    Returns:
+        The running settings with the live changes taken over, and the `section.key`s that must wait.
+    """
+    camera = running.camera.model_copy(update={"fps": wanted.camera.fps})
+    applied = running.model_copy(update={"decision": wanted.decision, "log": wanted.log, "camera": camera})
+    waiting = [
+        f"{section}.{key}"
+        for section in Settings.model_fields
+        for key in type(getattr(wanted, section)).model_fields
+        if getattr(getattr(applied, section), key) != getattr(getattr(wanted, section), key)
+    ]
+    return applied, waiting

@@ -1,0 +1,108 @@
+"""Counters that go on across restarts, in one small JSON file.
+
+Only what a person would miss is kept here, such as how often the camera needed a restart; the events' own
+counts are with the events, in the fallback log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+logger = logging.getLogger("edge.status.counters")
+
+# A camera that is away is opened again every ten seconds, for days; an SD card does not need to know each time.
+SAVE_EVERY_S = 600.0
+MAX_FILE_BYTES = 64 * 1024
+
+
+class PersistentCounters:
+    """Totals of some of a run's counters: what the file held at the start, plus this run's.
+
+    A file that is missing, damaged or cannot be written costs its history and nothing else; it is told once.
+
+    Args:
+        path: the file, in the state directory.
+        names: the counters to keep.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, path: Path, names: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._names = tuple(names)
+        self._clock = clock
+        self._failing = False
+        self._before = self._read()
+        self._run = dict.fromkeys(self._names, 0)
+        self._saved = self.totals
+        self._saved_at = float("-inf")
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Each counter since the device was set up."""
+        return {name: self._before.get(name, 0) + self._run[name] for name in self._names}
+
+    def follow(self, counters: Mapping[str, int]) -> None:
+        """Take over this run's counters; writes them down now and then, when they have changed."""
+        self._run = {name: counters.get(name, 0) for name in self._names}
+        if self._clock() - self._saved_at >= SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Write now, so that the counts survive whatever comes; nothing where nothing has changed."""
+        totals = self.totals
+        if totals == self._saved:
+            return
+        self._saved_at = self._clock()  # also of a failure: it is tried again as rarely
+        try:
+            self._write(json.dumps(totals))
+        except OSError as error:
+            if not self._failing:
+                logger.warning("%s cannot be written (%s); its counts end with this run.", self._path, error.strerror)
+            self._failing = True
+            return
+        self._saved = totals
+        if self._failing:
+            logger.warning("%s is written again.", self._path)
+        self._failing = False
+
+    def _write(self, text: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        new = self._path.with_name(self._path.name + ".new")
+        # The old file stays until the new one is whole on disk: a power cut leaves one or the other.
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _read(self) -> dict[str, int]:
+        try:
+            with self._path.open("rb") as file:
+                document = json.loads(file.read(MAX_FILE_BYTES))
+            return {str(name): _count(value) for name, value in document.items()}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            logger.warning("%s cannot be read (%s); its counters begin at 0.", self._path, error.strerror)
+        except (ValueError, AttributeError, RecursionError):
+            logger.warning("%s is damaged; it is set aside and its counters begin at 0.", self._path)
+            with contextlib.suppress(OSError):
+                self._path.replace(self._path.with_name(self._path.name + ".damaged"))
+        return {}
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(value)
+    return value

@@ -1,0 +1,63 @@
+"""Try a bundle in a process of its own, which has none of root's rights where another user may change the bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.board.child_process import run_apart
+from edge.errors import BundleError
+from edge.settings.schema import ModelSettings
+
+WITHIN_S = 300.0  # importing torch and loading a model take more than a minute on a Zero 2 W
+PROGRAM = """\
+import json, sys
+from pathlib import Path
+from edge.settings.schema import ModelSettings
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+from edge.errors import BundleError, EdgeClassifierError
+try:
+    settings = ModelSettings(bundle=Path(sys.argv[1]), device=sys.argv[2], threads=int(sys.argv[3]))
+    bundle = load_bundle(settings.bundle)
+    name, manifest = Classifier(bundle, settings).name, bundle.manifest
+    print(json.dumps([name, manifest.architecture, manifest.weights.instead_of]))
+except EdgeClassifierError as error:
+    print(error, file=sys.stderr)
+    sys.exit(BundleError.exit_code)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A bundle that answers as it did when it was made."""
+
+    name: str
+    architecture: str
+    instead_of: str | None  # the architecture that was asked for, if it is another
+
+
+def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
+    """Check every byte of a bundle and its answer to its golden photo.
+
+    Raises:
+        BundleError: it cannot be used, or could not be tried.
+    """
+    ran = run_apart(PROGRAM, str(directory), settings.device, str(settings.threads), within_s=WITHIN_S, code=directory)
+    if ran.code == BundleError.exit_code:
+        raise BundleError(ran.last_line)  # a sentence already
+    if ran.code != 0:
+        name = Path(os.path.realpath(directory)).name  # `current` is a link
+        remedy = "free some memory and try again, or export it again"
+        if ran.code == -signal.SIGILL:
+            remedy = "export it again on this machine"
+        raise BundleError(f"The bundle {name!a} could not be tried ({ran.last_line:.200}); {remedy}.")
+    return Verified(*json.loads(ran.output))
+
+
+def fallback_told(asked: str, architecture: str) -> str:
+    """The sentence that says why another network runs than was asked for."""
+    return f"{asked} was asked for and this is {architecture}, because {asked}'s weights could not be fetched"

@@ -1,0 +1,179 @@
+"""Install a bundle from a directory, an archive or a URL: it appears beside the others whole and verified, or not."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import http.client
+import io
+import json
+import lzma
+import re
+import shutil
+import tarfile
+import urllib.error
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from edge.errors import BundleError, StateError
+from edge.vision.bundle import ARCHITECTURE, DIGEST, FILES, MANIFEST, bundle_name, load_bundle, write_digest
+from edge.vision.installed import Installed, set_modes
+from edge.workshop.export.limits import LEAST_CORRELATION
+from edge.workshop.fetch import Progress, fetch
+
+MAX_BYTES = 256 << 20  # of an archive, and of what is in it
+MAX_MANIFEST_BYTES = 1 << 20
+SCHEMES = ("http", "https", "file")
+_OPEN: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+}
+# What the standard library makes of archives that are damaged or none at all.
+_DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
+
+
+def add_bundle(source: str, sha256: str, installed: Installed, progress: Progress) -> str:
+    """Install the bundle that `source` holds; returns its name.
+
+    Args:
+        source: a bundle's directory, a tar archive of one (plain, gz, xz or bz2), or an archive's URL.
+        sha256: of the archive; "" where none was given, which a URL does not allow.
+        installed: where to.
+        progress: of a download.
+
+    Raises:
+        BundleError: it is no bundle, not the archive that was meant, or anything in it is not as it should be.
+        StateError: the bundles' directory cannot be written.
+    """
+    staging = installed.staging()
+    try:
+        home = staging / "unnamed"
+        home.mkdir(mode=0o755)
+        if Path(source).is_dir():
+            _copy(Path(source), home, sha256)
+        else:
+            with _archive(source, sha256, staging / "archive", progress).open("rb") as archive:
+                _unpack(archive, home, source)
+        home = home.rename(staging / _name(home, source))
+        return _accepted(home, installed, source)
+    except OSError as error:
+        raise StateError(
+            f"{source} cannot be installed in {installed.directory}: {error.strerror or error}."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _accepted(home: Path, installed: Installed, source: str) -> str:
+    set_modes(home)
+    try:
+        bundle = load_bundle(home)
+    except BundleError as error:
+        raise BundleError(str(error).replace(str(home), source)) from error  # where it was put together is gone by then
+    name, agreement = bundle.name, bundle.manifest.agreement
+    if agreement is not None and agreement.correlation is not None and agreement.correlation < LEAST_CORRELATION:
+        raise BundleError(
+            f"{name} says that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
+            f" {LEAST_CORRELATION} is the least; export it again."
+        )
+    write_digest(home)  # bundles from older versions bring none
+    set_modes(home)
+    installed.accept(home)
+    return name
+
+
+def _copy(source: Path, home: Path, sha256: str) -> None:
+    if sha256:
+        raise BundleError(f"{source} is a directory; its files have their own sha256s.")
+    if missing := [file for file in FILES if not (source / file).is_file()]:
+        raise BundleError(f"{source} is no bundle: it lacks {', '.join(missing)}; name what export made.")
+    for file in (file for file in (*FILES, DIGEST) if (source / file).is_file()):
+        if (source / file).stat().st_size > MAX_BYTES:
+            raise BundleError(f"{file} of {source} has more than {MAX_BYTES >> 20} MB, which no bundle has.")
+        shutil.copyfile(source / file, home / file)
+
+
+def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
+    """A copy of the archive that nobody changes any more, with the right sha256."""
+    scheme = urlsplit(source).scheme
+    if scheme and scheme not in SCHEMES:
+        raise BundleError(f"{source} is of a kind that is not fetched; give {', '.join(SCHEMES)} or a path.")
+    if scheme and not sha256:
+        raise BundleError("A model is code: give the archive's --sha256 with its URL.")
+    try:
+        digest = fetch(source if scheme else Path(source).absolute().as_uri(), copy, progress, MAX_BYTES)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        raise BundleError(f"{source} cannot be fetched ({reason}); try again, or name another.") from error
+    if sha256 and digest != sha256.lower():
+        raise BundleError(
+            f"{source} has the sha256 {digest[:12]}… instead of {sha256[:12]}…: truncated, or not what was meant."
+        )
+    return copy
+
+
+def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
+    """The files of a bundle, each written by us under its known name; whatever a path in it says."""
+    start = archive.read(6)
+    archive.seek(0)
+    opener = next((opener for magic, opener in _OPEN.items() if start.startswith(magic)), None)
+    try:
+        with tarfile.open(fileobj=_Bounded(opener(archive) if opener else archive), mode="r|") as members:
+            for member in members:
+                if member.isdir() and "/" not in member.name.removeprefix("./"):
+                    continue
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                # A sparse file's few bytes may claim to be thousands of gigabytes of zeros.
+                plain = member.isreg() and not member.issparse() and name in (*FILES, DIGEST)
+                content = members.extractfile(member) if plain else None
+                if content is None or "/" in folder or folder == ".." or (home / name).exists():
+                    raise BundleError(
+                        f"{source} holds {member.name:.100}, which is no part of a bundle; make it again."
+                    )
+                if member.size > MAX_BYTES:
+                    raise BundleError(f"{name} of {source} unpacks to more than {MAX_BYTES >> 20} MB.")
+                with (home / name).open("xb") as file:
+                    shutil.copyfileobj(content, file)
+    except _DAMAGED as error:
+        raise BundleError(f"{source} is no sound tar archive of a bundle ({error}); make it again.") from error
+    if missing := [name for name in FILES if not (home / name).exists()]:
+        raise BundleError(f"{source} lacks {', '.join(missing)}; make it again, of a whole bundle.")
+
+
+class _Bounded(io.RawIOBase):
+    """Ends a few kB that would unpack to gigabytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._left = file, MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        # One byte more than is left tells that there are more.
+        content = self._file.read(min(self._left + 1, size) if size >= 0 else self._left + 1)
+        self._left -= len(content)
+        if self._left < 0:
+            raise tarfile.ReadError(f"it unpacks to more than {MAX_BYTES >> 20} MB")
+        return content
+
+
+def _name(home: Path, source: str) -> str:
+    """The name that the bundle has to have; `load_bundle` checks everything else."""
+    with (home / MANIFEST).open("rb") as file:
+        text = file.read(MAX_MANIFEST_BYTES)
+    try:
+        document = json.loads(text)
+        architecture, precision = document["architecture"], document["precision"]
+        fits = re.fullmatch(ARCHITECTURE, architecture) and re.fullmatch(r"[a-z0-9]{1,16}", precision)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BundleError(f"The {MANIFEST} of {source} is not a manifest; make the bundle again.") from error
+    if not fits:
+        raise BundleError(f"The {MANIFEST} of {source} names no architecture that there is; make the bundle again.")
+    return bundle_name(text, architecture, precision)

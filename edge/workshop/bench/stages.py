@@ -1,0 +1,118 @@
+"""One frame after the other through every stage, each timed alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from edge.camera.errors import UnreadablePictureError
+from edge.camera.geometry import FrameBuffers
+from edge.camera.source import Source
+from edge.daemon.pipeline import EventMaker
+from edge.decision.decider import Decider
+from edge.errors import CameraError
+from edge.events import Event
+from edge.frames import Pixels
+from edge.settings.schema import DecisionSettings
+from edge.vision.classifier import Classifier
+from edge.workshop.bench.publish import Publisher
+from edge.workshop.bench.result import STAGES, Latency, latency
+
+LEAST = 20  # frames, however slow the board: below that a p95 is a maximum
+UNREADABLE = 100  # pictures in a row, after which no good one is expected
+# Every frame becomes an event, so that the last two stages are as busy as they can get.
+EVERY_FRAME = DecisionSettings(every_frame=True)
+
+
+def read_frames(source: Source, buffers: FrameBuffers, count: int) -> list[Pixels]:
+    """The next `count` pictures, each in memory of its own.
+
+    Raises:
+        CameraError: there are not so many.
+    """
+    return [next_picture(source, buffers)[0].copy() for _ in range(count)]
+
+
+def next_picture(source: Source, buffers: FrameBuffers) -> tuple[Pixels, float]:
+    """The next picture that can be read, and the milliseconds that it took once it was there.
+
+    Raises:
+        CameraError: the source has ended, or UNREADABLE pictures in a row were broken.
+    """
+    for _ in range(UNREADABLE):
+        if not source.grab():
+            raise CameraError(f"{source.name} has ended; choose a source that goes on, or name pictures with --photos.")
+        began = time.perf_counter_ns()
+        try:
+            pixels = source.retrieve(buffers)
+        except UnreadablePictureError:
+            continue
+        return pixels, (time.perf_counter_ns() - began) / 1e6
+    raise CameraError(f"{source.name} gave {UNREADABLE} broken pictures in a row; name others with --photos.")
+
+
+def stage_latencies(
+    source: Source,
+    buffers: FrameBuffers,
+    classifier: Classifier,
+    maker: EventMaker,
+    publisher: Publisher,
+    seconds: float,
+) -> dict[str, Latency]:
+    """Percentiles of each of STAGES over `seconds` of frames, and over LEAST at least.
+
+    Raises:
+        CameraError: the source gives no pictures any more.
+    """
+    decider = Decider(EVERY_FRAME, classifier.labels)
+    buffer = classifier.new_input()
+    times: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    said = publisher.what
+    until = time.monotonic() + seconds
+    while time.monotonic() < until or len(times["publish"]) < LEAST:
+        pixels, capture_ms = next_picture(source, buffers)
+        times["capture"].append(capture_ms)
+        with _timed(times["preprocess"]):
+            classifier.prepare(pixels, buffer)
+        with _timed(times["inference"]):
+            probabilities = classifier.infer(buffer)
+        with _timed(times["decision"]):
+            captured_ns = time.monotonic_ns()
+            decision = decider.decide(probabilities, captured_ns / 1e9)
+            assert decision is not None  # EVERY_FRAME
+            event: Event = maker.make(decision, classifier.name, captured_ns, {})
+        with _timed(times["publish"]):
+            publisher.publish(event)
+        if publisher.what != said:  # what was timed before was something else
+            times["publish"].clear()
+            said = publisher.what
+        size = f"{pixels.shape[1]} × {pixels.shape[0]}"
+        buffers.give_back(pixels)
+    what = {
+        "capture": f"grabbed to RGB, {source.name.rsplit('/', 1)[-1]}",
+        "preprocess": f"{size} to the model's input",
+        "inference": "buffer to probabilities",
+        "decision": "probabilities to event",
+        "publish": said,
+    }
+    return {stage: latency(values, what[stage]) for stage, values in times.items()}
+
+
+def inference_p50_ms(classifier: Classifier, frames: Sequence[Pixels], seconds: float) -> float:
+    """The median of inference over `seconds`, and over LEAST inferences at least."""
+    buffer = classifier.new_input()
+    times: list[float] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until or len(times) < LEAST:
+        classifier.prepare(frames[len(times) % len(frames)], buffer)
+        with _timed(times):
+            classifier.infer(buffer)
+    return latency(times, "").p50
+
+
+@contextmanager
+def _timed(into: list[float]) -> Iterator[None]:
+    began = time.perf_counter_ns()
+    yield
+    into.append((time.perf_counter_ns() - began) / 1e6)

@@ -1,0 +1,1 @@
+"""How right a bundle is on labelled photos."""

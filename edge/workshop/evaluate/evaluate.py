@@ -1,0 +1,66 @@
+"""Judge a bundle on labelled photos, as the daemon would see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from edge.errors import WeightsError
+from edge.photos.decode import read_photo
+from edge.photos.folders import LabelledPhoto
+from edge.vision.bundle import Bundle
+from edge.vision.classifier import Classifier
+from edge.workshop.evaluate.accuracy import Answer, Evaluation
+from edge.workshop.export.exporter import architecture, contract_of
+from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.input_options import of_contract
+from edge.workshop.export.weights import Weights
+
+
+def evaluate(
+    classifier: Classifier, bundle: Bundle, photos: Iterable[LabelledPhoto], weights: Weights | None
+) -> Evaluation:
+    """Classify `photos`, by FP32 too where there are weights.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+        WeightsError: `weights` are of another network than the bundle.
+    """
+    network = None if weights is None else _reference(bundle, weights)
+    result = Evaluation(bundle.name, bundle.labels)
+    buffer = classifier.new_input()
+    for photo in photos:
+        classifier.prepare(read_photo(photo.file), buffer)
+        answer = classifier.infer(buffer)
+        order = answer.argsort()[::-1][:5]
+        first, difference = None, 0.0
+        if network is not None:
+            with torch.inference_mode():
+                expected = network(buffer.tensor)[0].numpy()
+            first = int(expected.argmax())
+            difference = abs(float(expected[first] - answer[first])) * 100
+        confidence = 100 * float(answer[order[0]])
+        result.answers.append(Answer(photo.index, tuple(int(index) for index in order), confidence, first, difference))
+    return result
+
+
+def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
+    if weights.architecture != bundle.manifest.architecture:
+        raise WeightsError(
+            f"{bundle.name} is a {bundle.manifest.architecture} and the weights are a {weights.architecture};"
+            " name the weights it was made from."
+        )
+    contract = bundle.manifest.input
+    network = fold(of_contract(contract).applied_to(architecture(weights.architecture)), weights.state)
+    if network.classes != len(bundle.labels):
+        raise WeightsError(
+            f"{bundle.name} knows {len(bundle.labels)} classes and the weights {network.classes};"
+            " name the weights it was made from."
+        )
+    expected = contract_of(network.architecture)
+    if contract.normalization is None:  # its border still has the mean's colour
+        expected = expected.model_copy(update={"normalization": None})
+    if expected != contract:
+        raise WeightsError(f"{bundle.name} takes another input than this version's FP32 network; export it again.")
+    return network

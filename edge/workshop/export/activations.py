@@ -1,0 +1,26 @@
+"""The curves between convolutions, and what INT8 has to know of the smooth ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+
+from edge.workshop.export.networks import Activation
+
+Curve = Callable[[torch.Tensor], torch.Tensor]
+
+CURVES: dict[Activation, Curve] = {
+    "": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "hardsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+}
+
+# Curves that are more than a cut, which a convolution of integers makes by itself, and where they are flat at zero:
+# what lies below that need not be told apart. Of silu −0.015 is left there.
+FLAT_BELOW: dict[Activation, float] = {"hardswish": -3.0, "silu": -6.0}

@@ -1,0 +1,237 @@
+"""The networks that can be exported, as tables. Adding one is adding a table here; the recipe stays as it is.
+
+The keys are those of torchvision's state dicts, so that its weights and what was fine-tuned from them fit as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge.workshop.export.networks import PIXELS, Activation, Architecture, Conv, Gate, Head, MaxPool, Operation
+
+Keys = tuple[str, str]  # of a convolution's weight, and the prefix of its batch norm
+
+
+def resnet(name: str, depths: tuple[int, int, int, int], *, bottleneck: bool) -> Architecture:
+    """torchvision's ResNet with `depths` blocks a stage."""
+    operations: list[Operation] = [
+        Conv("stem", PIXELS, "conv1.weight", "bn1", "relu", stride=2),
+        MaxPool("pool", "stem", size=3, stride=2, padding=1),
+    ]
+    value = "pool"
+    for stage, depth in enumerate(depths, 1):
+        for number in range(depth):
+            block = f"layer{stage}.{number}"
+            stride = 2 if stage > 1 and number == 0 else 1
+            shortcut = value
+            if stride == 2 or (bottleneck and number == 0):
+                shortcut = f"{block}.shortcut"
+                key = f"{block}.downsample"
+                operations.append(Conv(shortcut, value, f"{key}.0.weight", f"{key}.1", stride=stride))
+            # (convolution, kernel radius, stride); torchvision strides in the 3 × 3
+            plan = [(1, 0, 1), (2, 1, stride), (3, 0, 1)] if bottleneck else [(1, 1, stride), (2, 1, 1)]
+            inner = value
+            for i, radius, step in plan:
+                last = i == len(plan)
+                output = block if last else f"{block}.{i}"
+                operations.append(
+                    Conv(
+                        output,
+                        inner,
+                        f"{block}.conv{i}.weight",
+                        f"{block}.bn{i}",
+                        "relu",
+                        stride=step,
+                        padding=(radius, radius),
+                        residual=shortcut if last else "",
+                    )
+                )
+                inner = output
+            value = block
+    operations.append(Head(value, "fc"))
+    return Architecture(name, tuple(operations), border=(3, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class _Inverted:
+    """An inverted residual: few channels made many, each filtered by itself, perhaps gated, and made few again."""
+
+    expand: Keys | None
+    depthwise: Keys
+    project: Keys
+    activation: Activation
+    stride: int
+    padding: tuple[int, int]  # of the depthwise convolution
+    residual: bool
+    gate: Gate | None = None
+
+    def operations(self, output: str, value: str) -> list[Operation]:
+        made: list[Operation] = []
+        inner, deep = value, f"{output}.deep"
+        if self.expand:
+            inner = f"{output}.expand"
+            made.append(Conv(inner, value, *self.expand, self.activation))
+        made.append(
+            Conv(
+                deep,
+                inner,
+                *self.depthwise,
+                self.activation,
+                stride=self.stride,
+                padding=self.padding,
+                depthwise=True,
+                gate=self.gate,
+            )
+        )
+        made.append(Conv(output, deep, *self.project, residual=value if self.residual else ""))
+        return made
+
+
+def _pair(prefix: str) -> Keys:
+    """The keys of torchvision's Conv2dNormActivation."""
+    return f"{prefix}.0.weight", f"{prefix}.1"
+
+
+def _same(kernel: int) -> tuple[int, int]:
+    return kernel // 2, kernel // 2
+
+
+# Stages of MobileNetV2: expansion, output channels, blocks, first stride.
+_MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+                 (6, 320, 1, 1))  # fmt: skip
+
+
+def mobilenet_v2(name: str) -> Architecture:
+    """torchvision's MobileNetV2."""
+    operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "relu6", stride=2)]
+    value, channels, number = "stem", 32, 1
+    for expansion, width, depth, first_stride in _MOBILENET_V2:
+        for repeat in range(depth):
+            output, stride = f"features.{number}", first_stride if repeat == 0 else 1
+            key, last = f"{output}.conv", 1 if expansion == 1 else 2
+            block = _Inverted(
+                expand=_pair(f"{key}.0") if expansion > 1 else None,
+                depthwise=_pair(f"{key}.{last - 1}"),
+                project=(f"{key}.{last}.weight", f"{key}.{last + 1}"),
+                activation="relu6",
+                stride=stride,
+                padding=_same(3),
+                residual=stride == 1 and width == channels,
+            )
+            operations += block.operations(output, value)
+            value, channels, number = output, width, number + 1
+    operations += [Conv("last", value, *_pair("features.18"), "relu6"), Head("last", "classifier.1")]
+    return Architecture(name, tuple(operations), border=(1, 1))
+
+
+# Blocks of MobileNetV3-Large: kernel, expanded channels, output channels, gated, activation, stride.
+_MOBILENET_V3: tuple[tuple[int, int, int, bool, Activation, int], ...] = (
+    (3, 16, 16, False, "relu", 1), (3, 64, 24, False, "relu", 2), (3, 72, 24, False, "relu", 1),
+    (5, 72, 40, True, "relu", 2), (5, 120, 40, True, "relu", 1), (5, 120, 40, True, "relu", 1),
+    (3, 240, 80, False, "hardswish", 2), (3, 200, 80, False, "hardswish", 1), (3, 184, 80, False, "hardswish", 1),
+    (3, 184, 80, False, "hardswish", 1), (3, 480, 112, True, "hardswish", 1), (3, 672, 112, True, "hardswish", 1),
+    (5, 672, 160, True, "hardswish", 2), (5, 960, 160, True, "hardswish", 1), (5, 960, 160, True, "hardswish", 1),
+)  # fmt: skip
+
+
+def mobilenet_v3_large(name: str) -> Architecture:
+    """torchvision's MobileNetV3-Large."""
+    operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "hardswish", stride=2)]
+    value, channels = "stem", 16
+    for number, (kernel, expanded, width, gated, activation, stride) in enumerate(_MOBILENET_V3, 1):
+        output = f"features.{number}"
+        gate: tuple[Activation, Activation] | None = ("relu", "hardsigmoid") if gated else None
+        residual = stride == 1 and width == channels
+        block = _torchvision_block(
+            f"{output}.block", expanded > channels, activation, kernel, stride, gate, residual=residual
+        )
+        operations += block.operations(output, value)
+        value, channels = output, width
+    operations.append(Conv("last", value, *_pair("features.16"), "hardswish"))
+    operations.append(Head("last", "classifier.3", hidden="classifier.0", activation="hardswish"))
+    return Architecture(name, tuple(operations), border=(1, 1), norm_epsilon=1e-3)
+
+
+def _torchvision_block(
+    key: str,
+    expands: bool,
+    activation: Activation,
+    kernel: int,
+    stride: int,
+    gate: tuple[Activation, Activation] | None,
+    *,
+    residual: bool,
+) -> _Inverted:
+    """Of MobileNetV3 and EfficientNet, which number what a block has: expansion, depthwise, gate, projection."""
+    deep = 1 if expands else 0
+    return _Inverted(
+        expand=_pair(f"{key}.0") if expands else None,
+        depthwise=_pair(f"{key}.{deep}"),
+        project=_pair(f"{key}.{deep + (2 if gate else 1)}"),
+        activation=activation,
+        stride=stride,
+        padding=_same(kernel),
+        residual=residual,
+        gate=Gate(f"{key}.{deep + 1}.fc1", f"{key}.{deep + 1}.fc2", *gate) if gate else None,
+    )
+
+
+# Stages of EfficientNet-B0 and -Lite0: blocks, kernel, first stride, expansion, output channels.
+_EFFICIENTNET = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
+                 (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+
+
+def efficientnet_b0(name: str) -> Architecture:
+    """torchvision's EfficientNet-B0."""
+    operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "silu", stride=2)]
+    value, channels = "stem", 32
+    for stage, (depth, kernel, first_stride, expansion, width) in enumerate(_EFFICIENTNET, 1):
+        for repeat in range(depth):
+            output, stride = f"features.{stage}.{repeat}", first_stride if repeat == 0 else 1
+            residual = stride == 1 and width == channels
+            block = _torchvision_block(
+                f"{output}.block", expansion > 1, "silu", kernel, stride, ("silu", "sigmoid"), residual=residual
+            )
+            operations += block.operations(output, value)
+            value, channels = output, width
+    operations += [Conv("last", value, *_pair("features.8"), "silu"), Head("last", "classifier.1")]
+    return Architecture(name, tuple(operations), border=(1, 1), interpolation="bicubic")
+
+
+def efficientnet_lite0(name: str) -> Architecture:
+    """EfficientNet-Lite0 with the state-dict keys of the PyPI package `efficientnet-lite-pytorch`.
+
+    It wants (pixel − 127) / 128; with ImageNet's mean and standard deviation it loses 4.6 points.
+    """
+    operations: list[Operation] = [Conv("stem", PIXELS, "_conv_stem.weight", "_bn0", "relu6", stride=2)]
+    value, channels, number = "stem", 32, 0
+    for depth, kernel, first_stride, expansion, width in _EFFICIENTNET:
+        for repeat in range(depth):
+            key, stride = f"_blocks.{number}", first_stride if repeat == 0 else 1
+            block = _Inverted(
+                expand=(f"{key}._expand_conv.weight", f"{key}._bn0") if expansion > 1 else None,
+                depthwise=(f"{key}._depthwise_conv.weight", f"{key}._bn1"),
+                project=(f"{key}._project_conv.weight", f"{key}._bn2"),
+                activation="relu6",
+                stride=stride,
+                # TensorFlow's SAME: on an even size a stride of 2 has the odd pixel of padding after the picture.
+                padding=_same(kernel) if stride == 1 else (kernel // 2 - 1, kernel // 2),
+                residual=stride == 1 and width == channels,
+            )
+            operations += block.operations(key, value)
+            value, channels, number = key, width, number + 1
+    operations += [Conv("head", value, "_conv_head.weight", "_bn1", "relu6"), Head("head", "_fc")]
+    centre, spread = (127 / 255,) * 3, (128 / 255,) * 3
+    return Architecture(name, tuple(operations), (0, 1), mean=centre, std=spread, norm_epsilon=1e-3)
+
+
+ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
+    "resnet18": lambda: resnet("resnet18", (2, 2, 2, 2), bottleneck=False),
+    "resnet34": lambda: resnet("resnet34", (3, 4, 6, 3), bottleneck=False),
+    "resnet50": lambda: resnet("resnet50", (3, 4, 6, 3), bottleneck=True),
+    "mobilenet_v2": lambda: mobilenet_v2("mobilenet_v2"),
+    "mobilenet_v3_large": lambda: mobilenet_v3_large("mobilenet_v3_large"),
+    "efficientnet_b0": lambda: efficientnet_b0("efficientnet_b0"),
+    "efficientnet_lite0": lambda: efficientnet_lite0("efficientnet_lite0"),
+}

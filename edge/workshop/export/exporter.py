@@ -1,0 +1,254 @@
+"""From FP32 weights to a bundle: fold, find ranges, quantize, trace, check, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge.errors import BundleError
+from edge.events import Probabilities
+from edge.frames import Pixels
+from edge.photos.decode import read_photo
+from edge.vision.bundle import InputContract, Manifest, Normalization, Quantization
+from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
+from edge.vision.manifest_types import Engine, Target
+from edge.vision.preprocess import fill, new_buffer
+from edge.vision.torch_compat import known_deprecations, trace_script
+from edge.workshop.export.architectures import ARCHITECTURES
+from edge.workshop.export.bundle_writer import Made, write_bundle
+from edge.workshop.export.class_names import class_names
+from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.golden import PHOTO, golden_classes
+from edge.workshop.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
+from edge.workshop.export.input_options import AS_KNOWN, InputOptions
+from edge.workshop.export.judge import (
+    ENOUGH_PHOTOS,
+    Judged,
+    Model,
+    measure_agreement,
+    measure_latency,
+    refuse_below,
+    verify,
+)
+from edge.workshop.export.limits import MIN_AGREEMENT
+from edge.workshop.export.networks import Architecture
+from edge.workshop.export.quantize import QuantizedNetwork
+from edge.workshop.export.ranges import Range, calibrated_ranges, data_free_ranges
+from edge.workshop.export.report import Report
+from edge.workshop.export.views import of_photos, shipped_views
+from edge.workshop.export.weights import Weights
+
+Step = Callable[[str], None]
+Each = Callable[[Sequence[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A new bundle, and how it compares with the network that it was made from."""
+
+    directory: Path
+    manifest: Manifest
+    report: Report
+
+
+def architecture(name: str) -> Architecture:
+    """The table of a network.
+
+    Raises:
+        BundleError: there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise BundleError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[name]()
+
+
+def contract_of(network: Architecture) -> InputContract:
+    """The buffer that `network` takes."""
+    red, green, blue = (round(mean * 255) for mean in network.mean)
+    return InputContract(
+        size=network.size,
+        resize=network.resize,
+        interpolation=network.interpolation,
+        border=network.border,
+        border_rgb=(red, green, blue),
+        normalization=Normalization(mean=network.mean, std=network.std, colour=network.colour),
+    )
+
+
+def export_bundle(
+    weights: Weights,
+    models: Path,
+    *,
+    target: Target | None = None,
+    precision: Precision = "auto",
+    calibration: Sequence[Path] = (),
+    photos: Sequence[Path] = (),
+    min_agreement: float = MIN_AGREEMENT,
+    golden: Path = PHOTO,
+    labels: Path | None = None,
+    trained_on: InputOptions = AS_KNOWN,
+    open_gpu: Callable[[], Gpu] = Jetson,
+    step: Step = lambda _: None,
+    each: Each = lambda photos: photos,
+    check: Callable[[Path], object] = lambda directory: None,
+) -> Exported:
+    """Make a bundle in `models`; `current` is not touched.
+
+    Args:
+        weights: of an architecture that `ARCHITECTURES` has.
+        models: the directory that the bundle's own directory appears in.
+        target: instruction set; None is this machine's.
+        precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others insist.
+        calibration: photos to find the ranges on; without any they come from the batch norms.
+        photos: photos to measure the agreement with FP32 on; with fewer than 20 views of the shipped ones join them.
+        min_agreement: percent; below it the model is refused. 0 lets any pass whose logits correlate with FP32's.
+        golden: the photo that the bundle has to answer alike for ever.
+        labels: the classes' names, one a line; None are ImageNet's.
+        trained_on: what the network's input is, where that is not what its architecture's usually is.
+        open_gpu: makes the GPU ready, for the target `jetson`.
+        step: told what is being done.
+        each: wraps a sequence of photos to show the progress through it.
+        check: called with the bundle's directory before it appears in `models`; what it raises ends the export.
+
+    Raises:
+        WeightsError, PhotoError, BundleError, StateError: each says what to do.
+    """
+    target = target or host_target()
+    if precision == "fp16" and target != "jetson":
+        raise BundleError("FP16 is for a Jetson's GPU; add --target jetson, or leave --precision out.")
+    gpu = open_gpu() if target == "jetson" else None
+    engine: Engine = "tensorrt" if gpu else host_engine(target)
+    small_pairs = needs_small_pairs(engine)
+    if gpu is None:
+        use_engine(engine, small_pairs=small_pairs)
+    step("folding batch norms and normalisation into the convolutions")
+    table = trained_on.applied_to(architecture(weights.architecture))
+    network = fold(table, weights.state)
+    if table != architecture(weights.architecture):  # nobody published what it is worth on this input
+        origin = weights.origin.model_copy(update={"top1": None})
+        weights = dataclasses.replace(weights, origin=origin)
+    names = class_names(network.classes, labels)
+    step("finding the ranges of the activations")
+    contract = contract_of(network.architecture)
+    ranges = (
+        calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
+        if calibration
+        else data_free_ranges(network)
+    )
+    quantization = Quantization(
+        ranges="calibrated" if calibration else "data-free",
+        photos=len(calibration),
+        small_pairs=small_pairs,
+        activations="int8" if gpu else host_activations(target),
+    )
+    example = buffer_of(read_photo(golden), contract)
+    model: tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]
+    if gpu is not None:
+        step("building the model for the GPU, which may take minutes")
+        model = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
+    else:
+        step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
+        script = _quantized_script(network, ranges, engine, quantization, example)
+        model = script, script, engine, quantization
+    views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
+    pictures = each([*of_photos(photos), *views])
+    buffers = (buffer_of(picture(), contract) for picture in pictures)
+    made = _judged(*model, network, example, buffers, len(photos), min_agreement, step)
+    step("writing the bundle")
+    directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
+    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
+    report = Report(
+        directory,
+        target,
+        made.engine,
+        quantization.ranges if made.quantization else "none",
+        size,
+        floats * 4,
+        made.latency,
+        made.agreement,
+        weights.origin.top1,
+        precision="int8" if made.quantization else "fp16",
+        instead_of=weights.origin.instead_of,
+        classes=network.classes,
+    )
+    return Exported(directory, manifest, report)
+
+
+def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
+    """A fresh padded buffer with `pixels` in it, (1, side, side, 3) uint8."""
+    buffer = new_buffer(contract)
+    fill(buffer, pixels, contract)
+    return buffer.tensor
+
+
+def _on_gpu(
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    example: torch.Tensor,
+    gpu: Gpu,
+    int8: Quantization,
+    precision: Precision,
+    step: Step,
+) -> tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]:
+    if precision != "fp16":
+        try:
+            model = make_int8(network, ranges, example, gpu)
+            return model.script, model, "tensorrt", int8
+        except NoEngineError as error:
+            if precision == "int8":
+                raise
+            step(f"{error.reason}, so this is FP16 instead of INT8; mend that and export again for INT8.")
+    model = make_fp16(network, example, gpu)
+    return model.script, model, "cuda", None
+
+
+def _judged(
+    script: torch.jit.ScriptModule,
+    model: Model,
+    engine: Engine,
+    quantization: Quantization | None,
+    network: FloatNetwork,
+    example: torch.Tensor,
+    buffers: Iterable[torch.Tensor],
+    given: int,
+    min_agreement: float,
+    step: Step,
+) -> Made:
+    contract = contract_of(network.architecture)
+    with known_deprecations(), torch.inference_mode():
+        probabilities: Probabilities = model(example)[0].numpy()
+        golden_classes(network(example)[0].numpy())  # where FP32 is not sure of the photo, no model can be
+    precision: Judged = "INT8" if quantization else "FP16"
+    step(f"comparing {precision} with FP32")
+    verify(probabilities, network, example, precision)
+    classes = golden_classes(probabilities)
+    agreement = measure_agreement(model, network, buffers, given)
+    refuse_below(min_agreement, agreement, precision)
+    latency = measure_latency(model, network, example)
+    return Made(script, engine, quantization, contract, classes, agreement, latency)
+
+
+def _quantized_script(
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    engine: Engine,
+    quantization: Quantization,
+    example: torch.Tensor,
+) -> torch.jit.ScriptModule:
+    try:
+        int8 = QuantizedNetwork(network, ranges, engine, quantization.activations, small_pairs=quantization.small_pairs)
+        script = trace_script(int8, example)
+        with known_deprecations(), torch.inference_mode():
+            script(example)
+            return script
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(
+            f"torch {torch.__version__} cannot run this target's INT8 kernels here ({reason:.120});"
+            " export on the device itself, or with a torch that can."
+        ) from error

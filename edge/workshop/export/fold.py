@@ -1,0 +1,243 @@
+"""Fold batch norms and the input's normalisation into convolutions: state dict in, float network out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+
+from edge.errors import WeightsError
+from edge.workshop.export.activations import CURVES
+from edge.workshop.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
+
+GREATEST = 1e15  # float32 holds the sum of a layer's squares, of which ranges are made
+
+StateDict = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class FoldedGate:
+    """What each channel is multiplied by, from all channels' averages."""
+
+    table: Gate
+    squeeze: torch.Tensor  # (few, channels)
+    squeeze_bias: torch.Tensor  # (few,)
+    excite: torch.Tensor  # (channels, few)
+    excite_bias: torch.Tensor  # (channels,)
+
+    def factors(self, averages: torch.Tensor) -> torch.Tensor:
+        """(1, channels, 1, 1) in 0..1 of (1, channels)."""
+        few = CURVES[self.table.activation](F.linear(averages, self.squeeze, self.squeeze_bias))
+        return CURVES[self.table.curve](F.linear(few, self.excite, self.excite_bias))[..., None, None]
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """A convolution that holds its batch norm; `mean` and `std` are those of its output on the training set."""
+
+    table: Conv
+    weight: torch.Tensor  # (out, in / groups, height, width) float32
+    bias: torch.Tensor  # (out,)
+    mean: torch.Tensor  # (out,) before residual and activation
+    std: torch.Tensor  # (out,)
+    padding: int  # the same on every side
+    gate: FoldedGate | None = None
+
+    @property
+    def groups(self) -> int:
+        """As many groups as channels, or one."""
+        return self.weight.shape[0] if self.table.depthwise else 1
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """Average, one or two linear layers, softmax."""
+
+    table: Head
+    weight: torch.Tensor  # (classes, channels)
+    bias: torch.Tensor  # (classes,)
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None  # weight and bias of the layer before
+
+    def logits(self, averages: torch.Tensor) -> torch.Tensor:
+        """(photos, classes) of (photos, channels)."""
+        if self.hidden is not None:
+            averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
+        return F.linear(averages, self.weight, self.bias)
+
+
+class FloatNetwork(torch.nn.Module):
+    """The FP32 network on raw pixels: what the INT8 one is judged against.
+
+    Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
+    """
+
+    def __init__(self, architecture: Architecture, operations: tuple[FoldedConv | MaxPool | FoldedHead, ...]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.operations = operations
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities come out."""
+        head = self.operations[-1]
+        assert isinstance(head, FoldedHead)
+        return head.weight.shape[0]
+
+    def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities."""
+        value = {PIXELS: pixels.permute(0, 3, 1, 2).float() / 255}
+        for operation in self.operations:
+            if isinstance(operation, FoldedConv):
+                table = operation.table
+                x = F.conv2d(
+                    value[table.input],
+                    operation.weight,
+                    operation.bias,
+                    table.stride,
+                    operation.padding,
+                    groups=operation.groups,
+                )
+                yield f"{table.output}:norm", x
+                if table.residual:
+                    x = x + value[table.residual]
+                x = CURVES[table.activation](x)
+                if operation.gate is not None:
+                    x = x * operation.gate.factors(x.mean((2, 3)))
+                name = table.output
+            elif isinstance(operation, MaxPool):
+                x = F.max_pool2d(value[operation.input], operation.size, operation.stride, operation.padding)
+                name = operation.output
+            else:
+                x = operation.logits(value[operation.table.input].mean((2, 3))).softmax(1)
+                name = ""
+            value[name] = x
+            yield name, x
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities (1, classes) of the padded uint8 buffer (1, height, width, 3)."""
+        x = pixels
+        for _, x in self.values(pixels):  # noqa: B007 (the last one is wanted)
+            pass
+        return x
+
+
+def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
+    """The float network of `architecture` with the weights of `state`.
+
+    Raises:
+        WeightsError: keys or shapes are not those of the architecture, a variance is negative, or what is folded or
+            computed is beyond float32.
+    """
+    if unknown := sorted(state.keys() - _keys(architecture)):
+        raise WeightsError(
+            f"These weights hold {unknown[0]}, which a {architecture.name} has not; name the right --architecture."
+        )
+    try:
+        network = FloatNetwork(architecture, tuple(_fold_one(architecture, o, state) for o in architecture.operations))
+        low, high = architecture.border
+        side = architecture.size + low + high
+        noise = torch.randint(256, (1, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        with torch.inference_mode():
+            for name, value in network.values(noise):
+                _refuse_beyond(f"what {name.removesuffix(':norm') or 'the head'} gives", value)
+    except KeyError as error:
+        raise WeightsError(
+            f"These weights lack {error}, so they are not a {architecture.name}; name the right --architecture."
+        ) from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"These weights do not have the shapes of a {architecture.name} ({reason:.200}); use weights made for it."
+        ) from error
+    return network
+
+
+def _keys(architecture: Architecture) -> set[str]:
+    """Every key that the state dict may have: a deeper network's has all of a shallower one's and more."""
+    keys: set[str] = set()
+    for operation in architecture.operations:
+        if isinstance(operation, Conv):
+            norm = ("weight", "bias", "running_mean", "running_var", *architecture.ignored)
+            keys |= {operation.weight, *(f"{operation.norm}.{part}" for part in norm)}
+        layers: tuple[str, ...] = ()
+        if isinstance(operation, Conv) and operation.gate:
+            layers = (operation.gate.squeeze, operation.gate.excite)
+        elif isinstance(operation, Head):
+            layers = (operation.linear, operation.hidden)
+        keys |= {f"{layer}.{part}" for layer in layers if layer for part in ("weight", "bias")}
+    return keys
+
+
+def _fold_one(
+    architecture: Architecture, operation: Conv | MaxPool | Head, state: StateDict
+) -> FoldedConv | MaxPool | FoldedHead:
+    if isinstance(operation, MaxPool):
+        return operation
+    if isinstance(operation, Head):
+        hidden = _layer(operation.hidden, state) if operation.hidden else None
+        return FoldedHead(operation, *_layer(operation.linear, state), hidden)
+    gate = None
+    if operation.gate is not None:
+        gate = FoldedGate(operation.gate, *_layer(operation.gate.squeeze, state), *_layer(operation.gate.excite, state))
+    return _fold_conv(architecture, operation, state, gate)
+
+
+def _layer(prefix: str, state: StateDict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (out, in) and bias (out,) of a linear layer, or of a 1 × 1 convolution that does for one."""
+    weight, bias = state[f"{prefix}.weight"], state[f"{prefix}.bias"]
+    if weight.shape[2:].numel() != 1 or bias.shape != weight.shape[:1]:
+        raise ValueError(f"{prefix}.weight is {tuple(weight.shape)}")
+    return _float32(f"{prefix}.weight", weight.flatten(1)), _float32(f"{prefix}.bias", bias)
+
+
+def _float32(key: str, value: torch.Tensor) -> torch.Tensor:
+    """A float64 state dict may hold, or fold into, what is beyond float32."""
+    value = value.float()
+    _refuse_beyond(key, value)
+    return value
+
+
+def _refuse_beyond(what: str, value: torch.Tensor) -> None:
+    if not (value.abs() <= GREATEST).all():
+        raise WeightsError(
+            f"These weights are broken: {what} is not finite, or beyond the {GREATEST:g} that float32 computes with;"
+            " get them again, or use others."
+        )
+
+
+def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, gate: FoldedGate | None) -> FoldedConv:
+    gamma, beta, mean, variance = (
+        state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    raw = state[operation.weight]
+    # Shapes that merely broadcast would go unnoticed: one channel for three, one scale for all.
+    if {value.shape for value in (gamma, beta, mean, variance)} != {raw.shape[:1]} or (
+        operation.input == PIXELS and raw.shape[1] != 3
+    ):
+        raise ValueError(f"{operation.weight} is {tuple(raw.shape)}")
+    if not (variance >= 0).all():
+        raise WeightsError(
+            f"These weights are broken: {operation.norm}.running_var has a negative variance; get them again, or use"
+            " others."
+        )
+    scale = gamma / (variance + architecture.norm_epsilon).sqrt()
+    weight = raw.double() * scale[:, None, None, None]
+    bias = beta - mean * scale
+    if operation.input == PIXELS:
+        if architecture.colour == "BGR":
+            weight = weight.flip(1)  # the buffer is RGB, and so are mean and std
+        # conv((x − mean) / std) = conv'(x) + bias', x being pixel / 255
+        std = torch.tensor(architecture.std, dtype=torch.float64)[None, :, None, None]
+        centre = torch.tensor(architecture.mean, dtype=torch.float64)[None, :, None, None]
+        weight = weight / std
+        bias = bias - (weight * centre).sum((1, 2, 3))
+    before, after = operation.padding
+    if after > before:
+        # A row and a column of zero weights in front make the padding the same on every side, exactly.
+        weight = F.pad(weight, (after - before, 0, after - before, 0))
+    bias = _float32(f"{operation.norm} folded", bias)
+    weight = _float32(f"{operation.weight} folded", weight)
+    beta, gamma = _float32(f"{operation.norm}.bias", beta), _float32(f"{operation.norm}.weight", gamma)
+    return FoldedConv(operation, weight, bias, beta, gamma.abs(), after, gate)

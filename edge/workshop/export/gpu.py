@@ -1,0 +1,223 @@
+"""The network for a GPU: FP16, or INT8 with explicit quantization, which TensorRT makes an engine of.
+
+Symmetric, as TensorRT wants it: scale = greatest magnitude / 127, zero point 0, over the same ranges as for the CPU.
+The first convolution has no quantized input, so it stays FP16 on the raw pixels; the head stays float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from edge.errors import BundleError
+from edge.vision.torch_compat import trace_script
+from edge.workshop.export.activations import CURVES
+from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedGate, FoldedHead
+from edge.workshop.export.networks import PIXELS, MaxPool
+from edge.workshop.export.ranges import Range
+
+LOW, HIGH = -128, 127
+Precision = Literal["auto", "int8", "fp16"]
+Move = Callable[[torch.Tensor], torch.Tensor]
+
+
+class GpuNetwork(torch.nn.Module):
+    """Pixels as floats 0 to 255, (1, 3, height, width), in; probabilities (1, classes) out; made to be traced.
+
+    Args:
+        network: the float network.
+        ranges: of every value, by name; None leaves out all rounding to INT8.
+        move: takes each weight to where it is needed, in the type that is wanted.
+    """
+
+    def __init__(
+        self, network: FloatNetwork, ranges: Mapping[str, Range] | None, move: Move = lambda weight: weight
+    ) -> None:
+        super().__init__()
+        self._ranges = ranges
+        self._operations = tuple(_moved(operation, move) for operation in network.operations)
+        for operation in self._operations:
+            if isinstance(operation, FoldedConv):
+                # What is a buffer stays outside of the graph, so that its rounding stays in it, where TensorRT looks.
+                self.register_buffer(_buffer(operation), operation.weight)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities of the padded pixels."""
+        values = {PIXELS: pixels / 256}
+        for operation in self._operations:
+            if isinstance(operation, FoldedConv):
+                values[operation.table.output] = self._conv(operation, values)
+            elif isinstance(operation, MaxPool):
+                x = values[operation.input]
+                values[operation.output] = torch.max_pool2d(x, operation.size, operation.stride, operation.padding)
+        head = self._operations[-1]
+        assert isinstance(head, FoldedHead)
+        logits = head.logits(values[head.table.input].mean((2, 3)))
+        return logits.float().softmax(1)  # in FP16 what is improbable would be nothing at all
+
+    def _conv(self, conv: FoldedConv, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        table, weight = conv.table, self.get_buffer(_buffer(conv))
+        if self._ranges is not None and table.input != PIXELS:
+            weight = _rounded(weight)
+        strides, paddings = (table.stride, table.stride), (conv.padding, conv.padding)
+        x = torch.conv2d(values[table.input], weight, conv.bias, strides, paddings, groups=conv.groups)
+        if table.residual:
+            x = x + values[table.residual]
+        x = CURVES[table.activation](x)
+        if conv.gate is not None:
+            x = x * conv.gate.factors(x.mean((2, 3)))
+        if self._ranges is None:
+            return x
+        value = self._ranges[table.output]
+        return torch.fake_quantize_per_tensor_affine(x, max(-value.low, value.high) / HIGH, 0, LOW, HIGH)
+
+
+def _buffer(conv: FoldedConv) -> str:
+    return "weight_" + conv.table.output.replace(".", "_")
+
+
+def _rounded(weight: torch.Tensor) -> torch.Tensor:
+    scales = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / HIGH
+    zeros = torch.zeros_like(scales, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scales.float(), zeros, 0, LOW, HIGH)
+
+
+def _moved(operation: FoldedConv | MaxPool | FoldedHead, move: Move) -> FoldedConv | MaxPool | FoldedHead:
+    if isinstance(operation, MaxPool):
+        return operation
+    weight, bias = operation.weight, move(operation.bias)
+    if isinstance(operation, FoldedHead):
+        hidden = None if operation.hidden is None else (move(operation.hidden[0]), move(operation.hidden[1]))
+        return dataclasses.replace(operation, weight=move(weight), bias=bias, hidden=hidden)
+    if operation.table.input == PIXELS:
+        weight = weight * (256 / 255)  # it takes bytes over 256, which FP16 holds exactly; over 255 it cannot
+    gate = operation.gate
+    if gate is not None:
+        gate = FoldedGate(
+            gate.table, move(gate.squeeze), move(gate.squeeze_bias), move(gate.excite), move(gate.excite_bias)
+        )
+    return dataclasses.replace(operation, weight=move(weight), bias=bias, gate=gate)
+
+
+class RawPixels(torch.nn.Module):
+    """The padded uint8 buffer (1, height, width, 3) in, for a network that takes floats in channels-last order."""
+
+    def __init__(self, network: torch.nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.dtype = dtype
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """float32 probabilities (1, classes)."""
+        # NHWC memory is NCHW in channels-last order: nothing is moved, the bytes are made wider.
+        probabilities: torch.Tensor = self.network(pixels.permute(0, 3, 1, 2).to(self.dtype))
+        return probabilities.float()
+
+
+class NoEngineError(BundleError):
+    """TensorRT makes no INT8 engine here; `reason` says why, without a full stop."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"There is no INT8 for this GPU: {reason}; mend that, or export with --precision fp16.")
+
+
+class Gpu(Protocol):
+    """What an export needs of a GPU; a test passes one in that computes on the processor."""
+
+    dtype: torch.dtype  # of a network without TensorRT
+    place: str  # "cuda"
+
+    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+        """An INT8 engine of a network with explicit quantization; NoEngineError where there can be none."""
+        ...
+
+
+class Jetson:
+    """The GPU of this machine. Never run on a real board yet.
+
+    Raises:
+        BundleError: torch sees none.
+    """
+
+    dtype = torch.float16
+    place = "cuda"
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise BundleError(
+                "A bundle for a Jetson is made on the Jetson, and torch sees no GPU here; export it there."
+            )
+
+    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+        """As `Gpu` says."""
+        return tensorrt_engine(traced, example)
+
+
+# What a Torch-TensorRT that does not fit its torch or TensorRT fails with: a library that is not there, a name or an
+# option that has gone, operators that are registered twice, a layer that cannot be built.
+_BROKEN = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
+
+
+def tensorrt_engine(traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Built by Torch-TensorRT's compiler, which is needed here alone; the daemon loads its runtime.
+
+    Raises:
+        NoEngineError: Torch-TensorRT is not installed, or does not work.
+    """
+    if importlib.util.find_spec("torch_tensorrt") is None:
+        raise NoEngineError("Torch-TensorRT is not installed")
+    try:
+        torch_tensorrt = importlib.import_module("torch_tensorrt")  # NVIDIA's; it has no wheel for most machines
+        compiled: torch.jit.ScriptModule = torch_tensorrt.compile(
+            traced,
+            ir="ts",
+            inputs=[torch_tensorrt.Input(tuple(example.shape), dtype=torch.float32)],
+            enabled_precisions={torch.int8, torch.float16, torch.float32},
+        )
+    except _BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise NoEngineError(f"Torch-TensorRT fails ({reason:.120})") from error
+    return compiled
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """A model for a GPU, which is asked from the processor."""
+
+    script: torch.jit.ScriptModule
+    place: str
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities on the processor of a buffer there."""
+        answer: torch.Tensor = self.script(pixels.to(self.place))
+        return answer.cpu()
+
+
+def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch.Tensor, gpu: Gpu) -> GpuModel:
+    """INT8 through TensorRT; `example` is a buffer (1, side, side, 3) uint8.
+
+    Raises:
+        NoEngineError: there can be none here.
+    """
+    pixels = example.permute(0, 3, 1, 2).float().to(gpu.place)
+    rounded = GpuNetwork(network, ranges, lambda weight: weight.to(gpu.place))
+    engine = gpu.engine(trace_script(rounded, pixels, freeze=False), pixels)
+    return GpuModel(trace_script(RawPixels(engine, torch.float32), example.to(gpu.place)), gpu.place)
+
+
+def make_fp16(network: FloatNetwork, example: torch.Tensor, gpu: Gpu) -> GpuModel:
+    """FP16 in channels-last order, which needs torch alone; `example` is a buffer (1, side, side, 3) uint8."""
+
+    def move(weight: torch.Tensor) -> torch.Tensor:
+        moved = weight.to(gpu.place, gpu.dtype)
+        return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
+
+    plain = RawPixels(GpuNetwork(network, None, move), gpu.dtype)
+    return GpuModel(trace_script(plain, example.to(gpu.place)), gpu.place)

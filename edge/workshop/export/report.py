@@ -1,0 +1,86 @@
+"""What an export made, as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.vision.bundle import Agreement
+from edge.workshop.export.judge import ENOUGH_PHOTOS, FEW_CLASSES, Latency, pictures_told
+from edge.workshop.export.limits import LEAST_CORRELATION
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of one export."""
+
+    bundle: Path
+    target: str
+    engine: str
+    ranges: str
+    int8_bytes: int
+    fp32_bytes: int
+    latency: Latency
+    agreement: Agreement
+    published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
+    precision: str = "int8"
+    instead_of: str | None = None  # the network that was asked for, if this is another
+    classes: int = 1000  # that the network knows
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        return {
+            "bundle": str(self.bundle),
+            "target": self.target,
+            "engine": self.engine,
+            "ranges": self.ranges,
+            "size_bytes": {"int8": self.int8_bytes, "fp32": self.fp32_bytes},
+            "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},
+            "threads": self.latency.threads,
+            "published_top1": self.published_top1,
+            "instead_of": self.instead_of,
+            "agreement": self.agreement.model_dump(),
+        }
+
+    def to_table(self) -> str:
+        """A few aligned lines."""
+        latency, agreement = self.latency, self.agreement
+        rows = [
+            ("", self.precision.upper(), "FP32", ""),
+            ("size", f"{self.int8_bytes / 1e6:.1f} MB", f"{self.fp32_bytes / 1e6:.1f} MB", ""),
+            (
+                "latency",
+                f"{latency.int8_ms:.1f} ms",
+                f"{latency.fp32_ms:.1f} ms",
+                f"{_speed(latency)}, {latency.threads} threads",
+            ),
+        ]
+        photos = pictures_told(agreement)
+        if agreement.on == "shipped":
+            photos += " (--photos DIR: on yours)"
+        elif agreement.on == "both":
+            photos += f", because fewer than {ENOUGH_PHOTOS} say little"
+        rows += [
+            ("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {photos}"),
+            ("… or a near tie", f"{agreement.top1_or_tie:.1f} %", "", "what FP32 gives nearly as much counts too"),
+            ("correlation of logits", f"{agreement.correlation:.3f}", "", f"{LEAST_CORRELATION} is the least"),
+            ("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"),
+        ]
+        if agreement.classes is not None and agreement.classes < min(FEW_CLASSES, self.classes):
+            one = "one class" if agreement.classes == 1 else f"{agreement.classes} classes"
+            rows[3] = (*rows[3][:3], f"{rows[3][3]}; FP32 puts only {one} first, so it proves little")
+        if self.published_top1 is None:
+            rows.append(("accuracy", "–", "–", "unproven: `edge-classifier evaluate` measures it"))
+        else:
+            rows.append(("accuracy", "–", f"{self.published_top1:.1f} %", "published top-1 on ImageNet"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
+        return "\n".join(lines)
+
+
+def _speed(latency: Latency) -> str:
+    times = latency.fp32_ms / latency.int8_ms
+    if 0.95 < times < 1.05:
+        return "as fast"
+    return f"{times:.1f} × faster" if times > 1 else f"{1 / times:.1f} × slower"
