@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.broker import Mosquitto, Subscriber, eventually
-from tests.daemon import Daemon, run_command
+from tests.daemon_process import Daemon, run_command
 from tests.delivery.room import stored_ids
 
 FPS = 10

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import CHECKOUT
+from tests.daemon_process import CHECKOUT
 from tests.skips import may_skip
 
 LIST = CHECKOUT / "tests" / "may_skip.txt"

@@ -20,7 +20,7 @@ from edge.errors import CameraError
 from edge.settings.schema import CameraSettings
 from tests.broker import Brokers, Mosquitto, Subscriber, eventually
 from tests.camera.fakes import FakeCamera
-from tests.daemon import CHECKOUT, SLACK_S, START_WITHIN_S, STOP_WITHIN_S, Daemon
+from tests.daemon_process import CHECKOUT, SLACK_S, START_WITHIN_S, STOP_WITHIN_S, Daemon
 from tests.delivery.room import stored_ids
 from tests.faults.box import Box, box
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.broker import eventually
 from tests.conftest import Configure
-from tests.daemon import Daemon, run_command
+from tests.daemon_process import Daemon, run_command
 
 EXIT_STUCK = 75
 CGROUP_V1 = Path("/sys/fs/cgroup/memory")

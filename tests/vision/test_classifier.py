@@ -21,7 +21,7 @@ from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
 from edge.vision.manifest_types import Target
 from edge.workshop.export.golden import PHOTO
-from tests.daemon import environment
+from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
 from tests.samples import LABELS
 from tests.vision.signed import signed

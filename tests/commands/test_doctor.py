@@ -1,0 +1,235 @@
+"""doctor tells of each thing how it is, in one line, and what to do about it."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from edge.board.child_process import run_apart
+from edge.commands.doctor_checks import camera, disk, machine, model, service
+from edge.commands.doctor_checks.finding import Finding, our_command
+from edge.settings.schema import CameraSettings, FallbackSettings, ModelSettings, Settings
+from tests.broker import free_port
+from tests.conftest import may_be_anybody
+from tests.installer import program
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("bits", "told"), [("50005", "The supply sags"), ("50000", "since boot")])
+def test_a_supply_that_sags_is_seen_and_remembered(tmp_path: Path, bits: str, told: str) -> None:
+    firmware = tmp_path / "sys/devices/platform/soc/soc:firmware"
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text(f"{bits}\n")
+    finding = machine.power(tmp_path)
+    assert finding.severity == "warning"
+    assert told in finding.sentence
+    assert "supply" in finding.remedy
+
+
+def test_a_board_without_sensors_is_no_fault(tmp_path: Path) -> None:
+    assert machine.power(tmp_path).severity == "ok"
+
+
+def test_a_disk_smaller_than_the_log_may_grow_is_told(tmp_path: Path) -> None:
+    settings = Settings(fallback=FallbackSettings(path=tmp_path / "not" / "yet" / "log.db", max_bytes=2**60))
+    finding = disk.space(settings)
+    assert finding.severity == "warning"
+    assert "fallback.max_bytes" in finding.remedy
+
+
+def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
+    """A /sys that says so much was written to the disk of `directory`."""
+    device = directory.stat().st_dev
+    stat = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
+    stat.parent.mkdir(parents=True)
+    stat.write_text(f"   10  0  80  5  20  0  {megabytes * 10**6 // 512}  9  0  9  14\n")
+
+
+@pytest.mark.parametrize(("megabytes", "severity"), [(20, "ok"), (1000, "warning")])
+def test_an_sd_card_that_is_written_to_death_is_seen(tmp_path: Path, megabytes: int, severity: str) -> None:
+    disk_of(tmp_path, tmp_path / "root", megabytes=megabytes)
+    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    finding = disk.writes(settings, tmp_path / "root", uptime_s=2 * 3600.0)
+    assert finding.severity == severity
+    assert f"{12 * megabytes:,} MB a day" in finding.sentence
+
+
+def test_what_boot_writes_says_nothing_about_a_day(tmp_path: Path) -> None:
+    disk_of(tmp_path, tmp_path / "root", megabytes=1000)
+    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    assert disk.writes(settings, tmp_path / "root", uptime_s=60.0).severity == "ok"
+
+
+def test_an_illegal_instruction_becomes_a_sentence() -> None:
+    ran = run_apart("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    assert ran.code != 0
+    assert "illegal instruction" in ran.last_line
+
+
+@pytest.mark.skipif(not may_be_anybody(), reason="only root has rights to lay down")
+@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python here that every user may run")
+def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    who = "import os; print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())"
+    with tempfile.TemporaryDirectory() as place:
+        bundle = Path(place) / "models" / "bundle"
+        bundle.mkdir(parents=True)
+        assert run_apart(who, code=bundle).output.startswith("0 0 0 ")
+        os.chown(bundle.parent, 65533, 65534)
+        for given in (bundle, bundle.parent / "not-there"):
+            assert run_apart(who, code=given).output == "65533 65533 65533 65534 65534 65534 False"
+        (Path(place) / "current").symlink_to(bundle)
+        assert run_apart(who, code=Path(place) / "current").output.startswith("65533 ")
+
+
+def gpu(**told: object) -> str:
+    """A program that says what torch and TensorRT would say on a Jetson where all is well, but for `told`."""
+    well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "runtime": True, "broken": ""}
+    return f"print({json.dumps(json.dumps(well | told))})"
+
+
+@pytest.mark.parametrize(
+    ("told", "severity", "says"),
+    [
+        ({}, "ok", "go together"),
+        ({"cuda": ""}, "warning", "without CUDA"),
+        ({"cuda": "13.0"}, "warning", "this JetPack has 12.6.68"),
+        ({"reached": False}, "warning", "does not reach the GPU"),
+        ({"runtime": False}, "warning", "Torch-TensorRT is not installed, so the GPU runs FP16 only"),
+        ({"broken": "libnvinfer.so.8: cannot open"}, "warning", "not with TensorRT 10.3.0.30 (libnvinfer.so.8: cannot"),
+    ],
+)
+def test_the_parts_of_a_jetson_have_to_go_together(
+    tmp_path: Path, told: dict[str, object], severity: str, says: str
+) -> None:
+    (tmp_path / "usr/local/cuda").mkdir(parents=True)
+    (tmp_path / "usr/local/cuda/version.json").write_text('{"cuda": {"name": "CUDA SDK", "version": "12.6.68"}}')
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text(
+        "Package: zlib1g\nStatus: install ok installed\nVersion: 1:1.2\n\n"
+        "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n\n"
+    )
+    finding = model.jetson(tmp_path, gpu(**told))
+    assert (finding.severity, says in finding.sentence) == (severity, True), finding
+
+
+def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
+    assert not model.is_jetson(tmp_path)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+    assert model.is_jetson(tmp_path)
+
+
+def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no Jetson here, but a torch; and a library where the daemon looks for Torch-TensorRT's."""
+    finding = model.jetson(tmp_path)
+    assert finding.severity == "warning"
+    assert "CUDA" in finding.sentence, finding
+    assert json.loads(run_apart(model.GPU).output)["runtime"] is False
+    library = tmp_path / "torch_tensorrt/lib/libtorchtrt_runtime.so"
+    library.parent.mkdir(parents=True)
+    (library.parents[1] / "__init__.py").write_text("raise AssertionError('the compiler is not imported')")
+    library.write_bytes(b"no library")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = json.loads(run_apart(model.GPU).output)
+    assert told["runtime"] is True
+    assert told["broken"].startswith(f"{library}: "), told
+
+
+def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None:
+    failed = {"__REALTIME_TIMESTAMP": "1795348800000000", "UNIT_RESULT": "watchdog", "MESSAGE": "Failed …"}
+    told = service.why(json.dumps(failed))
+    assert "2026-11-22" in told or "2026-11-23" in told
+    assert "hung" in told
+    assert service.last_words('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
+        " (Restarting because camera has not moved for 12 s.)"
+    )
+    for wordless in ("", "\n \n", [255, 10], None):
+        assert service.last_words(json.dumps({"MESSAGE": wordless})) == ""
+    assert service.why("") == service.last_words("") == ""
+
+
+def test_a_remedy_names_the_program_that_is_asked(tmp_path: Path) -> None:
+    own, link = Path(sys.prefix, "bin", "edge-classifier"), tmp_path / "link"
+    assert our_command(link) == str(own)  # in a clone, where nothing is installed
+    link.symlink_to("/bin/sh")
+    assert our_command(link) == str(own)  # beside an installed one
+    link.unlink()
+    link.symlink_to(own)
+    assert our_command(link) == "sudo edge-classifier"
+
+
+def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> None:
+    finding = model.torch()
+    assert finding.severity == "ok", finding
+    assert finding.sentence.startswith("torch 2.")
+
+
+def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Debian's build for arm64 is.
+    crippled = "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
+    monkeypatch.setattr(model, "TORCH", crippled + model.TORCH)
+    finding = model.torch()
+    assert finding.severity == "failure"
+    assert "has no INT8 kernels for this processor (its engines: none)" in finding.sentence
+    assert "sudo ./install.sh" in finding.remedy
+    assert "export" not in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("loop", "installed", "told"), [(False, True, True), (True, True, False), (False, False, False)]
+)
+def test_a_service_whose_file_ends_is_told_of_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop: bool, installed: bool, told: bool
+) -> None:
+    state = "loaded" if installed else "not-found"
+    program(tmp_path / "systemctl", f"#!/bin/sh\ncase $3 in LoadState) echo {state} ;; *) echo inactive ;; esac\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finding = camera.camera(CameraSettings(source="file:/nowhere", loop=loop), None)
+    assert ("loop = true" in finding.remedy) is told
+
+
+def test_a_missing_bundle_is_a_failure_in_one_sentence(tmp_path: Path) -> None:
+    settings = Settings(model=ModelSettings(bundle=tmp_path / "nothing"))
+    finding = model.model(settings)
+    assert finding.severity == "failure"
+    assert "export" in finding.sentence
+
+
+def test_a_bundle_is_judged_by_its_golden_photo(bundle_dir: Path) -> None:
+    finding = model.model(Settings(model=ModelSettings(bundle=bundle_dir)))
+    assert finding.severity == "ok", finding
+    assert bundle_dir.name in finding.sentence
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[model]\nbundle = "{tmp_path}/nothing"\n[mqtt]\nurl = "mqtt://127.0.0.1:{free_port()}"\n')
+    told = subprocess.run(
+        [sys.executable, "-m", "edge", "doctor", "--config", str(config), *(["--json"] if as_json else [])],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 69, told.stderr
+    assert told.stderr == ""
+    if as_json:
+        findings = json.loads(told.stdout)["findings"]
+        fields = {field.name for field in dataclasses.fields(Finding)}
+        assert all(set(finding) == fields for finding in findings)
+        assert [finding["check"] for finding in findings] == [
+            *("userland", "torch", "model", "camera", "colours", "broker", "access", "twin"),
+            *("clock", "power", "disk", "writes", "service", "restarts"),
+        ]
+    else:
+        assert any(line.startswith("FAIL  model") for line in told.stdout.splitlines())

@@ -1,0 +1,196 @@
+"""Another model takes the running one's place under a live stream: no event is lost, a wrong one changes nothing."""
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edge.workshop.export.exporter import export_bundle
+from tests.broker import Brokers, Subscriber, eventually
+from tests.conftest import Configure
+from tests.daemon_process import Daemon, run_command, running
+from tests.networks import NETWORKS, bundle_of
+from tests.remote_box import Asker
+from tests.vision.signed import install, lying, with_other_labels
+from tests.workshop.export.trained_like import trained_like
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def other_dir(variants: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with another input and another border: a ResNet-18, whose weights are random where they have to be."""
+    if "resnet18" in NETWORKS:
+        return bundle_of("resnet18", tmp_path_factory)
+    return export_bundle(trained_like("resnet18", variants[:8]), tmp_path_factory.mktemp("other")).directory
+
+
+def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> list[dict[str, Any]]:
+    """What the subscriber heard and what the log holds, once it is all that was made: each id once, without a gap."""
+    made = int(re.search(r"(\d+) events made", daemon.log)[1])  # type: ignore[index]
+    stored = [json.loads(line) for line in run_command("fallback", "export", "--config", config).stdout.splitlines()]
+
+    def told() -> list[dict[str, Any]]:
+        heard = [message.json() for message in (*subscriber.on("event"), *subscriber.on("replay"))]
+        return sorted({event["id"]: event for event in [*heard, *stored]}.values(), key=by_id)
+
+    eventually(lambda: len(told()) == made, f"all {made} events arrive", WAIT_S)
+    events = told()
+    assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(made))
+    return events
+
+
+@pytest.mark.timeout(400)
+def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for(
+    configure: Configure, photo_video: Path, bundle_dir: Path, other_dir: Path, tmp_path: Path, brokers: Brokers
+) -> None:
+    liar, things = lying(bundle_dir, tmp_path / "liar"), with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, other_dir, liar, things)
+    broker = brokers.start()
+    subscriber = brokers.subscribe(broker)
+    config = configure(
+        camera_source=f"file:{photo_video}",
+        camera_loop=True,
+        camera_fps=15,
+        decision_every_frame=True,
+        model_bundle=str(tmp_path / "models" / "current"),
+        mqtt_url=broker.url,
+        web_enabled=True,
+    )
+    order = [bundle_dir.name]
+
+    def runs(name: str) -> None:
+        """Wait for some events of this model, the newest ones."""
+        eventually(
+            lambda: len(subscriber.on("event")) > 5 and subscriber.on("event")[-1].json()["model"] == name,
+            f"events of {name}",
+            WAIT_S,
+        )
+        order.append(name)
+
+    def use(*arguments: str) -> Any:
+        return run_command("models", *arguments, "--config", config)
+
+    with running(config) as daemon:
+        daemon.wait_ready()
+        used = use("use", other_dir.name)
+        assert (used.returncode, used.stdout) == (0, f"{other_dir.name} runs now.\n")
+        runs(other_dir.name)
+        assert status_of(daemon)["model"] == model_of(daemon)["name"] == other_dir.name
+
+        refused = use("use", liar.name)
+        assert refused.returncode == 65
+        assert "The running model stays" in refused.stderr
+        assert "answers its golden photo" in refused.stderr
+        assert installed.current == model_of(daemon)["name"] == other_dir.name
+
+        asking = Asker(broker)
+        try:
+            back = asking.ask("rollback", {"transaction": "t-1"})
+            assert back == {"status": "ok", "transaction": "t-1", "model": bundle_dir.name}
+            runs(bundle_dir.name)
+            wrong = asking.ask("use", {"name": liar.name, "transaction": "t-2"})
+            assert (wrong["status"], wrong["transaction"]) == ("error", "t-2")
+            assert "There is no bundle" in asking.ask("use", {"name": "../../etc"})["error"]
+            assert asking.ask("use", {"name": things.name})["status"] == "ok"
+            runs(things.name)
+        finally:
+            asking.close()
+        assert (installed.current, installed.previous) == (things.name, bundle_dir.name)
+        daemon.stop()
+        assert daemon.process.returncode == 0
+
+    events = everything_said(daemon, subscriber, config)
+    models = [event["model"] for event in events]
+    assert [name for name, after in zip(models, [*models[1:], None], strict=True) if name != after] == [
+        bundle_dir.name,
+        other_dir.name,
+        bundle_dir.name,
+        things.name,
+    ]
+    for event, before in zip(events[1:], events, strict=False):
+        if event["model"] != before["model"]:
+            assert event["reason"] == "change"  # a new model is heard at once
+        assert event["label"].startswith("thing ") == (event["model"] == things.name and event["label"] != "unknown")
+        assert all(top["label"].startswith("thing ") == (event["model"] == things.name) for top in event["top"])
+
+
+# Runs the daemon, and kills it when a link of models/ is about to be renamed into its place, or just was.
+KILLED = """
+import os, signal, sys
+link, moment = sys.argv[1:3]
+sys.argv[1:3] = []
+hit = False
+def on_rename(event, args):
+    global hit
+    if event == "os.rename" and not hit and os.path.basename(args[1]) == link:
+        hit = True
+        if moment == "after":
+            os.replace(args[0], args[1])
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(on_rename)
+from edge.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.timeout(400)
+def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_sound_one(
+    configure: Configure, photo_video: Path, bundle_dir: Path, tmp_path: Path, brokers: Brokers
+) -> None:
+    first, things = bundle_dir.name, with_other_labels(bundle_dir, tmp_path / "things").name
+    installed = install(tmp_path / "models", bundle_dir, tmp_path / "things" / things)
+    broker = brokers.start()
+    subscriber = brokers.subscribe(broker)
+    camera = {"camera_source": f"file:{photo_video}", "camera_loop": True, "camera_fps": 10}
+    config = configure(**camera, model_bundle=str(installed.directory / "current"), mqtt_url=broker.url)
+    for link, moment, left in (
+        ("previous", "before", (first, None)),
+        ("current", "before", (first, first)),  # between the two links
+        ("current", "after", (things, first)),  # between the link and the swap
+    ):
+        command = [sys.executable, "-c", KILLED, link, moment, "run", "--config", str(config)]
+        daemon = Daemon(command, config.parent)
+        try:
+            daemon.wait_ready()
+            told = run_command("models", "use", things, "--config", config)
+            assert daemon.process.wait(WAIT_S) == -signal.SIGKILL
+        finally:
+            daemon.close()
+        assert "The daemon gave no answer" in told.stderr
+        assert (installed.current, installed.previous) == left
+    with running(config) as daemon:
+        daemon.wait_ready()
+        eventually(
+            lambda: (said := subscriber.on("event")) and said[-1].json()["model"] == things,
+            "it says something again, with the other model",
+            WAIT_S,
+        )
+        told = run_command("models", "rollback", "--config", config)
+        assert (told.returncode, told.stdout) == (0, f"{first} runs now.\n")
+        eventually(lambda: subscriber.on("event")[-1].json()["model"] == first, "the first model runs", WAIT_S)
+        daemon.stop()
+
+
+def by_id(event: dict[str, Any]) -> str:
+    return str(event["id"])
+
+
+def address(daemon: Daemon) -> str:
+    def found() -> str | None:
+        return next((part for line in daemon.log.splitlines() for part in line.split() if "http://127" in part), None)
+
+    return str(eventually(found, "the page's address is logged", WAIT_S)).rstrip(".")
+
+
+def status_of(daemon: Daemon) -> dict[str, Any]:
+    return dict(httpx.get(f"{address(daemon)}/api/status", timeout=WAIT_S).json())
+
+
+def model_of(daemon: Daemon) -> dict[str, Any]:
+    return dict(httpx.get(f"{address(daemon)}/api/model", timeout=WAIT_S).json())

@@ -1,0 +1,70 @@
+"""What deploy/docker says can be followed: hadolint finds nothing, and what it names is there.
+
+An image is not built here: that needs Docker and its registry.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.settings.toml_file import load_settings
+
+CHECKOUT = Path(__file__).parents[2]
+DOCKER = CHECKOUT / "deploy" / "docker"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    """The services of the compose file."""
+    yaml = pytest.importorskip("yaml")
+    document: dict[str, dict[str, Any]] = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+    return document["services"]
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.prefix, "bin", "hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is not installed: ./install.sh --dev brings it")
+    told = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout
+
+
+def test_what_is_copied_is_there_and_reaches_the_build() -> None:
+    copied = [word for line in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()]
+    assert "edge" in copied
+    let_in = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    for path in copied:
+        assert list(CHECKOUT.glob(path)), path
+        assert f"!{path}" in let_in, path
+
+
+def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    for script in CHECKOUT.glob("scripts/install-*"):  # all of the checkout that the image has by then
+        shutil.copy(script, tmp_path / "scripts")
+    command = ["bash", tmp_path / "scripts" / "install-system", "--packages", "trixie"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "python3-numpy" in told
+
+
+def test_the_settings_of_the_container_are_settings(services: dict[str, Any], tmp_path: Path) -> None:
+    empty = tmp_path / "config.toml"
+    empty.touch()
+    environment = services["edge-classifier"]["environment"]
+    settings = load_settings(empty, environment=environment)
+    assert settings.mqtt.host == "broker"
+    assert settings.mqtt.host in services
+    # What other machines could reach wants a token.
+    assert settings.web.token_file == "/run/secrets/web-token"
+
+
+def test_nothing_is_reachable_from_other_machines(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)

@@ -1,0 +1,63 @@
+"""What the OpenAPI document says is what the API does, whatever is asked."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interfaces.web.box import running
+
+NEVER_END = ("/api/stream",)
+
+
+def fuzzed(address: str, folder: Path, *more: str) -> str:
+    """Run schemathesis for a bounded time; returns its report, and fails with it."""
+    pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
+    arguments = ["run", f"{address}/openapi.json", "--max-examples", "25", "--request-timeout", "10", "--seed", "6"]
+    arguments += ["--phases", "examples,coverage,fuzzing", "--no-color"]
+    for path in NEVER_END:
+        arguments += ["--exclude-path", path]
+    done = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *arguments, *more],
+        cwd=folder,  # it leaves a folder of its examples
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_path_is_documented_with_its_problems() -> None:
+    with running() as box:
+        document: dict[str, Any] = box.client.get("/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/predict", "/api/latest", "/api/events", "/api/status", "/api/model", "/api/history", "/api/stream",
+        "/snapshot.jpg", "/stream.mjpg", "/healthz", "/readyz", "/metrics",
+    }  # fmt: skip
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["summary"], path
+            assert operation["tags"], path
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    assert list(response["content"]) == ["application/problem+json"], (path, method, status)
+
+
+def test_fuzzed_questions_get_what_the_document_says(tmp_path: Path) -> None:
+    with running() as box:
+        # Random bytes are no photo: that a valid request succeeds cannot be asked of /predict.
+        fuzzed(box.server.address, tmp_path, "--exclude-path", "/predict")
+
+
+def test_fuzzed_photos_never_break_the_server(tmp_path: Path) -> None:
+    with running() as box:
+        report = fuzzed(
+            *(box.server.address, tmp_path, "--include-path", "/predict"),
+            *("--exclude-checks", "positive_data_acceptance"),
+        )
+        assert box.client.get("/healthz").status_code == 200
+    assert "passed" in report

@@ -1,0 +1,239 @@
+"""The page never takes the daemon with it, and lets in only whom it should."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from edge.interfaces.web import server
+from edge.interfaces.web.server import WebServer
+from edge.interfaces.web.token import COOKIE
+from edge.interfaces.web.view import View
+from edge.settings.schema import WebSettings
+from edge.status.recent import Recent
+from edge.status.snapshot import Status
+from tests.interfaces.web.box import MODEL, WAIT_S, has, photo, running
+
+TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    return file
+
+
+def a_server(listen: str, token_file: str = "", **extra: Any) -> tuple[WebServer, Status]:
+    status = Status()
+
+    def classify(pixels: object) -> object:
+        raise AssertionError("nobody asks")
+
+    view = View(status.snapshot, Recent(), tuple, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
+    return WebServer(WebSettings(listen=listen, token_file=token_file), view, gauge=status.gauge, **extra), status
+
+
+def test_a_port_that_is_taken_turns_the_page_off_and_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server, status = a_server(f"127.0.0.1:{port}")
+        server.start()
+        assert has(lambda: status.snapshot().gauges["web_error"])
+        assert f"127.0.0.1:{port} cannot be used" in status.snapshot().gauges["web_error"]
+        assert status.snapshot().gauges["web"] == "off"
+        assert server.stop(WAIT_S)
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "cannot be read"), ("short", "fewer than 16")])
+def test_a_token_that_cannot_be_used_turns_the_page_off(tmp_path: Path, content: str | None, told: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    server, status = a_server("127.0.0.1:0", str(file))
+    server.start()
+    assert has(lambda: told in status.snapshot().gauges["web_error"])
+    assert not server.listening.is_set()
+    assert server.stop(WAIT_S)
+
+
+def test_a_page_that_nobody_opens_costs_no_framework_and_still_stops() -> None:
+    script = """
+import sys
+from tests.interfaces.web.test_server import WAIT_S, a_server
+server, _ = a_server("127.0.0.1:0")
+sys.modules.pop("fastapi", None), sys.modules.pop("uvicorn", None)  # the test's own box has them
+server.start()
+assert server.listening.wait(WAIT_S)
+assert server.stop(WAIT_S)
+print([name for name in ("fastapi", "uvicorn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_page_whose_framework_is_missing_is_off_and_says_so_before_anybody_visits_it() -> None:
+    server, status = a_server("127.0.0.1:0", needs=("uvicorn", "a_framework_that_is_not_there"))
+    server.start()
+    gauges = status.snapshot().gauges
+    assert gauges["web"] == "off"
+    assert gauges["web_error"].startswith("The page is off because a_framework_that_is_not_there cannot be imported")
+    assert not server.listening.is_set()
+    assert server.stop(WAIT_S)
+
+
+def test_a_page_whose_framework_is_broken_is_off_at_the_first_visit_and_says_so() -> None:
+    script = """
+import socket, sys
+from urllib.parse import urlsplit
+from tests.interfaces.web.test_server import WAIT_S, a_server, has
+server, status = a_server("127.0.0.1:0")
+sys.modules["edge.interfaces.web.app"] = None  # its import fails
+server.start()
+assert server.listening.wait(WAIT_S)
+place = urlsplit(server.address)
+with socket.create_connection((place.hostname, place.port)):
+    assert has(lambda: status.snapshot().gauges["web_error"])
+assert has(lambda: status.snapshot().gauges["web"] == "off")
+assert server.stop(WAIT_S)
+print(status.snapshot().gauges["web_error"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "The page is off because a part of it cannot be imported" in done.stdout
+
+
+def test_a_page_that_is_off_is_not_there() -> None:
+    status = Status()
+    view = View(status.snapshot, Recent(), tuple, lambda pixels: None, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
+    server = WebServer(WebSettings(enabled=False), view, gauge=status.gauge)
+    server.start()
+    assert "web" not in [thread.name for thread in threading.enumerate()]
+    assert server.stop(WAIT_S)
+
+
+def test_a_stop_ends_streams_that_never_end() -> None:
+    with running() as box, box.client.stream("GET", "/api/stream") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        assert box.server.stop(5.0)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{box.server.address}/healthz")
+
+
+def test_without_a_token_only_this_machine_by_its_own_name_may_ask() -> None:
+    with running() as box:
+        assert has(lambda: box.client.get("/readyz").status_code == 200)
+        port = box.server.address.rpartition(":")[2]
+        for host, status in (
+            (f"localhost:{port}", 200),
+            (f"127.0.0.1:{port}", 200),
+            (f"[::1]:{port}", 200),
+            (f"evil.example:{port}", 403),  # a name that was rebound to 127.0.0.1
+            ("192.168.1.7", 403),
+            ("", 403),
+        ):
+            assert box.client.get("/api/status", headers={"host": host}).status_code == status, host
+            # A monitor may come through any name: probes tell no secret.
+            for probe in ("/healthz", "/readyz"):
+                assert box.client.get(probe, headers={"host": host}).status_code == 200, host
+
+
+def test_another_sites_page_may_not_send_photos() -> None:
+    with running() as box:
+        files = {"file": photo(1)}
+        for headers, status in (
+            ({"origin": "https://evil.example"}, 403),
+            ({"sec-fetch-site": "cross-site"}, 403),
+            ({"origin": "null"}, 403),
+            ({"origin": box.server.address, "sec-fetch-site": "same-origin"}, 200),
+        ):
+            assert box.client.post("/predict", files=files, headers=headers).status_code == status, headers
+
+
+def test_with_a_token_nothing_but_probes_and_the_login_is_open(token_file: Path) -> None:
+    with running(token_file=token_file) as box:
+        for path in (
+            "/api/latest", "/api/events", "/api/status", "/api/model", "/api/history", "/api/stream",
+            "/snapshot.jpg", "/stream.mjpg", "/metrics", "/openapi.json", "/static/page.js", "/nothing",
+        ):  # fmt: skip
+            refused = box.client.get(path)
+            assert refused.status_code == 401, path
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert box.client.post("/predict", files={"file": photo(1)}).status_code == 401
+        for path in ("/healthz", "/readyz", "/login", "/static/page.css"):
+            assert box.client.get(path).status_code == 200, path
+        home = box.client.get("/")
+        assert (home.status_code, home.headers["location"]) == (303, "/login")
+
+
+def test_a_bearer_token_lets_programs_in_and_a_wrong_one_does_not(token_file: Path) -> None:
+    with running(token_file=token_file) as box:
+        for header, status in (
+            (f"Bearer {TOKEN}", 200),
+            (f"bearer {TOKEN}", 200),
+            (f"Bearer {TOKEN}x", 401),
+            (f"Basic {TOKEN}", 401),
+            ("Bearer", 401),
+        ):
+            assert box.client.get("/api/status", headers={"authorization": header}).status_code == status, header
+        answer = box.client.post("/predict", files={"file": photo(1)}, headers={"authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 200
+
+
+def test_a_person_logs_in_once_and_the_cookie_is_no_token(token_file: Path) -> None:
+    with running(token_file=token_file) as box:
+        wrong = box.client.post("/login", data={"token": "wrong"})
+        assert wrong.status_code == 401
+        assert "set-cookie" not in wrong.headers
+        right = box.client.post("/login", data={"token": f" {TOKEN} "})
+        assert right.status_code == 303
+        cookie = right.headers["set-cookie"]
+        assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Path=/"))
+        assert TOKEN not in cookie
+        assert box.client.get("/").status_code == 200
+        box.client.cookies.clear()
+        box.client.cookies.set(COOKIE, TOKEN)
+        assert box.client.get("/api/status").status_code == 401
+
+
+def test_what_uvicorn_refuses_before_the_app_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/web.md says of the two errors that are no problem documents."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    with running() as box:
+        place = urlsplit(box.server.address)
+
+        def asked(line: bytes) -> bytes:
+            with socket.create_connection((place.hostname, place.port), WAIT_S) as connection:
+                connection.sendall(line + b"\r\nHost: localhost\r\n\r\n")
+                return b"".join(iter(lambda: connection.recv(4096), b""))
+
+        answer = asked(b"nonsense")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: text/plain" in answer
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection((place.hostname, place.port), WAIT_S))
+            answer = asked(b"GET /healthz HTTP/1.0")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"content-type: text/plain" in answer
+
+
+def test_every_answer_carries_a_policy_that_allows_nothing_from_elsewhere() -> None:
+    with running() as box:
+        for path in ("/", "/api/status", "/nothing"):
+            headers = box.client.get(path).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-content-type-options"] == "nosniff"
+        page = box.client.get("/")
+        known = box.client.get("/", headers={"if-none-match": page.headers["etag"]})
+        assert known.status_code == 304

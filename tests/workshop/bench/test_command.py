@@ -1,0 +1,99 @@
+"""The command measures the real bundle, with a real broker and without one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.settings.schema import CameraSettings, MqttSettings, Settings
+from edge.workshop.bench.benchmark import Wanted, run_benchmark
+from edge.workshop.bench.result import STAGES, Result
+from tests.broker import Brokers, free_port
+from tests.daemon_process import run_command
+from tests.workshop.bench.results import CALM
+
+SECONDS = "0.2"  # each figure has its least number of measurements, however short the run
+
+
+def check(result: Result) -> None:
+    """Whatever the machine, these hold."""
+    assert set(result.stages) == set(STAGES)
+    assert all(0 < one.p50 <= one.p95 <= one.p99 for one in result.stages.values())
+    assert result.cold_start_s > 0
+    assert result.import_torch_s > 0
+    assert result.sustained_fps > 0
+    assert result.from_memory_fps > 0
+    assert result.captured.endswith(", read and decoded anew for each frame")
+    assert result.peak_memory_mb >= result.steady_memory_mb > 50
+    assert [count.threads for count in result.thread_counts] == list(range(1, result.machine.processors + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_json_compare_and_plot_in_a_row(bundle_dir: Path, tmp_path: Path) -> None:
+    nobody = {"EDGE_CLASSIFIER_MQTT_URL": f"mqtt://127.0.0.1:{free_port()}"}
+    common = ("bench", "--model", bundle_dir, "--seconds", SECONDS)
+    first = run_command(*common, "--json", **nobody)
+    assert (first.returncode, first.stderr) == (0, "")
+    result = Result.model_validate_json(first.stdout)
+    check(result)
+    assert result.model == bundle_dir.name
+    assert result.stages["publish"].what.startswith("to outbox, no broker at 127.0.0.1")
+    assert next(iter(json.loads(first.stdout))) == "schema"
+    old = tmp_path / "old.json"
+    old.write_text(first.stdout)
+    second = run_command(*common, "--json", "--compare", old, "--plot", tmp_path / "chart.svg", **nobody)
+    assert (second.returncode, second.stderr) == (0, "")
+    comparison = Result.model_validate_json(second.stdout).comparison
+    assert comparison is not None
+    assert comparison.older == result
+    assert comparison.now_over_before["inference p50"] > 0
+    assert (tmp_path / "chart.svg").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_events_go_to_a_broker_that_answers(bundle_dir: Path, photos_dir: Path, brokers: Brokers) -> None:
+    broker = brokers.start()
+    heard = brokers.subscribe(broker)
+    settings = Settings(mqtt=MqttSettings(url=broker.url), camera=CameraSettings(size=(320, 240)))
+    conditions = iter([CALM, CALM.model_copy(update={"throttled": True})])
+    wanted = Wanted(bundle_dir, float(SECONDS), photos=photos_dir)
+    result = run_benchmark(settings, wanted, how=lambda: next(conditions))
+    check(result)
+    assert result.stages["publish"].what == f"to the PUBACK of 127.0.0.1:{broker.port}"
+    assert result.after.strained
+    assert not result.before.strained
+    # Nothing else is said in the box's name, and nothing stays behind.
+    assert {message.topic for message in heard.received} == {f"edge/{settings.device.name}/bench"}
+    assert not any(message.retain for message in heard.received)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_over(
+    bundle_dir: Path, photos_dir: Path, tmp_path: Path
+) -> None:
+    photo = (photos_dir / "rocket.jpg").read_bytes()
+    (tmp_path / "0.jpg").write_bytes(photo[:3000])
+    (tmp_path / "1.jpg").write_bytes(photo)
+    camera = CameraSettings(source=f"file:{tmp_path}", loop=False)
+    nobody = MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}")
+    check(run_benchmark(Settings(mqtt=nobody, camera=camera), Wanted(bundle_dir, float(SECONDS), camera=True)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--compare", "nowhere.json"), 78, "nowhere.json cannot be read"),
+        (("--photos", "nowhere"), 78, "There is no nowhere"),
+        (("--plot", "chart.gif"), 2, "must end in .svg or .png"),
+        (("--seconds", "0"), 2, "must be more than 0"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_measured(
+    arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = run_command("bench", *arguments)
+    assert done.returncode == code
+    assert words in done.stderr

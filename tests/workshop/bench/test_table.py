@@ -1,0 +1,144 @@
+"""The table fits a terminal, names the best thread count, and never passes off a throttled run as a good one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.errors import ConfigError
+from edge.workshop.bench.machine import condition, machine
+from edge.workshop.bench.result import Condition, latency, read_result
+from edge.workshop.bench.table import compared, comparison, table
+from tests.workshop.bench.results import CALM, result
+
+
+def test_a_table_fits_80_columns_and_says_what_it_ran_on() -> None:
+    text = table(result())
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.startswith("resnet18-int8-3fa9c1 on Raspberry Pi 4 Model B Rev 1.4\n")
+    for words in ("15.7 fps", "97 % of it", "9.10 s", "288 MB steady", "52 °C", "61 °C", "engine qnnpack"):
+        assert words in text
+    assert "16.0 fps, all but capture and decoding: 99 % of it" in text
+    assert "\nframes      a-camera" in text
+    for stage in ("capture", "preprocess", "inference", "decision", "publish"):
+        assert stage in text
+
+
+def test_the_best_thread_count_is_marked_be_it_not_the_highest() -> None:
+    (best,) = [line for line in table(result()).splitlines() if line.endswith("best")]
+    assert best.startswith("3 threads")
+    assert result().best_threads == 3
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("strain", "words"),
+    [({"under_voltage": True}, "THROTTLED: under-voltage"), ({"throttled": True}, "THROTTLED: the processor")],
+)
+def test_a_throttled_run_says_so_in_its_first_line(when: str, strain: dict[str, bool], words: str) -> None:
+    strained = result(**{when: CALM.model_copy(update=strain)})
+    assert table(strained).splitlines()[0].startswith(words)
+    assert comparison(result(), strained).splitlines()[0].startswith(words)
+    assert "THROTTLED: the older run was" in comparison(strained, result())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("0", "50000", "THROTTLED: under-voltage or over-current during the run"),
+        ("50000", "50000", ""),  # it was so before the run, and nobody knows whether again
+        ("10000", "50000", "THROTTLED: the processor was slowed down during the run"),
+        ("0", "0", ""),
+    ],
+)
+def test_a_strain_that_came_and_went_during_the_run_is_in_its_first_line(
+    before: str, after: str, words: str, tmp_path: Path
+) -> None:
+    flags = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    flags.parent.mkdir(parents=True)
+    seen = []
+    for bits in (before, after):
+        flags.write_text(f"{bits}\n")
+        seen.append(condition(tmp_path).model_copy(update={"load": 0.0}))
+    run = result(before=seen[0], after=seen[1])
+    assert not run.before.strained
+    assert not run.after.strained
+    assert table(run).startswith(words or run.model)
+    assert ("THROTTLED: the older run was" in comparison(run, result())) == bool(words)
+
+
+def test_a_jetsons_over_current_during_the_run_is_in_its_first_line() -> None:
+    once, again = (CALM.model_copy(update={"over_current_events": events}) for events in (1, 2))
+    assert table(result(before=once, after=once)).startswith("resnet18")
+    assert table(result(before=once, after=again)).startswith("THROTTLED: under-voltage or over-current during the run")
+
+
+def test_a_run_beside_busy_processes_says_so_first() -> None:
+    assert table(result(before=CALM.model_copy(update={"load": 9.0}))).startswith("BUSY: ")
+
+
+def test_two_runs_side_by_side() -> None:
+    text = comparison(result(), result(sustained_fps=31.4))
+    assert max(map(len, text.splitlines())) <= 80
+    (line,) = [line for line in text.splitlines() if line.startswith("sustained")]
+    assert line.split() == ["sustained", "15.7", "fps", "31.4", "fps", "2.00", "×"]
+
+
+def test_a_board_without_sensors_has_a_table_too() -> None:
+    blind = Condition(temperature_celsius=None, under_voltage=False, throttled=False, load=0.0)
+    assert "°C" not in table(result(before=blind, after=blind))
+
+
+def test_percentiles_are_latencies_that_happened() -> None:
+    one = latency([float(n) for n in range(1, 101)], "")
+    assert (one.p50, one.p95, one.p99) == (50, 95, 99)
+    assert latency([7.0], "").p99 == 7.0
+
+
+def test_json_comes_back_as_it_went(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(result().to_json())
+    assert read_result(file) == result()
+
+
+def test_a_comparison_is_in_the_json_too_and_can_be_compared_with_again(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    assert "comparison" not in result().to_json()
+    stages = result().stages | {"capture": result().stages["capture"].model_copy(update={"p50": 0.0})}
+    second = compared(result(stages=stages), result(sustained_fps=31.4))
+    file.write_text(second.to_json())
+    assert read_result(file) == second
+    third = json.loads(compared(read_result(file), result(cold_start_s=18.2)).to_json())["comparison"]
+    assert third["older"]["sustained_fps"] == 31.4
+    assert third["older"]["comparison"] is None
+    assert (third["now_over_before"]["cold start"], third["now_over_before"]["sustained"]) == (2.0, 0.5)
+    assert second.comparison is not None
+    assert "capture p50" not in second.comparison.now_over_before
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 2}'])
+def test_another_file_is_refused_in_a_sentence(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "run.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=r"run\.json .*\.$"):
+        read_result(file)
+
+
+def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B Rev 1.0\0")
+    (tmp_path / "proc/cpuinfo").write_text("Features\t: fp asimd asimddp crc32\nModel\t\t: Raspberry Pi 5\n")
+    zone, firmware = tmp_path / "sys/class/thermal/thermal_zone0", tmp_path / "sys/devices/platform/soc/soc:firmware"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("cpu-thermal\n")
+    (zone / "temp").write_text("81500\n")
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text("50004\n")
+    described = machine("qnnpack", tmp_path)
+    assert described.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert described.gpu == ""
+    assert machine("tensorrt", tmp_path, lambda: "Orin").gpu == "Orin"
+    assert described.cpu_features == ("asimd", "asimddp")
+    assert condition(tmp_path).temperature_celsius == 81.5
+    assert condition(tmp_path).strained
