@@ -67,7 +67,7 @@ def test_a_photo_is_answered_within_half_a_second_beside_a_running_camera(
             f"median {sorted(seconds)[len(seconds) // 2] * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms,"
             f" {photo_s * 1000:.0f} ms of the processor for a photo, {frame_s * 1000:.0f} for a frame"
         )
-        assert running.stop() < daemon.STOP_WITHIN_S + daemon.SLACK_S
+        assert running.stop() < daemon_process.STOP_WITHIN_S + daemon_process.SLACK_S
         assert running.process.returncode == 0
 
 

@@ -293,4 +293,4 @@ def test_a_person_sees_the_broker_die_and_come_back(
         says(page, "#log", "broker")
         broker.start()
         says(page, "#broker", "The broker is connected")
-        assert started.stop() < daemon.STOP_WITHIN_S + daemon.SLACK_S
+        assert started.stop() < daemon_process.STOP_WITHIN_S + daemon_process.SLACK_S
