@@ -4,8 +4,8 @@ set -euo pipefail
 
 export CALLED_FROM=$PWD # FILEs and DIRs of the options are relative to it
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
-# shellcheck source=scripts/install-common.sh
-. scripts/install-common.sh
+# shellcheck source=scripts/install/common.sh
+. scripts/install/common.sh
 
 usage() {
     cat <<'EOF'
@@ -91,7 +91,7 @@ install_packages() {
         say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."
         size="3 GB, unless they are cached"
     fi
-    .venv/bin/python scripts/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
+    .venv/bin/python scripts/install/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
     step "PyTorch and what else is needed (about $size)" install_pinned .venv/bin/python .venv/wanted
     step "edge-classifier" install_itself
     rm -rf "$TMPDIR"
@@ -106,7 +106,7 @@ fetch_photos() {
 
 unpack_photos() {
     rm -rf .venv/wheel .venv/photos.part
-    .venv/bin/python scripts/wheels.py download .venv/wheel --only scikit-image
+    .venv/bin/python scripts/install/wheels.py download .venv/wheel --only scikit-image
     .venv/bin/python - .venv/wheel/wheels .venv/photos.part <<'EOF'
 import sys, zipfile
 from pathlib import Path
@@ -142,7 +142,7 @@ main() {
             fetch_photos
             ;;
         --help | -h) usage ;;
-        *) exec scripts/install-system "$@" ;;
+        *) exec scripts/install/service "$@" ;;
     esac
 }
 

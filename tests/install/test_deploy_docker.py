@@ -45,10 +45,9 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
 
 
 def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
-    for script in CHECKOUT.glob("scripts/install-*"):  # all of the checkout that the image has by then
-        shutil.copy(script, tmp_path / "scripts")
-    command = ["bash", tmp_path / "scripts" / "install-system", "--packages", "trixie"]
+    # All of the checkout that the image has by then.
+    shutil.copytree(CHECKOUT / "scripts" / "install", tmp_path / "scripts" / "install")
+    command = ["bash", tmp_path / "scripts" / "install" / "service", "--packages", "trixie"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert "python3-numpy" in told
 

@@ -122,7 +122,7 @@ class Site:
             at={self.directory}/machine; name=edge-classifier root=$at/opt state=$at/state host= broker=none log=$at/log
             config=$at/etc/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
             systemctl() {{ echo "systemctl $*"; }}; getent() {{ return 1; }}; mkdir -p $at/mosquitto/conf.d
-            for stage in config removal; do . scripts/install-$stage.sh; done; {command}"""
+            for stage in config uninstall; do . scripts/install/$stage.sh; done; {command}"""
         told = subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stderr
         return told.stdout

@@ -16,18 +16,23 @@ from pydantic import ValidationError
 from edge.settings.schema import Settings
 from tests.installer import CHECKOUT, install
 
-STAGES = sorted(str(stage.relative_to(CHECKOUT)) for stage in CHECKOUT.glob("scripts/install-*"))
 WEIGHTS = b"\x80\x02 as torch.save began before 1.6"
-SCRIPTS = ("install.sh", *STAGES, "scripts/check", "scripts/test", ".ci/run", "tests/device/lab")
+SHELL_SCRIPTS = sorted(
+    str(file.relative_to(CHECKOUT))
+    for file in (
+        *(CHECKOUT / "install.sh", CHECKOUT / ".ci" / "run", CHECKOUT / "tests" / "boot" / "box"),
+        *(CHECKOUT / "tests" / "device" / "lab", *(CHECKOUT / "scripts").iterdir()),
+        *(CHECKOUT / "scripts" / "install").iterdir(),
+    )
+    if file.is_file() and file.suffix in ("", ".sh")
+)
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
     shutil.copy(CHECKOUT / "install.sh", tmp_path)
-    (tmp_path / "scripts").mkdir()
-    for stage in (*STAGES, "scripts/weights.py"):
-        shutil.copy(CHECKOUT / stage, tmp_path / "scripts")
+    shutil.copytree(CHECKOUT / "scripts" / "install", tmp_path / "scripts" / "install")
     (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)
     shutil.copy(CHECKOUT / "edge" / "workshop" / "export" / "weights.json", tmp_path / "edge" / "workshop" / "export")
     return tmp_path
@@ -36,7 +41,7 @@ def copy(tmp_path: Path) -> Path:
 def test_help_tells_every_option(copy: Path) -> None:
     told = install(copy, "--help")
     assert told.returncode == 0
-    parsed = set(re.findall(r"(?<!\w )--[a-z-]+(?=\)| \|)", (CHECKOUT / "scripts" / "install-system").read_text()))
+    parsed = set(re.findall(r"(?<!\w )--[a-z-]+(?=\)| \|)", (CHECKOUT / "scripts" / "install" / "service").read_text()))
     assert parsed - {"--packages"} | {"--try", "--dev", "--count"} <= set(told.stdout.replace(":", " ").split())
     assert max(map(len, told.stdout.splitlines())) <= 80
 
@@ -221,14 +226,14 @@ def test_debian_brings_everything_that_setup_cfg_asks_for() -> None:
     setup.read(CHECKOUT / "setup.cfg", encoding="utf-8")
     lines = setup["options"]["install_requires"].splitlines()
     wanted = {re.split(r"[ ;<>=!]", line)[0].removesuffix("-python-headless") for line in lines if line.strip()}
-    command = [str(CHECKOUT / "scripts" / "install-system"), "--packages", "trixie"]
+    command = [str(CHECKOUT / "scripts" / "install" / "service"), "--packages", "trixie"]
     brought = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     named = {package.removeprefix("python3-") for package in brought} | {"tomli"}  # in Python itself since 3.11
     assert wanted <= named | {package.removeprefix("python-") for package in named}
 
 
 STEP = """
-log=$1; dry_run=no; . scripts/install-common.sh
+log=$1; dry_run=no; . scripts/install/common.sh
 works() { echo 'Downloading torch (104.1 MB)'; until [ -e "$log.seen" ]; do sleep 0.05; done; }
 step "The release" works
 """
@@ -261,6 +266,6 @@ def test_in_a_log_a_step_is_one_plain_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
     told = subprocess.run(
-        ["shellcheck", "--external-sources", *SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False
+        ["shellcheck", "--external-sources", *SHELL_SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     assert told.returncode == 0, told.stdout

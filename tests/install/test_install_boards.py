@@ -74,7 +74,7 @@ class Board:
     def stage(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """One function of the installer, alone."""
         script = (
-            f". scripts/install-packages.sh; . scripts/install-release.sh; stack=jetson; host={self.root}; {command}"
+            f". scripts/install/packages.sh; . scripts/install/release.sh; stack=jetson; host={self.root}; {command}"
         )
         return subprocess.run(
             ["bash", "-euc", script],
@@ -123,7 +123,7 @@ def test_picamera2_is_not_left_out_unsaid_where_apt_has_no_lists_yet(tmp_path: P
 
 
 def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:
-    wanted = [sys.executable, "scripts/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
+    wanted = [sys.executable, "scripts/install/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
     subprocess.run([*wanted, "--only", "torch"], cwd=CHECKOUT, check=True)
     names = set(re.findall(r"^([a-z0-9-]+==\S+)", (tmp_path / "requirements.txt").read_text(), re.MULTILINE))
     assert {"torch==2.9.1", "sympy==1.14.0"} <= names  # and what it needs
@@ -211,8 +211,8 @@ def test_a_jetson_without_nvidias_own_is_told_in_one_sentence_what_to_do(
 def test_what_a_jetson_has_is_left_to_it_by_pip(jetson: Board, tmp_path: Path) -> None:
     jetson.module("torchvision", "")
     assert jetson.stage(f"nvidia_pins {sys.executable}").stdout.split() == ["torch==2.8.0", "torchvision==2.8.0"]
-    wanted = [sys.executable, "scripts/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
-    beside = jetson.stage(". scripts/install-offline.sh; wheels_beside jetson").stdout.split()
+    wanted = [sys.executable, "scripts/install/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
+    beside = jetson.stage(". scripts/install/offline.sh; wheels_beside jetson").stdout.split()
     subprocess.run([*wanted, *beside], cwd=CHECKOUT, check=True)
     requirements = (tmp_path / "requirements.txt").read_text()
     assert re.findall(r"^(?:.*torch|opencv.*|numpy|nvidia.*)==\S+", requirements, re.MULTILINE) == ["numpy==1.26.4"]

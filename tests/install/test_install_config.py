@@ -33,7 +33,7 @@ def write_config(tmp_path: Path) -> Writer:
         script = (
             f"name=edge-classifier release={tmp_path} config={config}\n"
             "source=; keys=('camera.source=file:a.mp4' device.name=porch camera.loop:=true)\n"
-            f". scripts/install-config.sh; make_config_directory() {{ :; }}; {before} write_config"
+            f". scripts/install/config.sh; make_config_directory() {{ :; }}; {before} write_config"
         )
         return subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
@@ -86,7 +86,7 @@ def check_source(source: str, config: Path = Path("/nowhere")) -> subprocess.Com
     """The installer's look at --source, and what it then writes into the config."""
     script = f"""
         name=no-such-user source='{source}' host= config={config} keys=()
-        . scripts/install-common.sh; . scripts/install-config.sh
+        . scripts/install/common.sh; . scripts/install/config.sh
         given_path() {{ case $1 in /*) echo "$1" ;; *) echo "{CHECKOUT}/$1" ;; esac; }}
         check_source; echo "${{keys[*]}}"
     """

@@ -10,11 +10,11 @@ import pytest
 from tests.installer import CHECKOUT, install, program
 
 TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
-# What the stages share; scripts/install-system sets it.
+# What the stages share; scripts/install/service sets it.
 STAGES = """
 name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given state=/nowhere
 stack=jetson torch_from=pypi weights_file=
-for stage in common packages offline release; do . scripts/install-$stage.sh; done
+for stage in common packages offline release; do . scripts/install/$stage.sh; done
 """
 # Not that of a virtual environment, because a release sees the packages of the Python behind it.
 SYSTEM_PYTHON = str(Path(sys.base_prefix, "bin", "python3"))

@@ -81,7 +81,7 @@ class Machine:
             f"name={NAME} root={self.root} state={self.state} unit={self.unit} release={self.release('new')}"
             f" command_link={self.command}"
             f" log={self.root}/log dry_run=no\n"
-            f"for stage in common release rollback; do . scripts/install-$stage.sh; done; {command}"
+            f"for stage in common release rollback; do . scripts/install/$stage.sh; done; {command}"
         )
         return subprocess.run(
             ["bash", "-euc", script],

@@ -46,7 +46,7 @@ def summary(tmp_path: Path) -> Callable[..., str]:
     def run(status: str, url: str = "mqtt://localhost:1883") -> str:
         script = f"""
             name=edge-classifier root=/opt/$name config=/etc/$name/config.toml offline= log=/dev/null
-            state={tmp_path}/state command_link={tmp_path}/edge-classifier; . scripts/install-summary.sh; summary"""
+            state={tmp_path}/state command_link={tmp_path}/edge-classifier; . scripts/install/summary.sh; summary"""
         path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
         told = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],

@@ -22,7 +22,7 @@ CATALOGUE = CHECKOUT / "edge" / "workshop" / "export" / "weights.json"
 
 
 CHECK_PYPI = """
-. scripts/install-common.sh; . scripts/install-packages.sh
+. scripts/install/common.sh; . scripts/install/packages.sh
 host= offline= stack=trixie torch_from=debian python_there=python3
 check_pypi
 echo "Debian's torch needs no PyPI"
@@ -33,7 +33,7 @@ check_pypi
 
 CHOOSE = f"""
 weights= host= state=/nowhere offline= root=/nowhere python_there={sys.executable}
-cd {CHECKOUT}; . scripts/install-common.sh; . scripts/install-release.sh; cd {{copy}}"""
+cd {CHECKOUT}; . scripts/install/common.sh; . scripts/install/release.sh; cd {{copy}}"""
 
 
 def saved() -> bytes:
@@ -51,9 +51,9 @@ ZIP = saved()
 def copy(tmp_path: Path) -> Path:
     """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
     (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)
-    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "install").mkdir(parents=True)
     (tmp_path / "weights").mkdir()
-    shutil.copy(CHECKOUT / "scripts" / "weights.py", tmp_path / "scripts")
+    shutil.copy(CHECKOUT / "scripts" / "install" / "weights.py", tmp_path / "scripts" / "install")
     entries = json.loads(CATALOGUE.read_text())
     for entry in entries:
         entry["url"] = entry.get("url") and f"http://127.0.0.1:{free_port()}/{entry['file']}"
@@ -73,9 +73,9 @@ def answering_server() -> Iterator[str]:
 
 
 def ask(copy: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What scripts/weights.py says there."""
+    """What scripts/install/weights.py says there."""
     return subprocess.run(
-        [sys.executable, copy / "scripts" / "weights.py", *arguments],
+        [sys.executable, copy / "scripts" / "install" / "weights.py", *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -140,9 +140,9 @@ def test_an_index_in_a_folder_is_one(copy: Path, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_a_sentence(copy: Path) -> None:
-    told = ask(copy, "fetch", str(copy / "scripts" / "weights.py"))
+    told = ask(copy, "fetch", str(CATALOGUE))
     assert told.returncode == 1
-    assert told.stderr == f"{copy / 'scripts' / 'weights.py'} cannot be made (File exists); name another directory.\n"
+    assert told.stderr == f"{CATALOGUE} cannot be made (File exists); name another directory.\n"
 
 
 def test_a_pip_conf_that_pip_will_complain_of_is_no_traceback(

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from pip._vendor.packaging.requirements import Requirement
 
-from scripts import wheels
+from scripts.install import wheels
 from tests.daemon_process import CHECKOUT
 
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def test_what_is_installed_is_what_is_pinned_down_to_what_others_bring_along() -
 @pytest.mark.skipif(not MADE_HERE.exists(), reason="this environment was not made by ./install.sh --dev")
 def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> None:
     """`--no-deps` installs what the list says, so that a package missing there would be missing here."""
-    command = [sys.executable, "scripts/wheels.py", "wanted", tmp_path, "--extra", *EXTRAS[:3], "--cpu-index", "theirs"]
+    command = [sys.executable, "scripts/install/wheels.py", "wanted", tmp_path, "--extra", *EXTRAS[:3], "--cpu-index", "theirs"]
     subprocess.run(command, cwd=CHECKOUT, check=True)
     names = re.findall(r"^([a-z0-9-]+)==", (tmp_path / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     missing = []
@@ -94,7 +94,7 @@ def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> N
     ],
 )
 def test_what_there_is_not_is_refused_and_nothing_written(option: str, value: str, says: str, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/wheels.py", "wanted", tmp_path / "wanted", option, value]
+    command = [sys.executable, "scripts/install/wheels.py", "wanted", tmp_path / "wanted", option, value]
     told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (2, "")
     assert says in told.stderr
@@ -122,7 +122,7 @@ def wheel_of(folder: Path, name: str, version: str, text: str = "") -> str:
 
 def install_pinned(wanted: Path, target: Path, *options: str, index: str = "") -> subprocess.CompletedProcess[str]:
     """The installer's own function, with another index in place of PyTorch's."""
-    common = (CHECKOUT / "scripts/install-common.sh").read_text(encoding="utf-8")
+    common = (CHECKOUT / "scripts/install/common.sh").read_text(encoding="utf-8")
     script = re.sub("cpu_index=https:.*", f"cpu_index={index}", common)
     return subprocess.run(
         ["bash", "-euc", f'{script}\ninstall_pinned "$@"', "_", sys.executable, wanted, "--target", target, *options],

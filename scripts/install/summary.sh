@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
 # The last screen of install.sh: how the service is, and what to do next.
 
 # of_config KEY: what is in force; a key that several sections have is told for the first of them.

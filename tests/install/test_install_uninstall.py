@@ -26,7 +26,7 @@ class Machine:
             name=edge-classifier root={self.home}/opt state={self.home}/var/state unit={self.home}/unit
             config={self.home}/etc/config.toml broker_config={self.home}/broker.conf command_link={self.home}/$name
             from_debian=$root/from-debian log={self.home}/log dry_run=no purge=no
-            for stage in common packages removal; do . scripts/install-$stage.sh; done
+            for stage in common packages uninstall; do . scripts/install/$stage.sh; done
             is_installed() {{ [ "$1" = python3 ]; }} # what was there before
             getent() {{ return 1; }}; apt-get() {{ :; }}; {command}"""
         told = subprocess.run(

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
 # The stage of install.sh that makes the user, the config, its secrets and the broker.
 
 make_user() {

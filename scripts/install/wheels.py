@@ -22,7 +22,7 @@ from pathlib import Path
 from pip._vendor.packaging.markers import default_environment
 from pip._vendor.packaging.requirements import Requirement
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 # What glibc each machine's wheels may ask for: Debian bookworm, Ubuntu 22.04 and all that came later have more.
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 TORCH = ("torch", "torchvision")

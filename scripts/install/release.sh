@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
 # The stages of install.sh that make a release with its model, switch to it, and go back where it does not run.
 
 readonly watch_s=30 # a release that ends within this time of READY is put back
@@ -30,7 +30,7 @@ make_release() {
             index=(--cpu-index "$cpu_index")
         fi
         # shellcheck disable=SC2046  # several words
-        "$python" scripts/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") "${index[@]}"
+        "$python" scripts/install/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") "${index[@]}"
         install_pinned "$python" "$release" "${options[@]}"
         if [ "$stack" = jetson ] && [ "$(nvidia_pins "$python")" != "$pins" ]; then
             echo "In the release there is another torch or OpenCV than NVIDIA's: $(nvidia_pins "$python")"
@@ -85,9 +85,9 @@ choose_weights() {
     fi
     if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
     if [ -z "$weights_file" ] && [ -n "$python_there" ]; then
-        weights_file=$("$python_there" scripts/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
+        weights_file=$("$python_there" scripts/install/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
         if [ -z "$weights_file" ] && [ -z "$host" ]; then
-            model_from=$("$python_there" scripts/weights.py in-reach) || fail 69 "$model_from"
+            model_from=$("$python_there" scripts/install/weights.py in-reach) || fail 69 "$model_from"
             # Those of the other network lie there; of a folder export takes them, and remembers what was asked for.
             [[ $model_from != *" from weights/"* ]] || weights_file=$PWD/weights
             return

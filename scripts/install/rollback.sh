@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
 # What a release ran with besides its code: kept before another one replaces it, put back where that one does not run.
 
 # remember RELEASE: into its directory go the unit, those of its drop-ins that are in place, and the links to the model.

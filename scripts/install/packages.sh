@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154  # broker, host and stack belong to scripts/install-system, which sources this
+# shellcheck shell=bash disable=SC2154  # broker, host and stack belong to scripts/install/service, which sources this
 # The stage of install.sh that looks at the machine, and brings what it needs from Debian.
 
 # A value of os-release; the machine says what it is, because apt's lists may be empty or old. It is read and not sourced:
@@ -239,7 +239,7 @@ END
 check_pypi() {
     local reason
     [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && [ -n "$python_there" ] || return 0
-    reason=$("$python_there" scripts/weights.py pypi) ||
+    reason=$("$python_there" scripts/install/weights.py pypi) ||
         fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }
 
