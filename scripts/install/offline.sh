@@ -78,14 +78,14 @@ END
 
 # The command that brings them to the machine that the download is for.
 packages_there() {
-    local stack machine torch_from=pypi
+    local stack machine
     read -r stack machine _ <<<"$wanted"
-    [ "$stack" != trixie ] || torch_from=$(torch_for "$machine")
-    echo "sudo apt-get install --no-install-recommends $(packages_for "$stack") mosquitto"
+    echo "sudo apt-get install --no-install-recommends" \
+        "$(packages_for "$stack" "$(torch_for "$stack" "$machine")" | paste -sd' ') mosquitto mosquitto-clients"
 }
 
-# needs_wheels TARGET...: where Debian's torch serves nothing comes from PyPI.
-needs_wheels() { [ "$1" != trixie ] || [ "$(torch_for "$2")" = pypi ]; }
+# needs_wheels STACK MACHINE PYTHON: whether anything comes from PyPI; nothing does where Debian's torch is used.
+needs_wheels() { [ "$(torch_for "$1" "$2")" = pypi ]; }
 
 copy_sources() {
     rm -rf "$part"

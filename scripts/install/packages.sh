@@ -1,8 +1,8 @@
-# shellcheck shell=bash disable=SC2154  # broker, host and stack belong to scripts/install/service, which sources this
-# The stage of install.sh that looks at the machine, and brings what it needs from Debian.
+# shellcheck shell=bash disable=SC2154  # broker, host and stack are set by scripts/install/service, which sources this
+# Finds out what the machine is, and installs the packages that it needs from Debian.
 
-# A value of os-release; the machine says what it is, because apt's lists may be empty or old. It is read and not sourced:
-# with --root it is somebody else's.
+# os_release KEY: prints a value of os-release, because apt's package lists may be empty or old. The file is read, never
+# sourced: with --root it comes from another machine.
 os_release() {
     tr -d '\r' <"$host/etc/os-release" | sed -n "s/^$1=//p" | tail -n 1 |
         sed "s/^\([\"']\)\(.*\)\1\$/\2/; s/\\\\\([\"\$\`\\\\]\)/\1/g"
@@ -10,6 +10,7 @@ os_release() {
 
 is_jetson() { [ -e "$host/etc/nv_tegra_release" ] || grep -qs 'NVIDIA.*Jetson' "$host/proc/device-tree/model"; }
 
+# Prints the name of the board or PC.
 board() {
     local file
     for file in "$host/proc/device-tree/model" "$host/sys/class/dmi/id/product_name"; do
@@ -18,11 +19,11 @@ board() {
     echo "this machine"
 }
 
-# Where numpy and OpenCV come from; the rest that is in neither place comes from PyPI.
-#   trixie    everything from Debian, torch too where choose_torch finds that it serves
-#   bookworm  numpy, OpenCV and picamera2 from Debian, which belong together; torch from PyPI
-#   jetson    torch and OpenCV as NVIDIA built them, with CUDA and with GStreamer; never another's over them
-#   pypi      all from PyPI
+# Prints the stack of this machine, which decides where numpy, OpenCV and torch come from:
+#   trixie    everything from Debian; torch too, if choose_torch finds that it runs INT8
+#   bookworm  numpy, OpenCV and picamera2 from Debian, where they were built for each other; torch and the rest from PyPI
+#   jetson    torch and OpenCV as NVIDIA built them, with CUDA and GStreamer, never replaced; the rest from PyPI
+#   pypi      everything from PyPI
 stack_here() {
     if is_jetson; then
         echo jetson
@@ -37,7 +38,8 @@ stack_here() {
 
 dpkg_architecture() { sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$host/var/lib/dpkg/status" 2>/dev/null; }
 
-# aarch64 or x86_64, of the programs and not of the kernel, which may be another's; --root's machine says it in its dpkg's files.
+# Prints aarch64 or x86_64. dpkg's architecture counts, because a 64-bit kernel may run 32-bit programs, and --root names
+# another machine.
 machine_here() {
     case $(dpkg_architecture) in
         arm64) echo aarch64 ;;
@@ -46,37 +48,37 @@ machine_here() {
     esac
 }
 
-# torch_for MACHINE: where trixie's torch comes from on a machine that cannot be asked. Debian's for arm64 is built
-# without kernels for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
-torch_for() { if [ "$1" = x86_64 ]; then echo debian; else echo pypi; fi; }
+# torch_for STACK MACHINE: prints where torch is expected to come from: debian or pypi. Debian's for arm64 has no kernels
+# for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
+torch_for() { if [ "$1 $2" = "trixie x86_64" ]; then echo debian; else echo pypi; fi; }
 
-# Sets torch_from. Whether a torch has kernels for INT8 only that torch can tell, so one that is there is asked, whatever
-# its version; where there is none, see torch_for and settle_torch.
+# Sets torch_from to debian or pypi. No version number says whether a torch runs INT8, so one that is installed is tried.
 choose_torch() {
-    torch_from=pypi
-    [ "$stack" = trixie ] || return 0
-    torch_from=$(torch_for "$(machine_here)")
-    [ -z "$host" ] || return 0
-    if is_installed python3-torch; then
+    torch_from=$(torch_for "$stack" "$(machine_here)")
+    if [ "$stack" = trixie ] && [ -z "$host" ] && is_installed python3-torch; then
         torch_from=debian
-        torch_serves >/dev/null 2>&1 || torch_from=pypi
+        runs_int8 "$(release_python)" >/dev/null 2>&1 || torch_from=pypi
     fi
 }
 
-torch_serves() { "$(release_python)" -B scripts/ask_torch.py; }
+# runs_int8 PYTHON: whether its torch runs INT8 on this machine; prints a sentence. Runs in the checkout, and needs none of
+# this package's dependencies but torch.
+runs_int8() { "$1" -B -m edge.vision.int8_check; }
 
-# Where Debian's torch is expected to serve it comes before all other packages, and is asked before they follow.
-settle_torch() {
-    if [ "$stack" != trixie ] || [ "$torch_from" != debian ] || is_installed python3-torch; then return; fi
-    step "$(title_for python3 python3-torch), to ask this torch" install_packages python3 python3-torch
+# Installs Debian's torch before all other packages, where it is expected to run INT8, and tries it. Where it does not,
+# torch_from becomes pypi.
+try_debian_torch() {
+    if [ "$torch_from" != debian ] || is_installed python3-torch; then return; fi
+    step "$(title_for python3 python3-torch), to try this torch" install_packages python3 python3-torch
     [ "$dry_run" = no ] || return 0
-    torch_serves >>"$log" 2>&1 || {
+    runs_int8 "$(release_python)" >>"$log" 2>&1 || {
         torch_from=pypi
         say "  Debian's torch does not run INT8 on this processor, so torch comes from PyPI."
     }
 }
 
-say_stack() {
+# describe_stack STACK: prints it in words.
+describe_stack() {
     case $1 in
         trixie)
             if [ "$torch_from" = debian ]; then
@@ -91,27 +93,28 @@ say_stack() {
     esac
 }
 
-# What comes from Debian on a stack.
+# packages_for STACK TORCH_FROM: prints the packages that come from Debian, one a line, but for mosquitto and its clients.
 packages_for() {
-    echo python3 python3-venv mosquitto-clients
+    local -a packages=(python3 python3-venv)
+    [ "$2" != debian ] || packages+=(python3-torch)
     case $1 in
         trixie)
-            [ "$torch_from" != debian ] || echo python3-torch
-            echo python3-numpy python3-opencv python3-paho-mqtt python3-pydantic python3-tqdm \
-                python3-fastapi python3-uvicorn python3-python-multipart python3-prometheus-client python3-systemd \
-                python3-setuptools python3-wheel
+            packages+=(python3-numpy python3-opencv python3-paho-mqtt python3-pydantic python3-tqdm python3-fastapi
+                python3-uvicorn python3-python-multipart python3-prometheus-client python3-systemd python3-setuptools
+                python3-wheel)
             ;;
-        bookworm) echo python3-numpy python3-opencv python3-systemd ;;
-        jetson) echo python3-systemd ;;
+        bookworm) packages+=(python3-numpy python3-opencv python3-systemd) ;;
+        jetson) packages+=(python3-systemd) ;;
     esac
+    printf '%s\n' "${packages[@]}"
 }
 
-# Those that are not installed yet, on one line.
+# Prints the packages that are not installed yet, on one line.
 missing_packages() {
     local package wanted missing=""
-    wanted=$(packages_for "$stack")
+    wanted="$(packages_for "$stack" "$torch_from") mosquitto-clients"
     [ "$broker" != local ] || wanted+=" mosquitto"
-    # Raspberry Pi OS has it, for its own cameras; Debian has not.
+    # Raspberry Pi OS offers picamera2 for its cameras, Debian does not.
     case $stack in
         trixie | bookworm) if is_offered python3-picamera2; then wanted+=" python3-picamera2"; fi ;;
     esac
@@ -123,7 +126,7 @@ missing_packages() {
 
 debian_architecture() { if [ "$(machine_here)" = aarch64 ]; then echo arm64; else echo amd64; fi; }
 
-# By the lists of packages that are there, which on a fresh card are none.
+# is_offered PACKAGE: whether apt's package lists have it; a fresh card has no lists yet.
 is_offered() {
     local -a of=()
     [ -z "$host" ] || of=(-o "Dir=$host/" -o "Dir::State::status=$host/var/lib/dpkg/status" \
@@ -131,8 +134,8 @@ is_offered() {
     apt-cache show "$1" "${of[@]}" >/dev/null 2>&1
 }
 
-# A Pi's own cameras are reached through picamera2 alone, so that it is not left out unsaid.
-tell_of_picamera2() {
+# Warns where picamera2 cannot be installed on a Raspberry Pi, whose own cameras need it.
+warn_of_no_picamera2() {
     case $stack in trixie | bookworm) ;; *) return 0 ;; esac
     if [[ $(board) != "Raspberry Pi"* ]] || is_installed python3-picamera2 || is_offered python3-picamera2; then return; fi
     if [ "$dry_run" = yes ]; then
@@ -142,7 +145,7 @@ tell_of_picamera2() {
     fi
 }
 
-# title_for PACKAGE...: by their names in a plan; by how much is fetched while that is waited for.
+# title_for PACKAGE...: prints a step's title, with the packages' names in a plan, and otherwise with the download's size.
 title_for() {
     local size=""
     if [ "$dry_run" = yes ]; then
@@ -161,7 +164,7 @@ is_installed() {
     dpkg-query "${of[@]}" -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
 }
 
-# install_packages PACKAGE...: those that were there before are not named for removal.
+# install_packages PACKAGE...: installs them, and notes in $from_debian those that were not there before.
 install_packages() {
     local package
     local -a new=()
@@ -171,7 +174,7 @@ install_packages() {
     printf '%s\n' "${new[@]}" >>"$from_debian"
 }
 
-# The Python of a release: the system's, where its packages shall be seen.
+# Prints the Python that a release is made with: the system's, unless nothing comes from its packages.
 release_python() {
     case $stack in
         pypi) find_python ;;
@@ -181,7 +184,7 @@ release_python() {
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
-# The version of a release's Python; that of another machine is told by the link of its python3.
+# Prints the version of a release's Python, such as 3.13; of another machine, from the link that its python3 is.
 version_here() {
     local python
     if [ -L "$host/usr/bin/python3" ] && [ -n "$host" ]; then
@@ -192,8 +195,8 @@ version_here() {
     python_version "$python"
 }
 
-# nvidia_pins PYTHON: its torch, as constraints that keep pip from another; or a sentence, and 1, where it is not
-# NVIDIA's or OpenCV is without GStreamer, which the CSI camera needs.
+# nvidia_pins PYTHON: prints the versions of its torch and torchvision as name==version. Where torch is not NVIDIA's, or
+# OpenCV is without GStreamer, which a CSI camera needs, prints a sentence and returns 1.
 nvidia_pins() {
     "$1" - "$1" <<'END'
 import importlib.metadata
@@ -230,12 +233,12 @@ for package in ("torch", "torchvision"):
     try:
         pins.append(f"{package}=={importlib.metadata.version(package)}")
     except importlib.metadata.PackageNotFoundError:
-        pass  # torchvision is needed by nothing here
+        pass  # torchvision is not needed
 print(*pins)
 END
 }
 
-# Fails early where PyPI cannot be reached; skipped where Python is not installed yet.
+# Fails where torch comes from PyPI and PyPI does not answer. Not checked while Python is not installed.
 check_pypi() {
     local reason
     [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && [ -n "$python_there" ] || return 0
@@ -243,7 +246,7 @@ check_pypi() {
         fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }
 
-# Before anything is done; another machine's Python cannot be asked.
+# Fails where a Jetson has no torch and OpenCV of NVIDIA's. Another machine's Python cannot be run, so it is not checked.
 check_nvidia() {
     local sentence python
     [ -z "$host" ] || [ -n "${PYTHON:-}" ] || return 0

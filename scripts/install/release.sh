@@ -38,7 +38,7 @@ make_release() {
         fi
     fi
     # Whatever the versions say: what was installed is asked, before anything is made to rely on it.
-    [ "$stack" = jetson ] || "$python" -B scripts/ask_torch.py
+    [ "$stack" = jetson ] || runs_int8 "$python"
     # Built from a copy, because setuptools leaves its build beside the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"

@@ -184,6 +184,19 @@ def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.Monkey
     assert "export" not in finding.remedy
 
 
+def test_a_torch_without_xnnpack_on_arm_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As PyPI's 2.13 is.
+    on_arm = (
+        "import platform; platform.machine = lambda: 'aarch64'\n"
+        "import edge.vision.torch_compat as compat; compat.runs_qint8 = lambda: False\n"
+    )
+    monkeypatch.setattr(model, "TORCH", on_arm + model.TORCH)
+    finding = model.torch()
+    assert finding.severity == "warning", finding
+    assert "does not reach XNNPACK; INT8 takes several times as long." in finding.sentence
+    assert "sudo ./install.sh" in finding.remedy
+
+
 @pytest.mark.parametrize(
     ("loop", "installed", "told"), [(False, True, True), (True, True, False), (False, False, False)]
 )

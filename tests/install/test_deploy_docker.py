@@ -3,6 +3,7 @@
 An image is not built here: that needs Docker and its registry.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from edge.settings.toml_file import load_settings
+from tests.installer import program
 
 CHECKOUT = Path(__file__).parents[2]
 DOCKER = CHECKOUT / "deploy" / "docker"
@@ -47,9 +49,32 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
 def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
     # All of the checkout that the image has by then.
     shutil.copytree(CHECKOUT / "scripts" / "install", tmp_path / "scripts" / "install")
-    command = ["bash", tmp_path / "scripts" / "install" / "service", "--packages", "trixie"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert "python3-numpy" in told
+    command = re.findall(r"\$\((bash /src/[^)]*)\)", DOCKERFILE)[0].replace("/src", str(tmp_path)).split()
+    packages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "python3-numpy" in packages
+    assert not [package for package in packages if package.startswith("mosquitto")]
+
+
+@pytest.mark.parametrize("has_torch", [True, False], ids=["x86_64", "aarch64"])
+def test_torch_comes_from_pypi_only_where_debians_is_not_installed(tmp_path: Path, has_torch: bool) -> None:
+    did, source = tmp_path / "did", tmp_path / "src"
+    shutil.copytree(CHECKOUT / "scripts" / "install", source / "scripts" / "install")
+    for file in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(CHECKOUT / file, source)
+    program(tmp_path / "bin" / "python3", "#!/bin/sh\n")
+    program(tmp_path / "bin" / "dpkg-query", f"#!/bin/sh\nexit {int(not has_torch)}\n")
+    program(
+        tmp_path / "venv" / "bin" / "python",
+        f'#!/bin/sh\necho "$*" >>{did}\n'
+        f'case $1 in *wheels.py) {sys.executable} "$@" && cat {source}/wanted/requirements.txt >>{did} ;; esac\n',
+    )
+    step = re.findall(r"^RUN (python3 -m venv (?:.*\\\n)*.*)$", DOCKERFILE, re.MULTILINE)[0]
+    step = step.replace("/src", str(source)).replace("/opt/edge-classifier", str(tmp_path / "venv"))
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHON": str(tmp_path / "venv/bin/python")}
+    subprocess.run(["bash", "-o", "pipefail", "-c", step], env=os.environ | environment, check=True)
+    done = did.read_text()
+    assert ("torch==" in done, "--require-hashes" in done) == (not has_torch, not has_torch)
+    assert "-B -m edge.vision.int8_check\n-m pip install --no-cache-dir --no-index" in done
 
 
 def test_the_settings_of_the_container_are_settings(services: dict[str, Any], tmp_path: Path) -> None:

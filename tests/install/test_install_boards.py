@@ -19,6 +19,7 @@ TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
 JAMMY = 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nVERSION_CODENAME=jammy\n'
 PI = "Raspberry Pi 4 Model B Rev 1.4\0"
 ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
+WHEELS = "scripts/install/wheels.py"
 TORCH = """\
 __version__ = "{version}"
 class cuda:
@@ -123,17 +124,17 @@ def test_picamera2_is_not_left_out_unsaid_where_apt_has_no_lists_yet(tmp_path: P
 
 
 def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:
-    wanted = [sys.executable, "scripts/install/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
+    wanted = [sys.executable, WHEELS, "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
     subprocess.run([*wanted, "--only", "torch"], cwd=CHECKOUT, check=True)
     names = set(re.findall(r"^([a-z0-9-]+==\S+)", (tmp_path / "requirements.txt").read_text(), re.MULTILINE))
     assert {"torch==2.9.1", "sympy==1.14.0"} <= names  # and what it needs
     assert not [name for name in names if name.startswith(("numpy", "opencv", "nvidia"))]
 
 
-def ask_torch(python: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What the installer asks a torch before it relies on it."""
+def runs_int8(**environment: str) -> subprocess.CompletedProcess[str]:
+    """How the installer tries a torch before it relies on it."""
     return subprocess.run(
-        [python, "scripts/ask_torch.py"],
+        ["bash", "-euc", f". scripts/install/packages.sh; runs_int8 {sys.executable}"],
         cwd=CHECKOUT,
         env=os.environ | environment,
         capture_output=True,
@@ -144,16 +145,16 @@ def ask_torch(python: str, **environment: str) -> subprocess.CompletedProcess[st
 
 def test_a_torch_is_asked_for_its_engines_and_not_for_its_version(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    told = ask_torch(sys.executable)
+    told = runs_int8()
     assert told.returncode == 0, told.stdout
-    assert "runs INT8 with" in told.stdout
+    assert "with the kernels for" in told.stdout
     # The real one, without what Debian's build for arm64 lacks.
     (tmp_path / "sitecustomize.py").write_text(
         "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
     )
-    told = ask_torch(sys.executable, PYTHONPATH=str(tmp_path))
+    told = runs_int8(PYTHONPATH=str(tmp_path))
     assert told.returncode == 1
-    assert "(engines: none) has no INT8 kernels for this processor" in told.stdout
+    assert "has no INT8 kernels for this processor (its engines: none)" in told.stdout
 
 
 def test_on_bookworm_numpy_opencv_and_picamera2_come_from_debian_and_torch_does_not(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_jetson_without_nvidias_own_is_told_in_one_sentence_what_to_do(
 def test_what_a_jetson_has_is_left_to_it_by_pip(jetson: Board, tmp_path: Path) -> None:
     jetson.module("torchvision", "")
     assert jetson.stage(f"nvidia_pins {sys.executable}").stdout.split() == ["torch==2.8.0", "torchvision==2.8.0"]
-    wanted = [sys.executable, "scripts/install/wheels.py", "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
+    wanted = [sys.executable, WHEELS, "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
     beside = jetson.stage(". scripts/install/offline.sh; wheels_beside jetson").stdout.split()
     subprocess.run([*wanted, *beside], cwd=CHECKOUT, check=True)
     requirements = (tmp_path / "requirements.txt").read_text()

@@ -23,6 +23,7 @@ from scripts.install import wheels
 from tests.daemon_process import CHECKOUT
 
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8")
+WHEELS = "scripts/install/wheels.py"
 EXTRAS = ["export", "try", "dev", "browser"]
 MADE_HERE = Path(sys.prefix) / "installed-dev,export,try"
 
@@ -67,7 +68,7 @@ def test_what_is_installed_is_what_is_pinned_down_to_what_others_bring_along() -
 @pytest.mark.skipif(not MADE_HERE.exists(), reason="this environment was not made by ./install.sh --dev")
 def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> None:
     """`--no-deps` installs what the list says, so that a package missing there would be missing here."""
-    command = [sys.executable, "scripts/install/wheels.py", "wanted", tmp_path, "--extra", *EXTRAS[:3], "--cpu-index", "theirs"]
+    command = [sys.executable, WHEELS, "wanted", tmp_path, "--extra", *EXTRAS[:3], "--cpu-index", "theirs"]
     subprocess.run(command, cwd=CHECKOUT, check=True)
     names = re.findall(r"^([a-z0-9-]+)==", (tmp_path / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     missing = []
@@ -94,7 +95,7 @@ def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> N
     ],
 )
 def test_what_there_is_not_is_refused_and_nothing_written(option: str, value: str, says: str, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/install/wheels.py", "wanted", tmp_path / "wanted", option, value]
+    command = [sys.executable, WHEELS, "wanted", tmp_path / "wanted", option, value]
     told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (2, "")
     assert says in told.stderr

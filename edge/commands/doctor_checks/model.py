@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
 
 from edge.board import host
 from edge.board.child_process import run_apart
-from edge.commands.doctor_checks.finding import Finding, our_command
+from edge.commands.doctor_checks.finding import Finding, Severity, our_command
 from edge.errors import BundleError
 from edge.settings.schema import Settings
+from edge.vision.int8_check import WITHOUT_XNNPACK
 from edge.vision.trial import fallback_told, verify_bundle
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
@@ -22,26 +22,7 @@ ASKED_FOR = (
     "Where torchvision's server can be reached: {0} export --weights default, then"
     " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
-# A tiny convolution is run, because a wheel may import well and die, or lack its kernels, only then.
-TORCH = """\
-import json, sys, torch
-from torch.backends import xnnpack
-from edge.errors import BundleError
-from edge.vision.engine import host_engine, host_target, use_engine
-from edge.vision.torch_compat import runs_qint8
-arm = host_target() == "arm64"
-try:
-    use_engine(host_engine(host_target()), small_pairs=True)
-except BundleError:
-    engines = ", ".join(torch.backends.quantized.supported_engines)
-    sys.exit(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")
-torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
-print(json.dumps({
-    "version": torch.__version__,
-    "xnnpack": xnnpack.enabled and (not arm or runs_qint8()),
-    "cpu": torch.backends.cpu.get_cpu_capability(),
-}))
-"""
+TORCH = "from edge.vision.int8_check import main; sys.exit(main())"
 # The library that runs TensorRT's engines is loaded: only the linker knows whether what it was built for is here.
 GPU = """\
 import json, torch
@@ -65,14 +46,10 @@ print(json.dumps({
 def torch() -> Finding:
     """torch runs on this processor, and on ARM really reaches the kernels that make INT8 quick."""
     ran = run_apart(TORCH)
-    if ran.code != 0:
-        told = ran.last_line if "INT8" in ran.last_line else f"torch does not run: {ran.last_line}"
-        return Finding("torch", "failure", told, PINS)
-    told = json.loads(ran.output)
-    if platform.machine() == "aarch64" and not told["xnnpack"]:
-        slow = f"torch {told['version']} does not reach XNNPACK; INT8 takes several times as long."
-        return Finding("torch", "warning", slow, PINS)
-    return Finding("torch", "ok", f"torch {told['version']} with the kernels for {told['cpu']}")
+    if ran.code == 0:
+        return Finding("torch", "ok", ran.output)
+    severity: Severity = "warning" if ran.code == WITHOUT_XNNPACK else "failure"
+    return Finding("torch", severity, ran.output or f"torch does not run: {ran.last_line}", PINS)
 
 
 def is_jetson(root: Path) -> bool:

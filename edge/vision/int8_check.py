@@ -1,0 +1,49 @@
+"""Checks that this Python's torch runs INT8 models on this machine; prints one sentence.
+
+Builds of torch differ: Debian's for arm64 has no INT8 kernels, and PyPI's for ARM lost XNNPACK with 2.13. The
+installer runs this as `python -m edge.vision.int8_check` in the checkout while nothing but torch is installed, so
+nothing else may be imported here. `doctor` calls `main` in a process of its own, because a torch that was built for
+another processor may crash.
+
+Exit codes:
+    0  INT8 runs
+    1  it does not, or torch cannot be imported
+    2  it runs, but on ARM without XNNPACK, and so takes several times as long
+"""
+
+from __future__ import annotations
+
+import sys
+
+WITHOUT_XNNPACK = 2
+
+
+def main() -> int:
+    """Print the sentence and return the exit code."""
+    try:
+        import torch
+
+        from edge.errors import BundleError
+        from edge.vision.engine import host_engine, host_target, use_engine
+        from edge.vision.torch_compat import runs_qint8
+    except (ImportError, OSError) as error:
+        print(f"{sys.executable} cannot import torch ({error}).")
+        return 1
+    try:
+        target = host_target()
+        use_engine(host_engine(target), small_pairs=True)  # as a bundle that is made here would be
+    except BundleError:
+        engines = ", ".join(torch.backends.quantized.supported_engines)
+        print(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")
+        return 1
+    # A build for another processor imports well, and dies only at its first convolution.
+    torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
+    if target == "arm64" and not runs_qint8():
+        print(f"torch {torch.__version__} does not reach XNNPACK; INT8 takes several times as long.")
+        return WITHOUT_XNNPACK
+    print(f"torch {torch.__version__} with the kernels for {torch.backends.cpu.get_cpu_capability()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
