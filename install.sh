@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Installs edge-classifier; `./install.sh --help` tells the ways.
+# Installs edge-classifier: as a system service, into .venv here to try it or to test it, or as a download for a machine
+# without internet.
+# usage: see ./install.sh --help
+# Exits with 0 when it is done, and otherwise as sysexits.h has it: 64 for a wrong option, 65 or 66 for a file that is
+# damaged or missing, 69 where something that it needs is missing, 73 where it cannot write, 77 without root; 1 when the
+# answer was no or a release did not run. A step that fails ends it with the step's own code.
 set -euo pipefail
 
-export CALLED_FROM=$PWD # FILEs and DIRs of the options are relative to it
+export CALLED_FROM=$PWD # FILE and DIR of the options are relative to it
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")"
 # shellcheck source=scripts/install/common.sh
 . scripts/install/common.sh
@@ -16,37 +21,37 @@ Usage: sudo ./install.sh [OPTION...]
        ./install.sh --try [OPTION...]
        ./install.sh --dev
 
-  Without --try it installs or upgrades the system service on Debian and its
-  kin: /opt/edge-classifier, its config in /etc/edge-classifier, its model and
-  log in /var/lib/edge-classifier. Again is safe; a release that does not run
-  is put back.
-    --broker URL          mqtt://host:1883 or mqtts://host:8883; without it a
-                          mosquitto that listens on this machine alone
+  Without --try it installs or upgrades the system service, on Debian and what
+  is made from it: /opt/edge-classifier, the config in /etc/edge-classifier,
+  the model and the log in /var/lib/edge-classifier. It may be repeated; where
+  the new release does not run, the one before is put back.
+    --broker URL          mqtt://host:1883 or mqtts://host:8883 (default: a
+                          mosquitto that only this machine can reach)
     --user NAME           the broker's user, and
-    --password-file FILE  its password, which the service alone will see
+    --password-file FILE  its password, which only the service can read
     --device NAME         part of every topic (default: from the machine id)
     --source URI          the camera (default: the first that is found)
-    --web                 let other machines see the page; makes a token for it
+    --web                 open the page to other machines, with a token
     --weights FILE        FP32 weights of ImageNet's 1,000 classes to make the
                           model from; for other classes see docs/operating.md
     --offline DIR         without internet, from what --download fetched
-    --upgrade             only where it is installed already; otherwise the same
-    --yes                 at a terminal, do not ask before anything is done
+    --upgrade             fail where it is not installed yet; otherwise the same
+    --yes                 at a terminal, do not ask for confirmation
     --dry-run             print every step and do nothing
-    --root DIR            with --dry-run: as on the machine whose /etc and /proc
-                          lie there, such as a card in a reader
+    --root DIR            with --dry-run: for the machine whose /etc and /proc
+                          are in DIR, such as a card in a reader
 
   --rollback              go back to the release before
   --uninstall             remove the service; --purge: config and state too
 
-  --download DIR          fetch all that --offline needs, but for the packages
-                          of Debian; needs no root
+  --download DIR          fetch all that --offline needs, except Debian's
+                          packages; needs no root
     --for SUITE[/MACHINE] trixie, bookworm, noble, jammy or jetson, on aarch64
                           or x86_64 (default: a machine like this one)
 
-  --try   Watch it work, in the foreground: installs into .venv here, makes the
-          INT8 model once, and prints each event as a broker delivers it. It
-          needs no root, systemd, camera or broker; Ctrl-C stops everything, and
+  --try   Run it in the foreground: installs into .venv here, makes the INT8
+          model once, and prints each event that a broker delivers. It needs no
+          root, systemd, camera or broker; Ctrl-C stops everything, and
           `rm -rf .venv` removes it. OPTIONs go to `edge-classifier try`:
             --source URI  a camera or file instead of what is found
             --count N     stop after N events
@@ -60,7 +65,7 @@ make_venv() {
     local python
     .venv/bin/python -c 'import pip' 2>/dev/null && return
     python=$(find_python)
-    # Debian splits venv off; without it `python3 -m venv` leaves half an environment behind.
+    # Debian has venv in a package of its own; without it `python3 -m venv` leaves half an environment behind.
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail 69 "Python's venv module is missing; run: sudo apt-get install $("$python" -c \
             'import sys; print("python3.%d-venv" % sys.version_info[1])')"
@@ -69,12 +74,12 @@ make_venv() {
     step "Making .venv with $("$python" -V)" "$python" -m venv .venv
 }
 
-# Built with the setuptools that is pinned, and with what it needs in place.
+# Builds with the pinned setuptools, which is installed by then.
 install_itself() {
     .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 }
 
-# install_packages EXTRA,...: nothing to do when the same was installed before.
+# install_packages EXTRA,...: installs into .venv, unless the same was installed before.
 install_packages() {
     local extras=$1 stamp=.venv/installed-$1 wanted size="0.3 GB"
     local -a index=() names
@@ -88,17 +93,17 @@ install_packages() {
     if takes_cpu_index .venv/bin/python "$(uname -m)"; then
         index=(--cpu-index "$cpu_index")
     elif [ "$(uname -m)" = x86_64 ]; then
-        say "  PyTorch's own index cannot be reached, and PyPI's torch brings CUDA along."
+        say "  PyTorch's own index cannot be reached, and PyPI's torch includes CUDA."
         size="3 GB, unless they are cached"
     fi
     .venv/bin/python scripts/install/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
-    step "PyTorch and what else is needed (about $size)" install_pinned .venv/bin/python .venv/wanted
+    step "PyTorch and the other packages (about $size)" install_pinned .venv/bin/python .venv/wanted
     step "edge-classifier" install_itself
     rm -rf "$TMPDIR"
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-# A few real photos for tests, and for machines without a camera, from scikit-image's wheel; nothing of it is installed.
+# Fetches a few photos for tests, and for machines without a camera, from scikit-image's wheel, which is not installed.
 fetch_photos() {
     [ -d .venv/photos ] && return
     step "A few photos (from scikit-image, 14 MB)" unpack_photos

@@ -1,4 +1,4 @@
-"""Runs install.sh as a person would, and reads what it says."""
+"""Runs install.sh and its parts, and puts programs in place that they call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def install(directory: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """install.sh of a directory, with this Python, and nobody at a terminal."""
+    """Run install.sh of a directory with this Python and without a terminal."""
     return subprocess.run(
         [str(directory / "install.sh"), *map(str, arguments)],
         cwd=directory,
@@ -24,7 +24,7 @@ def install(directory: Path, *arguments: str | Path, **environment: str) -> subp
 
 
 def program(file: Path, script: str) -> Path:
-    """A program that stands in for one which this machine lacks."""
+    """Write an executable script, such as one that stands in for a program of another machine."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(script, encoding="utf-8")
     file.chmod(0o755)

@@ -1,11 +1,11 @@
-"""Run the package's own inference path and its peers' on ARM64; `scripts/test-arm64` calls this under the counter.
+"""Run inference with this project and other runtimes on ARM64; `scripts/test-arm64` calls this under the counter.
 
 usage: count.py CPU WEIGHTS MODELS CLASS,CLASS... PHOTO...
 
-MODELS is a folder: the bundle is made in it, the peers' files are there where they could be made. A CLASS is what this
-project says of a photo on x86. Of each engine one inference a photo is counted, each photo a different one, after a
-warm-up. This project's starts from raw uint8 pixels; the peers start from pixels that were normalised before, which is
-not counted.
+MODELS is a folder: the bundle is made in it, and it holds the other runtimes' files that could be made. A CLASS is the
+one that this project gives a photo on x86. After a warm-up, one inference is counted for each engine and photo. This
+project's starts from raw uint8 pixels; those of the others start from normalised pixels: normalising is not counted.
+Exits with 0 when this project gave every photo its CLASS, otherwise with 1.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from edge.photos.decode import read_photo
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.weights import read_weights
 
-COUNTER = 12345  # the system call that the counter listens to: its argument names the place
+COUNTER = 12345  # the system call that the counter watches; its argument numbers the place
 libc = ctypes.CDLL(None)
 
 
@@ -59,12 +59,12 @@ ENGINES: dict[str, type[Engine]] = {
     "ncnn-int8": NcnnInt8,
     "executorch-xnnpack-int8": ExecuTorch,
 }
-# Its wheel has instructions that a Cortex-A72 lacks; the process would end there.
+# Its wheel has instructions that a Cortex-A72 lacks, which would end the process.
 LEFT_OUT = {("cortex-a72", "executorch-xnnpack-int8")}
 
 
 def main() -> int:
-    """Export, count every engine, compare its first labels with x86's; 1 when one of this project's is another."""
+    """Export, count every engine, and compare its classes with those of x86."""
     cpu, weights_file, folder, classes, *files = sys.argv[1:]
     torch.set_num_threads(1)
     models = Path(folder)
@@ -80,7 +80,7 @@ def main() -> int:
         try:
             engine = make(models, Path(weights_file), 1)
             first = _count(engine, photos, 2 * number * len(photos))
-        except Exception as error:  # a peer that does not run here is named, and the others are counted
+        except Exception as error:  # a runtime that does not work here is named, and the others are counted
             if name == OURS:
                 raise
             print(f"left-out {cpu} {name} {type(error).__name__}: {error}", flush=True)
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def _count(engine: Engine, photos: list[Pixels], place: int) -> list[int]:
-    """The first label of each photo; places `place`, `place` + 1 lie around the first inference, and so on."""
+    """The best class of each photo; `place` and `place` + 1 enclose the first inference, and so on."""
     engine.infer(engine.prepare(photos[-1]))
     first = []
     for number, pixels in enumerate(photos):

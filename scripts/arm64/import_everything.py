@@ -1,6 +1,8 @@
 """Import the whole package on ARM64, and run a convolution through XNNPACK; `scripts/test-wheels` calls this.
 
-usage: import_everything.py REQUIREMENTS   (what is installed has to be what wheels.py wanted there, version by version)
+usage: import_everything.py REQUIREMENTS
+REQUIREMENTS is the list of wheels.py: each package has to be installed in that version. Exits with 1 where one is not,
+or where torch does not reach XNNPACK.
 """
 
 import importlib
@@ -18,7 +20,7 @@ PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
 
 def wrong_versions(requirements: Path) -> list[str]:
-    """What is not installed, or in another version than the one pinned."""
+    """The packages that are missing, or installed in another version than the pinned one."""
     pins = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
     installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in distributions()}
     print(f"{len(pins)} pinned packages: {', '.join(sorted(pins))}")
@@ -27,10 +29,10 @@ def wrong_versions(requirements: Path) -> list[str]:
 
 
 def main() -> int:
-    """Import, run, compare."""
+    """Import, try XNNPACK, compare versions; returns the exit code."""
     began = time.monotonic()
     names = [module.name for module in pkgutil.walk_packages(edge.__path__, "edge.")]
-    names.remove("edge.__main__")  # it would run the command
+    names.remove("edge.__main__")  # importing it would run the command
     for name in names:
         importlib.import_module(name)
     import torch

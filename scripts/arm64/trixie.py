@@ -1,6 +1,8 @@
 """Export and classify with what a Raspberry Pi on trixie gets; `scripts/test-wheels` calls this.
 
-usage: trixie.py WEIGHTS EXPECTED PHOTO...   (EXPECTED: the best class of each photo, with commas between)
+usage: trixie.py WEIGHTS EXPECTED PHOTO...
+EXPECTED is the best class of each photo, joined with commas. Exits with 0 when the photos get these classes and all
+packages but torch are Debian's; otherwise with a sentence.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ FROM_DEBIAN = ("numpy", "cv2", "pydantic", "paho.mqtt", "tqdm", "fastapi", "uvic
 
 
 def run(*arguments: str) -> list[str]:
-    """The lines that the command prints; SystemExit where it fails."""
+    """The lines that `edge-classifier` prints; exits where it fails."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         code = edge_classifier(list(arguments))
@@ -29,24 +31,24 @@ def run(*arguments: str) -> list[str]:
 
 
 def main() -> int:
-    """Look where the packages come from, export, classify, compare."""
+    """Check where the packages come from, export, classify, compare."""
     weights, expected, *photos = sys.argv[1:]
     modules = {name: importlib.import_module(name) for name in (*FROM_DEBIAN, "torch")}
     debians = {name for name, module in modules.items() if str(module.__file__).startswith(DEBIAN)}
     if debians != set(FROM_DEBIAN):
-        sys.exit(f"Of {', '.join(modules)} these are Debian's: {', '.join(debians)}.")
+        sys.exit(f"Only these of {', '.join(modules)} are Debian's: {', '.join(debians)}.")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as models:
         report = json.loads(run("export", "--weights", weights, "--output", models, "--json")[-1])
         exported = time.monotonic()
         answers = [json.loads(line) for line in run("classify", "--model", f"{models}/current", "--json", *photos)]
     found = ",".join(str(answer["top"][0]["index"]) for answer in answers)
-    told = (f"{name} {module.__version__}" for name, module in modules.items() if hasattr(module, "__version__"))
-    print(f"{platform.machine()}, Python {platform.python_version()}: {', '.join(told)}")
+    versions = (f"{name} {module.__version__}" for name, module in modules.items() if hasattr(module, "__version__"))
+    print(f"{platform.machine()}, Python {platform.python_version()}: {', '.join(versions)}")
     print(f"{report['target']}, {report['engine']}: exported in {exported - began:.0f} s,", end=" ")
     print(f"{len(answers)} photos classified in {time.monotonic() - exported:.0f} s: {found}")
     if found != expected:
-        sys.exit(f"On this machine they are {expected}.")
+        sys.exit(f"The classes should be {expected}.")
     return 0
 
 

@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2154  # log belongs to who sources this
-# What the ways of install.sh share; sourced, with `log` naming the file that takes what the steps say.
+# shellcheck shell=bash disable=SC2154  # log is set by the script that sources this
+# Functions that all parts of install.sh share. Sourced; `log` names the file that takes the output of the steps.
 
 say() { printf '%s\n' "$*"; }
 
@@ -9,24 +9,25 @@ fail() {
     exit "$1"
 }
 
-# step TITLE COMMAND...: one line while it runs and how long it took; what it says goes to the log, and its end is
-# shown when it fails. At a terminal the line shows that it lives. With dry_run=yes only the line, after in_plan.
+# step TITLE COMMAND...: runs a command and prints one line with its title and time; at a terminal the line also shows
+# progress. The output goes to the log, whose end is shown when the command fails; that ends the installer with the
+# command's code. With dry_run=yes it only prints the title, after in_plan.
 in_plan="would do: "
 step() {
-    local title=$1 started=$SECONDS code ticker="" said
+    local title=$1 started=$SECONDS code ticker="" logged
     shift
     if [ "${dry_run:-no}" = yes ]; then
         printf '  %s%s\n' "$in_plan" "$title"
         return
     fi
     if [ -t 1 ]; then
-        said=$(stat -c %s "$log" 2>/dev/null || echo 0)
-        tell_progress "$title" "$said" &
+        logged=$(stat -c %s "$log" 2>/dev/null || echo 0)
+        show_progress "$title" "$logged" &
         ticker=$!
     else
         printf '  %-60s' "$title"
     fi
-    # In a subshell that ends at the first command that fails; after `||` bash would go on inside a function.
+    # In a subshell that ends at the first command that fails; with `|| code=$?` bash would ignore set -e inside "$@".
     set +e
     (
         set -e
@@ -42,20 +43,20 @@ step() {
     if [ "$code" -ne 0 ]; then
         printf 'failed\n\n'
         tail -n 20 "$log" >&2 || true
-        fail "$code" "The step \"$title\" failed; the whole story is in $log."
+        fail "$code" "The step \"$title\" failed; the full log is in $log."
     fi
     printf '%4d s\n' "$((SECONDS - started))"
 }
 
-# tell_progress TITLE BYTES: one line, written anew each second: how long it has taken, and what was said last, after the
-# first BYTES of the log. It ends with the installer, whose Ctrl-C does not reach what bash runs in the background.
-tell_progress() {
+# show_progress TITLE BYTES: rewrites one line each second with the time so far and the last line that the log got after
+# its first BYTES. It watches for the end of the installer, because Ctrl-C does not reach background jobs of bash.
+show_progress() {
     local started=$SECONDS width last line
     width=$(tput cols 2>/dev/null || echo 80)
     while kill -0 $$ 2>/dev/null; do
         last=$(tail -c "+$(($2 + 1))" "$log" 2>/dev/null | tail -n 1 | sed 's/.*\r\(.\)/\1/' | tr -d '\r' || true)
         line="  $1: $((SECONDS - started)) s"
-        [ "$((width - ${#line}))" -lt 16 ] || line+="  $last" # where some words of it can be read
+        [ "$((width - ${#line}))" -lt 16 ] || line+="  $last" # only where some words of it fit
         printf '\r\033[K%s' "${line:0:$((width - 1))}"
         sleep 1
     done
@@ -63,22 +64,22 @@ tell_progress() {
 
 readonly cpu_index=https://download.pytorch.org/whl/cpu
 
-# PyPI's torch for x86_64 brings CUDA along; PyTorch's own index has it without, but not every network reaches it.
-# reaches_cpu_index PYTHON
+# reaches_cpu_index PYTHON: whether PyTorch's own index answers. It has torch for x86_64 without CUDA, which PyPI's
+# includes, but not every network reaches it.
 reaches_cpu_index() {
     "$1" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$cpu_index/torch/" >>"$log" 2>&1
 }
 
-# Whether torch comes from there: PyPI's for other processors is without CUDA. A torch that came from there stays.
-# takes_cpu_index PYTHON MACHINE
+# takes_cpu_index PYTHON MACHINE: whether torch comes from PyTorch's own index, as one that is installed may have done.
+# For other processors it never does, because PyPI's torch has no CUDA for them.
 takes_cpu_index() {
     [ "$2" = x86_64 ] || return 1
     "$1" -c 'import sys; from importlib.metadata import version; sys.exit("+cpu" not in version("torch"))' 2>/dev/null ||
         reaches_cpu_index "$1"
 }
 
-# install_pinned PYTHON DIR [PIP OPTION...]: what wheels.py wrote into DIR, and nothing else. Each file is held to the
-# sha256 in constraints.txt, torch from PyTorch's own index to the one that this index gives.
+# install_pinned PYTHON DIR [PIP OPTION...]: installs exactly what wheels.py wrote into DIR. pip checks each file
+# against the sha256 in constraints.txt, and torch from PyTorch's own index against the one that this index publishes.
 install_pinned() {
     local python=$1 wanted=$2
     shift 2
@@ -89,12 +90,12 @@ install_pinned() {
     "${pip[@]}" --require-hashes --requirement "$wanted/requirements.txt" "$@"
 }
 
-# The first Python in the supported range: python3 is what a person expects, the others are what may be beside it.
+# Prints the first Python in the supported range, python3 before those with a version in their name.
 find_python() {
     local candidate found=""
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
         command -v "$candidate" >/dev/null 2>&1 || continue
-        # A shim of a version manager may exist and not run.
+        # A version manager's shim may exist without running.
         if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
             command -v "$candidate"
             return
@@ -104,5 +105,5 @@ find_python() {
     fail 69 "Python 3.10 to 3.13 is needed${found:+, and $found}; install one, or name it: PYTHON=python3.12 ./install.sh"
 }
 
-# What find_python finds, or nothing where no Python is installed yet and Debian's will be.
+# Prints what find_python finds, or nothing where no Python is installed and Debian's will be.
 find_python_there() { if [ -n "${PYTHON:-}" ] || command -v python3 >/dev/null; then find_python; fi; }

@@ -1,17 +1,17 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# The stage of install.sh that makes the user, the config, its secrets and the broker.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Makes the system user, the config, its secrets and the broker.
 
 make_user() {
     getent group "$name" >/dev/null || groupadd --system "$name"
     getent passwd "$name" >/dev/null ||
         useradd --system --gid "$name" --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$name"
-    # Whoever installs it may read its config.
+    # The user who runs sudo may read the config.
     [ -z "${SUDO_USER:-}" ] || [ "$SUDO_USER" = root ] || usermod --append --groups "$name" "$SUDO_USER"
 }
 
 make_config_directory() { install -d -m 750 -o root -g "$name" "$(dirname "$config")"; }
 
-# What edge/settings/schema.py would refuse once everything is fetched is told before anything is done.
+# Refuses before anything is done what edge/settings/schema.py would refuse after everything is installed.
 check_keys() {
     local key value
     for key in "${keys[@]}"; do
@@ -29,9 +29,9 @@ check_keys() {
     done
 }
 
-# A file is named as the daemon will see it, and is looped: a service that has looked at all of it would start again and
-# again; a camera that takes its place gets the defaults back. What its user cannot read, or its sandbox hides, is said
-# before anything is done.
+# Checks --source and adds its settings to keys. A file gets its absolute path and is looped, because a daemon ends with
+# its source and systemd would restart it for ever; a camera that replaces a file gets the defaults back. A file that
+# the service's user cannot read, or that its sandbox hides, is refused.
 check_source() {
     local path real copy unreadable
     [ -n "$source" ] || return 0
@@ -71,8 +71,8 @@ check_source() {
     fail 66 "The service's user cannot read $unreadable; let everyone read it, such as with sudo chmod -R a+rX '$path'."
 }
 
-# What suits a file: its own rate, where the daemon would else look as fast as it can, for ever; and photos, one a second,
-# have nothing to do with each other, so that nothing is smoothed and no label has to hold.
+# Prints the settings that a file needs: its own frame rate, because the daemon would otherwise read it as fast as it
+# can; and for photos, which follow each other once a second, neither smoothing nor a hold time.
 keys_for_file() {
     "$release/venv/bin/python" - "$source" <<'END'
 import sys
@@ -95,8 +95,8 @@ if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
 END
 }
 
-# first_unreadable PATH: of what the service's user, or nobody where there is none yet, may not read; 1 where all is well,
-# or where that is not for us to try.
+# first_unreadable PATH: prints the first file that the service's user (or nobody, before that user exists) may not
+# read. Returns 1 where there is none, and without root, which alone can try.
 first_unreadable() {
     local found code=0 user=$name
     [ "$(id -u)" -eq 0 ] || return 1
@@ -107,8 +107,8 @@ first_unreadable() {
     if [ "$code" -eq 0 ]; then echo "$found"; else echo "$1"; fi
 }
 
-# The commented default at first, then only the keys that were given; a person's other lines stay as they are. What the
-# release refuses never comes into its place.
+# Writes the commented default config where there is none, then sets the keys that were given; all other lines stay as
+# they are. A config that the new release refuses does not replace the old one.
 write_config() {
     local file more
     make_config_directory
@@ -149,7 +149,7 @@ for given in sys.argv[2:]:
         at = first(ours, rf"\s*#\s*{key}\s*=")  # the default, in a comment
     new = [f"{key} = {value if is_json else json.dumps(value)}"]
     lines[begin : begin + len(ours)] = new + ours if at is None else ours[:at] + new + ours[at + 1 :]
-# It keeps the owner and the mode that it had.
+# The new file gets the owner and the mode of the old one.
 new, was = file.with_name(file.name + ".new"), file.stat()
 new.unlink(missing_ok=True)
 new.touch(0o600)
@@ -161,13 +161,13 @@ with new.open("w", encoding="utf-8") as written:
     os.fsync(written.fileno())
 END
     if ! "$release/venv/bin/$name" config check --config "$file.new"; then
-        echo "$config stays as it was; what was refused is in $file.new."
+        echo "$config stays as it was; the refused one is $file.new."
         return 78
     fi
-    mv -f "$file.new" "$file" # whole or not at all, whenever the power is cut
+    mv -f "$file.new" "$file" # atomic, even if the power is cut
 }
 
-# Before the config names it. One that is there stays, because a new one ends every session.
+# Runs before the config names the token. An existing token stays, because a new one would end every session.
 write_token() {
     make_config_directory
     [ ! -s "$token_file" ] || return 0
@@ -180,13 +180,13 @@ write_token() {
     mv "$token_file.new" "$token_file"
 }
 
-# For root alone; systemd hands it to the service, under the name of a credential.
+# Only root may read the password; systemd passes it to the service as a credential.
 write_password() {
     install -m 600 -o root -g root "$password_file" "$(dirname "$config")/mqtt-password"
     install -D -m 644 systemd/drop-ins/mqtt-password.conf "$unit.d/mqtt-password.conf"
 }
 
-# What to do about a broker where none was named: a first install brings one, and leaves alone what is there already.
+# Decides about a broker where none was named: a first install makes one, unless this machine's mosquitto is set up.
 choose_broker() {
     [ "$broker" != given ] || return 0
     if [ -d "$host$root/current/" ] || names_a_broker "$host$config"; then return; fi
@@ -194,13 +194,13 @@ choose_broker() {
     [ -z "$(operators_broker)" ] || broker=operators
 }
 
-# names_a_broker CONFIG: another than the one that the installer makes.
+# names_a_broker CONFIG: whether it names another broker than the one that the installer makes.
 names_a_broker() {
     grep -sE '^[[:space:]]*url[[:space:]]*=' "$1" | grep -qvE "[\"']mqtt://(localhost|127\.0\.0\.1)(:1883)?/?[\"']"
 }
 
-# The file in which somebody has set up this machine's mosquitto: who may come in counts for all listeners at once, so
-# another file beside it would open theirs, or be closed by it.
+# Prints the file that sets up this machine's mosquitto, if any. Its access rules are valid for all listeners, so a file
+# of ours would open the operator's listener, or be closed by the operator's rules.
 operators_broker() {
     local file
     local settings='listener|port|bind_address|allow_|password_file|acl_file|psk_file|(auth_)?plugin|per_listener_settings'

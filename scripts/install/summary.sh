@@ -1,14 +1,14 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# The last screen of install.sh: how the service is, and what to do next.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Prints the last screen of install.sh: the state of the service, and what to do next.
 
-# of_config KEY: what is in force; a key that several sections have is told for the first of them.
+# of_config KEY: prints the value in force; of a key that several sections have, that of the first section.
 of_config() { "$command_link" config show | sed -n "s/^$1 = \"\(.*\)\"/\1/p" | head -n 1; }
 
-# page STATUS: where a browser finds it, and how to get in.
+# page STATUS: prints the page's address and how to log in.
 page() {
     local listen port address
     if [[ $1 = *"The page is off"* ]]; then
-        echo "off, as said above"
+        echo "off; the first line says why"
         return
     fi
     listen=$(of_config listen)
@@ -19,7 +19,7 @@ page() {
             return
             ;;
         0.0.0.0:* | "[::]":*)
-            # The address that others see: that of the way out, else the first there is, else the name.
+            # The address that other machines see: that of the default route, else the first one, else the host name.
             address=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true)
             [ -n "$address" ] || address=$(hostname -I | tr ' ' '\n' | sed -n '/\./{p;q}')
             echo "http://${address:-$(hostname)}:$port"
@@ -30,7 +30,7 @@ page() {
     echo "                 (not encrypted: outside a network that you trust, see docs/web.md)"
 }
 
-# Which one, and how others may come to read it.
+# Prints the broker's URL, and how to use it safely from other machines.
 broker_in_use() {
     local url
     url=$(of_config url)
@@ -47,7 +47,7 @@ broker_in_use() {
     esac
 }
 
-# Its name, and where it is not the network that was asked for, that too.
+# Prints the model's name, and where it is not the network that was wanted, what to do about it.
 model_in_use() {
     local bundle asked
     bundle=$(realpath "$state/models/current")
@@ -59,8 +59,8 @@ model_in_use() {
 END
 }
 
-# A camera, a broker or a first event that is missing is no failure: the service waits for it.
-# what_is_missing STATUS
+# what_is_missing STATUS: prints what doctor finds, where camera, broker or events are missing. That is not a failure,
+# because the service waits for them.
 what_is_missing() {
     local found
     if [[ $1 = *"camera online, broker online"* && $1 != *", 0 events"* && $1 != *"|"* ]]; then return; fi

@@ -1,11 +1,11 @@
-# shellcheck shell=bash disable=SC2154  # the variables belong to scripts/install/service, which sources this
-# What `install.sh --uninstall [--purge]` does.
+# shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
+# Removes the service, for `install.sh --uninstall`, and with --purge its config, state and user.
 
 uninstall_service() {
     local packages
     packages=$([ ! -e "$from_debian" ] || sort -u "$from_debian" | tr '\n' ' ')
     if [ -x "$command_link" ]; then
-        step "Stopping the service" stop_service # a running daemon would publish its retained topics again
+        step "Stopping the service" stop_service # or it would publish its retained topics again
         if [ "$dry_run" = yes ]; then
             step "Asking the broker to forget this box" forget
         else
@@ -14,19 +14,19 @@ uninstall_service() {
     fi
     step "Removing the service and $root" remove_service
     if [ "$purge" = yes ]; then
-        step "Removing its config, its state with what waits there, and its user" remove_traces
-        [ "$dry_run" = yes ] || rm -f "$log" # not before: a step that fails shows its end
+        step "Removing its config, its state and its user" remove_traces
+        [ "$dry_run" = yes ] || rm -f "$log" # last, because a step that fails shows the end of it
     fi
-    [ -z "$packages" ] || say "Debian's packages stay, because something else may use them by now. To remove those" \
-        "that came with it: sudo apt-get remove --autoremove ${packages% }"
+    [ -z "$packages" ] || say "Debian's packages stay, because other programs may use them. To remove those" \
+        "that it installed: sudo apt-get remove --autoremove ${packages% }"
 }
 
 stop_service() { systemctl stop "$name" || [ ! -e "$unit" ]; }
 
-# A broker that is away shall not keep anyone from removing the box, so this is no step that can fail.
+# Not a step that can fail: the service must be removable while the broker is away.
 forget() {
     "$command_link" forget >>"$log" 2>&1 ||
-        say "  The broker could not be asked to forget this box; docs/operating.md tells how to do that from elsewhere."
+        say "  The broker could not be asked to forget this box; docs/operating.md describes how to do that from another machine."
 }
 
 remove_service() {
@@ -37,10 +37,10 @@ remove_service() {
 
 remove_traces() {
     rm -rf "$(dirname "$config")" "$state" "${state%/*}/.$name-"*
-    # What an operator put in its place is the operator's.
+    # A broker config that the operator changed stays.
     if cmp -s deploy/mosquitto/loopback.conf "$broker_config"; then
         rm -f "$broker_config"
-        systemctl try-restart mosquitto || true # it may have been removed
+        systemctl try-restart mosquitto || true # mosquitto may have been removed
     fi
     if getent passwd "$name" >/dev/null; then userdel "$name"; fi
     if getent group "$name" >/dev/null; then groupdel "$name"; fi

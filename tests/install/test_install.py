@@ -49,7 +49,7 @@ def test_help_tells_every_option(copy: Path) -> None:
 def test_an_unknown_option_is_a_usage_error(copy: Path) -> None:
     told = install(copy, "--tyr")
     assert told.returncode == 64
-    assert told.stderr == 'install.sh: "--tyr" is not an option; ./install.sh --help tells the ways.\n'
+    assert told.stderr == 'install.sh: "--tyr" is not an option; see ./install.sh --help.\n'
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and Path("/run/systemd/system").exists(), reason="it would install")
@@ -112,11 +112,11 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
         (
             ("--rollback", "--uninstall"),
             64,
-            "--download, --rollback and --uninstall are one thing each; give one of them.",
+            "--download, --rollback and --uninstall exclude each other; give one of them.",
         ),
         (("--purge",), 64, "--purge goes with --uninstall."),
         (("--for", "trixie"), 64, "--for goes with --download DIR."),
-        (("--user",), 64, "--user needs a value; ./install.sh --help tells which."),
+        (("--user",), 64, "--user needs a value; see ./install.sh --help."),
         (("--password-file", "/etc/hostname"), 64, "A broker takes a password only with a user; add --user NAME."),
         (
             ("--user", "me", "--password-file", "empty"),

@@ -278,7 +278,7 @@ def test_a_32_bit_system_is_told_what_to_put_in_its_place_even_under_a_64_bit_ke
     told = install(CHECKOUT, "--dry-run", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (told.returncode, told.stdout) == (69, "")
     assert told.stderr == (
-        "install.sh: This system is armhf, and torch is for arm64 and amd64 alone; put a 64-bit system in its place,"
+        "install.sh: This system is armhf, and torch is only for arm64 and amd64; put a 64-bit system in its place,"
         " such as Raspberry Pi OS (64-bit), and run this there.\n"
     )
     assert install(CHECKOUT, "--dry-run", "--uninstall", PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 0
@@ -306,7 +306,7 @@ def test_a_card_whose_system_torch_is_not_built_for_gets_no_plan(tmp_path: Path,
     for options in ((), ("--download", tmp_path / "carried")):
         told = board.plan(*map(str, options))
         assert (told.returncode, told.stdout) == (69, "")
-        assert f"This system is {architecture}, and torch is for arm64 and amd64 alone" in told.stderr
+        assert f"This system is {architecture}, and torch is only for arm64 and amd64" in told.stderr
 
 
 @pytest.mark.parametrize(("python", "code"), [("python3.9", 69), ("python3.13", 0), ("python3.14", 69)])
@@ -328,7 +328,7 @@ def test_what_is_installed_on_a_card_is_not_told_by_this_machine(tmp_path: Path,
 
 def test_another_machine_s_file_is_looked_through_where_its_service_may(tmp_path: Path) -> None:
     board = Board(tmp_path, TRIXIE)
-    assert "The camera: file:/srv/photos, again and again" in board.plan("--source", "file:/srv/photos").stdout
+    assert "The camera: file:/srv/photos, in a loop" in board.plan("--source", "file:/srv/photos").stdout
     told = board.plan("--source", "file:/home/pi/photos")
     assert (told.returncode, told.stdout) == (66, "")
     assert "The service's sandbox hides /home" in told.stderr

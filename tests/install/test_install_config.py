@@ -79,7 +79,7 @@ def test_a_config_that_would_be_refused_stays_as_it_was_and_what_was_refused_is_
     assert told.returncode == 78
     assert config.read_text() == 'camera.source = "auto"\n'
     assert "[camera]" in (tmp_path / "config.toml.new").read_text()
-    assert told.stdout.splitlines()[-1] == f"{config} stays as it was; what was refused is in {config}.new."
+    assert told.stdout.splitlines()[-1] == f"{config} stays as it was; the refused one is {config}.new."
 
 
 def check_source(source: str, config: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:

@@ -168,8 +168,8 @@ def test_where_the_one_before_does_not_run_either_a_sentence_says_so(machine: Ma
     told = machine.stage("start_release")
     assert told.returncode == 1
     assert told.stdout.splitlines()[-1] == (
-        "Neither the new release nor old, which was put back, runs: the lines above tell why."
-        " Mend that, and start it with: sudo systemctl restart edge-classifier"
+        "Neither the new release nor old, which was put back, runs: the lines above show why."
+        " Correct that, and start it with: sudo systemctl restart edge-classifier"
     )
 
 

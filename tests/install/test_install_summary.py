@@ -98,7 +98,7 @@ def test_what_is_missing_is_told_with_doctors_remedy(summary: Callable[..., str]
 def test_a_page_that_is_off_is_not_named(summary: Callable[..., str]) -> None:
     told = summary(WELL + " | The page is off because 127.0.0.1:5000 cannot be used (Address already in use).")
     assert "http://" not in told
-    assert "the page       off, as said above" in told
+    assert "the page       off; the first line says why" in told
 
 
 @pytest.mark.parametrize(
