@@ -1,5 +1,7 @@
-"""install.sh knows what is under it, and what it must leave alone there. None of these boards is at hand: what tells
-them apart is laid out in a folder, and the plan is read."""
+"""install.sh recognises the board and the Debian under it, and leaves alone what has to stay there.
+
+None of these boards is needed: the files that identify one are written into a folder, and the plan for it is read.
+"""
 
 import os
 import re
@@ -10,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.installer import CHECKOUT, install, program
+from tests.installer import CHECKOUT, PI, TRIXIE, Board, install, program
 
 pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
 
 BOOKWORM = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_CODENAME=bookworm\n'
-TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
 JAMMY = 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nVERSION_CODENAME=jammy\n'
-PI = "Raspberry Pi 4 Model B Rev 1.4\0"
 ORIN = "NVIDIA Jetson Orin Nano Developer Kit\0"
 WHEELS = "scripts/install/wheels.py"
 TORCH = """\
@@ -32,59 +32,6 @@ class videoio_registry:
     @staticmethod
     def hasBackend(backend): return {gstreamer}
 """
-
-
-class Board:
-    """The files that tell what a machine is, and the programs that tell what it has."""
-
-    def __init__(self, directory: Path, os_release: str, model: str = "") -> None:
-        self.root = directory / "root"
-        self.bin = directory / "bin"
-        self.site = directory / "site"
-        (self.root / "etc").mkdir(parents=True)
-        (self.root / "etc" / "os-release").write_text(os_release)
-        (self.root / "proc" / "device-tree").mkdir(parents=True)
-        (self.root / "proc" / "device-tree" / "model").write_text(model)
-        (self.root / "var" / "lib" / "dpkg").mkdir(parents=True)
-        self.is_built_for("arm64")
-        program(self.bin / "dpkg-query", "#!/bin/sh\nexit 1\n")
-        program(self.bin / "apt-cache", "#!/bin/sh\nexit 100\n")
-
-    def is_built_for(self, architecture: str) -> None:
-        """What its dpkg says of itself, as on the card in a reader."""
-        (self.root / "var" / "lib" / "dpkg" / "status").write_text(
-            f"Package: dpkg\nStatus: install ok installed\nArchitecture: {architecture}\n\n"
-        )
-
-    def offers(self, package: str) -> None:
-        """apt knows it."""
-        program(self.bin / "apt-cache", f'#!/bin/sh\n[ "$2" = {package} ]\n')
-
-    def module(self, name: str, text: str) -> None:
-        """What the machine's Python imports under a name."""
-        (self.site / name).mkdir(parents=True, exist_ok=True)
-        (self.site / name / "__init__.py").write_text(text)
-        (self.site / f"{name}-2.8.0.dist-info").mkdir(exist_ok=True)
-        (self.site / f"{name}-2.8.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 2.8.0\n")
-
-    def plan(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """What would be done there."""
-        path = f"{self.bin}:{os.environ['PATH']}"
-        return install(CHECKOUT, "--dry-run", "--root", self.root, *options, PATH=path, PYTHONPATH=str(self.site))
-
-    def stage(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """One function of the installer, alone."""
-        script = (
-            f". scripts/install/packages.sh; . scripts/install/release.sh; stack=jetson; host={self.root}; {command}"
-        )
-        return subprocess.run(
-            ["bash", "-euc", script],
-            cwd=CHECKOUT,
-            env=os.environ | {"PYTHONPATH": str(self.site)} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
 
 @pytest.fixture
@@ -282,69 +229,6 @@ def test_a_32_bit_system_is_told_what_to_put_in_its_place_even_under_a_64_bit_ke
         " such as Raspberry Pi OS (64-bit), and run this there.\n"
     )
     assert install(CHECKOUT, "--dry-run", "--uninstall", PATH=f"{tmp_path}:{os.environ['PATH']}").returncode == 0
-
-
-def test_another_machines_files_are_for_a_dry_run_alone(tmp_path: Path) -> None:
-    told = install(CHECKOUT, "--root", tmp_path)
-    assert told.returncode == 64
-    assert "--root goes with --dry-run" in told.stderr
-
-
-def test_a_folder_without_a_system_gets_no_plan(tmp_path: Path) -> None:
-    Board(tmp_path, TRIXIE)
-    (tmp_path / "root" / "var" / "lib" / "dpkg" / "status").unlink()  # which alone tells the processor
-    for root in (tmp_path, tmp_path / "root", tmp_path / "nowhere", Path("/etc/passwd")):
-        told = install(CHECKOUT, "--dry-run", "--root", root)
-        assert (told.returncode, told.stdout) == (66, "")
-        assert told.stderr.startswith(f"install.sh: There is no Debian in {root} ")
-
-
-@pytest.mark.parametrize("architecture", ["armhf", "i386", "riscv64"])
-def test_a_card_whose_system_torch_is_not_built_for_gets_no_plan(tmp_path: Path, architecture: str) -> None:
-    board = Board(tmp_path, TRIXIE, PI)
-    board.is_built_for(architecture)
-    for options in ((), ("--download", tmp_path / "carried")):
-        told = board.plan(*map(str, options))
-        assert (told.returncode, told.stdout) == (69, "")
-        assert f"This system is {architecture}, and torch is only for arm64 and amd64" in told.stderr
-
-
-@pytest.mark.parametrize(("python", "code"), [("python3.9", 69), ("python3.13", 0), ("python3.14", 69)])
-def test_a_card_whose_python_is_out_of_range_gets_no_plan(tmp_path: Path, python: str, code: int) -> None:
-    board = Board(tmp_path, TRIXIE, PI)
-    (board.root / "usr" / "bin").mkdir(parents=True)
-    (board.root / "usr" / "bin" / "python3").symlink_to(python)
-    told = board.plan()
-    assert told.returncode == code, told.stderr
-    assert ("Python 3.10 to 3.13 is needed, and the system in" in told.stderr) is (code != 0)
-
-
-@pytest.mark.parametrize("options", [["--upgrade"], ["--rollback"], ["--uninstall"], ["--uninstall", "--purge"]])
-def test_what_is_installed_on_a_card_is_not_told_by_this_machine(tmp_path: Path, options: list[str]) -> None:
-    told = Board(tmp_path, TRIXIE, PI).plan(*options)
-    assert (told.returncode, told.stdout) == (64, "")
-    assert "--root goes with a first install or --download" in told.stderr
-
-
-def test_another_machine_s_file_is_looked_through_where_its_service_may(tmp_path: Path) -> None:
-    board = Board(tmp_path, TRIXIE)
-    assert "The camera: file:/srv/photos, in a loop" in board.plan("--source", "file:/srv/photos").stdout
-    told = board.plan("--source", "file:/home/pi/photos")
-    assert (told.returncode, told.stdout) == (66, "")
-    assert "The service's sandbox hides /home" in told.stderr
-
-
-def test_the_files_of_another_machine_are_read_as_they_were_written(tmp_path: Path) -> None:
-    told = Board(tmp_path, 'PRETTY_NAME="The \\"13th\\" Debian"\r\nVERSION_CODENAME=trixie\r\n', PI).plan()
-    assert told.returncode == 0, told.stderr
-    assert ', The "13th" Debian, aarch64: torch from PyPI, because Debian' in told.stdout.splitlines()[0]
-
-
-def test_what_another_machines_files_say_is_read_and_never_run(tmp_path: Path) -> None:
-    trap = f'PRETTY_NAME="$(touch {tmp_path}/sprung)"\nVERSION_CODENAME=trixie\n'
-    told = Board(tmp_path, trap).plan()
-    assert told.returncode == 0, told.stderr
-    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_download_for_a_processor_that_torch_is_not_built_for_is_refused(tmp_path: Path) -> None:
