@@ -1,4 +1,4 @@
-"""A booted Debian trixie, driven from outside, and the account of what was seen on it."""
+"""Drives a booted Debian trixie from outside, and records what was seen on it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 PROGRAM = Path(__file__).parent / "box"
 CHECKOUT = Path(__file__).parents[2]
-# An emulated processor takes so many times as long, and others may be at work on this one.
+# Factor on all time limits: emulation is slow, and other work may share this machine.
 PATIENCE = {"arm64": 30.0}.get(os.environ.get("BOX_MACHINE", ""), 3.0)
 STEPS: list[tuple[float, str, str]] = []  # seconds, what was done, what was seen
 
 
 class Box:
-    """The machine, driven from outside, as somebody would who sits at it."""
+    """The machine, driven from outside as a user at its terminal would."""
 
     machine = os.environ.get("BOX_MACHINE", "")
 
     def do(self, *arguments: str, check: bool = True, within_s: float | None = None) -> str:
-        """Run the program `box`; what it prints, errors included."""
+        """Run tests/boot/box and return its output, errors included."""
         told = subprocess.run(
             [str(PROGRAM), *arguments],
             stdin=subprocess.DEVNULL,
@@ -51,13 +51,13 @@ class Box:
         return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
 
     def crashes(self) -> int:
-        """How often the service ended by itself; not 75, which says that others kept the (emulated) processor busy."""
+        """How often the service crashed. Not counted is exit code 75, which a busy emulated processor causes."""
         told = self.run("journalctl -u edge-classifier --no-pager -o cat", user="root")
         ended = [line for line in told.splitlines() if "Main process exited" in line]
         return len([line for line in ended if "status=75" not in line])
 
     def classify(self, command: str) -> list[int]:
-        """The class of each of the photos, as `edge-classifier classify` says it there."""
+        """The best class that `edge-classifier classify` gives each of the photos there."""
         return classes(self.run(f"{command} --json photos/*", check=False))
 
 
@@ -68,7 +68,7 @@ def classes(lines: str) -> list[int]:
 
 @contextmanager
 def step(what: str) -> Iterator[Callable[[str], None]]:
-    """Takes the time of a step for the table at the end; what is called with a sentence tells what was seen."""
+    """Time a step for the table at the end; the function that it yields takes what was seen."""
     began, seen = time.monotonic(), ["FAILED"]
     try:
         yield lambda sentence: seen.__setitem__(0, sentence)
@@ -78,7 +78,7 @@ def step(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def booted(photos: list[Path], folder: Path, layer: str = "") -> Iterator[Box]:
-    """A box with this checkout, in which no weights lie, and the photos in the home of pi."""
+    """A box with this checkout, without weights, and the photos in the home of pi."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True).stdout
     (folder / "edge-classifier").mkdir(parents=True)
     (folder / "photos").mkdir()

@@ -1,4 +1,4 @@
-"""A real device for the tests here, which scripts/test-device starts; elsewhere they skip."""
+"""The device for the tests here, which skip unless scripts/test-device runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class Device:
-    """The machine, driven from outside, as an operator with ssh and a hand on the plug."""
+    """The machine, driven from outside as an operator would, by ssh and by its power plug."""
 
     def lab(self, *arguments: str, check: bool = True, **environment: str) -> str:
         told = subprocess.run(
