@@ -57,13 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         choices=("auto", "arm64", "x86_64", "jetson"),
         default="auto",
-        help="default: this machine's processor; jetson: its GPU, see docs/jetson.md",
+        help="default: this machine's processor; jetson: its GPU, experimental and never run on a board yet, see"
+        " docs/jetson.md",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "int8", "fp16"),
         default="auto",
-        help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; the others insist",
+        help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; int8 and fp16 allow"
+        " only that one. fp16 is for --target jetson alone, and as experimental",
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument(

@@ -13,7 +13,8 @@ from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.workshop.evaluate.accuracy import Answer, Evaluation
 from edge.workshop.export.exporter import architecture, contract_of
-from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.fold import fold
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.input_options import of_contract
 from edge.workshop.export.weights import Weights
 

@@ -22,7 +22,8 @@ from edge.vision.torch_compat import known_deprecations, trace_script
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.bundle_writer import Made, write_bundle
 from edge.workshop.export.class_names import class_names
-from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.fold import fold
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.golden import PHOTO, golden_classes
 from edge.workshop.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
 from edge.workshop.export.input_options import AS_KNOWN, InputOptions

@@ -2,125 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.errors import WeightsError
-from edge.workshop.export.activations import CURVES
-from edge.workshop.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
+from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedGate, FoldedHead, FoldedOperation
+from edge.workshop.export.networks import PIXELS, Architecture, Conv, Head, MaxPool, Operation
 
 GREATEST = 1e15  # float32 holds the sum of a layer's squares, of which ranges are made
 
 StateDict = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class FoldedGate:
-    """What each channel is multiplied by, from all channels' averages."""
-
-    table: Gate
-    squeeze: torch.Tensor  # (few, channels)
-    squeeze_bias: torch.Tensor  # (few,)
-    excite: torch.Tensor  # (channels, few)
-    excite_bias: torch.Tensor  # (channels,)
-
-    def factors(self, averages: torch.Tensor) -> torch.Tensor:
-        """(1, channels, 1, 1) in 0..1 of (1, channels)."""
-        few = CURVES[self.table.activation](F.linear(averages, self.squeeze, self.squeeze_bias))
-        return CURVES[self.table.curve](F.linear(few, self.excite, self.excite_bias))[..., None, None]
-
-
-@dataclass(frozen=True)
-class FoldedConv:
-    """A convolution that holds its batch norm; `mean` and `std` are those of its output on the training set."""
-
-    table: Conv
-    weight: torch.Tensor  # (out, in / groups, height, width) float32
-    bias: torch.Tensor  # (out,)
-    mean: torch.Tensor  # (out,) before residual and activation
-    std: torch.Tensor  # (out,)
-    padding: int  # the same on every side
-    gate: FoldedGate | None = None
-
-    @property
-    def groups(self) -> int:
-        """As many groups as channels, or one."""
-        return self.weight.shape[0] if self.table.depthwise else 1
-
-
-@dataclass(frozen=True)
-class FoldedHead:
-    """Average, one or two linear layers, softmax."""
-
-    table: Head
-    weight: torch.Tensor  # (classes, channels)
-    bias: torch.Tensor  # (classes,)
-    hidden: tuple[torch.Tensor, torch.Tensor] | None = None  # weight and bias of the layer before
-
-    def logits(self, averages: torch.Tensor) -> torch.Tensor:
-        """(photos, classes) of (photos, channels)."""
-        if self.hidden is not None:
-            averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
-        return F.linear(averages, self.weight, self.bias)
-
-
-class FloatNetwork(torch.nn.Module):
-    """The FP32 network on raw pixels: what the INT8 one is judged against.
-
-    Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
-    """
-
-    def __init__(self, architecture: Architecture, operations: tuple[FoldedConv | MaxPool | FoldedHead, ...]) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.operations = operations
-
-    @property
-    def classes(self) -> int:
-        """How many probabilities come out."""
-        head = self.operations[-1]
-        assert isinstance(head, FoldedHead)
-        return head.weight.shape[0]
-
-    def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities."""
-        value = {PIXELS: pixels.permute(0, 3, 1, 2).float() / 255}
-        for operation in self.operations:
-            if isinstance(operation, FoldedConv):
-                table = operation.table
-                x = F.conv2d(
-                    value[table.input],
-                    operation.weight,
-                    operation.bias,
-                    table.stride,
-                    operation.padding,
-                    groups=operation.groups,
-                )
-                yield f"{table.output}:norm", x
-                if table.residual:
-                    x = x + value[table.residual]
-                x = CURVES[table.activation](x)
-                if operation.gate is not None:
-                    x = x * operation.gate.factors(x.mean((2, 3)))
-                name = table.output
-            elif isinstance(operation, MaxPool):
-                x = F.max_pool2d(value[operation.input], operation.size, operation.stride, operation.padding)
-                name = operation.output
-            else:
-                x = operation.logits(value[operation.table.input].mean((2, 3))).softmax(1)
-                name = ""
-            value[name] = x
-            yield name, x
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Probabilities (1, classes) of the padded uint8 buffer (1, height, width, 3)."""
-        x = pixels
-        for _, x in self.values(pixels):  # noqa: B007 (the last one is wanted)
-            pass
-        return x
 
 
 def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
@@ -170,9 +63,7 @@ def _keys(architecture: Architecture) -> set[str]:
     return keys
 
 
-def _fold_one(
-    architecture: Architecture, operation: Conv | MaxPool | Head, state: StateDict
-) -> FoldedConv | MaxPool | FoldedHead:
+def _fold_one(architecture: Architecture, operation: Operation, state: StateDict) -> FoldedOperation:
     if isinstance(operation, MaxPool):
         return operation
     if isinstance(operation, Head):

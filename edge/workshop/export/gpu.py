@@ -1,4 +1,6 @@
-"""The network for a GPU: FP16, or INT8 with explicit quantization, which TensorRT makes an engine of.
+"""The network for a Jetson's GPU: FP16, or INT8 with explicit quantization, from which TensorRT builds an engine.
+
+Experimental: no board has run this yet.
 
 Symmetric, as TensorRT wants it: scale = greatest magnitude / 127, zero point 0, over the same ranges as for the CPU.
 The first convolution has no quantized input, so it stays FP16 on the raw pixels; the head stays float.
@@ -17,8 +19,15 @@ import torch
 
 from edge.errors import BundleError
 from edge.vision.torch_compat import trace_script
-from edge.workshop.export.activations import CURVES
-from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedGate, FoldedHead
+from edge.workshop.export.folded import (
+    FloatNetwork,
+    FoldedConv,
+    FoldedGate,
+    FoldedHead,
+    FoldedOperation,
+    max_pool,
+    result,
+)
 from edge.workshop.export.networks import PIXELS, MaxPool
 from edge.workshop.export.ranges import Range
 
@@ -49,33 +58,27 @@ class GpuNetwork(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Probabilities of the padded pixels."""
-        values = {PIXELS: pixels / 256}
-        for operation in self._operations:
-            if isinstance(operation, FoldedConv):
-                values[operation.table.output] = self._conv(operation, values)
-            elif isinstance(operation, MaxPool):
-                x = values[operation.input]
-                values[operation.output] = torch.max_pool2d(x, operation.size, operation.stride, operation.padding)
-        head = self._operations[-1]
-        assert isinstance(head, FoldedHead)
-        logits = head.logits(values[head.table.input].mean((2, 3)))
-        return logits.float().softmax(1)  # in FP16 what is improbable would be nothing at all
+        return result(self._operations, pixels / 256, self)
 
-    def _conv(self, conv: FoldedConv, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """In floats, then rounded to the steps of INT8 where there are ranges."""
         table, weight = conv.table, self.get_buffer(_buffer(conv))
         if self._ranges is not None and table.input != PIXELS:
             weight = _rounded(weight)
         strides, paddings = (table.stride, table.stride), (conv.padding, conv.padding)
-        x = torch.conv2d(values[table.input], weight, conv.bias, strides, paddings, groups=conv.groups)
-        if table.residual:
-            x = x + values[table.residual]
-        x = CURVES[table.activation](x)
-        if conv.gate is not None:
-            x = x * conv.gate.factors(x.mean((2, 3)))
+        x = conv.finish(torch.conv2d(x, weight, conv.bias, strides, paddings, groups=conv.groups), residual)
         if self._ranges is None:
             return x
         value = self._ranges[table.output]
         return torch.fake_quantize_per_tensor_affine(x, max(-value.low, value.high) / HIGH, 0, LOW, HIGH)
+
+    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
+        """The maximum of each window."""
+        return max_pool(pool, x)
+
+    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+        """Softmax in float32: FP16 would round small probabilities to 0."""
+        return head.logits(x.mean((2, 3))).float().softmax(1)
 
 
 def _buffer(conv: FoldedConv) -> str:
@@ -88,7 +91,7 @@ def _rounded(weight: torch.Tensor) -> torch.Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales.float(), zeros, 0, LOW, HIGH)
 
 
-def _moved(operation: FoldedConv | MaxPool | FoldedHead, move: Move) -> FoldedConv | MaxPool | FoldedHead:
+def _moved(operation: FoldedOperation, move: Move) -> FoldedOperation:
     if isinstance(operation, MaxPool):
         return operation
     weight, bias = operation.weight, move(operation.bias)

@@ -15,7 +15,7 @@ from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.vision.bundle import Agreement
 from edge.vision.torch_compat import known_deprecations, trace_script
-from edge.workshop.export.fold import FloatNetwork
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.limits import LEAST_CORRELATION
 
 _RUNS = 15

@@ -15,14 +15,13 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.vision.manifest_types import Activations, Engine
 from edge.vision.torch_compat import prepack, quantized_weight
-from edge.workshop.export.activations import CURVES, FLAT_BELOW
-from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedHead
+from edge.workshop.export.activations import FLAT_BELOW
+from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedHead, max_pool, result
 from edge.workshop.export.networks import PIXELS, MaxPool
 from edge.workshop.export.ranges import Range, expected_means
 from edge.workshop.export.rounding import rounded, weight_scales
 
-Values = dict[str, torch.Tensor]
-Step = Callable[[Values], torch.Tensor]
+Convolution = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # of input and residual
 
 
 class QuantizedNetwork(torch.nn.Module):
@@ -53,21 +52,24 @@ class QuantizedNetwork(torch.nn.Module):
         self._small_pairs = small_pairs
         self._signed = activations == "qint8"
         self._stem: _Windows | None = None
-        self._steps: list[tuple[str, Step]] = []
-        for operation in network.operations:
-            if isinstance(operation, FoldedConv):
-                self._steps.append((operation.table.output, self._conv(operation)))
-            elif isinstance(operation, MaxPool):
-                self._steps.append((operation.output, _max_pool(operation)))
-            else:
-                self._steps.append(("", _head(operation)))
+        self._operations = network.operations
+        self._convolutions = {conv.table.output: self._packed(conv) for conv in network.convolutions}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Probabilities (1, classes) of the padded buffer."""
-        values: Values = {PIXELS: self._quantized(pixels)}
-        for name, step in self._steps:
-            values[name] = step(values)
-        return values[""]
+        return result(self._operations, self._quantized(pixels), self)
+
+    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """With the weights that were packed at the start."""
+        return self._convolutions[conv.table.output](x, residual)
+
+    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
+        """The maximum of each window, with the scale of `x`."""
+        return max_pool(pool, x)
+
+    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+        """Average, linear layers and softmax, in floats."""
+        return head.logits(x.dequantize().mean((2, 3))).softmax(1)
 
     def _quantized(self, pixels: torch.Tensor) -> torch.Tensor:
         # The bytes become a quantized tensor as they are: NHWC memory is NCHW in channels-last order.
@@ -87,7 +89,7 @@ class QuantizedNetwork(torch.nn.Module):
         zero = round(-value.low / scale)
         return scale, zero - 128 if self._signed else zero
 
-    def _conv(self, conv: FoldedConv) -> Step:
+    def _packed(self, conv: FoldedConv) -> Convolution:
         table, ops = conv.table, torch.ops.quantized
         scales = weight_scales(conv.weight, small_pairs=self._small_pairs)
         whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
@@ -104,34 +106,28 @@ class QuantizedNetwork(torch.nn.Module):
             return self._curved(conv, packed)
         if not table.residual:
             plain = ops.conv2d_relu if table.activation else ops.conv2d
-            return lambda values: plain(values[table.input], packed, scale, zero)
+            return lambda x, _: plain(x, packed, scale, zero)
         if self._engine == "onednn":  # the only engine whose convolution adds the residual by itself
             fused = ops.conv2d_add_relu if table.activation else ops.conv2d_add
-            return lambda values: fused(values[table.input], values[table.residual], packed, scale, zero)
+            return lambda x, residual: fused(x, residual, packed, scale, zero)
         add = ops.add_relu if table.activation else ops.add
         norm_scale, norm_zero = self._scale(f"{table.output}:norm")
-        return lambda values: add(
-            ops.conv2d(values[table.input], packed, norm_scale, norm_zero), values[table.residual], scale, zero
-        )
+        return lambda x, residual: add(ops.conv2d(x, packed, norm_scale, norm_zero), residual, scale, zero)
 
-    def _curved(self, conv: FoldedConv, packed: Any) -> Step:
+    def _curved(self, conv: FoldedConv, packed: Any) -> Convolution:
         """A convolution before a smooth curve or a gate, which make floats of its integers and integers again."""
-        table, gate, ops = conv.table, conv.gate, torch.ops.quantized
+        table, ops = conv.table, torch.ops.quantized
         scale, zero = self._scale(table.output)
         norm_scale, norm_zero = self._scale(f"{table.output}:norm")
-        if table.activation == "hardswish" and gate is None:  # the only curve that has a kernel for integers
-            return lambda values: ops.hardswish(
-                ops.conv2d(values[table.input], packed, norm_scale, norm_zero), scale, zero
-            )
-        curve, kind = CURVES[table.activation], torch.qint8 if self._signed else torch.quint8
+        if table.activation == "hardswish" and conv.gate is None:  # the only curve that has a kernel for integers
+            return lambda x, _: ops.hardswish(ops.conv2d(x, packed, norm_scale, norm_zero), scale, zero)
+        kind = torch.qint8 if self._signed else torch.quint8
 
-        def step(values: Values) -> torch.Tensor:
-            x = curve(ops.conv2d(values[table.input], packed, norm_scale, norm_zero).dequantize())
-            if gate is not None:
-                x = x * gate.factors(x.mean((2, 3)))
-            return torch.quantize_per_tensor(x, scale, zero, kind)
+        def in_floats(x: torch.Tensor, _: torch.Tensor | None) -> torch.Tensor:
+            norm = ops.conv2d(x, packed, norm_scale, norm_zero).dequantize()
+            return torch.quantize_per_tensor(conv.finish(norm), scale, zero, kind)
 
-        return step
+        return in_floats
 
 
 @dataclass(frozen=True)
@@ -168,11 +164,3 @@ def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tens
     if of_channel.shape[1] == 1:  # depthwise: each output has its own input
         return of_channel[:, 0] * means
     return of_channel @ means
-
-
-def _max_pool(pool: MaxPool) -> Step:
-    return lambda values: F.max_pool2d(values[pool.input], pool.size, pool.stride, pool.padding)
-
-
-def _head(head: FoldedHead) -> Step:
-    return lambda values: head.logits(values[head.table.input].dequantize().mean((2, 3))).softmax(1)

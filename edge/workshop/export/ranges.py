@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from edge.workshop.export.activations import CURVES, FLAT_BELOW
-from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedGate
+from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedGate, FoldedHead, walk
 from edge.workshop.export.networks import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation, MaxPool
 
 # Standard deviations on each side of the mean. From 6 to 8 the probabilities are equally close to FP32's; below
@@ -79,66 +79,73 @@ class _Moments:
         return Range(min(float(curve.min()), 0.0), max(float(curve.max()), 1e-6))
 
 
+# Of the photos: a network's own mean and std may be 0 and 1, or 0.5 and 0.5, which says nothing of its photos.
+_PHOTOS = _Moments(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
+
+
 def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str, Range]:
     """Mean ± `sigmas` standard deviations of each value, carried through residuals, activations, gates and pools.
 
     A batch norm's bias and scale are the mean and standard deviation of its output on the training set.
     Keys are the values' names; `NAME:norm` is a convolution's output before residual and activation.
     """
-    before, _ = _moments(network)
-    ranges = {PIXELS: Range(0.0, 1.0)}
+    rules = _MomentRules()
+    for _ in walk(network.operations, _PHOTOS, rules):
+        pass
+    ranges: dict[str, Range] = {}
+    for conv in network.convolutions:
+        table, here = conv.table, rules.before[conv.table.output]
+        wide = sigmas if table.activation else sigmas * LINEAR
+        if conv.gate is not None:
+            factors = _factors(conv.gate, here.after(table.activation))
+            most = (factors.mean + sigmas * factors.std).clamp_max(1.0)
+            ranges[table.output] = here.curved(sigmas, table.activation, most)
+        elif table.activation in FLAT_BELOW:
+            ranges[table.output] = here.curved(sigmas, table.activation, torch.ones(()))
+        else:
+            ranges[table.output] = here.range(wide, table.activation)
+        ranges[f"{table.output}:norm"] = _Moments(conv.mean, conv.std).range(wide, "")
+    return _completed(network, ranges)
+
+
+def _completed(network: FloatNetwork, ranges: dict[str, Range]) -> dict[str, Range]:
+    """`ranges` with those of pixels and pools, and without the part of a norm that its smooth curve flattens to 0."""
+    ranges[PIXELS] = Range(0.0, 1.0)
     for operation in network.operations:
-        if isinstance(operation, FoldedConv):
-            table = operation.table
-            wide = sigmas if table.activation else sigmas * LINEAR
-            norm = _Moments(operation.mean, operation.std).range(wide, "")
-            here, gate = before[table.output], operation.gate
-            if gate is not None:
-                factors = _factors(gate, here.after(table.activation))
-                most = (factors.mean + sigmas * factors.std).clamp_max(1.0)
-                ranges[table.output] = here.curved(sigmas, table.activation, most)
-            elif table.activation in FLAT_BELOW:
-                ranges[table.output] = here.curved(sigmas, table.activation, torch.ones(()))
-            else:
-                ranges[table.output] = here.range(wide, table.activation)
-            ranges[f"{table.output}:norm"] = _cut(norm, table.activation)
-        elif isinstance(operation, MaxPool):
+        if isinstance(operation, MaxPool):  # a quantized pool keeps its input's scale
             ranges[operation.output] = ranges[operation.input]
+        elif isinstance(operation, FoldedConv):
+            name = f"{operation.table.output}:norm"
+            low = max(ranges[name].low, FLAT_BELOW.get(operation.table.activation, -math.inf))
+            ranges[name] = Range(low, ranges[name].high)
     return ranges
-
-
-def _cut(norm: Range, activation: Activation) -> Range:
-    """Without what a smooth curve makes the same of anyway."""
-    return Range(max(norm.low, FLAT_BELOW.get(activation, -math.inf)), norm.high)
 
 
 def expected_means(network: FloatNetwork) -> dict[str, torch.Tensor]:
     """The mean of each channel of each convolution's input on the training set, by the convolution's name."""
-    after = _moments(network)[1]
-    return {
-        operation.table.output: after[operation.table.input].mean
-        for operation in network.operations
-        if isinstance(operation, FoldedConv)
-    }
+    after = {PIXELS: _PHOTOS, **dict(walk(network.operations, _PHOTOS, _MomentRules()))}
+    return {conv.table.output: after[conv.table.input].mean for conv in network.convolutions}
 
 
-def _moments(network: FloatNetwork) -> tuple[dict[str, _Moments], dict[str, _Moments]]:
-    """Of each convolution with its residual before its activation, and of each value."""
-    before: dict[str, _Moments] = {}
-    # Of the photos: a network's own mean and std may be 0 and 1, or 0.5 and 0.5, whatever the photos are like.
-    after = {PIXELS: _Moments(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))}
-    for operation in network.operations:
-        if isinstance(operation, FoldedConv):
-            table = operation.table
-            here = _Moments(operation.mean, operation.std)
-            if table.residual:
-                here = here.plus(after[table.residual])
-            before[table.output] = here
-            value = here.after(table.activation)
-            after[table.output] = value.times(_factors(operation.gate, value)) if operation.gate else value
-        elif isinstance(operation, MaxPool):
-            after[operation.output] = after[operation.input]  # a pool's mean is higher; near enough
-    return before, after
+class _MomentRules:
+    """Moments of each value from batch-norm statistics; `before` collects those before each activation."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, _Moments] = {}
+
+    def conv(self, conv: FoldedConv, _: _Moments, residual: _Moments | None) -> _Moments:
+        here = _Moments(conv.mean, conv.std)
+        if residual is not None:
+            here = here.plus(residual)
+        self.before[conv.table.output] = here
+        value = here.after(conv.table.activation)
+        return value.times(_factors(conv.gate, value)) if conv.gate else value
+
+    def max_pool(self, _: MaxPool, x: _Moments) -> _Moments:
+        return x  # a pool's mean is a little higher; the difference does not matter here
+
+    def head(self, _: FoldedHead, x: _Moments) -> _Moments:
+        return x  # the head is computed in floats and needs no range
 
 
 def _factors(gate: FoldedGate, value: _Moments) -> _Moments:
@@ -155,10 +162,4 @@ def calibrated_ranges(network: FloatNetwork, buffers: Iterable[torch.Tensor]) ->
             for name, value in network.values(pixels):
                 seen = ranges.get(name, Range(0.0, 1e-6))
                 ranges[name] = Range(min(seen.low, float(value.min())), max(seen.high, float(value.max())))
-    for operation in network.operations:
-        if isinstance(operation, MaxPool):  # a quantized pool keeps its input's scale
-            ranges[operation.output] = ranges[operation.input]
-        elif isinstance(operation, FoldedConv):
-            name = f"{operation.table.output}:norm"
-            ranges[name] = _cut(ranges[name], operation.table.activation)
-    return ranges | {PIXELS: Range(0.0, 1.0)}
+    return _completed(network, ranges)

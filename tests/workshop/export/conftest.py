@@ -6,7 +6,8 @@ import torch
 from edge.photos.decode import read_photo
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import FloatNetwork, fold
+from edge.workshop.export.fold import fold
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.golden import PHOTO
 from edge.workshop.export.weights import Weights
 from tests.networks import NETWORKS, real_weights

@@ -18,7 +18,8 @@ from edge.vision.bundle import MODEL, load_bundle
 from edge.vision.classifier import Classifier
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import FloatNetwork, FoldedConv, fold
+from edge.workshop.export.fold import fold
+from edge.workshop.export.folded import FloatNetwork, FoldedConv
 from edge.workshop.export.gpu import GpuNetwork, RawPixels
 from edge.workshop.export.judge import correlation
 from edge.workshop.export.ranges import data_free_ranges

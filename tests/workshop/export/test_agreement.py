@@ -12,7 +12,7 @@ from edge.photos.folders import photos_in
 from edge.vision.bundle import Agreement
 from edge.workshop.export import exporter, judge
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.fold import FloatNetwork
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.golden import PHOTO
 from edge.workshop.export.judge import Latency, measure_agreement, refuse_below
 from edge.workshop.export.ranges import Range, data_free_ranges

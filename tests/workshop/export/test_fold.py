@@ -13,7 +13,8 @@ from edge.photos.decode import read_photo
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import architecture, contract_of
-from edge.workshop.export.fold import FloatNetwork, FoldedConv, FoldedHead, StateDict, fold
+from edge.workshop.export.fold import StateDict, fold
+from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedHead
 from edge.workshop.export.golden import PHOTO
 from edge.workshop.export.networks import PIXELS, Architecture
 from edge.workshop.export.weights import catalogue as known_weights

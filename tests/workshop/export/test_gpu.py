@@ -17,7 +17,7 @@ from edge.vision.classifier import Classifier
 from edge.vision.device import load_tensorrt_runtime
 from edge.workshop.export import judge
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.fold import FloatNetwork, FoldedConv
+from edge.workshop.export.folded import FloatNetwork, FoldedConv
 from edge.workshop.export.golden import PHOTO
 from edge.workshop.export.gpu import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
 from edge.workshop.export.judge import correlation

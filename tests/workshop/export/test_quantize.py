@@ -18,7 +18,7 @@ from edge.vision.engine import host_activations, host_engine, host_target, needs
 from edge.vision.torch_compat import known_deprecations, runs_qint8
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.fold import FloatNetwork
+from edge.workshop.export.folded import FloatNetwork
 from edge.workshop.export.golden import golden_classes
 from edge.workshop.export.networks import Head, MaxPool
 from edge.workshop.export.quantize import QuantizedNetwork

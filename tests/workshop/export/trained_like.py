@@ -14,7 +14,8 @@ from edge.photos.decode import read_photo
 from edge.vision.bundle import Origin
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import FoldedHead, fold
+from edge.workshop.export.fold import fold
+from edge.workshop.export.folded import FoldedHead
 from edge.workshop.export.golden import PHOTO
 from edge.workshop.export.networks import Architecture, Conv, Head
 from edge.workshop.export.weights import Weights

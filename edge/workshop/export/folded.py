@@ -1,0 +1,180 @@
+"""The folded network: its operations with their weights, the one walk over them, and the FP32 network.
+
+`walk` keeps the named values. FP32, INT8, the GPU's network and the ranges each supply only how one operation is
+computed (`Rules`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+
+from edge.workshop.export.activations import CURVES
+from edge.workshop.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class FoldedGate:
+    """What each channel is multiplied by, from all channels' averages."""
+
+    table: Gate
+    squeeze: torch.Tensor  # (few, channels)
+    squeeze_bias: torch.Tensor  # (few,)
+    excite: torch.Tensor  # (channels, few)
+    excite_bias: torch.Tensor  # (channels,)
+
+    def factors(self, averages: torch.Tensor) -> torch.Tensor:
+        """(1, channels, 1, 1) in 0..1 of (1, channels)."""
+        few = CURVES[self.table.activation](F.linear(averages, self.squeeze, self.squeeze_bias))
+        return CURVES[self.table.curve](F.linear(few, self.excite, self.excite_bias))[..., None, None]
+
+
+@dataclass(frozen=True)
+class FoldedConv:
+    """A convolution that holds its batch norm; `mean` and `std` are those of its output on the training set."""
+
+    table: Conv
+    weight: torch.Tensor  # (out, in / groups, height, width) float32
+    bias: torch.Tensor  # (out,)
+    mean: torch.Tensor  # (out,) before residual and activation
+    std: torch.Tensor  # (out,)
+    padding: int  # the same on every side
+    gate: FoldedGate | None = None
+
+    @property
+    def groups(self) -> int:
+        """As many groups as channels, or one."""
+        return self.weight.shape[0] if self.table.depthwise else 1
+
+    def finish(self, norm: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """The operation's float output from its batch norm's output: add `residual`, apply activation and gate."""
+        x = norm if residual is None else norm + residual
+        x = CURVES[self.table.activation](x)
+        return x if self.gate is None else x * self.gate.factors(x.mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """Average, one or two linear layers, softmax."""
+
+    table: Head
+    weight: torch.Tensor  # (classes, channels)
+    bias: torch.Tensor  # (classes,)
+    hidden: tuple[torch.Tensor, torch.Tensor] | None = None  # weight and bias of the layer before
+
+    def logits(self, averages: torch.Tensor) -> torch.Tensor:
+        """(photos, classes) of (photos, channels)."""
+        if self.hidden is not None:
+            averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
+        return F.linear(averages, self.weight, self.bias)
+
+
+FoldedOperation = FoldedConv | MaxPool | FoldedHead
+
+
+class Rules(Protocol[Value]):
+    """How each kind of operation is computed on one type of value."""
+
+    def conv(self, conv: FoldedConv, x: Value, residual: Value | None) -> Value:
+        """Convolution with batch norm, residual, activation and gate."""
+        ...
+
+    def max_pool(self, pool: MaxPool, x: Value) -> Value:
+        """Maximum of each window."""
+        ...
+
+    def head(self, head: FoldedHead, x: Value) -> Value:
+        """The network's result."""
+        ...
+
+
+def walk(operations: Iterable[FoldedOperation], pixels: Value, rules: Rules[Value]) -> Iterator[tuple[str, Value]]:
+    """Compute `operations` in order and yield the name and value of each; the head's name is ""."""
+    values = {PIXELS: pixels}
+    for operation in operations:
+        if isinstance(operation, FoldedConv):
+            name, table = operation.table.output, operation.table
+            x = rules.conv(operation, values[table.input], values[table.residual] if table.residual else None)
+        elif isinstance(operation, MaxPool):
+            name, x = operation.output, rules.max_pool(operation, values[operation.input])
+        else:
+            name, x = "", rules.head(operation, values[operation.table.input])
+        values[name] = x
+        yield name, x
+
+
+def result(operations: Iterable[FoldedOperation], pixels: Value, rules: Rules[Value]) -> Value:
+    """What the head computes from `pixels`."""
+    x = pixels
+    for _, x in walk(operations, pixels, rules):  # noqa: B007 (only the last value is needed)
+        pass
+    return x
+
+
+def max_pool(pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
+    """The maximum of each window of a float or quantized tensor."""
+    return F.max_pool2d(x, pool.size, pool.stride, pool.padding)
+
+
+class _FloatRules:
+    """FP32; `norm` is the last convolution's output before residual and activation."""
+
+    def __init__(self) -> None:
+        self.norm: torch.Tensor | None = None
+
+    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        norm = F.conv2d(x, conv.weight, conv.bias, conv.table.stride, conv.padding, groups=conv.groups)
+        self.norm = norm
+        return conv.finish(norm, residual)
+
+    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
+        return max_pool(pool, x)
+
+    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+        return head.logits(x.mean((2, 3))).softmax(1)
+
+
+class FloatNetwork(torch.nn.Module):
+    """The FP32 network on raw pixels: what the INT8 one is judged against.
+
+    Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
+    """
+
+    def __init__(self, architecture: Architecture, operations: tuple[FoldedOperation, ...]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.operations = operations
+
+    @property
+    def convolutions(self) -> tuple[FoldedConv, ...]:
+        """The operations that are convolutions, in order."""
+        return tuple(operation for operation in self.operations if isinstance(operation, FoldedConv))
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities come out."""
+        head = self.operations[-1]
+        assert isinstance(head, FoldedHead)
+        return head.weight.shape[0]
+
+    def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities.
+
+        `NAME:norm`, before NAME, is a convolution's output before residual and activation.
+        """
+        rules = _FloatRules()
+        for name, x in walk(self.operations, pixels.permute(0, 3, 1, 2).float() / 255, rules):
+            if rules.norm is not None:
+                yield f"{name}:norm", rules.norm
+                rules.norm = None
+            yield name, x
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities (1, classes) of the padded uint8 buffer (1, height, width, 3)."""
+        return result(self.operations, pixels.permute(0, 3, 1, 2).float() / 255, _FloatRules())
