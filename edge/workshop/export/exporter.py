@@ -57,6 +57,27 @@ class Exported:
     report: Report
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A traced model before it is compared with FP32."""
+
+    script: torch.jit.ScriptModule
+    model: Model  # `script`, called with a buffer of the processor's
+    engine: Engine
+    quantization: Quantization | None  # None for FP16
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What a candidate is compared on."""
+
+    network: FloatNetwork  # FP32
+    example: torch.Tensor  # the golden photo's buffer, (1, side, side, 3) uint8
+    buffers: Iterable[torch.Tensor]  # of all pictures; can be read once
+    given: int  # how many of them the user gave
+    min_agreement: float  # percent
+
+
 def architecture(name: str) -> Architecture:
     """The table of a network.
 
@@ -148,18 +169,17 @@ def export_bundle(
         activations="int8" if gpu else host_activations(target),
     )
     example = buffer_of(read_photo(golden), contract)
-    model: tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]
     if gpu is not None:
         step("building the model for the GPU, which may take minutes")
-        model = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
+        candidate = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
     else:
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
         script = _quantized_script(network, ranges, engine, quantization, example)
-        model = script, script, engine, quantization
+        candidate = _Candidate(script, script, engine, quantization)
     views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
     pictures = each([*of_photos(photos), *views])
     buffers = (buffer_of(picture(), contract) for picture in pictures)
-    made = _judged(*model, network, example, buffers, len(photos), min_agreement, step)
+    made = _judged(candidate, _Comparison(network, example, buffers, len(photos), min_agreement), step)
     step("writing the bundle")
     directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
@@ -195,43 +215,44 @@ def _on_gpu(
     int8: Quantization,
     precision: Precision,
     step: Step,
-) -> tuple[torch.jit.ScriptModule, Model, Engine, Quantization | None]:
+) -> _Candidate:
     if precision != "fp16":
         try:
             model = make_int8(network, ranges, example, gpu)
-            return model.script, model, "tensorrt", int8
+            return _Candidate(model.script, model, "tensorrt", int8)
         except NoEngineError as error:
             if precision == "int8":
                 raise
             step(f"{error.reason}, so this is FP16 instead of INT8; mend that and export again for INT8.")
     model = make_fp16(network, example, gpu)
-    return model.script, model, "cuda", None
+    return _Candidate(model.script, model, "cuda", None)
 
 
-def _judged(
-    script: torch.jit.ScriptModule,
-    model: Model,
-    engine: Engine,
-    quantization: Quantization | None,
-    network: FloatNetwork,
-    example: torch.Tensor,
-    buffers: Iterable[torch.Tensor],
-    given: int,
-    min_agreement: float,
-    step: Step,
-) -> Made:
-    contract = contract_of(network.architecture)
+def _judged(candidate: _Candidate, against: _Comparison, step: Step) -> Made:
+    """Compare `candidate` with FP32.
+
+    Raises:
+        BundleError: FP32 is not sure of the golden photo, or the candidate differs too much from FP32.
+    """
+    network, example, model = against.network, against.example, candidate.model
     with known_deprecations(), torch.inference_mode():
         probabilities: Probabilities = model(example)[0].numpy()
         golden_classes(network(example)[0].numpy())  # where FP32 is not sure of the photo, no model can be
-    precision: Judged = "INT8" if quantization else "FP16"
+    precision: Judged = "INT8" if candidate.quantization else "FP16"
     step(f"comparing {precision} with FP32")
     verify(probabilities, network, example, precision)
     classes = golden_classes(probabilities)
-    agreement = measure_agreement(model, network, buffers, given)
-    refuse_below(min_agreement, agreement, precision)
-    latency = measure_latency(model, network, example)
-    return Made(script, engine, quantization, contract, classes, agreement, latency)
+    agreement = measure_agreement(model, network, against.buffers, against.given)
+    refuse_below(against.min_agreement, agreement, precision)
+    return Made(
+        candidate.script,
+        candidate.engine,
+        candidate.quantization,
+        contract_of(network.architecture),
+        classes,
+        agreement,
+        measure_latency(model, network, example),
+    )
 
 
 def _quantized_script(
