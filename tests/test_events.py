@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,59 @@ def test_an_event_is_one_line_in_the_order_of_the_contract() -> None:
     assert Event.from_json(text.encode()) == EVENT
 
 
+# What version 1 of the schema has always looked like, byte for byte: logs and subscribers hold it.
+HEAD = '{"schema":1,"id":"porch-5f1c2e7a-0812400-000042","device":"porch",'
+WHEN = '"time":"2026-11-22T10:15:30.123Z","time_synced":true,"boot":"5f1c2e7a",'
+TOP = (
+    '"top":[{"label":"alp","confidence":92.3,"index":970},{"label":"ski","confidence":4.1,"index":795},'
+    '{"label":"Äpfel","confidence":1.1,"index":979}],'
+)
+TAIL = '"model":"resnet18-int8-3fa9c1","latency_ms":{"capture":3.1,"preprocess":1.2,"inference":41.8}'
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({}, HEAD + '"reason":"change",' + WHEN + '"uptime_s":860.4,"label":"alp",' + TOP + TAIL),
+        (
+            {"reason": "heartbeat", "label": "unknown", "top": (), "latency_ms": {}},
+            HEAD + '"reason":"heartbeat",' + WHEN + '"uptime_s":860.4,"label":"unknown","top":[],'
+            '"model":"resnet18-int8-3fa9c1","latency_ms":{}',
+        ),
+        (
+            {"reason": "frame", "time_synced": False, "uptime_s": 0.0, "top": (Label("a", 100.0, 0),)},
+            HEAD + '"reason":"frame",' + WHEN.replace("true", "false") + '"uptime_s":0.0,"label":"alp",'
+            '"top":[{"label":"a","confidence":100.0,"index":0}],' + TAIL,
+        ),
+        (
+            {"reason": "request", "label": 'say "hi"\\\n\t\x00\x7f/\u2028', "model": "猫🐈", "device": "дом"},
+            HEAD.replace("porch\",", "дом\",") + '"reason":"request",' + WHEN + '"uptime_s":860.4,'
+            '"label":"say \\"hi\\"\\\\\\n\\t\\u0000\x7f/\u2028",' + TOP + TAIL.replace("resnet18-int8-3fa9c1", "猫🐈"),
+        ),
+        (
+            {"uptime_s": 1e22, "latency_ms": {"z": 0.0, "a": 1e-07, "m": 1e16, "n": 123456789.1, "é": 5e-324}},
+            HEAD + '"reason":"change",' + WHEN + '"uptime_s":1e+22,"label":"alp",' + TOP
+            + '"model":"resnet18-int8-3fa9c1","latency_ms":{"z":0.0,"a":1e-07,"m":1e+16,"n":123456789.1,"é":5e-324}',
+        ),
+        (
+            {"uptime_s": -0.0, "top": (Label("whole", 7, 10**20),), "latency_ms": {"inference": 42}},
+            HEAD + '"reason":"change",' + WHEN + '"uptime_s":-0.0,"label":"alp",'
+            '"top":[{"label":"whole","confidence":7,"index":100000000000000000000}],'
+            '"model":"resnet18-int8-3fa9c1","latency_ms":{"inference":42}',
+        ),
+    ],
+    ids=["usual", "unknown", "frame", "characters", "exponents", "integers"],
+)  # fmt: skip
+def test_the_json_is_the_same_to_the_byte_as_in_every_version_so_far(change: dict[str, Any], text: str) -> None:
+    event = dataclasses.replace(EVENT, **change)
+    assert event.to_json() == text + "}"
+    assert event.replayed_json(None) == text + ',"replayed":true}'
+    assert Event.from_json(event.to_json()) == event
+    if not event.time_synced:
+        corrected = text.replace("2026-11-22T10:15:30.123Z", "2023-11-14T22:13:20.000Z")
+        assert event.replayed_json(1.7e9) == corrected + ',"replayed":true,"time_corrected":true}'
+
+
 def test_a_replay_says_so_and_corrects_only_a_time_that_was_not_synced() -> None:
     replayed = json.loads(EVENT.replayed_json(offset_s=1.7e9))
     assert replayed == EVENT.to_dict() | {"replayed": True, "top": replayed["top"]}
@@ -73,11 +127,24 @@ def test_a_wrong_field_is_refused_with_a_sentence(change: dict[str, object]) -> 
         Event.from_json(json.dumps(EVENT.to_dict() | change))
 
 
-def test_a_missing_field_is_refused() -> None:
+@pytest.mark.parametrize("name", EVENT.to_dict())
+def test_a_missing_field_is_refused(name: str) -> None:
     document = EVENT.to_dict()
-    del document["boot"]
-    with pytest.raises(EventError, match="'boot'"):
+    del document[name]
+    with pytest.raises(EventError, match=f"'{name}'"):
         Event.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("text", ["\ud800", '{"\ud800": 1}', json.dumps(EVENT.to_dict()).replace("alp", "\ud800")])
+def test_text_that_no_utf_8_can_carry_is_refused(text: str) -> None:
+    with pytest.raises(EventError, match=r"^An event.*\.$"):
+        Event.from_json(text)
+
+
+def test_keys_that_a_newer_version_added_are_ignored() -> None:
+    document = EVENT.to_dict() | {"zone": "door"}
+    document["top"] = [{**label, "colour": "red"} for label in document["top"]]
+    assert Event.from_json(json.dumps(document)) == EVENT
 
 
 ANY_JSON = st.recursive(

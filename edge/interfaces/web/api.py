@@ -17,7 +17,6 @@ from edge.events import Event, isoformat_utc
 from edge.interfaces.web.history import History
 from edge.interfaces.web.live import status_document
 from edge.interfaces.web.picture import Camera
-from edge.interfaces.web.predict import LabelOut
 from edge.interfaces.web.problems import ProblemError, documented
 from edge.interfaces.web.view import View
 
@@ -36,27 +35,10 @@ Since = Annotated[
 ]
 
 
-class EventOut(BaseModel):
-    """One event, as on MQTT and in the fallback log."""
-
-    schema_: int = Field(alias="schema")
-    id: str
-    device: str
-    reason: str
-    time: str
-    time_synced: bool
-    boot: str
-    uptime_s: float
-    label: str
-    top: list[LabelOut]
-    model: str
-    latency_ms: dict[str, float]
-
-
 class EventsOut(BaseModel):
     """Events, oldest first."""
 
-    events: list[EventOut]
+    events: list[Event]
 
 
 class ReadyOut(BaseModel):
@@ -113,14 +95,14 @@ def _add_api(router: APIRouter, view: View, history: History) -> None:
         "/api/latest",
         summary="The newest event",
         tags=["camera"],
-        response_model=EventOut,
+        response_model=Event,
         responses=documented(401, 403, 404),
     )
-    def latest() -> dict[str, Any]:
+    def latest() -> Event:
         event = view.recent.latest()
         if event is None:
             raise ProblemError(404, "There is no event yet; the camera has not delivered a frame.")
-        return event.to_dict()
+        return event
 
     @router.get(
         "/api/events",
@@ -132,8 +114,8 @@ def _add_api(router: APIRouter, view: View, history: History) -> None:
     def events(
         since: Since = None,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="the newest so many")] = 100,
-    ) -> dict[str, Any]:
-        return {"events": [event.to_dict() for event in events_since(view, since, limit)]}
+    ) -> EventsOut:
+        return EventsOut(events=events_since(view, since, limit))
 
     @router.get(
         "/api/status", summary="Health: counters, gauges and latencies", tags=["health"], responses=documented(401, 403)

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from edge.errors import BusyError, PhotoError
-from edge.events import Classification
+from edge.events import Classification, Label
 from edge.frames import Pixels
 from edge.interfaces.web.problems import ProblemError, documented
 from edge.interfaces.web.view import View
@@ -41,18 +41,10 @@ MAX_REFUSALS_WAITING = 64
 RETRY_AFTER_S = 1
 
 
-class LabelOut(BaseModel):
-    """One class."""
-
-    label: str
-    confidence: float = Field(description="percent, one decimal", ge=0, le=100)
-    index: int = Field(description="the class's number in the model", ge=0)
-
-
 class Answer(BaseModel):
     """What one photo shows."""
 
-    top: list[LabelOut] = Field(description="the three most probable classes, most probable first")
+    top: tuple[Label, ...] = Field(description="the three most probable classes, most probable first")
     model: str = Field(description="the bundle that answered", examples=["resnet18-int8-3fa9c1"])
     latency_ms: dict[str, float] = Field(description="decode, preprocess, inference, and total with the waiting")
     cached: bool = Field(description="whether the same photo was answered before, so the model was not asked")
@@ -161,9 +153,8 @@ class Predictor:
             return known.model_copy(update={"cached": True, "latency_ms": latency_ms})
         pixels, decode_ms = await asyncio.get_running_loop().run_in_executor(self._decoder, _decode, content, name)
         found = await self._classify(pixels)
-        top = [LabelOut(label=one.label, confidence=one.confidence, index=one.index) for one in found.top]
         latency_ms = {"decode": decode_ms, **found.latency_ms, "total": _milliseconds_since(began)}
-        answer = Answer(top=top, model=found.model, latency_ms=latency_ms, cached=False)
+        answer = Answer(top=found.top, model=found.model, latency_ms=latency_ms, cached=False)
         self._answers[found.model, digest] = answer
         if len(self._answers) > CACHED_ANSWERS:
             self._answers.popitem(last=False)
