@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 HEAD = """\
 # Benchmarks
 
-How fast this project's INT8 TorchScript bundle is beside other engines, on the same ResNet-18 weights, the same
-photos, the same threads and in the same run. These are x86 figures; a board's own come from `edge-classifier bench`
-on it, and `scripts/test-arm64` counts ARM64 instructions.
+The speed of this project's INT8 TorchScript bundle compared with other engines: the same ResNet-18 weights, photos and
+number of threads, in the same run. These figures are from x86. For a board, run `edge-classifier bench` on it;
+`scripts/test-arm64` counts ARM64 instructions.
 
 {where}.
 
 ## Model alone
-One prepared input to scores. `×` is the engine's time as a multiple of this project's: the median of the ratios of
-the interleaved rounds. *Fastest* is the single measurement that was disturbed least. *CPU* is processor time in all
-threads of the process: what else runs on the machine hardly changes it, but an engine that spins while it waits for
-its other threads pays for that.
+From one prepared input to the scores. `×` is the engine's time as a multiple of this project's: the median of the ratios
+of the interleaved rounds. *Fastest* is the shortest single measurement. *CPU* is processor time in all threads of the
+process: other work on the machine hardly changes it, but it includes the time that an engine spins while it waits for
+its other threads.
 
 {model}
 
 ## Pixels in, label out
-The same photos, decoded, to a class index, each engine with its usual preprocessing: PIL and torchvision's transforms
+From the same photos, decoded, to a class index. Each engine has its usual preprocessing: PIL and torchvision's transforms
 for PyTorch, ncnn's own for ncnn, OpenCV and NumPy for the others, one resize into a uint8 buffer for this project.
 
 {whole}
 
 Memory is the resident memory of the engine's process with its runtime, the model and 20 photos, after the run.
-Accuracy is top-1 on {photos} labelled photos. *Agreement* is with the top-1 of PyTorch's FP32 behind PIL and
-torchvision's transforms, so it holds an engine's preprocessing against theirs as well as its INT8. What INT8 alone
-costs this project, against its own FP32 on the same pixels, is in [architectures.md](architectures.md).
+Accuracy is top-1 on {photos} labelled photos. *Agreement* is with the top-1 of PyTorch's FP32 after PIL and
+torchvision's transforms, so it compares an engine's preprocessing as well as its INT8. The effect of INT8 alone in this
+project, compared with its own FP32 on the same pixels, is in [architectures.md](architectures.md).
 
 ## How to repeat it
 ```
@@ -43,10 +43,10 @@ costs this project, against its own FP32 on the same pixels, is in [architecture
 .venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
     --calibration PHOTOS --write docs/benchmarks.md
 ```
-`LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine is confined to the same processors and has a
-process of its own; `benchmarks/networks.py` says how each network was converted and quantized, `benchmarks/engines.py`
-how it is called. Nothing else should run meanwhile: an engine with two threads waits for the slower of its
-processors. ExecuTorch and ncnn are made for ARM; their x86 kernels are not what they are known for.
+`LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine runs in a process of its own, on the same
+processors. `benchmarks/networks.py` shows how each network was converted and quantized, and `benchmarks/engines.py` how
+it is called. Nothing else should run at the same time, because an engine with two threads waits for the slower of its
+processors. ExecuTorch and ncnn are made for ARM; they are not known for their x86 kernels.
 """
 
 
