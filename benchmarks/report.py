@@ -11,23 +11,24 @@ if TYPE_CHECKING:
 HEAD = """\
 # Benchmarks
 
-The speed of this project's INT8 TorchScript bundle compared with other engines: the same ResNet-18 weights, photos and
-number of threads, in the same run. These figures are from x86. For a board, run `edge-classifier bench` on it;
+The speed of this project's INT8 TorchScript bundle compared with other engines: the same ResNet-18 weights, photos
+and number of threads, in the same run. These figures are from x86. For a board, run `edge-classifier bench` on it;
 `scripts/test-arm64` counts ARM64 instructions.
 
 {where}.
 
 ## Model alone
-From one prepared input to the scores. `×` is the engine's time as a multiple of this project's: the median of the ratios
-of the interleaved rounds. *Fastest* is the shortest single measurement. *CPU* is processor time in all threads of the
-process: other work on the machine hardly changes it, but it includes the time that an engine spins while it waits for
-its other threads.
+From one prepared input to the scores. `×` is the engine's time as a multiple of this project's: the median of the
+ratios of the interleaved rounds. *Fastest* is the shortest single measurement. *CPU* is processor time in all
+threads of the process: other work on the machine hardly changes it, but it includes the time that an engine spins
+while it waits for its other threads.
 
 {model}
 
 ## Pixels in, label out
-From the same photos, decoded, to a class index. Each engine has its usual preprocessing: PIL and torchvision's transforms
-for PyTorch, ncnn's own for ncnn, OpenCV and NumPy for the others, one resize into a uint8 buffer for this project.
+From the same photos, decoded, to a class index. Each engine has its usual preprocessing: PIL and torchvision's
+transforms for PyTorch, ncnn's own for ncnn, OpenCV and NumPy for the others, one resize into a uint8 buffer for
+this project.
 
 {whole}
 
