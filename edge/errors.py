@@ -1,4 +1,4 @@
-"""The expected failures, each a sentence that says what happened and what to do, with its exit code.
+"""Expected failures. Each message is a sentence: what happened and what to do. Each class has an exit code.
 
 Exit codes follow sysexits.h, so that scripts and `systemctl status` can tell the cases apart.
 """
@@ -19,17 +19,17 @@ class ConfigError(EdgeClassifierError):
 
 
 class UnreadableConfigError(ConfigError):
-    """There is a configuration, and this user may not read it."""
+    """The configuration exists, but this user has no permission to read it."""
 
 
 class BundleError(EdgeClassifierError):
-    """A model bundle is missing, incomplete, tampered with or answers wrongly (EX_DATAERR)."""
+    """A model bundle is missing, incomplete, tampered with or gives wrong results (EX_DATAERR)."""
 
     exit_code = 65
 
 
 class WeightsError(EdgeClassifierError):
-    """FP32 weights cannot be read, fetched or do not fit the architecture (EX_DATAERR)."""
+    """FP32 weights cannot be read or fetched, or do not fit the architecture (EX_DATAERR)."""
 
     exit_code = 65
 
@@ -53,13 +53,13 @@ class BrokerError(EdgeClassifierError):
 
 
 class BusyError(EdgeClassifierError):
-    """Too many photos wait for the model already (EX_TEMPFAIL); asking again later helps."""
+    """Too many photos wait for the model already (EX_TEMPFAIL); try again later."""
 
     exit_code = 75
 
 
 class RequestError(EdgeClassifierError):
-    """A request over MQTT that cannot be done; its sentence is the answer."""
+    """A request over MQTT or the Unix socket cannot be done; the message is the answer."""
 
 
 class StateError(EdgeClassifierError):

@@ -14,11 +14,10 @@ Pixels = npt.NDArray[np.uint8]
 class Frame:
     """One captured frame.
 
-    `pixels` may be a view of a buffer that the capture thread uses again: it stays untouched until
-    the next frame is taken, so whoever wants to keep it copies it.
+    `pixels` may be a view of a buffer that the capture thread uses again for the next frame: copy it to keep it.
     """
 
     pixels: Pixels  # (height, width, 3) uint8, RGB, C-contiguous
-    captured_ns: int  # monotonic nanoseconds; of a file source index / fps after its start
+    captured_ns: int  # monotonic nanoseconds; for a file source, start + index / fps
     sequence: int  # 0, 1, 2, …; a gap is a frame that was dropped for a newer one
     capture_s: float = 0.0  # seconds that reading and turning the frame took

@@ -1,4 +1,4 @@
-"""Quiet logs: a fault that repeats is one line at its start, one a minute while it lasts, one at its end."""
+"""Limits the log of a repeating fault to one line when it begins, one a minute, and one when it ends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 REMIND_AFTER_S = 60.0
-MAX_REASONS = 5  # told at once in one fault; a reason with a changing number in it stays quiet
+MAX_REASONS = 5  # logged at once in one fault; more than that is a sentence with a changing number in it
 
 
 class RepeatingFault:
-    """One kind of fault of one stage; may be told and ended from any thread.
+    """One kind of fault of one stage; every method may be called from any thread.
 
-    All its lines have the same level, so that whoever filters by level sees the end of what began.
+    All its lines have the same level, so that a filter by level shows the end of each fault that it shows the start of.
 
     Args:
         logger: where the lines go.
@@ -30,7 +30,7 @@ class RepeatingFault:
         self._clock = clock
         self._lock = threading.Lock()
         self._count = 0
-        self._began = self._told = 0.0
+        self._began = self._logged_at = 0.0
         self._seen: set[str] = set()
 
     @property
@@ -39,22 +39,22 @@ class RepeatingFault:
         return self._count > 0
 
     def happened(self, sentence: str) -> None:
-        """The fault happened (again); `sentence` says what and what to do."""
+        """Log that the fault happened (again); `sentence` says what happened and what to do."""
         with self._lock:
             now = self._clock()
             self._count += 1
             if self._count == 1:
                 self._began, self._seen = now, set()
-            # A reason that was not told yet is news at once; two that alternate are not.
-            elif now - self._told < REMIND_AFTER_S and (sentence in self._seen or len(self._seen) >= MAX_REASONS):
+            # A new reason is logged at once; reasons that alternate are not.
+            elif now - self._logged_at < REMIND_AFTER_S and (sentence in self._seen or len(self._seen) >= MAX_REASONS):
                 return
-            self._told = now
+            self._logged_at = now
             self._seen.add(sentence)
             line = sentence if self._count == 1 else f"{sentence} ({self._count} times in {now - self._began:.0f} s)"
             self._logger.log(self._level, "%s", line)
 
     def over(self, sentence: str) -> None:
-        """The fault has ended; says so with its count, and nothing where there was none."""
+        """Log that the fault has ended, with its duration and count; nothing if there was none."""
         with self._lock:
             if not self._count:
                 return

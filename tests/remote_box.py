@@ -18,7 +18,7 @@ from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
 from edge.interfaces.home_assistant import discovery_payload
 from edge.interfaces.mqtt_requests import Remote
-from edge.interfaces.requests import RemoteRequests
+from edge.interfaces.requests import RequestHandler
 from edge.settings.schema import MqttSettings
 from edge.status.recent import Recent
 from tests.broker import Mosquitto
@@ -76,7 +76,7 @@ class Done:
         self.changes: list[tuple[float | None, float | None]] = []
         self.busy = False
         self.used: list[str] = []
-        self.requests = RemoteRequests(
+        self.requests = RequestHandler(
             self.camera,
             self._classify,
             reload=self._reload,

@@ -1,7 +1,8 @@
-"""What systemd gives a service: readiness and watchdog messages, credentials, and structured log lines."""
+"""The daemon's side of systemd: sd_notify(3) messages, credentials, and logging to the journal."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -13,13 +14,13 @@ from typing import Any
 
 LOGGER_NAME = "edge"
 CREDENTIAL_MQTT_PASSWORD = "mqtt-password"
-CREDENTIALS_SOURCE = Path("/etc/edge-classifier")  # where the unit's drop-in loads them from; root alone can read them
+CREDENTIALS_SOURCE = Path("/etc/edge-classifier")  # LoadCredential= in the unit's drop-in; only root can read it
 
 
 class Notifier:
     """Sends sd_notify(3) messages; a no-op where `NOTIFY_SOCKET` is not set.
 
-    A few lines instead of systemd-python, which has to be compiled and is therefore optional here.
+    systemd-python would do the same, but it has to be compiled; it is therefore optional.
 
     Args:
         environment: where `NOTIFY_SOCKET` and `WATCHDOG_USEC` are looked up.
@@ -31,31 +32,31 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
-            # Where systemd does not read for a while its socket fills up; the daemon must not stand still for it.
+            # Without a timeout, a full socket that systemd does not read would block the daemon.
             self._socket.settimeout(1.0)
         self._status = ""
         for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environment.get("WATCHDOG_USEC", "0")
-        #: Seconds between two feedings that satisfy the watchdog with room to spare, or None without one.
+        #: Seconds between two `watchdog` messages, a third of systemd's limit; None without a watchdog.
         self.watchdog_interval_s = int(usec) / 1e6 / 3 if for_us and usec.isdigit() and int(usec) else None
 
     def ready(self, status: str) -> None:
-        """The service has started; `status` is its first line."""
+        """The service has started, or a reload has ended; `status` is the line that `systemctl status` shows."""
         self._status = status
         self._send(f"READY=1\nSTATUS={status}")
 
     def status(self, line: str) -> None:
-        """What `systemctl status` shows; sent only when it changed."""
+        """Set the line that `systemctl status` shows; sent only when it has changed."""
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def watchdog(self) -> None:
-        """Feed the watchdog; only the loop that checks the stages may call this."""
+        """Feed the watchdog. Only the loop that checks every stage may call this."""
         self._send("WATCHDOG=1")
 
     def reloading(self, monotonic_us: int) -> None:
-        """A reload begins (Type=notify-reload wants the time); `ready` ends it."""
+        """A reload begins; `ready` ends it. Type=notify-reload requires the time."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_us}")
 
     def stopping(self, status: str) -> None:
@@ -73,39 +74,29 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            # systemd restarting is no reason to end; if it stays away, its watchdog acts.
+            # systemd may be restarting itself; if it stays away, its watchdog acts.
             logging.getLogger(LOGGER_NAME).debug("sd_notify failed: %s", error)
 
 
 def credential(
     name: str, environment: Mapping[str, str] = os.environ, source: Path = CREDENTIALS_SOURCE
 ) -> Path | None:
-    """The file of a systemd credential (LoadCredential=), or None where it was not given.
+    """The file of a systemd credential (LoadCredential=), or None if there is none or it is not readable.
 
-    Outside the service, as in `sudo edge-classifier doctor`, it is the file that systemd would load.
+    Outside the service, as in `sudo edge-classifier doctor`, this is the file that systemd would load.
     """
     path = Path(environment.get("CREDENTIALS_DIRECTORY") or source, name)
     return path if os.access(path, os.R_OK) else None
 
 
 def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Log to journald with fields where the output is the journal, to readable lines elsewhere.
+    """Log to journald where standard error is the journal, otherwise readable lines to standard error.
 
-    A record's `extra={"fields": {"CAMERA": "…"}}` becomes journald fields, where Python's journal module is.
+    With python3-systemd an entry of the journal has the fields PRIORITY, LOGGER, THREAD_NAME and CODE_*; without
+    it, PRIORITY alone.
     """
-    handler = None
-    if _writes_to_journal(environment):
-        handler = _journal_handler()
-        if handler is None:
-            handler = logging.StreamHandler(sys.stderr)
-            handler.setFormatter(_PriorityFormatter())
-    if handler is None:
-        handler = logging.StreamHandler(sys.stderr)
-        # Without a terminal (a plain journal, a file) the reader adds the time.
-        form = "%(asctime)s %(levelname)-7s %(message)s" if sys.stderr.isatty() else "%(levelname)s %(message)s"
-        handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
     logger = logging.getLogger(LOGGER_NAME)
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_handler(environment)]
     logger.propagate = False
     set_log_level(level)
 
@@ -115,8 +106,27 @@ def set_log_level(level: str) -> None:
     logging.getLogger(LOGGER_NAME).setLevel(level.upper())
 
 
+def _handler(environment: Mapping[str, str]) -> logging.Handler:
+    formatter: logging.Formatter = _PriorityFormatter()
+    if not _writes_to_journal(environment):
+        # Without a terminal (a file, a container's log) the reader adds the time.
+        form = "%(asctime)s %(levelname)-7s %(message)s" if sys.stderr.isatty() else "%(levelname)s %(message)s"
+        formatter = logging.Formatter(form, datefmt="%H:%M:%S")
+    else:
+        with contextlib.suppress(ImportError):
+            journal: Any = importlib.import_module("systemd.journal")  # optional: it has to be compiled
+            to_journal: logging.Handler = journal.JournalHandler(SYSLOG_IDENTIFIER="edge-classifier")
+            return to_journal
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    return handler
+
+
 def _writes_to_journal(environment: Mapping[str, str]) -> bool:
-    """Whether standard error is what systemd connected to the journal; a child may inherit the variable alone."""
+    """Whether standard error is the stream that systemd connected to the journal.
+
+    The variable alone is not enough: child processes inherit it, also where their output goes elsewhere.
+    """
     try:
         here = os.fstat(2)
     except OSError:  # it is closed
@@ -125,25 +135,9 @@ def _writes_to_journal(environment: Mapping[str, str]) -> bool:
 
 
 class _PriorityFormatter(logging.Formatter):
-    """Puts before each line the priority that the journal takes from it, see sd-daemon(3)."""
+    """Puts the priority before each line, as the journal reads it; see sd-daemon(3)."""
 
     def format(self, record: logging.LogRecord) -> str:
         level = record.levelno
         priority = 7 if level < logging.INFO else 6 if level < logging.WARNING else 4 if level < logging.ERROR else 3
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
-
-
-def _journal_handler() -> logging.Handler | None:
-    try:
-        journal: Any = importlib.import_module("systemd.journal")  # optional: has to be compiled
-    except ImportError:
-        return None
-
-    class FieldHandler(journal.JournalHandler):  # type: ignore[misc]  # systemd-python has no types
-        def emit(self, record: logging.LogRecord) -> None:
-            # JournalHandler sends every attribute of a record whose name is in capitals as a field.
-            vars(record).update(getattr(record, "fields", {}))
-            super().emit(record)
-
-    handler: logging.Handler = FieldHandler(SYSLOG_IDENTIFIER="edge-classifier")
-    return handler

@@ -28,8 +28,8 @@ from edge.errors import ConfigError
 from edge.events import Event
 from edge.interfaces.home_assistant import discovery_payload
 from edge.interfaces.mqtt_requests import Remote
-from edge.interfaces.requests import RemoteRequests
-from edge.interfaces.unix_socket import SOCKET, Control
+from edge.interfaces.requests import RequestHandler
+from edge.interfaces.unix_socket import SOCKET, SocketServer
 from edge.interfaces.web.server import WebServer
 from edge.interfaces.web.view import View
 from edge.settings.schema import ModelSettings, Settings, live_change
@@ -149,7 +149,7 @@ class Service:
             self._remote = self._make_remote(requests)
             self._remote.start()
             stack.callback(self._stop_remote)
-            self._control = Control(self._state(SOCKET), requests.handle)
+            self._control = SocketServer(self._state(SOCKET), requests.handle)
             self._control.start()
             stack.callback(self._stop_control)
             source = mask(self._settings.camera.source)
@@ -178,8 +178,8 @@ class Service:
             logged=lambda limit: newest_events(self._settings.fallback.path, limit),
         )
 
-    def _make_requests(self) -> RemoteRequests:
-        return RemoteRequests(
+    def _make_requests(self) -> RequestHandler:
+        return RequestHandler(
             *(self._recent, self._pipeline.classify),
             reload=lambda: self._signals.put(signal.SIGHUP),
             change=self._change,
@@ -187,7 +187,7 @@ class Service:
             rollback=lambda: self._model.rollback(self._pipeline),
         )
 
-    def _make_remote(self, requests: RemoteRequests) -> Remote:
+    def _make_remote(self, requests: RequestHandler) -> Remote:
         settings = self._settings
         name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
         return Remote(

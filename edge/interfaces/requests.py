@@ -1,4 +1,8 @@
-"""What may be asked over MQTT and on the box: a snapshot, a classification, a reload, a threshold, a rate, a model."""
+"""The requests that MQTT and the Unix socket accept: snapshot, classify, reload, set, use and rollback.
+
+`RequestHandler.handle` checks a request's fields and does it; `mqtt_requests.py` and `unix_socket.py`
+receive requests and send the answers.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ class Nothing(BaseModel):
 
 
 class ClassifyFields(Nothing):
-    """A photo in base64; without one the newest frame."""
+    """A photo in base64; empty for the newest frame."""
 
     image: str = ""
 
@@ -55,16 +59,16 @@ class UseFields(Nothing):
     name: str = Field(max_length=128)
 
 
-class RemoteRequests:
-    """Does what is asked, one request after the other, whichever thread calls `handle`.
+class RequestHandler:
+    """Does one request at a time; `handle` may be called from any thread.
 
     Args:
         recent: the newest frame.
-        classify: the queue between two frames; raises BusyError.
-        reload: asks the service to read the settings again.
-        change: takes a minimum confidence and a frame rate, None for what stays.
-        use: puts an installed bundle in the place of the running one; returns its name.
-        rollback: goes back to the bundle that was in use before; returns its name.
+        classify: queues a photo for the model; raises BusyError.
+        reload: makes the service read its settings again.
+        change: sets the minimum confidence and the frame rate; None leaves one as it is.
+        use: switches to an installed bundle; returns its name.
+        rollback: switches back to the bundle in use before; returns its name.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class RemoteRequests:
         self._encoding = RepeatingFault(logger)
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
-        """Do one request; returns the fields of the answer.
+        """Do one request and return the fields of the answer.
 
         Raises:
             RequestError: the request is unknown, wrong or cannot be done now.
@@ -93,9 +97,9 @@ class RemoteRequests:
                 return self._do(name, document)
             except RequestError:
                 raise
-            except MemoryError as error:  # of a photo, or of a bundle, which is read as a whole
+            except MemoryError as error:  # a large photo or bundle; both are read as a whole
                 raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
-            except Exception as error:  # one request must not end the thread that every later one needs
+            except Exception as error:  # the thread has to serve later requests
                 logger.exception("The request %.40s failed; the daemon goes on.", name)
                 raise RequestError(f"The box failed at this ({type(error).__name__}); its log says where.") from error
 
@@ -127,12 +131,12 @@ class RemoteRequests:
                 raise RequestError(f"There is no request {name:.40}; ask for {known}.")
 
     def snapshot(self) -> bytes | None:
-        """The newest frame as JPEG; None: there is none, or it cannot be encoded."""
+        """The newest frame as JPEG; None if there is none or it cannot be encoded."""
         try:
             picture = encode_photo(self._frame(), SNAPSHOT_SIDE)
-        except RequestError:  # there is no frame, which the status says
+        except RequestError:  # no frame: the status has the reason
             return None
-        except Exception as error:  # noqa: BLE001 - told below; the thread has requests to answer too
+        except Exception as error:  # noqa: BLE001 - logged below; the thread has to serve requests
             self._encoding.happened(f"No snapshot can be made ({type(error).__name__}: {error}); requests go on.")
             return None
         self._encoding.over("Snapshots can be made again.")
@@ -156,8 +160,7 @@ class RemoteRequests:
             raise RequestError(str(error)) from error
         except (FutureTimeoutError, CancelledError) as error:
             raise RequestError("The model does not answer; see the status topic.") from error
-        top = [dataclasses.asdict(label) for label in found.top]
-        return {"top": top, "model": found.model, "latency_ms": dict(found.latency_ms)}
+        return dataclasses.asdict(found)
 
 
 def _or_refuse(change: Callable[[], str]) -> str:

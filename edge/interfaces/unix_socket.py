@@ -1,7 +1,7 @@
-"""The daemon's door for this machine's command line: a Unix socket that takes one request a connection.
+"""Requests from commands on the same machine: a Unix socket with one request for each connection, as a line of JSON.
 
-A signal cannot say which bundle is wanted or bring an answer back, and a file that the daemon writes its answer to
-cannot say whether a daemon runs at all. A connection does both.
+`SocketServer` is the daemon's side, `ask` the command's. It is a socket because a signal can neither name a bundle nor
+return an answer, and a file cannot show whether the daemon is running.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ logger = logging.getLogger("edge.interfaces.unix_socket")
 SOCKET = "control.sock"  # in the state directory
 MAX_REQUEST_BYTES = 64 << 10
 READ_WITHIN_S = 5.0
-RETRY_S = 1.0  # where there are no file descriptors, or no memory
+RETRY_S = 1.0  # after `accept` failed for lack of file descriptors or memory
 ANSWER_WITHIN_S = 300.0  # loading a model takes most of a minute on a Zero 2 W
 
 
-class Control:
-    """Owns the thread "control", which handles one request after the other.
+class SocketServer:
+    """Owns the thread "control", which serves one request at a time.
 
     Args:
-        path: of the socket; only its owner and root may connect.
-        handle: does what a request (its name and its document) asks, returns what to answer; raises RequestError.
+        path: the socket; only its owner and root can connect.
+        handle: takes a request's name and fields, returns the fields of the answer; raises RequestError.
     """
 
     def __init__(self, path: Path, handle: Callable[[str, dict[str, Any]], Mapping[str, Any]]) -> None:
@@ -44,13 +44,13 @@ class Control:
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
-        """Listen; a socket that cannot be made is told, and everything else goes on."""
+        """Listen. If the socket cannot be made, log a warning: the daemon works without it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)  # of a daemon that has ended
+            self._path.unlink(missing_ok=True)  # left by an earlier daemon
             with _address(self._path) as address:
                 self._server.bind(address)
-            self._path.chmod(0o600)  # before it listens, nobody gets in
+            self._path.chmod(0o600)  # before `listen`, so that no other user can connect
             self._server.listen(4)
         except OSError as error:
             logger.warning("%s cannot be made (%s); `edge-classifier models` reaches no daemon.", self._path, error)
@@ -58,7 +58,7 @@ class Control:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread; False when it has not ended in time."""
+        """End the thread; False if it has not ended in time."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._server.shutdown(socket.SHUT_RDWR)  # wakes accept
@@ -82,7 +82,7 @@ class Control:
                 try:
                     answer = self._answer(_read_line(connection))
                     connection.sendall(json.dumps(answer).encode() + b"\n")
-                except OSError as error:  # who asked has gone, or says nothing
+                except OSError as error:  # the client has gone or sends nothing
                     logger.debug("control: %s", error)
 
     def _answer(self, line: bytes) -> dict[str, Any]:
@@ -98,11 +98,11 @@ class Control:
 
 
 def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Ask the daemon whose socket is `path`; returns its answer, or None where none runs.
+    """Send a request to the daemon at the socket `path`; returns its answer, or None if no daemon runs.
 
     Raises:
-        RequestError: the daemon refuses; its sentence.
-        StateError: this user may not ask, or the daemon does not answer.
+        RequestError: the daemon refuses; the message is its reason.
+        StateError: this user has no permission, or the daemon does not answer.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(ANSWER_WITHIN_S)
@@ -130,7 +130,7 @@ def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | 
 
 @contextmanager
 def _address(path: Path) -> Iterator[str]:
-    """The socket's address by way of its open directory: an address has at most 107 bytes, a path has more."""
+    """The socket's address through /proc/self/fd: an address has at most 107 bytes, and a path may be longer."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"

@@ -1,1 +1,1 @@
-"""What the daemon knows of itself and every interface reads: health, recent frames and events, counters."""
+"""The daemon's state that every interface reads: health, recent frames and events, counters."""

@@ -1,7 +1,7 @@
-"""Counters that go on across restarts, in one small JSON file.
+"""Counters that continue across restarts, in one small JSON file.
 
-Only what a person would miss is kept here, such as how often the camera needed a restart; the events' own
-counts are with the events, in the fallback log.
+They are those that an operator would miss, such as how often the camera needed a restart. The counts of events are
+stored with the events, in the fallback log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 logger = logging.getLogger("edge.status.counters")
 
-# A camera that is away is opened again every ten seconds, for days; an SD card does not need to know each time.
+# A missing camera may be reopened every ten seconds for days; writing each time would wear the SD card.
 SAVE_EVERY_S = 600.0
 MAX_FILE_BYTES = 64 * 1024
 
@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 64 * 1024
 class PersistentCounters:
     """Totals of some of a run's counters: what the file held at the start, plus this run's.
 
-    A file that is missing, damaged or cannot be written costs its history and nothing else; it is told once.
+    If the file is missing, damaged or not writable, only the history is lost; the daemon logs it once and goes on.
 
     Args:
         path: the file, in the state directory.
@@ -44,21 +44,21 @@ class PersistentCounters:
 
     @property
     def totals(self) -> dict[str, int]:
-        """Each counter since the device was set up."""
+        """Each counter since the device was installed."""
         return {name: self._before.get(name, 0) + self._run[name] for name in self._names}
 
     def follow(self, counters: Mapping[str, int]) -> None:
-        """Take over this run's counters; writes them down now and then, when they have changed."""
+        """Take over this run's counters; saved at most every `SAVE_EVERY_S`, if they have changed."""
         self._run = {name: counters.get(name, 0) for name in self._names}
         if self._clock() - self._saved_at >= SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        """Write now, so that the counts survive whatever comes; nothing where nothing has changed."""
+        """Write the file now, if a total has changed."""
         totals = self.totals
         if totals == self._saved:
             return
-        self._saved_at = self._clock()  # also of a failure: it is tried again as rarely
+        self._saved_at = self._clock()  # also after a failure, which is retried no more often
         try:
             self._write(json.dumps(totals))
         except OSError as error:
@@ -74,7 +74,7 @@ class PersistentCounters:
     def _write(self, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_name(self._path.name + ".new")
-        # The old file stays until the new one is whole on disk: a power cut leaves one or the other.
+        # A power cut leaves either the old file or the new one, each complete.
         with new.open("w", encoding="utf-8") as file:
             file.write(text + "\n")
             file.flush()

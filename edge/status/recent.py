@@ -1,4 +1,4 @@
-"""What the box saw and said last, kept in memory for whoever looks: the newest frame, and the last events."""
+"""The newest frame and the last events, in memory, for the page and for requests."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from edge.frames import Frame
 
 KEPT_EVENTS = 2048
 KEPT_STATES = 1024  # changes and heartbeats: an hour at one each 3.5 s
-INTEREST_S = 30.0  # after somebody asked for a frame, the next ones are copied for so long
+INTEREST_S = 30.0  # after a request for a frame, the following frames are copied for this long
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """An event with its number in this run, from which a listener goes on."""
+    """An event with its number in this run; `Recent.after(number)` returns those that follow it."""
 
     number: int
     event: Event
 
 
 class Recent:
-    """The newest frame, copied only while somebody looks, and the newest events, from any thread.
+    """The newest frame, copied only while there are requests for it, and the newest events; from any thread.
 
     Args:
         clock: seconds on a monotonic scale.
@@ -42,8 +42,8 @@ class Recent:
         self._next = 1
 
     def offer(self, frame: Frame) -> None:
-        """A frame was taken from the camera; its pixels are copied if somebody looks, else nothing happens."""
-        if self._clock() > self._wanted_until:  # read without the lock: a late look costs one frame more
+        """Keep a copy of a frame from the camera, if frames were requested lately."""
+        if self._clock() > self._wanted_until:  # read without the lock: at worst one frame is missed
             return
         copied = Frame(frame.pixels.copy(), frame.captured_ns, frame.sequence, frame.capture_s)
         with self._changed:
@@ -54,7 +54,7 @@ class Recent:
         """The newest frame, waiting for one that is at most `max_age_s` old.
 
         Returns:
-            None when nothing came in time; an older frame of a slow camera, at most `INTEREST_S` old, is better.
+            The frame; if none came in time, an older one of a slow camera, at most `INTEREST_S` old; else None.
         """
         with self._changed:
             self._wanted_until = self._clock() + INTEREST_S

@@ -1,4 +1,4 @@
-"""The one thread-safe picture of the daemon's health, which journald, MQTT, the page and the watchdog read."""
+"""The daemon's health in one thread-safe place: journald, MQTT, the page, the metrics and the watchdog read it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ FAULTS = ("camera_error", "broker_error", "log_error", "web_error", "slowed_beca
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Every latency of a stage since the start, as Prometheus wants it."""
+    """Counts of a stage's latencies since the start, for a Prometheus histogram."""
 
-    counts: tuple[int, ...]  # one for each of LATENCY_BOUNDS_MS, and one for what is beyond
+    counts: tuple[int, ...]  # one for each of LATENCY_BOUNDS_MS, and one above the last
     sum_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class StatusSnapshot:
-    """A consistent copy: counters only grow during a run, gauges say how things are now."""
+    """A consistent copy: counters only grow during a run, gauges are current values."""
 
     counters: Mapping[str, int]
     gauges: Mapping[str, Any]
@@ -63,10 +63,10 @@ class _Beat:
 
 
 class Status:
-    """Counters, gauges, stage latencies and beats; every method may be called from any thread.
+    """Counters, gauges, stage latencies and heartbeats of threads; every method may be called from any thread.
 
     Args:
-        clock: seconds on a monotonic scale; passed in so that tests own the time.
+        clock: monotonic seconds; passed in so that tests control the time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,7 +83,7 @@ class Status:
             self._counters[name] += amount
 
     def gauge(self, **values: Any) -> None:
-        """Set what is true now, such as `broker="online"`; values are JSON types."""
+        """Set current values, such as `broker="online"`; values are JSON types."""
         with self._lock:
             self._gauges.update(values)
 
@@ -96,17 +96,17 @@ class Status:
             seen.sum_ms += milliseconds
 
     def watch(self, stage: str, limit_s: float) -> None:
-        """From now on `stage` has to beat at least every `limit_s` seconds."""
+        """From now on `stage` has to call `beat` at least every `limit_s` seconds."""
         with self._lock:
             self._beats[stage] = _Beat(limit_s, self._clock())
 
     def unwatch(self, stage: str) -> None:
-        """The stage has ended as it should; it need not beat any more."""
+        """The stage has ended normally and need not beat any more."""
         with self._lock:
             self._beats.pop(stage, None)
 
     def beat(self, stage: str) -> None:
-        """The stage is alive: it works, or it waits for something that may well never come."""
+        """The stage is alive: it works, or it waits for input, for however long."""
         with self._lock:
             if (beat := self._beats.get(stage)) is not None:
                 beat.last = self._clock()
@@ -128,6 +128,6 @@ class Status:
 
 
 def _percentiles(ordered: list[float]) -> dict[str, float]:
-    # Nearest rank: always a latency that really happened.
+    # Nearest rank: no interpolation between two latencies.
     last = len(ordered) - 1
     return {f"p{p}": round(ordered[min(last, int(len(ordered) * p / 100))], 2) for p in (50, 95, 99)}

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,9 +88,36 @@ def test_outside_the_service_a_credential_is_what_systemd_would_load(tmp_path: P
 
 def test_lines_without_a_journal_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("info", {})
-    logging.getLogger("edge.test").info("The camera is online", extra={"fields": {"CAMERA": "v4l2:0"}})
+    logging.getLogger("edge.test").info("The camera is online")
     logging.getLogger("edge.test").debug("not shown")
     assert capsys.readouterr().err == "INFO The camera is online\n"
+
+
+class JournalHandler(logging.Handler):
+    """Stands for python3-systemd's, which is not on PyPI as a wheel."""
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__()
+        self.fields, self.records = fields, list[logging.LogRecord]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def test_pythons_journal_module_gets_the_records_where_the_output_is_the_journal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("systemd.journal")
+    module.JournalHandler = JournalHandler  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "systemd.journal", module)
+    journal = os.fstat(2)
+    set_up_logging("info", {"JOURNAL_STREAM": f"{journal.st_dev}:{journal.st_ino}"})
+    logging.getLogger("edge.test").info("The camera is online")
+    (handler,) = logging.getLogger("edge").handlers
+    assert isinstance(handler, JournalHandler)
+    assert handler.fields == {"SYSLOG_IDENTIFIER": "edge-classifier"}
+    assert [(record.name, record.getMessage()) for record in handler.records] == [("edge.test", "The camera is online")]
+    assert capfd.readouterr().err == "", "a line that is sent twice"
 
 
 def test_without_pythons_journal_module_every_line_tells_the_journal_its_priority(

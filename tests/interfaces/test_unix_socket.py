@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge.errors import RequestError, StateError
-from edge.interfaces.unix_socket import MAX_REQUEST_BYTES, SOCKET, Control, ask
+from edge.interfaces.unix_socket import MAX_REQUEST_BYTES, SOCKET, SocketServer, ask
 
 WAIT_S = 30.0
 
@@ -27,7 +27,7 @@ def handle(name: str, document: dict[str, Any]) -> Mapping[str, Any]:
 def door(tmp_path: Path) -> Iterator[Path]:
     """A socket in a directory whose name is longer than a socket's address may be."""
     path = tmp_path / ("deep" * 30) / SOCKET
-    control = Control(path, handle)
+    control = SocketServer(path, handle)
     control.start()
     yield path
     assert control.stop(WAIT_S)
@@ -63,7 +63,7 @@ def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_in_nobodys_w
         left.bind(str(path))
     assert path.is_socket()
     assert ask(path, "use", {}) is None
-    control = Control(path, handle)
+    control = SocketServer(path, handle)
     control.start()
     assert ask(path, "use", {}) is not None
     assert control.stop(WAIT_S)
@@ -96,7 +96,7 @@ def test_a_time_without_file_descriptors_is_said_once_and_then_requests_are_take
     script = f"""
 import logging, resource, socket, threading
 from pathlib import Path
-from edge.interfaces.unix_socket import Control, ask
+from edge.interfaces.unix_socket import SocketServer, ask
 logging.basicConfig(level="INFO", format="%(message)s")
 told = threading.Event()
 class Told(logging.Handler):
@@ -104,7 +104,7 @@ class Told(logging.Handler):
         told.set()
 logging.getLogger("edge.interfaces.unix_socket").addHandler(Told())
 path = Path({str(tmp_path)!r}) / "control.sock"
-control = Control(path, lambda name, document: {{"asked": name}})
+control = SocketServer(path, lambda name, document: {{"asked": name}})
 control.start()
 client = socket.socket(socket.AF_UNIX)
 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -146,6 +146,6 @@ def test_a_daemon_that_ends_in_the_middle_is_told(tmp_path: Path) -> None:
 
 def test_a_place_where_no_socket_can_be_made_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    control = Control(tmp_path / "file" / SOCKET, handle)
+    control = SocketServer(tmp_path / "file" / SOCKET, handle)
     control.start()
     assert control.stop(WAIT_S)
