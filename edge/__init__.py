@@ -1,3 +1,3 @@
-"""edge-classifier: looks through a camera, says what it sees, never loses a word of it."""
+"""edge-classifier: classifies what a camera sees and publishes the labels over MQTT, without silent losses."""
 
 __version__ = "0.1.0"

@@ -18,10 +18,11 @@ from edge.settings.schema import Settings
 from edge.settings.toml_file import load_settings
 
 COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
-# They need a model, which every user may read, and no secret: not the config that its group alone may read.
+# These need only a model, which every user may read. Without access to the config they use the defaults.
 FOR_EVERYBODY = ("classify", "evaluate", "bench", "export", "try")
 DESCRIPTION = """\
-Looks through a camera, says what it sees over MQTT, never loses a word of it."""
+Classifies what a camera sees and publishes the labels over MQTT. Events that
+the broker has not acknowledged wait on disk."""
 EPILOG = f"""\
 Every command reads --config FILE (default: {DEFAULT_CONFIG},
 and the built-in defaults where there is none). A variable named
@@ -32,7 +33,7 @@ Exit codes: 0 done; 1 unexpected failure; 2 wrong arguments; 65 bad bundle,
 weights or data; 66 bad photo; 69 camera or broker cannot be reached; 73 state
 directory cannot be written; 75 stuck, start again; 78 bad configuration.
 
-`edge-classifier COMMAND --help` tells more about each."""
+`edge-classifier COMMAND --help` explains each command."""
 
 
 def command_module(name: str) -> ModuleType:
