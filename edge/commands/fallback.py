@@ -134,6 +134,8 @@ def _replay(settings: Settings) -> int:
         return 0
     with contextlib.closing(FallbackLog(settings.fallback.path, settings.fallback.max_bytes)) as log:
         log.open()  # raises when the daemon runs
+        while log.salvage():  # the rest of a damaged log is sent too
+            pass
         waiting = log.depth
     status = Status()
     delivery = Delivery(

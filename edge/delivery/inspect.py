@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from edge.delivery.log_file import READ_ERRORS, Account, LogFile, is_damage
+from edge.delivery.salvage import stored_progress
 from edge.errors import EventError, StateError
 from edge.events import Event
 
 READ_AT_ONCE = 500
+SET_ASIDE = ("corrupt-*T??????", "newer-*T??????", "salvage-[0-9]")
 
 
 @dataclass(slots=True)
@@ -61,12 +63,15 @@ def summarise(path: Path, max_bytes: int) -> Summary:
     """Count what waits; a log that does not exist yet is an empty one."""
     summary = Summary(str(path), max_bytes=max_bytes)
     with contextlib.suppress(OSError):
-        summary.set_aside = sorted(str(file) for file in path.parent.glob(f"{path.name}.corrupt-*T??????"))
+        found = (file for kind in SET_ASIDE for file in path.parent.glob(f"{path.name}.{kind}"))
+        summary.set_aside = sorted(map(str, found))
     if not _exists(path):
         return summary
     with opened(path, max_bytes) as file:
         account = file.account()
         summary.events, summary.bytes, summary.dropped = account.depth, account.bytes, account.dropped
+        if (progress := stored_progress(file)) is not None:
+            summary.events += progress.remaining
         refused = "SELECT refused, count(*) FROM events WHERE refused IS NOT NULL GROUP BY refused"
         summary.refused = dict(file.connection.execute(refused).fetchall())
         summary.oldest, summary.newest = (_time_of(file, order) for order in ("ASC", "DESC"))
@@ -92,8 +97,13 @@ def purge(path: Path, max_bytes: int) -> int:
         account = file.account()
         file.connection.execute("DELETE FROM events")
         # A running daemon reads the account again before it changes anything; seqs are never used twice.
-        file.set_account(Account(next_seq=account.next_seq, dropped=account.dropped))
-        return account.depth
+        file.set_account(Account(next_seq=account.next_seq, dropped=account.dropped, unknown=account.unknown))
+        progress = stored_progress(file)
+        if progress is None:
+            return account.depth
+        remaining, progress.ended = progress.remaining, True
+        file.set_salvage(asdict(progress))
+        return account.depth + remaining
 
 
 def _exists(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The SQLite file under the fallback log: its schema, its checks, and what to do with a damaged one."""
+"""The SQLite file of the fallback log: its schema, its checks, and how events are read and written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PAGE_BYTES = 1024
 WAL_BYTES = 1024 * 1024  # copied back at this size: more would hold up live events, less would fsync more often
@@ -22,6 +22,8 @@ ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell h
 CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
 MAX_OFFSETS = 64
 BUSY_S = 1.0  # how long one waits for another process
+VERSION = 1  # PRAGMA user_version; logs from before it have 0. It grows when an older program must not touch the file
+ACCOUNT, SALVAGE = 1, 2  # the rows of `account`; programs from before the second one do not read it
 SCHEMA = (
     "CREATE TABLE events (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, refused TEXT, payload BLOB NOT NULL)",
     "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",
@@ -35,9 +37,12 @@ class DamagedError(Exception):
     """The file is not what we wrote."""
 
 
-#: What work on a damaged file may raise. SQLite quotes the file in its messages, which sqlite3 decodes strictly
-#: (UnicodeDecodeError), and a damaged record has values of other types.
-READ_ERRORS = (sqlite3.Error, DamagedError, ValueError, TypeError)
+class NewerError(DamagedError):
+    """The file was written by a newer version of the program, in a form that this one does not know."""
+
+
+#: What work on a damaged file may raise. SQLite quotes the file in its messages, which sqlite3 decodes strictly.
+READ_ERRORS = (sqlite3.Error, DamagedError, UnicodeDecodeError)
 
 
 class Row(NamedTuple):
@@ -59,30 +64,47 @@ class Row(NamedTuple):
         right = isinstance(self.seq, int) and isinstance(self.refused, str | None) and isinstance(self.payload, bytes)
         return right and zlib.crc32(self.payload) == self.crc
 
+    @property
+    def bytes(self) -> int:
+        """What it takes of the log's bytes."""
+        return len(self.payload) + ROW_BYTES
+
 
 @dataclass(slots=True)
 class Account:
-    """What the log remembers beside the events; written in the same transactions."""
+    """What the log remembers besides the events; written in the same transactions."""
 
     next_seq: int = 1  # never used twice, or the late PUBACK of a purged event could delete another one
     depth: int = 0  # events stored
     bytes: int = 0  # their payloads and ROW_BYTES each
     dropped: int = 0  # events lost in this log's life, because it was full or damaged
     offsets: dict[str, float] = field(default_factory=dict)  # boot → wall − uptime in seconds
+    unknown: dict[str, Any] = field(default_factory=dict)  # what a newer version stored; written back as it is
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any]) -> Account:
+        """The account that a log's JSON document holds, whichever version wrote it."""
+        known = {key: document[key] for key in KNOWN_KEYS & document.keys()}
+        return cls(**known, unknown={key: value for key, value in document.items() if key not in known})
+
+    def to_document(self) -> dict[str, Any]:
+        """JSON types."""
+        return {key: getattr(self, key) for key in KNOWN_KEYS} | self.unknown
 
     def forget(self, sizes: list[int]) -> None:
-        """These events, given by their payloads' sizes, are stored no more."""
+        """Count out events that are deleted, given by their payloads' sizes."""
         self.depth -= len(sizes)
         self.bytes -= sum(sizes) + ROW_BYTES * len(sizes)
-        if not self.depth:
-            self.offsets.clear()  # nothing left whose time they could correct
+
+
+KNOWN_KEYS = {known.name for known in fields(Account)} - {"unknown"}
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error speaks of the file's content rather than of the disk or the permissions."""
+    """Whether an error is about the file's content rather than about the disk or the permissions."""
     if isinstance(error, sqlite3.OperationalError):
         return str(error).startswith(("no such ", "unsupported file format", "malformed"))
-    return isinstance(error, sqlite3.DatabaseError | DamagedError | ValueError | TypeError)
+    return isinstance(error, sqlite3.DatabaseError | DamagedError | UnicodeDecodeError)
 
 
 class OwnerLock:
@@ -117,7 +139,7 @@ class LogFile:
         wal_bytes = min(WAL_BYTES, max_bytes // 4)
         # Twice, because one transaction may go past the size at which the log is copied back and restarted.
         self.limit_bytes = max_bytes - 2 * wal_bytes
-        self._reserve_bytes = 2 * wal_bytes
+        self.reserve_bytes = 2 * wal_bytes
         with path.open("ab+") as file:  # made here, so that a missing right is an OSError that says so
             file.seek(0)
             header = file.read(len(HEADER))
@@ -150,6 +172,7 @@ class LogFile:
                 if self._is_empty():  # `fallback show` may come while a daemon makes the file, and the other way round
                     for statement in SCHEMA:
                         execute(statement)
+                    execute(f"PRAGMA user_version={VERSION}")
                     self.set_account(Account())
 
     def _use_write_ahead_log(self) -> None:
@@ -169,6 +192,9 @@ class LogFile:
         return not tables
 
     def _check(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise NewerError(f"a newer version of the program wrote it, in format {version}")
         if tuple(sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
             raise DamagedError("its tables are not ours")
         self.account()
@@ -183,9 +209,13 @@ class LogFile:
 
     def leave_room(self) -> None:
         """Raise OSError when the disk is all but full: deleting what was delivered takes some room, too."""
+        if self.spare_bytes() < 0:
+            raise OSError(errno.ENOSPC, f"less than {self.reserve_bytes} bytes are free on this disk")
+
+    def spare_bytes(self) -> int:
+        """What is free on the disk, less what is kept free; below zero where that is in use."""
         disk = os.statvfs(self.path)
-        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
-            raise OSError(errno.ENOSPC, f"less than {self._reserve_bytes} bytes are free on this disk")
+        return disk.f_bavail * disk.f_frsize - self.reserve_bytes
 
     def is_gone(self) -> bool:
         """Whether somebody deleted or replaced the file while it is open."""
@@ -211,26 +241,29 @@ class LogFile:
         """What the log remembers, as of now: another process may have purged it."""
         return read_account(self.connection)
 
+    def salvage(self) -> dict[str, Any] | None:
+        """How far the salvage of an older file has come; None: there is none."""
+        return read_document(self.connection, SALVAGE)
+
     def set_account(self, account: Account) -> None:
         """Remember this instead."""
         while len(account.offsets) > MAX_OFFSETS:
             account.offsets.pop(next(iter(account.offsets)))
-        document = json.dumps(asdict(account), separators=(",", ":")).encode()
-        self.connection.execute("REPLACE INTO account VALUES (1, ?, ?)", (zlib.crc32(document), document))
+        self._set_document(ACCOUNT, account.to_document())
+
+    def set_salvage(self, progress: dict[str, Any] | None) -> None:
+        """Remember how far the salvage of an older file has come."""
+        self.connection.execute("DELETE FROM account WHERE one = ?", (SALVAGE,))
+        if progress is not None:
+            self._set_document(SALVAGE, progress)
+
+    def _set_document(self, place: int, content: dict[str, Any]) -> None:
+        document = json.dumps(content, separators=(",", ":")).encode()
+        self.connection.execute("REPLACE INTO account VALUES (?, ?, ?)", (place, zlib.crc32(document), document))
 
     def insert(self, rows: Iterable[Row]) -> None:
         """Store events; one whose seq is there already is skipped."""
         self.connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", rows)
-
-    def adopt(self, rows: Iterable[Row], account: Account) -> None:
-        """Store rows of another file under their own seq, a few at a time, and add them to `account`."""
-        rows = iter(rows)
-        while part := list(itertools.islice(rows, 1000)):
-            with self.transaction():
-                self.insert(part)
-            account.depth += len(part)
-            account.bytes += sum(len(row.payload) + ROW_BYTES for row in part)
-            account.next_seq = max(account.next_seq, *(row.seq + 1 for row in part))
 
     def read(self, after: int, limit: int) -> list[Row]:
         """The next events in order."""
@@ -251,7 +284,7 @@ class LogFile:
                 "DELETE FROM events WHERE seq BETWEEN ? AND ? RETURNING length(payload)",
                 (neighbours[0], neighbours[-1]),
             )
-            sizes += [size for (size,) in found]
+            sizes += [_size(size) for (size,) in found]
         return sizes
 
     def delete_oldest(self, least_bytes: int) -> list[int]:
@@ -259,8 +292,8 @@ class LogFile:
         sizes: list[int] = []
         last, freed = 0, 0
         for last, size in self.connection.execute("SELECT seq, length(payload) FROM events ORDER BY seq"):  # noqa: B007
-            sizes.append(size)
-            freed += size + ROW_BYTES
+            sizes.append(_size(size))
+            freed += sizes[-1] + ROW_BYTES
             if freed >= least_bytes:
                 break
         self.connection.execute("DELETE FROM events WHERE seq <= ?", (last,))
@@ -269,11 +302,6 @@ class LogFile:
     def refuse(self, seq: int, reason: str) -> None:
         """Remember why the broker refused an event."""
         self.connection.execute("UPDATE events SET refused = ? WHERE seq = ?", (reason, seq))
-
-    def span(self) -> int:
-        """How many events there would be if none were missing between the oldest and the newest."""
-        oldest, newest = self.connection.execute("SELECT min(seq), max(seq) FROM events").fetchone()
-        return 0 if oldest is None else int(newest - oldest) + 1
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""
@@ -291,7 +319,25 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def read_account(connection: sqlite3.Connection) -> Account:
     """The account of an open file."""
-    row = connection.execute("SELECT crc, document FROM account WHERE one = 1").fetchone()
-    if row is None or not isinstance(row[1], bytes) or zlib.crc32(row[1]) != row[0]:
+    document = read_document(connection, ACCOUNT)
+    if document is None:
+        raise DamagedError("its account is missing")
+    return Account.of_document(document)
+
+
+def read_document(connection: sqlite3.Connection, place: int) -> dict[str, Any] | None:
+    """One row of `account`, None where there is none."""
+    row = connection.execute("SELECT crc, document FROM account WHERE one = ?", (place,)).fetchone()
+    if row is None:
+        return None
+    if not isinstance(row[1], bytes) or zlib.crc32(row[1]) != row[0]:
         raise DamagedError("its account is wrong")
-    return Account(**json.loads(row[1]))
+    content: dict[str, Any] = json.loads(row[1])
+    return content
+
+
+def _size(found: object) -> int:
+    """A payload's size as the file has it; of a damaged row it may be anything."""
+    if not isinstance(found, int):
+        raise DamagedError("an event has no payload")
+    return found

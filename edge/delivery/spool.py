@@ -19,6 +19,8 @@ RETRY_S = 3.0  # between two attempts on a disk that takes nothing
 WRITE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
 WRITE_AT_ONCE = 500  # deletions, so that live events do not wait long for the disk
 READ_AT_ONCE = 250
+SALVAGE_RETRY_S = 0.5  # where there is no room for the next one
+SALVAGE_EVERY_S = 0.05  # between two steps, in which live events have the thread
 RETRY_REFUSED_S = 600.0
 SAME_OFFSET_S = 0.5  # a clock that NTP nudges is not worth a write
 
@@ -46,6 +48,7 @@ class Spool:
         self._delivered: dict[int, None] = {}  # acknowledged, to be deleted; a dict for its order
         self._refusals: dict[int, str] = {}
         self._write_at: float | None = None
+        self._salvage_at = 0.0
         self._dropped = 0  # lost before they reached the log, not yet remembered there
         self._told_dropped = 0
         self.rewind()
@@ -87,9 +90,11 @@ class Spool:
 
     @property
     def write_at(self) -> float | None:
-        """When `write_rest` has something to do; None: not of itself."""
+        """When `write_rest` is next due; None if nothing is scheduled."""
         if self._fault.active:
             return self._retry_at
+        if self._log.salvaging:
+            return min(self._salvage_at, self._write_at or self._salvage_at)
         return self._write_at
 
     def commit(self, outbox: Outbox, *, urgent: bool = False) -> bool:
@@ -118,7 +123,24 @@ class Spool:
 
         After a fault of the disk this is also how the log is looked into again.
         """
-        self._try(self._log.open if self._write_at is None else lambda: self._store([]))
+        now = self._clock()
+        if self._write_at is not None and now >= self._write_at:
+            self._try(lambda: self._store([]))
+        elif not self._log.salvaging:
+            self._try(self._log.open)
+        elif now >= self._salvage_at:
+            self._try(self._continue_salvage)
+
+    def _continue_salvage(self) -> None:
+        if self._delivered:
+            self._store([])  # the room that they leave is waited for
+        came_further = self._log.salvage()
+        self._salvage_at = self._clock() + (SALVAGE_EVERY_S if came_further else SALVAGE_RETRY_S)
+        if came_further:
+            # What was saved is older than what was read already.
+            self._buffer.clear()
+            self._after = 0
+            self._exhausted = False
 
     @property
     def retry_at(self) -> float:

@@ -1,5 +1,6 @@
 """Faults of the state directory: full, read-only, deleted; and a clock that jumps."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 
 from edge.board.host import disk_bytes_written
+from edge.delivery.fallback import Changes, FallbackLog
+from edge.events import EventIds
 from tests.broker import Brokers, eventually
-from tests.delivery.room import room, stored_ids
+from tests.delivery.driver import BOOT, DEVICE, make_event
+from tests.delivery.room import MAX_BYTES, room, stored_ids
 from tests.faults.accounts import account
 
 NOWHERE = "mqtt://127.0.0.1:9"
@@ -116,6 +120,66 @@ def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.Log
         eventually(lambda: box.counter("events_replayed") == 10, "and the log is read once it can be")
         account(first + second, subscriber, log)
     one_line(caplog, "cannot be used")
+
+
+def test_a_log_that_is_deleted_on_a_full_disk(
+    brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its events are read through the open file once there is room for a new one; their places are not given again."""
+    broker, subscriber = brokers.prepare_heard()
+    log = small_disk / "fallback.db"
+    others = small_disk / "others"
+    with room(broker.url, log, max_bytes=1_048_576) as box:
+        box.say(500)
+        box.wait_stored(500)
+        with contextlib.suppress(OSError), others.open("wb") as file:
+            while file.write(b"x" * 4096):
+                file.flush()
+        log.unlink()
+        box.say(100)
+        eventually(lambda: box.gauge("log_error"), "the full disk is noticed")
+        others.unlink()
+        box.wait_stored(600)
+        assert stored_ids(log) == box.made
+        broker.start()
+        eventually(lambda: box.gauge("log_depth") == 0, "the log is empty")
+        account(box.made, subscriber, log)
+        assert box.counter("events_dropped") == 0
+    one_line(caplog, "was deleted")
+
+
+@pytest.fixture
+def disk_of_24_megabytes(small_disk: Path) -> Path:
+    subprocess.run(["mount", "-o", "remount,size=24m", str(small_disk)], check=True)
+    return small_disk
+
+
+@pytest.mark.parametrize("free_bytes", [3_500_000, 5_500_000, 6_000_000, 6_500_000, 7_000_000, 7_500_000])
+def test_a_damaged_log_on_a_disk_that_has_no_room_for_its_copy(
+    brokers: Brokers, disk_of_24_megabytes: Path, free_bytes: int
+) -> None:
+    """Its events come into the new log a few at a time, as those before them are delivered."""
+    log = disk_of_24_megabytes / "fallback.db"
+    ids = EventIds(DEVICE, BOOT, 1)
+    made = [make_event(ids) for _ in range(12_000)]
+    with contextlib.closing(FallbackLog(log, MAX_BYTES)) as whole:
+        for at in range(0, len(made), 200):
+            whole.commit(Changes(add=[(event.to_json().encode(), "") for event in made[at : at + 200]]))
+        copies = {file.name: file.read_bytes() for file in log.parent.glob("fallback.db*")}
+    for name, content in copies.items():  # as a power cut leaves it, with the newest events in the write-ahead log
+        (log.parent / name).write_bytes(content)
+    with log.open("r+b") as file:
+        file.write(b"\xff")
+    free = shutil.disk_usage(log.parent).free
+    with (log.parent / "others").open("wb") as file:
+        file.write(b"x" * (free - free_bytes))
+    broker, subscriber = brokers.prepare_heard()
+    broker.start()
+    with room(broker.url, log, run=2) as box:
+        eventually(lambda: box.counter("events_replayed") == len(made), "all of them are delivered", 60)
+        assert box.counter("events_dropped") == 0
+        account([event.id for event in made], subscriber, log)
+        assert list(dict.fromkeys(subscriber.ids("replay"))) == [event.id for event in made]
 
 
 @pytest.mark.parametrize("what", ["the file", "the directory"])
