@@ -2,6 +2,7 @@
 
 import json
 import queue
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from edge.errors import BundleError, BusyError
 from edge.events import Classification, Label
 from edge.frames import Frame, Pixels
 from edge.interfaces.home_assistant import discovery_payload
-from edge.interfaces.mqtt_requests import Remote
+from edge.interfaces.mqtt_requests import MqttRequests
 from edge.interfaces.requests import RequestHandler
 from edge.settings.schema import MqttSettings
 from edge.status.recent import Recent
@@ -107,17 +108,23 @@ class Done:
 
 @contextmanager
 def box(
-    broker: Mosquitto, folder: Path, device: str = "porch", jitter: Callable[[], float] = lambda: 0.0, **more: Any
+    broker: Mosquitto,
+    folder: Path,
+    device: str = "porch",
+    jitter: Callable[[], float] = lambda: 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    **more: Any,
 ) -> Iterator[Done]:
     settings = MqttSettings(url=broker.url, **more)
     done = Done()
     announcement = discovery_payload(settings, device, "1.2.3", "Raspberry Pi 4", 30.0)
-    started = Remote(
+    started = MqttRequests(
         *(settings, device, announcement),
         handle=done.requests.handle,
         snapshot=done.requests.snapshot,
         identity=folder / "mqtt-topics.json",
         jitter=jitter,
+        clock=clock,
     )
     started.start()
     try:

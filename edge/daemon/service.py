@@ -27,7 +27,7 @@ from edge.delivery.inspect import newest_events
 from edge.errors import ConfigError
 from edge.events import Event
 from edge.interfaces.home_assistant import discovery_payload
-from edge.interfaces.mqtt_requests import Remote
+from edge.interfaces.mqtt_requests import MqttRequests
 from edge.interfaces.requests import RequestHandler
 from edge.interfaces.unix_socket import SOCKET, SocketServer
 from edge.interfaces.web.server import WebServer
@@ -187,10 +187,10 @@ class Service:
             rollback=lambda: self._model.rollback(self._pipeline),
         )
 
-    def _make_remote(self, requests: RequestHandler) -> Remote:
+    def _make_remote(self, requests: RequestHandler) -> MqttRequests:
         settings = self._settings
         name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
-        return Remote(
+        return MqttRequests(
             settings.mqtt,
             name,
             discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),

@@ -1,7 +1,7 @@
-"""One connection to the broker: a paho client of its own that is thrown away at the end.
+"""One MQTT connection: a paho client that is thrown away at the end, and its reports.
 
-paho resends what is in flight after a reconnect, before anybody can stop it; a new client has nothing to
-resend. Its callbacks only put tuples on a queue: an exception there would kill the network thread.
+A client is used for one connection only, because paho sends what is in flight again after a reconnect, before the
+caller can prevent it. Callbacks only pass on tuples: an exception there would end the network thread.
 """
 
 from __future__ import annotations
@@ -14,16 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paho.mqtt.client import (
-    MQTT_CLEAN_START_FIRST_ONLY,
-    Client,
-    ConnectFlags,
-    DisconnectFlags,
-    MQTTMessage,
-    MQTTv5,
-    MQTTv311,
-)
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -32,67 +25,67 @@ from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
 CONNECT_TIMEOUT_S = 3.0
-NETWORK_WAIT_S = 1.0  # how long the network thread may sleep before it looks whether it is still wanted
-UNLIMITED = 65535  # MQTT 5, 3.2.2.3.3: no receive maximum given
+NETWORK_WAIT_S = 1.0  # the network thread's longest sleep before it checks whether the connection is still wanted
+MAX_PACKET_BYTES = 8 << 20  # the broker does not deliver larger messages (MQTT 5 only)
+UNLIMITED = 65535  # the receive maximum of a CONNACK without one (MQTT 5, 3.2.2.3.3)
 TAKEN_OVER = 0x8E
-MESSAGE_REFUSALS = (0x95, 0x99)  # packet too large, payload format invalid: the next message may be taken
+MESSAGE_REFUSALS = (0x95, 0x99)  # packet too large, payload format invalid: the next message may be accepted
 
 
 class Connected(NamedTuple):
-    """The broker accepted us; it takes `receive_maximum` unacknowledged messages at once."""
+    """A CONNACK that accepts us; the broker takes `receive_maximum` unacknowledged messages at once."""
 
     receive_maximum: int
 
 
 class Acknowledged(NamedTuple):
-    """A PUBACK; `reason` is "" or why the broker refused the message."""
+    """A PUBACK; `reason` says why the broker refused the message, "" if it accepted it."""
 
     mid: int
     reason: str
-    of_topic: bool = False  # whatever goes there next will be refused as well
+    of_topic: bool = False  # other messages on this topic would be refused too
 
 
 class Granted(NamedTuple):
-    """A SUBACK; the reasons are "" or why the broker refuses a subscription, in the order of the topics."""
+    """A SUBACK; for each topic in order why the broker refuses the subscription, "" if it grants it."""
 
     reasons: tuple[str, ...]
 
 
 class Heard(NamedTuple):
-    """A message on a topic that was subscribed to; `retained`: from before the subscription."""
+    """A message on a subscribed topic; `retained` ones were published before the subscription."""
 
     topic: str
     payload: bytes
     retained: bool
+    response_topic: str = ""  # this and the next from MQTT 5 only
+    correlation: bytes = b""
 
 
 class Ended(NamedTuple):
-    """The connection could not be made or is over; its last report."""
+    """The last report: the connection could not be made, or it is over."""
 
     sentence: str
-    taken_over: bool = False  # another client came with our id
-    denied: bool = False  # trying again soon will not help
-    by_broker: bool = False  # there was a connection, and the other end closed it
+    taken_over: bool = False  # another client connected with our id
+    denied: bool = False  # another attempt within seconds would fail too
+    by_broker: bool = False  # the broker or the network closed it
 
 
 Report = Connected | Acknowledged | Granted | Heard | Ended
 
 
 class Connection:
-    """Connects in the thread "mqtt" and reports through `report` until `Ended`.
+    """Connects in the thread "mqtt" and reports until `Ended`.
 
     Args:
         settings: the `[mqtt]` section.
-        client_id: the same at each connection, so that the broker ends a half-open predecessor.
-        will: topic on which the broker publishes a retained `offline` when we vanish.
-        report: called from the network thread; has to be as quick as putting something on a queue.
+        client_id: the same for each connection, so that the broker ends a half-open predecessor.
+        will: topic on which the broker publishes a retained `offline` when the connection is lost; "" for none.
+        report: called from the network thread; must not block or raise.
     """
 
     def __init__(self, settings: MqttSettings, client_id: str, will: str, report: Callable[[Report], None]) -> None:
-        self._settings = settings
-        self._client_id = client_id
-        self._will = will
-        self._report = report
+        self._settings, self._client_id, self._will, self._report = settings, client_id, will, report
         self._client: Client | None = None
         self._unwanted = threading.Event()
         self._end = Ended("The broker closed the connection.")
@@ -102,28 +95,40 @@ class Connection:
         """Begin to connect; returns at once."""
         self._thread.start()
 
-    def publish(self, topic: str, payload: bytes, retain: bool) -> int | None:
-        """Send with QoS 1; the message id under which it will be acknowledged, or None when not connected."""
-        client = self._client
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation: bytes = b""
+    ) -> int | None:
+        """Send a message, in MQTT 5 with correlation data.
+
+        Returns:
+            The message id that its PUBACK will name, or None: not connected, or nothing can be published on this topic.
+        """
+        # paho would keep what is published while it is not connected, without a limit.
+        client, properties = self._client, None
         if client is None or not client.is_connected():
             return None
-        info = client.publish(topic, payload, qos=1, retain=retain)
+        if correlation and self._settings.version == 5:
+            properties = _properties(PacketTypes.PUBLISH, CorrelationData=correlation)
+        try:
+            info = client.publish(topic, payload, qos, retain, properties)
+        except ValueError:
+            return None
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Ask for messages on topics; `Granted` answers."""
+        """Subscribe to topics; `Granted` answers."""
         client = self._client
         if client is not None and client.is_connected():
             client.subscribe([(topic, 1) for topic in topics])
 
     def disconnect(self) -> None:
-        """Say goodbye, so that the broker does not publish the will."""
+        """End the connection with a DISCONNECT, so that the broker does not publish the will."""
         self._end = Ended("Disconnected.")
         if (client := self._client) is not None:
             client.disconnect()
 
     def abandon(self, why: str) -> None:
-        """Drop the connection without a word: nobody listens at the other end of a half-open one."""
+        """Close the socket without a DISCONNECT, because a half-open connection would not carry it."""
         self._end = Ended(why)
         self._unwanted.set()
         # Wakes the network thread from its select().
@@ -132,66 +137,64 @@ class Connection:
                 open_socket.shutdown(socket.SHUT_RDWR)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end of the network thread."""
+        """Wait for the network thread; returns whether it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        client = None
+        settings, client = self._settings, None
         try:
             client = self._make_client()
+            limits = _properties(PacketTypes.CONNECT, MaximumPacketSize=MAX_PACKET_BYTES)
             client.connect(
-                self._settings.host,
-                self._settings.port,
-                self._settings.keepalive_s,
-                clean_start=True if self._settings.version == 5 else MQTT_CLEAN_START_FIRST_ONLY,
+                *(settings.host, settings.port, settings.keepalive_s),
+                properties=limits if settings.version == 5 else None,
             )
             self._client = client
             while not self._unwanted.is_set() and client.loop(NETWORK_WAIT_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 pass
         except BrokerError as error:
             self._end = Ended(str(error), denied=True)
-        except (OSError, ValueError) as error:  # a host name may be no name at all (UnicodeError)
-            self._end = _failure(error, self._settings)
+        except (OSError, ValueError) as error:  # a host name that cannot be encoded is a UnicodeError
+            self._end = Ended(_why_not_connected(error, settings))
         finally:
             if client is not None and (open_socket := client.socket()) is not None:
                 open_socket.close()
-            # The client, which has our callbacks, would else wait for the garbage collector with its pair of sockets.
+            # The client and our callbacks refer to each other: its sockets would wait for the garbage collector.
             self._client = None
             self._report(self._end)
 
     def _make_client(self) -> Client:
-        settings = self._settings
+        settings, five = self._settings, self._settings.version == 5
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
-            clean_session=None if settings.version == 5 else True,
-            protocol=MQTTv5 if settings.version == 5 else MQTTv311,
+            clean_session=None if five else True,
+            protocol=MQTTv5 if five else MQTTv311,
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
-        # Our own window is the limit: paho's searches all its messages at each PUBACK.
-        client.max_inflight_messages_set(0)
-        client.will_set(self._will, b"offline", qos=1, retain=True)
+        client.max_inflight_messages_set(0)  # the link has a window; paho's searches all messages at each PUBACK
+        if self._will:
+            client.will_set(self._will, b"offline", qos=1, retain=True)
         if settings.username:
-            client.username_pw_set(settings.username, read_password(settings.password_file))
+            client.username_pw_set(settings.username, _read_password(settings.password_file))
         if settings.tls:
-            client.tls_set_context(tls_context(settings))
-        client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
+            client.tls_set_context(_tls_context(settings))
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_publish, client.on_subscribe = self._on_publish, self._on_subscribe
         client.on_message = self._on_message
-        # With this callback set publish() leaves the writing to the network thread; two writers can
-        # interleave the bytes of two packets.
-        client.on_socket_register_write = _leave_writing_to_the_network_thread
+        # With this callback publish() leaves the writing to the network thread. Two threads that write can interleave
+        # the bytes of two packets.
+        client.on_socket_register_write = lambda *_: None
         return client
 
     def _on_connect(
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._end = Ended(refusal(self._settings, reason), denied=True)
+            advice = "check mqtt.username, its password and the broker's access list."
+            self._end = Ended(f"The broker at {self._settings.address} refuses us ({reason}); {advice}", denied=True)
             self._unwanted.set()
         else:
             self._report(Connected(getattr(properties, "ReceiveMaximum", UNLIMITED)))
@@ -199,11 +202,8 @@ class Connection:
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        if reason.is_failure:
-            about_message = reason.value in MESSAGE_REFUSALS
-            self._report(Acknowledged(mid, f"{reason}, 0x{reason.value:02x}", of_topic=not about_message))
-        else:
-            self._report(Acknowledged(mid, ""))
+        why = f"{reason}, 0x{reason.value:02x}" if reason.is_failure else ""
+        self._report(Acknowledged(mid, why, bool(why) and reason.value not in MESSAGE_REFUSALS))
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
@@ -211,43 +211,32 @@ class Connection:
         self._report(Granted(tuple(str(reason) if reason.is_failure else "" for reason in reasons)))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        self._report(Heard(message.topic, bytes(message.payload), message.retain))
+        asked = message.properties
+        where, correlation = getattr(asked, "ResponseTopic", ""), getattr(asked, "CorrelationData", b"")
+        self._report(Heard(message.topic, bytes(message.payload), message.retain, where, correlation))
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if self._unwanted.is_set():
-            return  # the end is known already
+            return  # the end has its sentence already
+        where = self._settings.address
         if flags.is_disconnect_packet_from_server:
-            taken_over = reason.value == TAKEN_OVER
-            self._end = Ended(
-                f"The broker at {place(self._settings)} ended the connection ({reason}).", taken_over, by_broker=True
-            )
+            sentence = f"The broker at {where} ended the connection ({reason})."
+            self._end = Ended(sentence, taken_over=reason.value == TAKEN_OVER, by_broker=True)
         elif reason.is_failure:
-            self._end = Ended(
-                f"The connection to the broker at {place(self._settings)} is lost; check it and the network.",
-                by_broker=True,
-            )
+            sentence = f"The connection to the broker at {where} is lost; check it and the network."
+            self._end = Ended(sentence, by_broker=True)
 
 
-def _leave_writing_to_the_network_thread(client: Client, userdata: Any, sock: Any) -> None:
-    pass
+def _properties(packet: int, **values: object) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho's class has no types
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
 
 
-def place(settings: MqttSettings) -> str:
-    """Host and port, for people."""
-    return f"{settings.host}:{settings.port}"
-
-
-def refusal(settings: MqttSettings, reason: ReasonCode) -> str:
-    """That the broker does not let us in, in one sentence that says what to do."""
-    return (
-        f"The broker at {place(settings)} refuses us ({reason}); check mqtt.username, its password "
-        "and the broker's access list."
-    )
-
-
-def read_password(password_file: str) -> str | None:
+def _read_password(password_file: str) -> str | None:
     """The password from its file, else from systemd's credential, else None.
 
     Raises:
@@ -264,8 +253,8 @@ def read_password(password_file: str) -> str | None:
         ) from error
 
 
-def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """Certificates as the settings name them.
+def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
+    """The certificates of the settings.
 
     Raises:
         BrokerError: a file cannot be used.
@@ -281,20 +270,20 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     return context
 
 
-def _failure(error: Exception, settings: MqttSettings) -> Ended:
-    """Why there is no connection, in one sentence that says what to do."""
-    where = place(settings)
+def _why_not_connected(error: Exception, settings: MqttSettings) -> str:
+    """Why there is no connection and what to do, in one sentence."""
+    where = settings.address
     match error:
         case ssl.SSLCertVerificationError():
             why = f"The broker's certificate at {where} is not accepted ({error.verify_message})"
-            return Ended(f"{why}; check mqtt.ca_file, the certificate and this box's clock.")
+            return f"{why}; check mqtt.ca_file, the certificate and this box's clock."
         case ssl.SSLError():
-            return Ended(f"TLS with the broker at {where} fails ({error.reason}); check mqtts:// and the certificates.")
+            return f"TLS with the broker at {where} fails ({error.reason}); check mqtts:// and the certificates."
         case socket.gaierror():
-            return Ended(f"The broker's name {settings.host} is not known ({error.strerror}); check mqtt.url and DNS.")
+            return f"The broker's name {settings.host} is not known ({error.strerror}); check mqtt.url and DNS."
         case TimeoutError():
-            return Ended(f"The broker at {where} does not answer; check mqtt.url and the network.")
+            return f"The broker at {where} does not answer; check mqtt.url and the network."
         case ConnectionRefusedError():
-            return Ended(f"No broker listens at {where} (connection refused); start it or check mqtt.url.")
+            return f"No broker listens at {where} (connection refused); start it or check mqtt.url."
         case _:
-            return Ended(f"The broker at {where} cannot be reached ({error}); check mqtt.url and the network.")
+            return f"The broker at {where} cannot be reached ({error}); check mqtt.url and the network."

@@ -1,4 +1,4 @@
-"""Events that nobody has taken responsibility for yet: made, but neither acknowledged nor on disk."""
+"""Events that are in memory only: made, but neither acknowledged by the broker nor stored on the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEMORY_BYTES = 8 * 1024 * 1024  # what waits in memory when the disk takes nothi
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An event on its way.
+    """An event that is being delivered.
 
     It leaves the outbox once it is acknowledged or stored. A stored one whose PUBACK is still awaited keeps
     its `seq`, so that the late PUBACK deletes it from the log.
@@ -19,13 +19,13 @@ class Pending:
 
     payload: bytes
     made: float  # monotonic seconds at which it was handed over
-    awaited: bool = False  # it was sent on the connection that is open now, and not answered yet
-    refused: str = ""  # why the broker did not take it
+    awaited: bool = False  # sent on the open connection, and not answered yet
+    refused: str = ""  # why the broker refused it
     seq: int | None = None  # its place in the log once it is stored
 
 
 class Outbox:
-    """Keeps the order in which events were made, bounded in bytes; knows nothing of brokers and disks."""
+    """Keeps events in the order in which they were made, up to a number of bytes."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._memory_bytes = memory_bytes
@@ -41,14 +41,14 @@ class Outbox:
         """Take an event.
 
         Returns:
-            How many of the oldest had to be given up for it, because the disk takes nothing.
+            How many of the oldest events were dropped for it, because the outbox is full.
         """
         event = Pending(payload, now)
         self._unsent[event] = self._unsafe[event] = None
         self._bytes += len(payload)
         dropped = 0
         while self._bytes > self._memory_bytes:
-            # One that is under way may still arrive, and must not count as dropped then.
+            # An event that was sent may still be acknowledged, and must not count as dropped then.
             oldest = next((old for old in self._unsafe if not old.awaited and old is not event), None)
             if oldest is None:
                 break
@@ -57,24 +57,24 @@ class Outbox:
         return dropped
 
     def next_unsent(self) -> Pending | None:
-        """The oldest event that is to be sent; it stays unsafe."""
+        """Remove and return the oldest event that is to be sent; it stays in the outbox until it is settled."""
         return self._unsent.popitem(last=False)[0] if self._unsent else None
 
     def requeue(self) -> None:
-        """A connection begins: send what the last one left unanswered, should the disk not have taken it."""
+        """Send again what the last connection left unanswered and what is not stored yet."""
         self._unsent = OrderedDict((event, None) for event in self._unsafe if not event.awaited and not event.refused)
 
     def settle(self, event: Pending) -> None:
-        """The event is acknowledged or stored."""
+        """Remove an event that is acknowledged or stored."""
         if event in self._unsafe:
             del self._unsafe[event]
             self._unsent.pop(event, None)
             self._bytes -= len(event.payload)
 
     def unsafe(self) -> Iterator[Pending]:
-        """Every event that is in memory only, oldest first."""
+        """Every event that is neither acknowledged nor stored, oldest first."""
         return iter(self._unsafe)
 
     def oldest(self) -> float | None:
-        """When the oldest of them was made."""
+        """When the oldest of them was made, in monotonic seconds; None if there is none."""
         return next((event.made for event in self._unsafe), None)

@@ -172,6 +172,11 @@ class MqttSettings(Section):
         """The broker's port."""
         return urlsplit(self.url).port or (8883 if self.tls else 1883)
 
+    @property
+    def address(self) -> str:
+        """Host and port of the broker, for messages."""
+        return f"{self.host}:{self.port}"
+
 
 class FallbackSettings(Section):
     """The log on disk that holds events while the broker cannot."""

@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.interfaces import mqtt_requests as remote
+from edge.delivery.link import HOLD_S
+from edge.interfaces import mqtt_requests
 from edge.interfaces.home_assistant import discovery_payload
 from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, Mosquitto, Subscriber, eventually
@@ -174,7 +176,7 @@ def test_what_cannot_be_done_now_is_told(
     asker: tuple[Mosquitto, Asker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker, asking = asker
-    monkeypatch.setattr(remote, "MAX_REQUEST_BYTES", 100)
+    monkeypatch.setattr(mqtt_requests, "MAX_REQUEST_BYTES", 100)
     with box(broker, tmp_path) as done:
         eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
         done.camera.delivers = False
@@ -263,3 +265,30 @@ def test_an_older_broker_is_served_too(asker: tuple[Mosquitto, Asker], tmp_path:
     with box(broker, tmp_path, version="3.1.1"):
         eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
         assert asking.ask("reload")["status"] == "ok"
+
+
+def test_a_refused_announcement_is_logged_once_with_its_reason_and_tried_again_later(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access, identity = tmp_path / "acl", tmp_path / "mqtt-topics.json"
+    access.write_text("topic readwrite edge/#\ntopic readwrite my/answers\ntopic read homeassistant/status\n")
+    broker = brokers.start(f"acl_file {access}")
+    asking = Asker(broker)
+    refusal = "The broker refuses homeassistant/device/edge-classifier-porch/config (Not authorized, 0x87)"
+
+    def refusals() -> list[str]:
+        return [record.getMessage() for record in caplog.records if refusal in record.getMessage()]
+
+    ahead_s = 0.0
+    with box(broker, tmp_path, clock=lambda: time.monotonic() + ahead_s) as done:
+        eventually(refusals, "the refusal is logged with its reason")
+        eventually(lambda: asking.send(BASE + "request/reload") or done.reloads, "requests are heard")
+        assert not identity.exists(), "a refused announcement does not count as made"
+        access.write_text("topic readwrite #\n")
+        broker.reload()
+        eventually(lambda: "Reloading config" in broker.log.read_text(), "the broker has the new access list")
+        ahead_s = HOLD_S
+        eventually(identity.exists, "it is announced once the broker lets it")
+    assert len(refusals()) == 1
+    assert not [record for record in caplog.records if "seems to use" in record.getMessage()]
+    asking.close()

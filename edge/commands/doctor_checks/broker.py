@@ -5,12 +5,11 @@ All of it under client ids of doctor's own: with the daemon's, the broker would 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import queue
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from edge.board import host
 from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
@@ -18,72 +17,25 @@ from edge.errors import BrokerError, EdgeClassifierError
 from edge.settings.schema import FallbackSettings, MqttSettings
 
 if TYPE_CHECKING:
-    from edge.delivery.connection import Connection, Report
+    from edge.delivery.conversation import Conversation
 
-    Answer = TypeVar("Answer", bound=Report)
-
-WITHIN_S = 10.0
 LISTEN_S = 12.0  # a box tells its status each 10 s
 # Where we may write below our own name without anybody taking it for an event or a state.
 PROBES = ("doctor", "camera/doctor", "response/doctor")
 NO_BROKER = "not looked at: there is no broker to ask"
 
 
-class Conversation:
-    """One connection, asked and answered in turn."""
+def _conversation(mqtt: MqttSettings, device: str) -> AbstractContextManager[Conversation]:
+    from edge.delivery.conversation import conversation
 
-    def __init__(self, settings: MqttSettings, client_id: str, will: str) -> None:
-        from edge.delivery.connection import Connection
-
-        self._where = f"{settings.host}:{settings.port}"
-        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self.connection: Connection = Connection(settings, client_id, will, self._reports.put)
-
-    def next(self, kind: type[Answer], within_s: float = WITHIN_S) -> Answer:
-        """The next report of a kind.
-
-        Raises:
-            BrokerError: the connection ended, or nothing came in time.
-        """
-        from edge.delivery.connection import Ended
-
-        until = time.monotonic() + within_s
-        with contextlib.suppress(queue.Empty):
-            while (left_s := until - time.monotonic()) > 0:
-                report = self._reports.get(timeout=left_s)
-                if isinstance(report, kind):
-                    return report
-                if isinstance(report, Ended):
-                    raise BrokerError(report.sentence)
-        raise BrokerError(
-            f"The broker at {self._where} gave no answer in {within_s:.0f} s; check [mqtt] in the config."
-        )
-
-
-@contextlib.contextmanager
-def conversation(settings: MqttSettings, device: str) -> Iterator[Conversation]:
-    """A connection that the broker has accepted.
-
-    Raises:
-        BrokerError: it has not.
-    """
-    from edge.delivery.connection import Connected
-
-    talk = Conversation(settings, f"edge-classifier-{device}-doctor", f"{settings.base}/{device}/doctor")
-    talk.connection.start()
-    try:
-        talk.next(Connected)
-        yield talk
-    finally:
-        talk.connection.disconnect()
-        talk.connection.join(5.0)
+    return conversation(mqtt, f"edge-classifier-{device}-doctor")
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
     """It is reachable, and takes us with our user, password and certificate."""
     try:
-        with conversation(mqtt, device):
-            return Finding("broker", "ok", f"{mqtt.host}:{mqtt.port} takes us")
+        with _conversation(mqtt, device):
+            return Finding("broker", "ok", f"{mqtt.address} takes us")
     except EdgeClassifierError as error:
         return Finding("broker", "warning", str(error))
 
@@ -94,25 +46,21 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
     What is written is empty and not retained, on topics of doctor's own: an event of doctor's would be believed. So a
     list that names single topics is known only by what it refused to the daemon, which the fallback log remembers.
     """
-    from edge.delivery.connection import Acknowledged, Granted
-
     prefix = f"{mqtt.base}/{device}/"
     requests, birth = f"{prefix}request/+", f"{mqtt.discovery_prefix}/status"
     remedy = f"Let our user write {prefix}# and read {prefix}request/# and {birth}; see deploy/mosquitto/acl."
     if (refused := _refused_events(fallback)) is not None:
         return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
-    told = "The broker at {}:{} refuses {}: {}"
+    told = "The broker at {} refuses {}: {}"
     try:
-        with conversation(mqtt, device) as talk:
+        with _conversation(mqtt, device) as talk:
             for topic in PROBES:
-                talk.connection.publish(prefix + topic, b"", False)
-                if reason := talk.next(Acknowledged).reason:
-                    where = told.format(mqtt.host, mqtt.port, prefix + topic, reason)
-                    return Finding("access", "warning", where, remedy)
-            talk.connection.subscribe([requests, birth])
-            for topic, reason in zip((requests, birth), talk.next(Granted).reasons, strict=False):
+                if reason := talk.publish(prefix + topic, b""):
+                    sentence = told.format(mqtt.address, prefix + topic, reason)
+                    return Finding("access", "warning", sentence, remedy)
+            for topic, reason in zip((requests, birth), talk.subscribe([requests, birth]), strict=False):
                 if reason:
-                    return Finding("access", "warning", told.format(mqtt.host, mqtt.port, topic, reason), remedy)
+                    return Finding("access", "warning", told.format(mqtt.address, topic, reason), remedy)
     except EdgeClassifierError:
         return Finding("access", "warning", NO_BROKER)
     if mqtt.version != 5:
@@ -158,11 +106,10 @@ def twin(
 
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
     """The boot in each status that comes ("" from a version that did not tell), and whether it is a retained one."""
-    from edge.delivery.connection import Granted, Heard
+    from edge.delivery.connection import Heard
 
-    with conversation(mqtt, device) as talk:
-        talk.connection.subscribe([f"{mqtt.base}/{device}/status"])
-        talk.next(Granted)
+    with _conversation(mqtt, device) as talk:
+        talk.subscribe([f"{mqtt.base}/{device}/status"])
         until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:
             try:

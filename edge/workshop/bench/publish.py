@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Report
+from edge.delivery.conversation import Conversation, conversation
 from edge.delivery.outbox import Outbox
+from edge.errors import BrokerError
 from edge.events import Event
 from edge.settings.schema import MqttSettings
 
-CONNECT_S = 3.0
-PUBACK_S = 5.0
+WITHIN_S = 5.0  # for the connection, and for each PUBACK
 
 
 class Publisher(Protocol):
@@ -46,52 +45,32 @@ class ToBroker:
     A broker that goes meanwhile is left alone: from then on it is the outbox, and `what` says so.
     """
 
-    def __init__(self, connection: Connection, reports: queue.SimpleQueue[Report], topic: str, where: str) -> None:
-        self.what = f"to the PUBACK of {where}"
-        self._connection, self._reports, self._topic, self._where = connection, reports, topic, where
+    def __init__(self, talk: Conversation, topic: str, address: str) -> None:
+        self.what = f"to the PUBACK of {address}"
+        self._talk, self._topic, self._address = talk, topic, address
         self._instead: ToOutbox | None = None
 
     def publish(self, event: Event) -> None:
-        """Send and wait for the broker's answer, be it a refusal."""
-        if self._instead is not None:
-            self._instead.publish(event)
-            return
-        try:
-            self._publish(event)
-        except (ConnectionError, queue.Empty):
-            self._instead = ToOutbox(f"no PUBACK of {self._where}")
-            self.what = self._instead.what
-
-    def _publish(self, event: Event) -> None:
-        number = self._connection.publish(self._topic, event.to_json().encode("utf-8"), False)
-        if number is None:
-            raise ConnectionError("the broker has gone")
-        while True:
-            report = self._reports.get(timeout=PUBACK_S)
-            if isinstance(report, Ended):
-                raise ConnectionError(report.sentence)
-            if isinstance(report, Acknowledged) and report.mid == number:
+        """Send and wait for the broker's answer; a refusal counts as one."""
+        if self._instead is None:
+            try:
+                self._talk.publish(self._topic, event.to_json().encode("utf-8"))
                 return
+            except BrokerError:
+                self._instead = ToOutbox(f"no PUBACK of {self._address}")
+                self.what = self._instead.what
+        self._instead.publish(event)
 
 
 @contextmanager
 def publisher(settings: MqttSettings, device: str) -> Iterator[Publisher]:
-    """Connect to the broker that is configured; without an answer in time it is the outbox."""
-    reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-    base = f"{settings.base}/{device}/bench"
-    connection = Connection(settings, f"{device}-bench", f"{base}/availability", reports.put)
-    connection.start()
-    try:
+    """Connect to the configured broker; use the outbox where it does not answer in time."""
+    with ExitStack() as stack:
         try:
-            first = reports.get(timeout=CONNECT_S)
-        except queue.Empty:
-            first = Ended("The broker did not answer in time.")
-        if isinstance(first, Connected):
-            yield ToBroker(connection, reports, base, f"{settings.host}:{settings.port}")
+            talk = stack.enter_context(conversation(settings, f"{device}-bench", WITHIN_S))
+        except BrokerError:
+            talk = None
+        if talk is None:
+            yield ToOutbox(f"no broker at {settings.address}")
         else:
-            yield ToOutbox(f"no broker at {settings.host}:{settings.port}")
-    finally:
-        connection.disconnect()
-        if not connection.join(1.0):
-            connection.abandon("The benchmark is over.")
-            connection.join(1.0)
+            yield ToBroker(talk, f"{settings.base}/{device}/bench", settings.address)

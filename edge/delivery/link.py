@@ -1,0 +1,286 @@
+"""The link to the broker: one connection after another, what is under way on the open one, and refused topics.
+
+Look here for when a connection is tried, given up or counted as good. One class serves both links, that of the events
+(publisher.py) and that of the requests (interfaces/mqtt_requests.py). docs/design.md draws its states under "Topics".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Generic, Protocol, TypeVar
+
+from edge.backoff import Backoff
+from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Report
+from edge.repeating_fault import RepeatingFault
+from edge.settings.schema import MqttSettings
+
+logger = logging.getLogger("edge.delivery")
+
+RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
+DENIED_CAP_S = 60.0  # a wrong password or a client id used twice is not mended within seconds
+CONNACK_WITHIN_S = 6.0  # the timeouts of TCP and TLS fit in
+SILENCE_S = 5.0  # a broker that acknowledges nothing for so long does not work any more
+STEADY_S = 10.0  # a connection that lasted so long resets the back-off
+TWIN_AFTER = 3  # so many short connections in a row look like another client with our id
+WINDOW = 100  # messages under way at once, unless the broker takes fewer
+HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
+MAX_REFUSED = 100  # topics that are remembered as refused
+
+Sent = TypeVar("Sent")
+Sent_contra = TypeVar("Sent_contra", contravariant=True)
+
+
+class State(Enum):
+    """What the link does now."""
+
+    WAITING = auto()  # until the next attempt is due
+    CONNECTING = auto()  # no CONNACK yet
+    ACCEPTED = auto()  # a CONNACK, but no PUBACK yet: a broker that hangs stays here
+    PROVEN = auto()  # the broker acknowledges
+    STEADY = auto()  # and has done so for a while
+    CLOSING = auto()  # given up or ended by us; the connection's last report is awaited
+
+
+class Owner(Protocol[Sent_contra]):
+    """What the link calls back, from within `tick` and `take`."""
+
+    def connected(self) -> None:
+        """A connection begins; the broker may be another one, so retained topics have to be sent again."""
+
+    def works(self) -> None:
+        """The broker acknowledges messages, and no other client seems to use our id."""
+
+    def answered(self, sent: Sent_contra, reason: str) -> None:
+        """A message was acknowledged; `reason` is "" or why the broker refused it."""
+
+    def ended(self, sentence: str, unanswered: Sequence[Sent_contra], *, denied: bool) -> None:
+        """A connection ended; `denied`: for a reason that lasts until somebody mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay(Generic[Sent]):
+    sent: Sent
+    topic: str
+    retained: bool
+    at: float
+
+
+class Link(Generic[Sent]):
+    """Holds at most one connection; everything but `post` happens in its owner's thread.
+
+    Args:
+        client_id: how the broker knows this link.
+        will: topic of the last will, "" for none.
+        post: called from the network thread with each report, which the owner's thread then gives to `take`.
+        clock: monotonic seconds.
+        connect: makes a connection; passed in by tests.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        owner: Owner[Sent],
+        *,
+        will: str,
+        post: Callable[[Report], None],
+        clock: Callable[[], float],
+        connect: Callable[[MqttSettings, str, str, Callable[[Report], None]], Connection] = Connection,
+    ) -> None:
+        self._settings, self._client_id, self._owner, self._will = settings, client_id, owner, will
+        self._post, self._clock, self._connect = post, clock, connect
+        self._state = State.WAITING
+        self._due = clock()  # when WAITING, CONNECTING and PROVEN come to their end
+        self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
+        self._short_lives = 0  # connections in a row that ended before they were steady, for no other known reason
+        self._refused: dict[str, float] = {}  # refused topic → when it may be tried again
+        self._fault = RepeatingFault(logger, clock=clock)
+        # Of the present connection:
+        self._connection: Connection | None = None
+        self._window = 0
+        self._under_way: dict[int, _UnderWay[Sent]] = {}  # by message id, oldest first
+        self._answered_at = 0.0
+        self._saw_refusal = False
+        # A broker that ends the connection at a refusal while more is under way resets it, and the reason is lost. So
+        # after a connection that ended with events unanswered one message at a time is sent, until one is answered.
+        self._cautious = False
+
+    # --- what may be sent ---
+
+    @property
+    def online(self) -> bool:
+        """Whether the broker has accepted the connection."""
+        return self._state in (State.ACCEPTED, State.PROVEN, State.STEADY)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has answered everything."""
+        return not self._under_way
+
+    def allows(self, topic: str) -> bool:
+        """Whether the broker has not refused this topic in the last ten minutes."""
+        return not self._refused or self._clock() >= self._refused.get(topic, 0.0)
+
+    def takes(self, topic: str) -> bool:
+        """Whether one more message may be sent to this topic now."""
+        return self.online and len(self._under_way) < self._room and self.allows(topic)
+
+    def takes_backlog(self, topic: str) -> bool:
+        """The same for events of the past, which leave a quarter of the window to live events."""
+        proven = self._state in (State.PROVEN, State.STEADY)
+        return proven and len(self._under_way) < max(1, self._room * 3 // 4) and self.allows(topic)
+
+    @property
+    def _room(self) -> int:
+        return 1 if self._cautious else self._window
+
+    def send(self, sent: Sent, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes = b"") -> bool:
+        """Publish with QoS 1; `sent` is given back with the answer. False: the connection is just ending."""
+        if self._connection is None:
+            return False
+        mid = self._connection.publish(topic, payload, retain=retain, correlation=correlation)
+        if mid is None:
+            return False
+        self._under_way[mid] = _UnderWay(sent, topic, retain, self._clock())
+        return True
+
+    def send_unacknowledged(self, topic: str, payload: bytes) -> None:
+        """Publish with QoS 0, if there is a connection."""
+        if self._connection is not None and self.online:
+            self._connection.publish(topic, payload, qos=0)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Subscribe; the answer is a `Granted` report."""
+        if self._connection is not None:
+            self._connection.subscribe(topics)
+
+    # --- transitions ---
+
+    @property
+    def due(self) -> float:
+        """When `tick` has to be called next, in seconds of the clock."""
+        match self._state:
+            case State.WAITING | State.CONNECTING:
+                return self._due
+            case State.PROVEN:
+                return min(self._due, self._silent_at)
+            case State.ACCEPTED | State.STEADY:
+                return self._silent_at
+        return float("inf")
+
+    def tick(self) -> None:
+        """Make the transition that is due by now."""
+        if (now := self._clock()) < self.due:
+            return
+        match self._state:
+            case State.WAITING:
+                self._connection = self._connect(self._settings, self._client_id, self._will, self._post)
+                self._state, self._due = State.CONNECTING, now + CONNACK_WITHIN_S
+                self._connection.start()
+            case State.CONNECTING:
+                self._give_up("does not answer")
+            case _ if now >= self._silent_at:
+                self._give_up("acknowledges nothing")
+            case State.PROVEN:
+                self._state = State.STEADY
+                self._backoff.reset()
+                suspected, self._short_lives = self._twin_suspected, 0
+                if suspected:
+                    self._owner.works()
+
+    def take(self, report: Report) -> None:
+        """Make the transition that a report of the connection demands."""
+        match report:
+            case Ended():
+                self._ended(report)
+            case Connected(receive_maximum) if self._state is State.CONNECTING:
+                self._state = State.ACCEPTED
+                self._window = max(1, min(receive_maximum, WINDOW))
+                self._saw_refusal = False
+                self._owner.connected()
+            case Granted() if self.online:
+                self._prove()
+            case Acknowledged() if self.online:
+                self._prove()
+                self._acknowledged(report)
+
+    def disconnect(self) -> None:
+        """End the connection with a DISCONNECT, so that the will stays unpublished."""
+        if self._connection is not None and self.online:
+            self._connection.disconnect()
+        elif self._connection is not None:
+            self._connection.abandon("Stopped.")
+        self._state = State.CLOSING
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the connection's thread."""
+        if self._connection is not None:
+            self._connection.join(timeout_s)
+
+    @property
+    def _silent_at(self) -> float:
+        oldest = next(iter(self._under_way.values()), None)
+        return float("inf") if oldest is None else max(self._answered_at, oldest.at) + SILENCE_S
+
+    @property
+    def _twin_suspected(self) -> bool:
+        return self._short_lives >= TWIN_AFTER
+
+    def _give_up(self, what_it_does: str) -> None:
+        if self._connection is not None:
+            where = self._settings.address
+            self._connection.abandon(f"The broker at {where} {what_it_does}; check that it runs and is free.")
+        self._state = State.CLOSING
+
+    def _prove(self) -> None:
+        self._answered_at = self._clock()
+        if self._state is State.ACCEPTED:
+            self._state, self._due = State.PROVEN, self._answered_at + STEADY_S
+            if not self._twin_suspected:
+                self._owner.works()
+
+    def _acknowledged(self, answer: Acknowledged) -> None:
+        message = self._under_way.pop(answer.mid, None)
+        if message is None:
+            return
+        if not message.retained:
+            self._cautious = False
+        if answer.reason:
+            self._refuse(message.topic, answer)
+        elif self._refused.pop(message.topic, None) is not None and not self._refused:
+            self._fault.over(f"The broker takes {message.topic} again.")
+        self._owner.answered(message.sent, answer.reason)
+
+    def _refuse(self, topic: str, answer: Acknowledged) -> None:
+        self._saw_refusal = True
+        if len(self._refused) >= MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[topic] = self._clock() + HOLD_S if answer.of_topic else 0.0
+        self._fault.happened(
+            f"The broker refuses {topic} ({answer.reason}); check its access list. "
+            "It is tried again later, and events stay in the log until then."
+        )
+
+    def _ended(self, end: Ended) -> None:
+        sentence, denied = end.sentence, end.denied
+        # MQTT 3.1.1 has no reason for "taken over". There several short connections in a row are the sign.
+        if end.taken_over:
+            self._short_lives = TWIN_AFTER
+        elif end.by_broker and self._state in (State.ACCEPTED, State.PROVEN) and not self._saw_refusal:
+            self._short_lives += 1
+        if end.by_broker and self._twin_suspected:
+            verb, denied = "uses" if end.taken_over else "seems to use", True
+            sentence = (
+                f"Another client {verb} the id {self._client_id} at the broker {self._settings.address}; "
+                "give each box a device.name of its own."
+            )
+        unanswered = list(self._under_way.values())
+        self._under_way.clear()
+        self._cautious = not all(message.retained for message in unanswered)
+        self._connection = None
+        self._state = State.WAITING
+        self._due = self._clock() + self._backoff.next_s(DENIED_CAP_S if denied else None)
+        self._owner.ended(sentence, [message.sent for message in unanswered], denied=denied)
