@@ -30,8 +30,8 @@ from edge.interfaces.home_assistant import discovery_payload
 from edge.interfaces.mqtt_requests import MqttRequests
 from edge.interfaces.requests import RequestHandler
 from edge.interfaces.unix_socket import SOCKET, SocketServer
+from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
-from edge.interfaces.web.view import View
 from edge.settings.schema import ModelSettings, Settings, live_change
 from edge.settings.toml_file import load_settings, mask
 from edge.status.recent import Recent
@@ -142,7 +142,7 @@ class Service:
             )
             self._pipeline.start()
             stack.callback(self._stop_pipeline)
-            self._web = WebServer(self._settings.web, self._view(), gauge=self._status.gauge)
+            self._web = WebServer(self._settings.web, self._daemon_access(), gauge=self._status.gauge)
             self._web.start()
             stack.callback(self._stop_web)
             requests = self._make_requests()
@@ -168,8 +168,8 @@ class Service:
         """A file of the daemon's own beside the fallback log."""
         return self._settings.fallback.path.with_name(name)
 
-    def _view(self) -> View:
-        return View(
+    def _daemon_access(self) -> DaemonAccess:
+        return DaemonAccess(
             status=self._status.snapshot,
             recent=self._recent,
             top=lambda: self._decider.top,

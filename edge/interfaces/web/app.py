@@ -1,4 +1,4 @@
-"""Puts the routes, the page and the gate together."""
+"""The web application: routes, page, access control and OpenAPI document put together."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import StreamingResponse
 
 from edge import __version__
-from edge.interfaces.web import api, page, predict, problems
-from edge.interfaces.web.gate import Gate
+from edge.interfaces.web import api, page, predict, problem_details
+from edge.interfaces.web.access_control import AccessControl
+from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.event_stream import EventStream
+from edge.interfaces.web.frame_encoder import BOUNDARY, FrameEncoder
 from edge.interfaces.web.history import SAMPLE_S, History
-from edge.interfaces.web.live import Live
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.metrics import make_registry
-from edge.interfaces.web.picture import BOUNDARY, Camera
-from edge.interfaces.web.problems import Problem, ProblemError, documented
-from edge.interfaces.web.view import View
+from edge.interfaces.web.problem_details import Problem, ProblemError, documented
 
-# Frames, events and metrics are read in these; more would take time from the camera.
+# For routes that block, such as encoding a frame; more threads would take processor time from the camera.
 THREADS = 4
 _Piece = TypeVar("_Piece", str, bytes)
 
 
 def make_app(
-    view: View, history: History, log_lines: LogLines, token: str, stream: bool, stopping: threading.Event
+    daemon: DaemonAccess, history: History, log_lines: LogLines, token: str, stream: bool, stopping: threading.Event
 ) -> FastAPI:
     """The whole web application.
 
     Args:
-        view: what it may see of the daemon.
-        history: the last hour; sampled here from now on.
+        daemon: the parts of the daemon that the routes use.
+        history: the last hour; the app samples it from now on.
         log_lines: the last lines of the log.
-        token: "" where none is needed.
+        token: required of clients; "" for none.
         stream: whether /stream.mjpg is on.
         stopping: once set, streams end.
     """
-    predictor = predict.Predictor(view)
+    predictor = predict.Predictor(daemon)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -60,14 +60,15 @@ def make_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    problems.install(app)
-    camera = Camera(view)
+    problem_details.install(app)
+    encoder = FrameEncoder(daemon)
     app.include_router(predict.make_router(predictor))
-    app.include_router(api.make_router(view, history, camera, make_registry(view)))
-    _add_streams(app, camera, Live(view, history, log_lines, stopping), stream, stopping)
+    app.include_router(api.make_router(daemon, history, encoder, make_registry(daemon)))
+    _add_event_stream(app, EventStream(daemon, history, log_lines, stopping))
+    _add_mjpeg_stream(app, encoder, stream, stopping)
     page.add(app, token)
     _describe(app, token)
-    app.add_middleware(Gate, token=token)
+    app.add_middleware(AccessControl, token=token)
     return app
 
 
@@ -77,7 +78,7 @@ async def _sample(history: History) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stopping: threading.Event) -> None:
+def _add_event_stream(app: FastAPI, event_stream: EventStream) -> None:
     @app.get(
         "/api/stream",
         summary="Server-sent events: top, status, event and log",
@@ -89,9 +90,11 @@ def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stoppin
         },
     )
     async def listen() -> StreamingResponse:
-        messages = await _begun(live.messages())
+        messages = await _begun(event_stream.messages())
         return StreamingResponse(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
+
+def _add_mjpeg_stream(app: FastAPI, encoder: FrameEncoder, stream: bool, stopping: threading.Event) -> None:
     @app.get(
         "/stream.mjpg",
         summary="The live picture",
@@ -107,17 +110,17 @@ def _add_streams(app: FastAPI, camera: Camera, live: Live, stream: bool, stoppin
         if not stream:
             raise ProblemError(404, "The live picture is off; set web.stream = true, or use /snapshot.jpg.")
         try:
-            parts = await _begun(camera.stream(stopping))
+            parts = await _begun(encoder.stream(stopping))
         except StopAsyncIteration:
             raise ProblemError(503, "The camera delivers no frames; see /api/status.", {"Retry-After": "2"}) from None
         return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}")
 
 
 async def _begun(pieces: AsyncGenerator[_Piece, None]) -> AsyncGenerator[_Piece, None]:
-    """`pieces` with the first one made, so that it counts, or is refused, before the answer begins.
+    """`pieces` whose first piece is already made, so that an error in making it becomes the response.
 
     Raises:
-        StopAsyncIteration: there is none.
+        StopAsyncIteration: there is no piece.
     """
     first = await anext(pieces)
 
@@ -131,7 +134,7 @@ async def _begun(pieces: AsyncGenerator[_Piece, None]) -> AsyncGenerator[_Piece,
 
 
 def _describe(app: FastAPI, token: str) -> None:
-    """Complete the OpenAPI document with the problem schema and how to log in."""
+    """Add the problem schema and the authentication to the OpenAPI document."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

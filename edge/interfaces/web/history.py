@@ -1,4 +1,4 @@
-"""An hour of latencies, temperatures, rates and absences of the camera, for the page's plots."""
+"""The last hour of latencies, temperatures and frame rates, and when the camera was away, for the page's plots."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SAMPLE_S = 1.0
 EVERY_S = 10.0 - SAMPLE_S / 2
 KEPT = 360  # an hour
 KEPT_ABSENCES = 512
-RATE_OVER_S = 8.0  # a camera at 0.2 frames a second is not "0.0" then
+RATE_OVER_S = 8.0  # long enough for 0.2 frames a second not to read as 0.0
 
 
 class History:
-    """Samples the status; lives in the thread "web".
+    """Samples the status, in the thread "web".
 
     Args:
-        status: the snapshot.
+        status: returns the status at this moment.
         wall_s: Unix time.
         clock: monotonic seconds.
     """
@@ -41,7 +41,7 @@ class History:
         self.frames_per_s = 0.0
 
     def sample(self) -> None:
-        """Look at the status; to be called every `SAMPLE_S`."""
+        """Take a sample; to be called every `SAMPLE_S`."""
         snapshot = self._status()
         self.measure_rate(snapshot)
         self.note_camera(snapshot)
@@ -50,7 +50,7 @@ class History:
             self.add_point(snapshot)
 
     def measure_rate(self, snapshot: StatusSnapshot) -> None:
-        """Frames classified a second, over the last `RATE_OVER_S`."""
+        """Update `frames_per_s`, the frames classified a second over the last `RATE_OVER_S`."""
         now = self._clock()
         self._counts.append((now, snapshot.counters.get("frames_classified", 0)))
         while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_OVER_S:
@@ -59,7 +59,7 @@ class History:
         self.frames_per_s = round((last - first) / (ended - began), 1) if ended > began else 0.0
 
     def note_camera(self, snapshot: StatusSnapshot) -> None:
-        """Remember when the camera delivered nothing: the label before says nothing about that time."""
+        """Note when the camera stops and starts to deliver: in between, the last label does not apply."""
         online = snapshot.gauges.get("camera") == "online"
         gone = bool(self._away) and self._away[-1]["until"] is None
         if gone and online:
@@ -68,7 +68,7 @@ class History:
             self._away.append({"since": round(self._wall_s(), 1), "until": None})
 
     def add_point(self, snapshot: StatusSnapshot) -> None:
-        """Remember how things are now."""
+        """Add the current values to the plots."""
         inference = snapshot.latency_ms.get("inference", {})
         self._points.append(
             {
@@ -80,10 +80,14 @@ class History:
             }
         )
 
+    def status_document(self) -> dict[str, Any]:
+        """The current status as JSON types, with `frames_per_s`."""
+        return self._status().to_dict() | {"frames_per_s": self.frames_per_s}
+
     def points(self) -> list[dict[str, Any]]:
         """The last hour, oldest first."""
         return list(self._points)
 
     def away(self) -> list[dict[str, float | None]]:
-        """When the camera delivered nothing, in Unix time, oldest first; `until` None: it still does not."""
+        """When the camera delivered nothing, in Unix time, oldest first; `until` is None if it still does not."""
         return list(self._away)

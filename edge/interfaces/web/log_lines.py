@@ -14,7 +14,7 @@ MAX_CHARACTERS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line."""
+    """One line of the log, as the page gets it."""
 
     number: int
     time: str
@@ -23,7 +23,7 @@ class Line:
 
 
 class LogLines(logging.Handler):
-    """Keeps the last lines; logging's own lock makes it safe for every thread."""
+    """A logging handler that keeps the last lines; any thread, under logging's own lock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LogLines(logging.Handler):
         self._next = 1
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record's message; a traceback stays in the journal."""
+        """Keep a record's message, without its traceback."""
         text = record.getMessage()[:MAX_CHARACTERS]
         self._lines.append(Line(self._next, isoformat_utc(record.created), record.levelname.lower(), text))
         self._next += 1

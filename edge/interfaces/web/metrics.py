@@ -1,8 +1,10 @@
-"""`/metrics`: the status snapshot in Prometheus' words, read when it is scraped."""
+"""`/metrics`: the status as Prometheus metrics. To add one: a line in `COUNTERS` or `GAUGES`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -14,108 +16,90 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from edge.interfaces.web.view import View
-from edge.status.snapshot import LATENCY_BOUNDS_MS, Histogram, StatusSnapshot
+from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.status.snapshot import LATENCY_BOUNDS_MS, StatusSnapshot
 
 PREFIX = "edge_classifier_"
-# counter of the status → (metric, help)
+# Counters of the status, which the metrics are named after.
 COUNTERS = {
-    "frames_captured": ("frames_captured", "Frames that the camera delivered"),
-    "frames_dropped": ("frames_dropped", "Frames that a newer one replaced before they were taken"),
-    "frames_superseded": ("frames_superseded", "Prepared frames that a newer one replaced before inference"),
-    "frames_unreadable": ("frames_unreadable", "Frames that arrived damaged"),
-    "frames_classified": ("frames_classified", "Frames that the model saw"),
-    "photos_classified": ("photos_classified", "Photos that people sent and the model saw"),
-    "camera_reopens": ("camera_reopens", "Times that the camera was opened again"),
-    "camera_errors": ("camera_errors", "Times that the camera failed"),
-    "events_made": ("events_made", "Events that were made"),
-    "events_published": ("events_published", "Events that the broker acknowledged on the event topic"),
-    "events_spooled": ("events_spooled", "Events that went to the fallback log"),
-    "events_replayed": ("events_replayed", "Events of the fallback log that the broker acknowledged"),
-    "events_refused": ("events_refused", "Events that the broker refused"),
-    "events_dropped": ("events_dropped", "Events lost because the fallback log was full or damaged, ever"),
-    "broker_connects": ("broker_connects", "Connections to the broker that succeeded"),
+    "frames_captured": "Frames that the camera delivered",
+    "frames_dropped": "Frames that a newer one replaced before they were taken",
+    "frames_superseded": "Prepared frames that a newer one replaced before inference",
+    "frames_unreadable": "Frames that arrived damaged",
+    "frames_classified": "Frames that the model saw",
+    "photos_classified": "Photos that people sent and the model saw",
+    "camera_reopens": "Times that the camera was opened again",
+    "camera_errors": "Times that the camera failed",
+    "events_made": "Events that were made",
+    "events_published": "Events that the broker acknowledged on the event topic",
+    "events_spooled": "Events that went to the fallback log",
+    "events_replayed": "Events of the fallback log that the broker acknowledged",
+    "events_refused": "Events that the broker refused",
+    "events_dropped": "Events lost because the fallback log was full or damaged, ever",
+    "broker_connects": "Connections to the broker that succeeded",
 }
-# gauge of the status → (metric, help)
-GAUGES = {
-    "temperature_celsius": ("temperature_celsius", "Temperature of the processor"),
-    "outbox_events": ("outbox_events", "Events in memory that neither the broker nor the disk has taken yet"),
-    "photos_waiting": ("photos_waiting", "Photos that wait for the model"),
-    "log_depth": ("fallback_log_events", "Events that wait in the fallback log"),
-    "log_bytes": ("fallback_log_bytes", "Bytes of the fallback log"),
-    "uptime_s": ("host_uptime_seconds", "Seconds since the machine started"),
+# metric → (help, its value from the status's gauges); what is neither a number nor a boolean is left out.
+GAUGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], object]]] = {
+    "temperature_celsius": ("Temperature of the processor", lambda g: g.get("temperature_celsius")),
+    "outbox_events": (
+        "Events in memory that neither the broker nor the disk has taken yet",
+        lambda g: g.get("outbox_events"),
+    ),
+    "photos_waiting": ("Photos that wait for the model", lambda g: g.get("photos_waiting")),
+    "fallback_log_events": ("Events that wait in the fallback log", lambda g: g.get("log_depth")),
+    "fallback_log_bytes": ("Bytes of the fallback log", lambda g: g.get("log_bytes")),
+    "host_uptime_seconds": ("Seconds since the machine started", lambda g: g.get("uptime_s")),
+    "camera_online": ("1 while the camera delivers", lambda g: g.get("camera") == "online"),
+    "broker_online": ("1 while the broker is connected", lambda g: g.get("broker") == "online"),
+    "clock_synchronised": ("1 once the clock is set", lambda g: bool(g.get("time_synced"))),
+    # None on a board that cannot measure it.
+    "throttled": ("1 while the board runs slower because of heat or too little power", lambda g: g.get("throttled")),
+    "under_voltage": ("1 while the board gets too little power", lambda g: g.get("under_voltage")),
 }
 
 
 class StatusCollector(Collector):
-    """Reads the status snapshot for each scrape.
+    """Reads the status for each scrape.
 
     Args:
-        view: whose status.
+        daemon: source of the status and the model's name.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, daemon: DaemonAccess) -> None:
+        self._daemon = daemon
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of the snapshot."""
-        snapshot = self._view.status()
-        for key, (name, text) in COUNTERS.items():
-            yield CounterMetricFamily(PREFIX + name, text, snapshot.counters.get(key, 0))
+        """Every metric of the status."""
+        snapshot = self._daemon.status()
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(PREFIX + name, text, snapshot.counters.get(name, 0))
         written = snapshot.gauges.get("disk_bytes_written")
         if isinstance(written, (int, float)):
             yield CounterMetricFamily(PREFIX + "disk_written_bytes", "Bytes this process wrote to disk", written)
-        for key, (name, text) in GAUGES.items():
-            value = snapshot.gauges.get(key)
+        for name, (text, read) in GAUGES.items():
+            value = read(snapshot.gauges)
             if isinstance(value, (int, float)):
-                yield GaugeMetricFamily(PREFIX + name, text, value)
-        yield from _states(snapshot)
+                yield GaugeMetricFamily(PREFIX + name, text, float(value))
         yield _latencies(snapshot)
-        yield InfoMetricFamily(PREFIX + "build", "What runs here", self._build(snapshot))
-
-    def _build(self, snapshot: StatusSnapshot) -> dict[str, str]:
-        told = {key: str(snapshot.gauges.get(key, "")) for key in ("version", "device", "board")}
-        return told | {"model": str(self._view.model()["name"])}
-
-
-def _states(snapshot: StatusSnapshot) -> Iterator[Metric]:
-    gauges = snapshot.gauges
-    for name, text, value in (
-        ("camera_online", "1 while the camera delivers", gauges.get("camera") == "online"),
-        ("broker_online", "1 while the broker is connected", gauges.get("broker") == "online"),
-        ("clock_synchronised", "1 once the clock is set", bool(gauges.get("time_synced"))),
-    ):
-        yield GaugeMetricFamily(PREFIX + name, text, float(value))
-    for name, text in (
-        ("throttled", "1 while the board runs slower because of heat or too little power"),
-        ("under_voltage", "1 while the board gets too little power"),
-    ):
-        if gauges.get(name) is not None:  # not every board can tell
-            yield GaugeMetricFamily(PREFIX + name, text, float(bool(gauges[name])))
+        build = {key: str(snapshot.gauges.get(key, "")) for key in ("version", "device", "board")}
+        build["model"] = str(self._daemon.model()["name"])
+        yield InfoMetricFamily(PREFIX + "build", "What runs here", build)
 
 
 def _latencies(snapshot: StatusSnapshot) -> Metric:
     family = HistogramMetricFamily(
         PREFIX + "stage_latency_seconds", "Time that a frame spends in a stage", labels=["stage"]
     )
+    bounds = [f"{bound / 1000:g}" for bound in LATENCY_BOUNDS_MS] + ["+Inf"]
     for stage, histogram in sorted(snapshot.histograms.items()):
-        family.add_metric([stage], _cumulative(histogram), histogram.sum_ms / 1000)
+        cumulative = zip(bounds, itertools.accumulate(histogram.counts), strict=True)
+        family.add_metric([stage], list(cumulative), histogram.sum_ms / 1000)
     return family
 
 
-def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    bounds = [f"{bound / 1000:g}" for bound in LATENCY_BOUNDS_MS] + ["+Inf"]
-    total = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip(bounds, histogram.counts, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return buckets
-
-
-def make_registry(view: View) -> CollectorRegistry:
-    """A registry of this app's own: memory and CPU of the process, and the status."""
+def make_registry(daemon: DaemonAccess) -> CollectorRegistry:
+    """A registry of the status and of the process's memory and CPU, without prometheus_client's global one."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
-    registry.register(StatusCollector(view))
+    registry.register(StatusCollector(daemon))
     return registry

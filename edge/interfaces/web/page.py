@@ -10,20 +10,15 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from edge.interfaces.web.problems import ProblemError
+from edge.interfaces.web.problem_details import ProblemError
 from edge.interfaces.web.token import COOKIE, COOKIE_AGE_S, is_token, session_of
 
-KINDS = {
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "plots.js": "text/javascript; charset=utf-8",
-    "photos.js": "text/javascript; charset=utf-8",
-    "bars.js": "text/javascript; charset=utf-8",
-    "words.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
+JAVASCRIPT = "text/javascript; charset=utf-8"
+MEDIA_TYPES = {"page.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"} | dict.fromkeys(
+    ("page.js", "plots.js", "photos.js", "bars.js", "words.js"), JAVASCRIPT
+)
 HTML = "text/html; charset=utf-8"
-# A wrong token is told late, so that trying takes for ever.
+# The answer to a wrong token is delayed, so that guessing takes too long.
 WRONG_TOKEN_S = 1.0
 MAX_FORM_BYTES = 4096
 
@@ -34,30 +29,30 @@ def read_static(name: str) -> bytes:
 
 
 def add(app: FastAPI, token: str) -> None:
-    """Add the page, its files and, where a token is needed, the login."""
-    contents = {name: read_static(name) for name in KINDS}
+    """Add the page, its files and, if there is a token, the login form."""
+    contents = {name: read_static(name) for name in MEDIA_TYPES}
     page = read_static("page.html")
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        return _unless_known(request, page, HTML)
+        return _unless_cached(request, page, HTML)
 
     @app.get("/static/{name}", include_in_schema=False)
     async def static(request: Request, name: str) -> Response:
         if name not in contents:
             raise ProblemError(404, "There is no such file.")
-        return _unless_known(request, contents[name], KINDS[name])
+        return _unless_cached(request, contents[name], MEDIA_TYPES[name])
 
     if token:
         _add_login(app, token)
 
 
-def _unless_known(request: Request, content: bytes, kind: str) -> Response:
+def _unless_cached(request: Request, content: bytes, media_type: str) -> Response:
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=kind, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
 
 
 def _add_login(app: FastAPI, token: str) -> None:
@@ -79,7 +74,7 @@ def _add_login(app: FastAPI, token: str) -> None:
             await asyncio.sleep(WRONG_TOKEN_S)
             return Response(form.replace(b" hidden", b""), 401, media_type=HTML)
         response = RedirectResponse("/", 303)
-        secure = request.url.scheme == "https"  # a reverse proxy says so
+        secure = request.url.scheme == "https"  # as the reverse proxy reports it
         response.set_cookie(
             COOKIE, session_of(token), COOKIE_AGE_S, httponly=True, samesite="strict", secure=secure, path="/"
         )

@@ -1,41 +1,35 @@
-"""`POST /predict`: photos in, labels out, without ever slowing the camera."""
+"""`POST /predict`: classifies photos between the camera's frames; what would delay those is refused with 429."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
-import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import NoReturn
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from edge.errors import BusyError, PhotoError
 from edge.events import Classification, Label
 from edge.frames import Pixels
-from edge.interfaces.web.problems import ProblemError, documented
-from edge.interfaces.web.view import View
+from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos
+from edge.interfaces.web.problem_details import ProblemError, documented
 from edge.photos.decode import decode_photo
 from edge.photos.header import photo_size
 
-MAX_BODY_BYTES = 12 << 20  # a phone's photo has 3 to 8 MB
 MAX_PIXELS = 25_000_000  # 75 MB decoded, and one is decoded at a time
-MAX_PHOTOS = 16
-MAX_INSIDE = 8  # requests being served; with MAX_BODY_BYTES this bounds the memory
+MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
 BODY_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 10.0
 CACHED_ANSWERS = 64
-# Who is refused waits this long for the refusal, so that a flood of tries costs no time that frames need.
+# A refusal is delayed this long, so that clients that retry at once take no time from the frames.
 REFUSE_AFTER_S = 0.25
 MAX_REFUSALS_WAITING = 64
 RETRY_AFTER_S = 1
@@ -50,40 +44,6 @@ class Answer(BaseModel):
     cached: bool = Field(description="whether the same photo was answered before, so the model was not asked")
 
 
-_PHOTO_SCHEMA = {"type": "string", "contentEncoding": "base64", "minLength": 4}
-REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {
-                    "file": {
-                        "type": "array",
-                        "items": {"type": "string", "format": "binary"},
-                        "minItems": 1,
-                        "maxItems": MAX_PHOTOS,
-                    }
-                },
-            }
-        },
-        "application/json": {
-            "schema": {
-                "oneOf": [
-                    {"type": "object", "required": ["image"], "properties": {"image": _PHOTO_SCHEMA}},
-                    {
-                        "type": "object",
-                        "required": ["images"],
-                        "properties": {
-                            "images": {"type": "array", "items": _PHOTO_SCHEMA, "minItems": 1, "maxItems": MAX_PHOTOS}
-                        },
-                    },
-                ]
-            }
-        },
-    },
-}
 DESCRIPTION = f"""Classify one photo or several (JPEG, PNG, WebP, BMP or TIFF).
 
 `curl -F file=@cat.jpg …/predict`, or JSON: `{{"image": "<base64>"}}`, `{{"images": [...]}}`. One photo gives one
@@ -92,44 +52,37 @@ object, several an array in their order. At most {MAX_PHOTOS} photos, {MAX_BODY_
 `Retry-After`."""
 
 
-class _InMemoryParser(MultiPartParser):
-    """Photos stay in memory, which MAX_BODY_BYTES bounds; a temporary file would wear the SD card."""
-
-    spool_max_size = MAX_BODY_BYTES  # Starlette from 0.46
-    max_file_size = MAX_BODY_BYTES  # and before
-
-
 class Predictor:
-    """Answers photos one after the other, remembers answers, refuses the surplus; lives in the web loop.
+    """Classifies photos one at a time, caches answers and refuses requests beyond its limits; runs in the event loop.
 
     Args:
-        view: the classify queue and the model's name.
+        daemon: source of the queue for the model and the model's name.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._inside = 0
+    def __init__(self, daemon: DaemonAccess) -> None:
+        self._daemon = daemon
+        self._requests = 0
         self._refusals_waiting = 0
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()  # by model and photo
-        # One thread: decoding competes with the inference for cores and memory.
+        # One thread, because decoding competes with inference for cores and memory.
         self._decoder = ThreadPoolExecutor(1, "web-decode")
 
     def close(self) -> None:
-        """Let the decoding thread end."""
+        """End the decoding thread."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Room for one request, or 429 after a moment."""
-        if self._inside >= MAX_INSIDE:
+        """Count one request while it is served; raises ProblemError 429, after a delay, beyond `MAX_REQUESTS`."""
+        if self._requests >= MAX_REQUESTS:
             await self._refuse("Too many photos are being classified")
-        self._inside += 1
+        self._requests += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._requests -= 1
 
-    async def _refuse(self, why: str) -> None:
+    async def _refuse(self, why: str) -> NoReturn:
         if self._refusals_waiting < MAX_REFUSALS_WAITING:
             self._refusals_waiting += 1
             try:
@@ -139,14 +92,14 @@ class Predictor:
         raise ProblemError(429, f"{why}; ask again in a moment.", {"Retry-After": str(RETRY_AFTER_S)})
 
     async def answer(self, content: bytes, name: str) -> Answer:
-        """What one photo shows.
+        """Classify one photo.
 
         Raises:
-            ProblemError: it is no photo, too large, or there was no answer in time.
+            ProblemError: it is not a photo or too large, or the model did not answer in time.
         """
         began = time.perf_counter()
         digest = hashlib.sha256(content).hexdigest()
-        key = self._view.model()["name"], digest
+        key = self._daemon.model()["name"], digest
         if (known := self._answers.get(key)) is not None:
             self._answers.move_to_end(key)
             latency_ms = known.latency_ms | {"total": _milliseconds_since(began)}
@@ -162,17 +115,16 @@ class Predictor:
 
     async def _classify(self, pixels: Pixels) -> Classification:
         try:
-            future = self._view.classify(pixels)
+            future = self._daemon.classify(pixels)
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_WITHIN_S)
         except BusyError:
             await self._refuse("Too many photos wait for the model")
-            raise AssertionError("unreachable") from None
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise ProblemError(
                 503, f"The model did not answer within {ANSWER_WITHIN_S:.0f} s; see /api/status.", {"Retry-After": "5"}
             ) from error
         except asyncio.CancelledError as error:
-            if future.cancelled():  # by the pipeline, which stops; not us by our client
+            if future.cancelled():  # by the pipeline, which stops; otherwise the client has gone
                 raise ProblemError(503, "The daemon is stopping.", {"Retry-After": "5"}) from error
             raise
 
@@ -194,71 +146,6 @@ def _decode(content: bytes, name: str) -> tuple[Pixels, float]:
         raise ProblemError(422, str(error)) from error
 
 
-async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body's pieces, up to MAX_BODY_BYTES."""
-    too_large = ProblemError(
-        413, f"The request has more than {MAX_BODY_BYTES >> 20} MiB; send fewer or smaller photos."
-    )
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise too_large
-    received = 0
-    async for piece in request.stream():
-        received += len(piece)
-        if received > MAX_BODY_BYTES:
-            raise too_large
-        yield piece
-
-
-async def _photos(request: Request) -> list[tuple[str, bytes]]:
-    """(name, content) of each photo in the request."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        photos = await _from_form(request)
-    elif kind == "application/json":
-        photos = _from_json(b"".join([piece async for piece in _bounded(request)]))
-    else:
-        raise ProblemError(415, "Send photos as multipart/form-data (curl -F file=@cat.jpg) or base64 in JSON.")
-    if not photos:
-        raise ProblemError(400, "The request holds no photo; send one as a file.")
-    if len(photos) > MAX_PHOTOS:
-        raise ProblemError(413, f"The request holds {len(photos)} photos; send at most {MAX_PHOTOS}.")
-    return photos
-
-
-async def _from_form(request: Request) -> list[tuple[str, bytes]]:
-    try:
-        form = await _InMemoryParser(request.headers, _bounded(request), max_files=MAX_PHOTOS, max_fields=8).parse()
-    except MultiPartException as error:
-        raise ProblemError(400, f"The form cannot be read: {error.message}") from error
-    except (ValueError, KeyError) as error:  # what python-multipart and email raise for broken boundaries
-        raise ProblemError(400, f"The form cannot be read: {error}.") from error
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    try:
-        return [((file.filename or "the photo")[:100], await file.read()) for file in files]
-    finally:
-        await form.close()
-
-
-def _from_json(body: bytes) -> list[tuple[str, bytes]]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(400, f"The body is not JSON: {error}.") from error
-    fields = document if isinstance(document, dict) else {}
-    texts: Any = fields.get("images") if "images" in fields else [fields.get("image")]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ProblemError(400, 'The body must look like {"image": "<base64>"} or {"images": ["<base64>", …]}.')
-    return [(f"photo {number}", _from_base64(text, number)) for number, text in enumerate(texts, 1)]
-
-
-def _from_base64(text: str, number: int) -> bytes:
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ProblemError(400, f"Photo {number} is not base64: {error}.") from error
-
-
 def make_router(predictor: Predictor) -> APIRouter:
     """The route of `/predict`."""
     router = APIRouter()
@@ -275,7 +162,7 @@ def make_router(predictor: Predictor) -> APIRouter:
     async def predict(request: Request) -> Answer | list[Answer]:
         async with predictor.admitted():
             try:
-                photos = await asyncio.wait_for(_photos(request), BODY_WITHIN_S)
+                photos = await asyncio.wait_for(read_photos(request), BODY_WITHIN_S)
             except (asyncio.TimeoutError, TimeoutError) as error:
                 raise ProblemError(408, f"The photos did not arrive within {BODY_WITHIN_S:.0f} s.") from error
             except ClientDisconnect as error:

@@ -1,4 +1,7 @@
-"""The thread "web": binds, serves, and never takes the daemon with it."""
+"""The web server's thread: binds the port and serves the app; no failure of it ends the daemon.
+
+FastAPI and uvicorn are imported for the first connection, so that a box without visitors does without their memory.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
+from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.token import read_token
-from edge.interfaces.web.view import View
 from edge.settings.schema import WebSettings
 
 if TYPE_CHECKING:
     import uvicorn
 
 logger = logging.getLogger("edge.interfaces.web")
-WAIT_S = 0.25  # for the first connection, before looking whether to stop
-CLOSE_CONNECTIONS_S = 1  # live pages are told to reconnect later
+WAIT_S = 0.25  # wait for the first connection between two checks of whether to stop
+CLOSE_CONNECTIONS_S = 1  # time for open pages to be disconnected
 MAX_CONNECTIONS = 200
 INSTALL = "run ./install.sh again, or turn web.enabled off"
 
@@ -33,42 +36,42 @@ class WebServer:
 
     Args:
         settings: the `[web]` section.
-        view: what it may see.
-        gauge: told `web` (an address, or "off") and `web_error` (a sentence, or "").
-        needs: the packages that answering takes.
+        daemon: the parts of the daemon that the routes use.
+        gauge: sets the gauges `web` (an address, or "off") and `web_error` (a sentence, or "").
+        needs: the packages that serving needs.
     """
 
     def __init__(
         self,
         settings: WebSettings,
-        view: View,
+        daemon: DaemonAccess,
         *,
         gauge: Callable[..., None] = lambda **values: None,
         needs: Sequence[str] = ("fastapi", "uvicorn"),
     ) -> None:
         self._settings = settings
-        self._view = view
+        self._daemon = daemon
         self._gauge = gauge
         self._needs = needs
         self._stopping = threading.Event()
         self._log_lines = LogLines()
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
-        self.address = ""  # where it really listens, once `listening` is set
+        self.address = ""  # its URL with the real port, once `listening` is set
         self.listening = threading.Event()
 
     def start(self) -> None:
         """Start the thread, unless `web.enabled` is false."""
         self._gauge(web="off", web_error="")
         if self._settings.enabled and (missing := [name for name in self._needs if find_spec(name) is None]):
-            # Told now, because it is imported only for the first visitor.
+            # Reported now, because the import comes only with the first visitor.
             self._give_up(f"The page is off because {' and '.join(missing)} cannot be imported; {INSTALL}.")
         elif self._settings.enabled:
             logging.getLogger("edge").addHandler(self._log_lines)
             self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Close the connections and end the thread; False when it has not ended in time."""
+        """Close the connections and end the thread; False if it has not ended in time."""
         self._stopping.set()
         if self._server is not None:
             self._server.should_exit = True
@@ -102,13 +105,13 @@ class WebServer:
         logger.info("The page is at %s", self.address)
         self._gauge(web=self.address)
         self.listening.set()
-        history = History(self._view.status)
-        if self._somebody_comes(listener, history):
-            self._answer(listener, history, token)
+        history = History(self._daemon.status)
+        if self._wait_for_visitor(listener, history):
+            self._run_uvicorn(listener, history, token)
         self._gauge(web="off")
 
-    def _somebody_comes(self, listener: socket.socket, history: History) -> bool:
-        """Wait for the first connection: a box that nobody looks at keeps the memory of FastAPI and uvicorn."""
+    def _wait_for_visitor(self, listener: socket.socket, history: History) -> bool:
+        """Wait for the first connection; False if the daemon stops before it."""
         sample_at = time.monotonic()
         while not self._stopping.is_set():
             if select.select([listener], [], [], WAIT_S)[0]:
@@ -118,7 +121,7 @@ class WebServer:
                 history.sample()
         return False
 
-    def _answer(self, listener: socket.socket, history: History, token: str) -> None:
+    def _run_uvicorn(self, listener: socket.socket, history: History, token: str) -> None:
         try:
             import uvicorn
 
@@ -127,11 +130,11 @@ class WebServer:
             self._give_up(f"The page is off because a part of it cannot be imported ({error}); {INSTALL}.")
             return
 
-        app = make_app(self._view, history, self._log_lines, token, self._settings.stream, self._stopping)
+        app = make_app(self._daemon, history, self._log_lines, token, self._settings.stream, self._stopping)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",  # the same everywhere: httptools is compiled and optional
+                http="h11",  # not httptools, which is compiled and not everywhere
                 loop="asyncio",
                 ws="none",
                 lifespan="on",
@@ -142,8 +145,8 @@ class WebServer:
                 timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
             )
         )
-        if not self._stopping.is_set():  # it may have come between two lines of ours
-            # uvicorn leaves signals alone outside the main thread.
+        if not self._stopping.is_set():  # `stop` may have run before `self._server` was set
+            # Outside the main thread uvicorn installs no signal handlers.
             self._server.run(sockets=[listener])
 
 
@@ -155,7 +158,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # From here on a connection waits instead of being refused while the app is imported.
+        # Connections now queue while the app is imported, instead of being refused.
         listener.listen(128)
     except OSError:
         listener.close()

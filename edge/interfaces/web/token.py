@@ -1,4 +1,4 @@
-"""The one secret of the page: a token in a file, as a bearer or behind a cookie."""
+"""The token that protects the web server: read from a file, sent by clients as a bearer or proven by a cookie."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MIN_TOKEN = 16
 
 
 def read_token(file: str) -> str:
-    """The token in `file`, or "" where none is set: then whoever can connect may look.
+    """The token in `file`; "" if no file is set, and then no token is required.
 
     Raises:
-        ConfigError: the file cannot be read, or what it holds is easily guessed.
+        ConfigError: the file cannot be read, or the token is too short.
     """
     if not file:
         return ""
@@ -36,18 +36,18 @@ def read_token(file: str) -> str:
 
 
 def session_of(token: str) -> str:
-    """What the cookie holds: proof of the token, without the token."""
+    """The cookie's value: it proves that the browser had the token, without containing it."""
     return hmac.new(token.encode(), b"edge-classifier session", hashlib.sha256).hexdigest()
 
 
 def is_token(candidate: str, token: str) -> bool:
-    """Whether somebody gave the token; takes the same time for every wrong one."""
-    # Of equal length, so that not even the length is told; bytes, because compare_digest refuses other text.
+    """Whether `candidate` is the token, in constant time."""
+    # Digests have equal lengths, which hides the token's; and compare_digest refuses text that is not ASCII.
     return hmac.compare_digest(hashlib.sha256(candidate.encode()).digest(), hashlib.sha256(token.encode()).digest())
 
 
 def is_allowed(authorization: str, cookie: str, token: str) -> bool:
-    """Whether these two headers carry the token, or proof of it."""
+    """Whether one of these two headers carries the token or proof of it."""
     scheme, _, bearer = authorization.partition(" ")
     if scheme.lower() == "bearer" and is_token(bearer.strip(), token):
         return True

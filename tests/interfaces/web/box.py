@@ -19,8 +19,8 @@ from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
 from edge.decision.decider import Decider, Decision
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels
+from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
-from edge.interfaces.web.view import View
 from edge.settings.schema import DecisionSettings, WebSettings
 from edge.status.recent import Recent
 from edge.status.snapshot import Status
@@ -152,7 +152,7 @@ def running(
     logged: list[Event] = []
     pipeline = Pipeline(camera, model, decider, maker, recent.add, status, watch=recent.offer)
     described = {**MODEL, "classes": len(labels)}
-    view = View(
+    view = DaemonAccess(
         status.snapshot,
         recent,
         lambda: decider.top,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge.events import Event, Label
-from edge.interfaces.web import live, picture, predict
+from edge.interfaces.web import event_stream, frame_encoder, photo_upload, predict
 from edge.interfaces.web.history import History
 from edge.status.snapshot import StatusSnapshot
 from tests.interfaces.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
@@ -171,14 +171,14 @@ def test_the_same_photo_is_answered_without_the_model(box: Box) -> None:
         ({"files": {"file": b""}}, 422, "empty"),
         ({"files": {"file": photo(1)[:-20]}}, 422, "truncated"),
         ({"files": {"file": photo(1, 8000, 8000)}}, 413, "8000×8000"),
-        ({"files": {"file": b"\xff" * (predict.MAX_BODY_BYTES + 1)}}, 413, "more than 12 MiB"),
-        ({"files": [("file", photo(1))] * (predict.MAX_PHOTOS + 1)}, 400, "Too many files"),
+        ({"files": {"file": b"\xff" * (photo_upload.MAX_BODY_BYTES + 1)}}, 413, "more than 12 MiB"),
+        ({"files": [("file", photo(1))] * (photo_upload.MAX_PHOTOS + 1)}, 400, "Too many files"),
         ({"data": {"file": "text"}, "files": {}}, 415, "multipart/form-data"),
         ({"json": {"image": "?"}}, 400, "not base64"),
         ({"json": {"image": 5}}, 400, "must look like"),
         ({"json": ["x"]}, 400, "must look like"),
         ({"json": {"images": []}}, 400, "no photo"),
-        ({"json": {"images": ["aGk="] * (predict.MAX_PHOTOS + 1)}}, 413, "at most 16"),
+        ({"json": {"images": ["aGk="] * (photo_upload.MAX_PHOTOS + 1)}}, 413, "at most 16"),
         ({"content": b"[" * 10**6, "headers": {"content-type": "application/json"}}, 400, "not JSON"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
         (
@@ -212,7 +212,7 @@ def test_the_surplus_is_told_to_come_back(box: Box) -> None:
         assert answer.status_code == 200 or answer.headers["retry-after"] == "1"
 
     box.model.hold.clear()
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(predict.MAX_INSIDE + 6)]
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(predict.MAX_REQUESTS + 6)]
     try:
         for thread in threads:
             thread.start()
@@ -221,7 +221,7 @@ def test_the_surplus_is_told_to_come_back(box: Box) -> None:
         box.model.hold.set()
         for thread in threads:
             thread.join(20)
-    assert sorted(answers) == [200] * predict.MAX_INSIDE + [429] * 6
+    assert sorted(answers) == [200] * predict.MAX_REQUESTS + [429] * 6
 
 
 def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_listeners_hear_of_status_labels_events_and_log_lines(box: Box) -> None:
 
 
 def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MAX_LISTENERS", 3)
+    monkeypatch.setattr(event_stream, "MAX_LISTENERS", 3)
     with running() as box:
         place = urlsplit(box.server.address)
         with contextlib.ExitStack() as stack:
@@ -300,7 +300,7 @@ def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest
 
 
 def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "MAX_STREAMS", 1)
+    monkeypatch.setattr(frame_encoder, "MAX_STREAMS", 1)
     with running(stream=True) as box, box.client.stream("GET", "/stream.mjpg") as stream:
         assert stream.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
         received = b""

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from edge.interfaces.web import server
+from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
 from edge.interfaces.web.token import COOKIE
-from edge.interfaces.web.view import View
 from edge.settings.schema import WebSettings
 from edge.status.recent import Recent
 from edge.status.snapshot import Status
@@ -37,7 +37,7 @@ def a_server(listen: str, token_file: str = "", **extra: Any) -> tuple[WebServer
     def classify(pixels: object) -> object:
         raise AssertionError("nobody asks")
 
-    view = View(status.snapshot, Recent(), tuple, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
+    view = DaemonAccess(status.snapshot, Recent(), tuple, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
     return WebServer(WebSettings(listen=listen, token_file=token_file), view, gauge=status.gauge, **extra), status
 
 
@@ -112,7 +112,7 @@ print(status.snapshot().gauges["web_error"])
 
 def test_a_page_that_is_off_is_not_there() -> None:
     status = Status()
-    view = View(status.snapshot, Recent(), tuple, lambda pixels: None, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
+    view = DaemonAccess(status.snapshot, Recent(), tuple, lambda pixels: None, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
     server = WebServer(WebSettings(enabled=False), view, gauge=status.gauge)
     server.start()
     assert "web" not in [thread.name for thread in threading.enumerate()]

@@ -1,6 +1,6 @@
 // Labels with their confidence as bars.
 
-/** Fill a list with [{label, confidence}], using its items again so that the bars move. */
+/** Show [{label, confidence}] in a list; existing items are reused, so that the bars animate. */
 export function bars(list, top) {
   while (list.children.length > top.length) list.lastElementChild.remove();
   for (const [i, { label, confidence }] of top.entries()) {

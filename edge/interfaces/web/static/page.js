@@ -1,4 +1,4 @@
-// The page: listens to server-sent events, looks at snapshots, draws the last hour.
+// The page: shows server-sent events, the newest frame and the last hour.
 
 import { bars } from "./bars.js";
 import { listen } from "./photos.js";
@@ -11,9 +11,9 @@ const $ = (id) => document.getElementById(id);
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const seen = { status: null, label: "", top: [], history: { points: [], states: [], away: [] }, model: null, link: "connecting" };
 
-// --- state in words ---
+// --- state ---
 
-function say(id, mood, text) {
+function showState(id, mood, text) {
   const item = $(id);
   item.dataset.mood = mood;
   if (item.textContent !== text) item.textContent = text;
@@ -26,20 +26,20 @@ function showStatus() {
   document.title = `${(seen.top.length && seen.label) || "…"} · ${s.device ?? ""}`;
   $("version").textContent = `edge-classifier ${s.version ?? ""}`;
   const rate = (s.frames_per_s ?? 0).toFixed(1);
-  if (s.camera === "online") say("camera", "good", t("camera_online", { rate }));
-  else if (s.camera === "ended") say("camera", "fair", t("camera_ended"));
-  else say("camera", "bad", s.camera_error || t("camera_waiting"));
-  if (s.broker === "online") say("broker", "good", t("broker_online", { n: s.events_published ?? 0 }));
-  else say("broker", "bad", s.broker_error ? `${t("broker_offline")} ${s.broker_error}` : t("broker_offline"));
-  if (s.log_error) say("disk", "bad", s.log_error);
-  else if (s.events_dropped) say("disk", "bad", t("disk_lost", { n: s.events_dropped }));
-  else if (s.log_depth) say("disk", "fair", t("disk_some", { n: s.log_depth, kb: Math.ceil((s.log_bytes ?? 0) / 1000) }));
-  else say("disk", "good", t("disk_empty"));
-  $("heat-card").hidden = s.temperature_celsius == null; // not every board tells
+  if (s.camera === "online") showState("camera", "good", t("camera_online", { rate }));
+  else if (s.camera === "ended") showState("camera", "fair", t("camera_ended"));
+  else showState("camera", "bad", s.camera_error || t("camera_waiting"));
+  if (s.broker === "online") showState("broker", "good", t("broker_online", { n: s.events_published ?? 0 }));
+  else showState("broker", "bad", s.broker_error ? `${t("broker_offline")} ${s.broker_error}` : t("broker_offline"));
+  if (s.log_error) showState("disk", "bad", s.log_error);
+  else if (s.events_dropped) showState("disk", "bad", t("disk_lost", { n: s.events_dropped }));
+  else if (s.log_depth) showState("disk", "fair", t("disk_some", { n: s.log_depth, kb: Math.ceil((s.log_bytes ?? 0) / 1000) }));
+  else showState("disk", "good", t("disk_empty"));
+  $("heat-card").hidden = s.temperature_celsius == null; // not every board has a sensor
   const board = s.board ? `${s.board}. ` : "";
-  if (s.throttled || s.under_voltage) say("board", "bad", t("board_throttled", { board }));
-  else if (s.time_synced === false) say("board", "fair", t("board_clock", { board }));
-  else say("board", "good", t("board_fine", { board }));
+  if (s.throttled || s.under_voltage) showState("board", "bad", t("board_throttled", { board }));
+  else if (s.time_synced === false) showState("board", "fair", t("board_clock", { board }));
+  else showState("board", "good", t("board_fine", { board }));
 }
 
 function showLink(state) {
@@ -85,7 +85,7 @@ async function fetchHistory() {
   try {
     const response = await fetch("/api/history");
     if (response.ok) seen.history = await response.json();
-  } catch { /* the stream says that the box is away */ }
+  } catch { /* the event stream shows that the box is unreachable */ }
   showHistory();
 }
 
@@ -130,7 +130,7 @@ function connect() {
   const stream = new EventSource("/api/stream");
   const on = (kind, handle) => stream.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
   stream.onopen = () => {
-    $("log").replaceChildren(); // the box tells its last lines again
+    $("log").replaceChildren(); // the stream begins with the last lines
     showLink("connected");
     fetchHistory();
     fetch("/api/latest").then((r) => (r.ok ? r.json() : null)).then((e) => { if (e) { seen.label = e.label; showLabel(); } }).catch(() => {});
@@ -139,12 +139,12 @@ function connect() {
     showLink("reconnecting");
     seen.top = [];
     showLabel();
-    if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    if (stream.readyState !== EventSource.CLOSED) return; // the browser reconnects
     setTimeout(connect, RECONNECT_MS);
   };
-  on("top", ({ top }) => { seen.top = top; showLabel(); }); // none while the camera is away
+  on("top", ({ top }) => { seen.top = top; showLabel(); }); // empty while the camera is away
   on("status", (status) => {
-    if (seen.model && status.model && status.model !== seen.model.name) fetchModel();  // another was swapped in
+    if (seen.model && status.model && status.model !== seen.model.name) fetchModel(); // another model is in use
     seen.status = status;
     showLabel();
   });

@@ -1,4 +1,4 @@
-// Drop, paste or choose: photos go to /predict one after the other, with progress.
+// Photos that are dropped, pasted or chosen: sent to /predict one at a time, with progress.
 
 import { t } from "./words.js";
 import { bars } from "./bars.js";
@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 
 function send(file, onProgress) {
   return new Promise((resolve) => {
-    const request = new XMLHttpRequest(); // fetch cannot tell how much was sent
+    const request = new XMLHttpRequest(); // fetch reports no upload progress
     request.open("POST", "/predict");
     request.responseType = "json";
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
@@ -30,7 +30,7 @@ async function ask(file) {
     const { status, body, retryAfter } = await send(file, (part) => {
       progress.value = part;
       if (part === 1) {
-        progress.removeAttribute("value"); // from here on nobody knows how long
+        progress.removeAttribute("value"); // sent; how long the answer takes is unknown
         doing.textContent = t("classifying", { name });
       }
     });
@@ -68,7 +68,7 @@ function note(text, className) {
 
 let queue = Promise.resolve();
 
-/** Ask about each photo, in order. */
+/** Classify each photo, in order. */
 export function askAll(files) {
   for (const file of [...files].filter((one) => one.type.startsWith("image/") || !one.type)) {
     queue = queue.then(async () => {
@@ -91,7 +91,7 @@ export function askAll(files) {
   }
 }
 
-/** Listen for files from everywhere on the page. */
+/** Accept files from the input, the clipboard and drops anywhere on the page. */
 export function listen() {
   const drop = $("drop"), input = $("file");
   input.addEventListener("change", () => { askAll(input.files); input.value = ""; });

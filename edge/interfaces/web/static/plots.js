@@ -1,4 +1,4 @@
-// Small plots as SVG, drawn without any library.
+// Small plots as SVG.
 
 import { t } from "./words.js";
 
@@ -19,7 +19,7 @@ export function colourOf(label) {
   return String(hash % 8);
 }
 
-/** Draw one value of an hour's points as a line; returns its newest value. */
+/** Draw one value of the last hour's points as a line; returns its newest value, or null. */
 export function drawLine(element, note, points, key, unit) {
   const now = Date.now();
   const seen = points.filter((p) => p[key] !== null && p[key] !== undefined && now - p.time * 1000 < HOUR_MS);
@@ -40,13 +40,13 @@ export function drawLine(element, note, points, key, unit) {
   for (const level of [6, 46, 86]) element.append(svg("line", { x1: 0, x2: 300, y1: level, y2: level, class: "grid" }));
   element.append(svg("polygon", { points: `${first},90 ${line.join(" ")} ${last},90`, class: "area" }));
   element.append(svg("polyline", { points: line.join(" "), class: "line" }));
-  const told = t("range", { min: low.toFixed(1), max: high.toFixed(1), unit });
-  note.textContent = told;
-  element.setAttribute("aria-label", told);
+  const range = t("range", { min: low.toFixed(1), max: high.toFixed(1), unit });
+  note.textContent = range;
+  element.setAttribute("aria-label", range);
   return values.at(-1);
 }
 
-/** What is left of a span of time without the times in `away`, all as [from, to] in milliseconds, oldest first. */
+/** The parts of `from` to `to` outside the spans in `away`; spans are [from, to] in milliseconds, oldest first. */
 function without(away, from, to) {
   const left = [];
   for (const [gone, back] of away) {
@@ -59,7 +59,7 @@ function without(away, from, to) {
   return left;
 }
 
-/** Draw which label was said when, with a gap where the camera was away; returns [label, share] with the longest first. */
+/** Draw the labels over time, with gaps where the camera was away; returns [label, share], longest first. */
 export function drawTimeline(element, states, absences) {
   const now = Date.now(), began = now - HOUR_MS;
   const away = absences.map(({ since, until }) => [since * 1000, until === null ? now : until * 1000]);

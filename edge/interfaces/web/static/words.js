@@ -1,4 +1,4 @@
-// Every word of the page, in English and Chinese; {name} is filled in.
+// Every text of the page, in English and Chinese; t() fills in {name}.
 
 const WORDS = {
   en: {
@@ -59,7 +59,7 @@ export function t(key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-/** Write the chosen language into everything that is marked with data-t. */
+/** Show every element that has data-t in the chosen language. */
 export function translate() {
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
@@ -71,6 +71,6 @@ export function translate() {
 /** Switch to the other language. */
 export function switchLanguage() {
   language = language === "en" ? "zh" : "en";
-  try { localStorage.setItem("language", language); } catch { /* private mode: until the page is closed */ }
+  try { localStorage.setItem("language", language); } catch { /* private mode: kept until the page is closed */ }
   translate();
 }

@@ -1,4 +1,4 @@
-"""The newest frame as JPEG: one at a time, or as a stream of a few a second."""
+"""The camera's newest frame as JPEG: a single picture for `/snapshot.jpg`, a few a second for `/stream.mjpg`."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import AsyncGenerator
 
 import anyio.to_thread
 
-from edge.interfaces.web.problems import ProblemError
-from edge.interfaces.web.view import View
+from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.problem_details import ProblemError
 from edge.photos.decode import encode_photo
 
 MAX_SIDE = 1280
 STREAM_SIDE = 640
-FRESH_S = 0.2  # clients that ask within it share one encoding
+FRESH_S = 0.2  # requests within this time share one encoding
 WAIT_S = 1.5
 STREAM_EVERY_S = 0.125
 MAX_STREAMS = 4
 BOUNDARY = b"frame"
 
 
-class Camera:
-    """Encodes the newest frame, once for everybody who asks at the same time; any thread.
+class FrameEncoder:
+    """Encodes each frame at most once for each size, for all clients together; any thread.
 
     Args:
-        view: whose frames.
+        daemon: source of the frames.
     """
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, daemon: DaemonAccess) -> None:
+        self._daemon = daemon
         self._lock = threading.Lock()
         self._encoded: dict[int, tuple[int, bytes]] = {}  # longest side → (sequence, JPEG)
         self._streams = 0
 
     def jpeg(self, side: int = MAX_SIDE) -> bytes | None:
-        """The newest frame with no side longer than `side`; None while the camera delivers nothing. Blocks."""
-        if self._view.status().gauges.get("camera") == "waiting":
-            return None  # an old picture would look like a new one
-        frame = self._view.recent.frame(FRESH_S, WAIT_S)
+        """The newest frame with no side longer than `side`; None while the camera delivers none. Blocks."""
+        if self._daemon.status().gauges.get("camera") == "waiting":
+            return None  # an old picture would pass for a current one
+        frame = self._daemon.recent.frame(FRESH_S, WAIT_S)
         if frame is None:
             return None
         with self._lock:
@@ -48,10 +48,10 @@ class Camera:
             return content
 
     async def stream(self, stopping: threading.Event) -> AsyncGenerator[bytes, None]:
-        """Parts of multipart/x-mixed-replace until the client goes, the camera stops or the daemon does.
+        """Parts of multipart/x-mixed-replace until the client leaves, the camera fails or the daemon stops.
 
         Raises:
-            ProblemError: `MAX_STREAMS` clients watch already; raised before the first part.
+            ProblemError: there are `MAX_STREAMS` clients already; raised before the first part.
         """
         if self._streams >= MAX_STREAMS:
             raise ProblemError(429, f"{MAX_STREAMS} clients watch already; use /snapshot.jpg.", {"Retry-After": "10"})
@@ -61,11 +61,8 @@ class Camera:
                 content = await anyio.to_thread.run_sync(self.jpeg, STREAM_SIDE)
                 if content is None:
                     return
-                yield b"--%b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (
-                    BOUNDARY,
-                    len(content),
-                    content,
-                )
+                head = b"--%b\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % (BOUNDARY, len(content))
+                yield head + content + b"\r\n"
                 await anyio.sleep(STREAM_EVERY_S)
         finally:
             self._streams -= 1

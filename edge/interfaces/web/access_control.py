@@ -1,4 +1,4 @@
-"""Who may come in, and the headers that keep a browser from being used against the box."""
+"""Which requests are allowed, and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge.interfaces.web.problems import problem_response
+from edge.interfaces.web.problem_details import problem_response
 from edge.interfaces.web.token import is_allowed
 
-# They carry no secret, and a monitor may reach the box by any name.
+# Open to monitors, under any host name: their answers hold no secret.
 PROBES = {"/healthz", "/readyz"}
-# The login form needs its looks.
+# The login form and what it loads.
 OPEN_PATHS = PROBES | {"/login", "/static/page.css", "/static/icon.svg"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SECURITY_HEADERS = {
@@ -28,12 +28,12 @@ SECURITY_HEADERS = {
 }
 
 
-class Gate:
-    """ASGI middleware in front of everything.
+class AccessControl:
+    """ASGI middleware that every request passes first.
 
     Args:
-        app: what is behind it.
-        token: whoever comes needs it; "" lets everybody in who asks this machine by its own name.
+        app: the application that it protects.
+        token: required of each request; "" allows every request that names this machine itself as its host.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -41,7 +41,7 @@ class Gate:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse one request."""
+        """Pass one request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,7 +61,7 @@ class Gate:
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
         if not self._token and path not in PROBES and not _is_this_machine(headers.get("host", "")):
-            # A foreign page whose name was rebound to this address would be let in otherwise.
+            # DNS rebinding: another site's page, whose host name now resolves to this address.
             return problem_response(403, "Without web.token_file the page answers to localhost and loopback addresses.")
         if method not in SAFE_METHODS and _is_foreign(headers):
             return problem_response(403, "This request comes from another site's page.")

@@ -1,4 +1,4 @@
-"""What the web room sees of the daemon, and nothing else."""
+"""Everything that the web server may use of the daemon: the service makes one `DaemonAccess` and hands it over."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edge.status.snapshot import StatusSnapshot
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """Given by service.py; every part may be used from any thread."""
+class DaemonAccess:
+    """Every field may be used from any thread."""
 
     status: Callable[[], StatusSnapshot]
     recent: Recent
