@@ -40,6 +40,10 @@ class PhotoError(EdgeClassifierError):
     exit_code = 66
 
 
+class PhotoTooLargeError(PhotoError):
+    """A photo has more bytes or pixels than are read."""
+
+
 class CameraError(EdgeClassifierError):
     """A camera source cannot be opened or read (EX_UNAVAILABLE); the daemon retries, commands stop."""
 

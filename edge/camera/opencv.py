@@ -1,4 +1,4 @@
-"""What the sources that read through OpenCV's VideoCapture share."""
+"""What the sources that read through OpenCV's VideoCapture share: V4L2, RTSP, CSI and video files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge.photos.opencv_log import quiet_opencv
 
 
 class OpenCVSource(ABC):
-    """A live camera behind a VideoCapture; a subclass says how to open it."""
+    """Reads pictures from a VideoCapture, which a subclass opens."""
 
     live = True
     fps = 0.0
@@ -29,7 +29,7 @@ class OpenCVSource(ABC):
 
     @abstractmethod
     def _open_capture(self) -> cv2.VideoCapture:
-        """Open the device; whether that worked is checked by `open`."""
+        """Open the device; `open` checks that it worked."""
 
     @abstractmethod
     def _advice(self) -> str:
@@ -54,9 +54,7 @@ class OpenCVSource(ABC):
         Raises:
             CameraError: none came in time, or the device is gone.
         """
-        if self._capture is None:
-            raise CameraError(f"{self.name} is not open.")
-        if not self._capture.grab():
+        if not self._opened().grab():
             raise CameraError(f"{self.name} has stopped delivering pictures; check its cable, power and network.")
         return True
 
@@ -66,10 +64,8 @@ class OpenCVSource(ABC):
         Raises:
             UnreadablePictureError: it is torn.
         """
-        if self._capture is None:
-            raise CameraError(f"{self.name} is not open.")
         try:
-            found, image = self._capture.retrieve(self._decoded)
+            found, image = self._opened().retrieve(self._decoded)
         except cv2.error as error:  # such as a JPEG that ends in the middle
             raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.") from error
         if not found:
@@ -78,7 +74,12 @@ class OpenCVSource(ABC):
         return self._geometry.apply(image, buffers)
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.release()
+
+    def _opened(self) -> cv2.VideoCapture:
+        if self._capture is None:
+            raise CameraError(f"{self.name} is not open.")
+        return self._capture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from edge.camera.geometry import FrameBuffers, Geometry
@@ -72,58 +72,36 @@ def make_source(settings: CameraSettings) -> Source:
         from edge.camera.raspberry import Picamera2Source
 
         return Picamera2Source(int(rest or 0), settings, geometry)
-    from edge.camera.auto import found_cameras
+    from edge.camera.auto import AutoSource
 
-    return AutoSource(settings, make_source, found_cameras)
+    return AutoSource(settings, make_source)
 
 
-class AutoSource:
-    """`auto`: the first camera that opens, looked for again at each open.
-
-    Args:
-        settings: with `source = "auto"`.
-        make: makes the source of a URI.
-        candidates: the URIs to try, in order; asked at each open.
-    """
+class DelegatingSource(ABC):
+    """A source that finds out at each `open` which other source to read from."""
 
     live = True
     fps = 0.0
 
-    def __init__(
-        self,
-        settings: CameraSettings,
-        make: Callable[[CameraSettings], Source],
-        candidates: Callable[[], Iterable[str]],
-    ) -> None:
-        self.name = "auto"
-        self._settings = settings
-        self._make = make
-        self._candidates = candidates
+    def __init__(self, name: str) -> None:
+        self.name = name
         self._source: Source | None = None
 
-    def open(self) -> None:
-        """Open the first camera that can be.
+    @abstractmethod
+    def _open_source(self) -> Source:
+        """Choose the source to read from and open it.
 
         Raises:
-            CameraError: there is none, or none opens; then the first one's error.
+            CameraError: there is none, or it cannot be opened.
         """
+
+    def open(self) -> None:
+        """Open the source that is there now."""
         self.close()
-        first_error: CameraError | None = None
-        for uri in self._candidates():
-            source = self._make(self._settings.model_copy(update={"source": uri}))
-            try:
-                source.open()
-            except CameraError as error:
-                first_error = first_error or error
-                continue
-            self._source, self.name = source, source.name
-            return
-        raise first_error or CameraError(
-            "No camera was found; plug one in, or set camera.source to rtsp://… or file:PATH."
-        )
+        self._source = self._open_source()
 
     def grab(self) -> bool:
-        """Wait for the next picture."""
+        """Wait for the next picture; False at the end of a file."""
         return self._opened().grab()
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
@@ -131,12 +109,12 @@ class AutoSource:
         return self._opened().retrieve(buffers)
 
     def close(self) -> None:
-        """Let go of the camera."""
+        """Close the source."""
         source, self._source = self._source, None
         if source is not None:
             source.close()
 
     def _opened(self) -> Source:
         if self._source is None:
-            raise CameraError("No camera is open.")
+            raise CameraError(f"{self.name} is not open.")
         return self._source

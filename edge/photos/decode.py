@@ -1,4 +1,8 @@
-"""Photos from files and requests: correct RGB pixels, or one sentence that says what is wrong."""
+"""The one place where the bytes of a photo become pixels, and pixels a JPEG.
+
+Photos of commands, of `file:` sources, of uploads and of MQTT requests all pass `decode_photo`, so that they have the
+same formats, the same limits and the same sentences for what is refused.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +11,64 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.errors import PhotoError
+from edge.errors import PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
-from edge.photos.header import is_whole, photo_size
+from edge.photos.header import is_complete, photo_size
 from edge.photos.opencv_log import quiet_opencv
 
-MAX_BYTES = 64 << 20
-QUALITY = 80  # of the JPEG that the page and Home Assistant show
-MAX_PIXELS = 50_000_000  # 150 MB decoded: more than any camera board takes, less than a small board's memory
+MAX_BYTES = 64 << 20  # of a file
+MAX_PIXELS = 50_000_000  # 150 MB when decoded
+JPEG_QUALITY = 80  # of what the page and Home Assistant show
 
 
 def read_photo(path: Path) -> Pixels:
-    """The photo in `path`, (height, width, 3) uint8 RGB, turned as its EXIF says.
+    """The photo in the file `path`; see `decode_photo`.
 
     Raises:
-        PhotoError: it cannot be read, is not a photo, is damaged, or would not fit into memory.
+        PhotoError: it cannot be read, or `decode_photo` refuses it.
+        PhotoTooLargeError: it has more than MAX_BYTES or MAX_PIXELS.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)  # a pipe or a device tells no size
+            content = file.read(MAX_BYTES + 1)  # the size of a pipe or a device is not known before
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
         raise PhotoError(f"{path} cannot be read: {reason}; name a photo that is there.") from error
     if len(content) > MAX_BYTES:
-        raise PhotoError(f"{path} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
+        raise PhotoTooLargeError(f"{path} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
     return decode_photo(content, str(path))
 
 
 def decode_photo(content: bytes, name: str) -> Pixels:
-    """The photo whose file holds `content`, as `read_photo`; `name` is for the message."""
+    """Decode a JPEG, PNG, WebP, BMP or TIFF.
+
+    Returns:
+        (height, width, 3) uint8 RGB, C-contiguous, rotated as its EXIF orientation asks. Grey becomes three equal
+        channels, 16 bits become 8, transparency is dropped.
+
+    Args:
+        content: the bytes of the file.
+        name: begins the error's sentence.
+
+    Raises:
+        PhotoError: it is not a photo, truncated or damaged.
+        PhotoTooLargeError: it has more than MAX_PIXELS.
+    """
     if not content:
         raise PhotoError(f"{name} is empty; give a JPEG, PNG, WebP, BMP or TIFF photo.")
     size = photo_size(content)
     if size is None:
         raise PhotoError(f"{name} is not a photo; give a JPEG, PNG, WebP, BMP or TIFF photo.")
     width, height = size
-    # Checked before anything is decoded: a few kB can describe gigabytes.
     if width * height > MAX_PIXELS:
-        raise PhotoError(
+        raise PhotoTooLargeError(
             f"{name} has {width}×{height} pixels; make it smaller than {MAX_PIXELS // 1_000_000} megapixels."
         )
-    if not is_whole(content):
+    if not is_complete(content):
         raise PhotoError(f"{name} is truncated; copy it again.")
     quiet_opencv()
     try:
-        # COLOR: 8 bits, three channels, alpha dropped, EXIF orientation applied.
+        # COLOR: 8 bits, three channels, EXIF orientation applied.
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         bgr = None
@@ -61,10 +78,10 @@ def decode_photo(content: bytes, name: str) -> Pixels:
 
 
 def encode_photo(pixels: Pixels, side: int) -> bytes:
-    """(height, width, 3) uint8 RGB as JPEG, made smaller where a side is longer than `side`."""
+    """A JPEG of (height, width, 3) uint8 RGB, shrunk so that no side is longer than `side` pixels."""
     height, width = pixels.shape[:2]
     if (scale := side / max(height, width)) < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()

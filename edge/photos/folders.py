@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edge.errors import PhotoError
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+#: Of the files that count as photos in a folder, in lower case.
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,15 @@ class LabelledPhoto:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """The photos in a folder, by name.
+    """The photos in a folder, not in those below it, in the order of their names.
 
     Raises:
         PhotoError: there is no such folder, or no photo in it.
     """
     try:
-        photos = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and not file.is_fifo())
+        photos = sorted(
+            file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES and not file.is_fifo()
+        )
     except OSError as error:
         raise PhotoError(f"{folder} cannot be read: {error.strerror}; name a folder of photos.") from error
     if not photos:

@@ -1,4 +1,8 @@
-"""Width and height of a photo from its header alone, so that a bomb is refused before it is decoded."""
+"""What a photo's header states: its format, its width and height, and whether the file is complete.
+
+Read before a photo is decoded, because a few kilobytes can claim, and unpack to, gigabytes of pixels. A header that
+could show the decoder another size than this reader counts as no photo.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,22 @@ import struct
 from collections.abc import Callable
 
 
+def is_photo(head: bytes) -> bool:
+    """Whether a file that begins with `head`, 12 bytes or more, is a JPEG, PNG, WebP, BMP or TIFF."""
+    return _reader(head) is not None
+
+
 def photo_size(content: bytes) -> tuple[int, int] | None:
-    """(width, height) that the header of a JPEG, PNG, WebP, BMP or TIFF claims; None for anything else."""
-    for magic, reader in _READERS.items():
-        if content.startswith(magic):
-            try:
-                return reader(content)
-            except (struct.error, IndexError):  # the header itself is cut off
-                return None
-    return None
+    """(width, height) in pixels as the header states them; None if this is no photo or its header is incomplete."""
+    reader = _reader(content)
+    try:
+        return None if reader is None else reader(content)
+    except (struct.error, IndexError):  # the file ends within the header
+        return None
 
 
-def is_whole(content: bytes) -> bool:
-    """Whether the file has the end that its format asks for; decoders paint what is missing grey."""
+def is_complete(content: bytes) -> bool:
+    """Whether the photo has the end that its format asks for. Decoders paint grey what is missing."""
     if content.startswith(b"\xff\xd8"):
         # In a scan 0xFF is never followed by the 0xD9 of the end marker; before it, EXIF may hold a whole thumbnail.
         return content.find(b"\xff\xd9", _jpeg_segment(content, lambda marker: marker == 0xDA)) >= 0
@@ -60,14 +67,12 @@ def _png(content: bytes) -> tuple[int, int] | None:
     return width, height
 
 
-def _bmp(content: bytes) -> tuple[int, int] | None:
+def _bmp(content: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from("<ii", content, 18)
     return abs(width), abs(height)  # a negative height: stored from the top
 
 
 def _webp(content: bytes) -> tuple[int, int] | None:
-    if content[8:12] != b"WEBP":
-        return None
     kind = content[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(content[i : i + 3], "little") + 1 for i in (24, 27))
@@ -96,7 +101,8 @@ def _tiff(content: bytes) -> tuple[int, int] | None:
     return (found[256], found[257]) if len(found) == 2 else None
 
 
-_READERS: dict[bytes, Callable[[bytes], tuple[int, int] | None]] = {
+_Reader = Callable[[bytes], tuple[int, int] | None]
+_READERS: dict[bytes, _Reader] = {
     b"\xff\xd8": _jpeg,
     b"\x89PNG\r\n\x1a\n": _png,
     b"BM": _bmp,
@@ -104,3 +110,9 @@ _READERS: dict[bytes, Callable[[bytes], tuple[int, int] | None]] = {
     b"II*\0": _tiff,
     b"MM\0*": _tiff,
 }
+
+
+def _reader(content: bytes) -> _Reader | None:
+    if content.startswith(b"RIFF") and content[8:12] != b"WEBP":  # such as an AVI video
+        return None
+    return next((reader for magic, reader in _READERS.items() if content.startswith(magic)), None)

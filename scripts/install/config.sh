@@ -62,8 +62,8 @@ check_source() {
     esac
     [ -z "$host" ] || return 0
     if [ -d "$path" ]; then
-        find -L "$path" -maxdepth 1 -type f -regextype posix-extended -iregex '.*\.(jpe?g|png|bmp)' | grep -q . ||
-            fail 66 "$path holds no photos (.jpg, .png or .bmp); --source file: looks at those in the folder itself."
+        find -L "$path" -maxdepth 1 -type f -regextype posix-extended -iregex '.*\.(jpe?g|png|webp|bmp|tiff?)' | grep -q . ||
+            fail 66 "$path holds no photos (JPEG, PNG, WebP, BMP or TIFF); --source file: looks at those in the folder itself."
     else
         [ -f "$path" ] || fail 66 "$path is no file; --source file: takes a video, a photo or a folder of photos."
     fi
@@ -78,9 +78,9 @@ keys_for_file() {
 import sys
 from pathlib import Path
 
-from edge.camera.file import PHOTO_SUFFIXES
 from edge.camera.source import make_source
 from edge.errors import CameraError
+from edge.photos.folders import PHOTO_SUFFIXES
 from edge.settings.schema import CameraSettings
 
 camera = make_source(CameraSettings(source=sys.argv[1]))

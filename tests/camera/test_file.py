@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edge.camera.capture import Capture
 from edge.camera.errors import UnreadablePictureError
-from edge.camera.file import FileSource, decode_photo
+from edge.camera.file import FileSource
 from edge.camera.geometry import FrameBuffers, Geometry
-from edge.errors import CameraError
+from edge.errors import CameraError, PhotoError
 from edge.frames import Frame, Pixels
+from edge.photos.decode import MAX_PIXELS, read_photo
 from edge.settings.schema import CameraSettings
 from edge.status.snapshot import Status
 from tests import samples
+from tests.photos.kinds import KINDS, TURNS, UNUSUAL, encoded, turned
 
 RED_BGR, BLUE_BGR = (0, 0, 255), (255, 0, 0)
 VIDEO_FRAMES, VIDEO_FPS = 12, 10.0
@@ -158,22 +158,48 @@ def test_photos_of_any_shape_follow_each_other(tmp_path: Path) -> None:
     ]
 
 
-def with_exif_orientation(jpeg: bytes, orientation: int) -> bytes:
-    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + b"\0\0\0\0"
-    segment = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+PHOTOS: dict[str, Callable[[], bytes]] = {
+    **{kind: partial(encoded, kind) for kind in KINDS},
+    **UNUSUAL,
+    **{f"EXIF orientation {orientation}": partial(turned, orientation) for orientation in TURNS},
+}
 
 
-def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
-    image = picture(BLUE_BGR, 60, 40)
-    image[:, :30] = RED_BGR  # left half red
-    _, jpeg = cv2.imencode(".jpg", image)
-    path = tmp_path / "sideways.jpg"
-    path.write_bytes(with_exif_orientation(jpeg.tobytes(), 6))  # 6: the camera was turned, rotate 90° clockwise
+@pytest.mark.parametrize("kind", PHOTOS)
+def test_a_photo_is_read_exactly_as_classify_reads_it(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo"  # recognised by its bytes, as for `classify`
+    path.write_bytes(PHOTOS[kind]())
     (pixels,) = all_of(source_of(path))
-    assert pixels.shape == (60, 40, 3)
-    assert pixels[5, 20, 0] > 200  # red is at the top now
-    assert pixels[55, 20, 2] > 200
+    assert np.array_equal(pixels, read_photo(path))
+
+
+def test_a_folder_shows_every_kind_of_photo(tmp_path: Path) -> None:
+    for kind in KINDS:
+        (tmp_path / f"photo.{kind.lower()}").write_bytes(encoded(kind))
+    assert len(all_of(source_of(tmp_path))) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(lambda: encoded("JPEG")[:-20], id="truncated JPEG"),
+        pytest.param(lambda: encoded("WEBP")[:-20], id="truncated WebP"),
+        pytest.param(lambda: bomb(1, MAX_PIXELS + 1), id="too many pixels"),
+        pytest.param(lambda: b"BM" + bytes(100), id="damaged BMP"),
+    ],
+)
+def test_a_photo_that_classify_refuses_is_refused_with_the_same_sentence(
+    content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(content())
+    with pytest.raises(PhotoError) as classified:
+        read_photo(path)
+    source = source_of(path)
+    assert source.grab()
+    with pytest.raises(UnreadablePictureError) as shown:
+        source.retrieve(FrameBuffers())
+    assert str(shown.value) == str(classified.value)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -236,14 +262,3 @@ def test_a_file_url_and_a_home_directory_are_understood(tmp_path: Path, monkeypa
         source = FileSource(uri, Geometry(CameraSettings()))
         source.open()
         assert len(all_of(source)) == 1
-
-
-@settings(max_examples=300, deadline=None)
-@given(head=st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b""]), tail=st.binary(max_size=200))
-def test_whatever_the_bytes_a_photo_is_decoded_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, head: bytes, tail: bytes
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "fuzz.jpg"
-    path.write_bytes(head + tail)
-    with contextlib.suppress(UnreadablePictureError):  # and nothing else
-        assert decode_photo(path).ndim == 3

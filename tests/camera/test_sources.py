@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from edge.camera import auto, csi, raspberry, v4l2
+from edge.camera.auto import AutoSource
 from edge.camera.csi import CsiSource
 from edge.camera.file import FileSource
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.raspberry import Picamera2Source
 from edge.camera.rtsp import RtspSource
-from edge.camera.source import AutoSource, Source, make_source
+from edge.camera.source import Source, make_source
 from edge.camera.v4l2 import V4L2Source
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings

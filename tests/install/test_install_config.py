@@ -132,7 +132,7 @@ def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path
     [
         (
             "/usr/lib/python3",
-            "holds no photos (.jpg, .png or .bmp); --source file: looks at those in the folder itself.",
+            "holds no photos (JPEG, PNG, WebP, BMP or TIFF); --source file: looks at those in the folder itself.",
         ),
         ("/dev/null", "is no file; --source file: takes a video, a photo or a folder of photos."),
     ],

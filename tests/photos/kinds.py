@@ -1,0 +1,76 @@
+"""Photos of every kind that is read: each format, and the unusual ones that cameras and programs write."""
+
+import io
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from edge.frames import Pixels
+
+RED, GREEN, BLUE, YELLOW = (230, 20, 30), (20, 200, 40), (30, 40, 220), (240, 220, 20)
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+
+def scene() -> Pixels:
+    """48 high, 64 wide; a colour of its own in each quarter, so that a turn or a swapped channel shows."""
+    pixels = np.empty((48, 64, 3), np.uint8)
+    pixels[:24, :32], pixels[:24, 32:], pixels[24:, :32], pixels[24:, 32:] = RED, GREEN, BLUE, YELLOW
+    return pixels
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    return saved(Image.fromarray(scene()), kind, **options)
+
+
+def corners(pixels: Pixels) -> list[tuple[int, ...]]:
+    """Colours near the corners, row by row."""
+    height, width = pixels.shape[:2]
+    places = [(5, 5), (5, width - 6), (height - 6, 5), (height - 6, width - 6)]
+    return [tuple(map(int, pixels[place])) for place in places]
+
+
+def near(seen: list[tuple[int, ...]], wanted: list[tuple[int, int, int]], tolerance: int = 8) -> bool:
+    return bool((np.abs(np.subtract(seen, wanted)) <= tolerance).all())
+
+
+def sixteen_bits() -> bytes:
+    deep = cv2.cvtColor(scene(), cv2.COLOR_RGB2BGR).astype(np.uint16) * 257
+    return cv2.imencode(".png", deep)[1].tobytes()
+
+
+UNUSUAL: dict[str, Callable[[], bytes]] = {
+    "alpha": lambda: saved(Image.fromarray(scene()).convert("RGBA"), "PNG"),
+    "16-bit": sixteen_bits,
+    "CMYK": lambda: saved(Image.fromarray(scene()).convert("CMYK"), "JPEG"),
+    "palette": lambda: saved(Image.fromarray(scene()).quantize(8), "PNG"),
+    "progressive": lambda: encoded("JPEG", progressive=True),
+    "lossless WebP": lambda: encoded("WEBP", lossless=True),
+    "extended WebP": lambda: encoded("WEBP", exif=Image.Exif(), icc_profile=b"x" * 64),
+}
+
+# What EXIF's orientation asks for, to stand the stored picture upright: corners row by row.
+TURNS = {
+    1: [RED, GREEN, BLUE, YELLOW],
+    2: [GREEN, RED, YELLOW, BLUE],
+    3: [YELLOW, BLUE, GREEN, RED],
+    4: [BLUE, YELLOW, RED, GREEN],
+    5: [RED, BLUE, GREEN, YELLOW],
+    6: [BLUE, RED, YELLOW, GREEN],
+    7: [YELLOW, GREEN, BLUE, RED],
+    8: [GREEN, YELLOW, RED, BLUE],
+}
+
+
+def turned(orientation: int) -> bytes:
+    """A JPEG with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded("JPEG", exif=exif)
