@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -15,16 +15,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
-from edge.errors import BusyError, PhotoError
+from edge.errors import BusyError, PhotoError, PhotoTooLargeError
 from edge.events import Classification, Label
-from edge.frames import Pixels
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos
 from edge.interfaces.web.problem_details import ProblemError, documented
-from edge.photos.decode import decode_photo
-from edge.photos.header import photo_size
+from edge.photos.decode import MAX_PIXELS, decode_photo
 
-MAX_PIXELS = 25_000_000  # 75 MB decoded, and one is decoded at a time
 MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
 BODY_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 10.0
@@ -104,8 +101,11 @@ class Predictor:
             self._answers.move_to_end(key)
             latency_ms = known.latency_ms | {"total": _milliseconds_since(began)}
             return known.model_copy(update={"cached": True, "latency_ms": latency_ms})
-        pixels, decode_ms = await asyncio.get_running_loop().run_in_executor(self._decoder, _decode, content, name)
-        found = await self._classify(pixels)
+        loop = asyncio.get_running_loop()
+        future, decode_ms = await loop.run_in_executor(self._decoder, self._decode_and_queue, content, name)
+        if future is None:
+            await self._refuse("Too many photos wait for the model")
+        found = await self._result_of(future)
         latency_ms = {"decode": decode_ms, **found.latency_ms, "total": _milliseconds_since(began)}
         answer = Answer(top=found.top, model=found.model, latency_ms=latency_ms, cached=False)
         self._answers[found.model, digest] = answer
@@ -113,12 +113,28 @@ class Predictor:
             self._answers.popitem(last=False)
         return answer
 
-    async def _classify(self, pixels: Pixels) -> Classification:
+    def _decode_and_queue(self, content: bytes, name: str) -> tuple[Future[Classification] | None, float]:
+        """The answer to come, None if the queue is full, and the milliseconds of decoding; in the decoding thread.
+
+        The pixels, up to 3 * MAX_PIXELS bytes, are freed on return, so only one photo's are in memory at a time. The
+        queue holds the small input of the model.
+        """
+        began = time.perf_counter()
         try:
-            future = self._daemon.classify(pixels)
-            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_WITHIN_S)
+            pixels = decode_photo(content, name)
+        except PhotoTooLargeError as error:
+            raise ProblemError(413, str(error)) from error
+        except PhotoError as error:
+            raise ProblemError(422, str(error)) from error
+        decode_ms = _milliseconds_since(began)
+        try:
+            return self._daemon.classify(pixels), decode_ms
         except BusyError:
-            await self._refuse("Too many photos wait for the model")
+            return None, decode_ms
+
+    async def _result_of(self, future: Future[Classification]) -> Classification:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_WITHIN_S)
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise ProblemError(
                 503, f"The model did not answer within {ANSWER_WITHIN_S:.0f} s; see /api/status.", {"Retry-After": "5"}
@@ -131,19 +147,6 @@ class Predictor:
 
 def _milliseconds_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 2)
-
-
-def _decode(content: bytes, name: str) -> tuple[Pixels, float]:
-    began = time.perf_counter()
-    size = photo_size(content)
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise ProblemError(
-            413, f"{name} has {size[0]}×{size[1]} pixels; send at most {MAX_PIXELS // 1_000_000} megapixels."
-        )
-    try:
-        return decode_photo(content, name), _milliseconds_since(began)
-    except PhotoError as error:
-        raise ProblemError(422, str(error)) from error
 
 
 def make_router(predictor: Predictor) -> APIRouter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,11 +82,13 @@ class Model:
         self.hold = threading.Event()
         self.hold.set()
         self.photos = 0
+        self.prepared: deque[tuple[tuple[int, ...], weakref.ref[Pixels]]] = deque(maxlen=100)  # shape, pixels
 
     def new_input(self) -> Pixels:
         return np.zeros((4, 4, 3), np.uint8)
 
     def prepare(self, pixels: Pixels, into: Pixels) -> None:
+        self.prepared.append((pixels.shape, weakref.ref(pixels)))
         cv2.resize(pixels, (4, 4), dst=into, interpolation=cv2.INTER_AREA)
 
     def infer(self, buffer: Pixels) -> Probabilities:

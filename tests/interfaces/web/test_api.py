@@ -224,6 +224,30 @@ def test_the_surplus_is_told_to_come_back(box: Box) -> None:
     assert sorted(answers) == [200] * predict.MAX_REQUESTS + [429] * 6
 
 
+def test_photos_that_wait_for_the_model_hold_no_pixels(box: Box) -> None:
+    """As many as may wait, of 150 MB each, would not fit into the memory of any board."""
+    photos, width = 4, 91
+
+    def pixels() -> list[object]:
+        return [pixels() for shape, pixels in list(box.model.prepared) if shape[1] == width]
+
+    def ask(number: int) -> None:
+        box.client.post("/predict", files={"file": photo(2, width=width, height=50 + number)})
+
+    box.model.hold.clear()
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(photos)]
+    try:
+        for thread in threads:
+            thread.start()
+        assert has(lambda: len(pixels()) == photos)
+        assert has(lambda: pixels() == [None] * photos)
+        assert all(thread.is_alive() for thread in threads)
+    finally:
+        box.model.hold.set()
+        for thread in threads:
+            thread.join(20)
+
+
 def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "ANSWER_WITHIN_S", 0.2)
     box.model.hold.clear()
