@@ -42,7 +42,7 @@ class Swaps(Protocol):
         ...
 
 
-class RunningModel:
+class ModelSwitch:
     """Loads the first model and every one that takes its place; one thread at a time asks for another.
 
     Args:

@@ -56,7 +56,7 @@ class FrameRhythm:
         return end_s - now_s if begin_s < now_s < end_s else 0.0
 
 
-class PhotoQueue(Generic[_Buffer]):
+class PhotoScheduler(Generic[_Buffer]):
     """A bounded queue from many threads to the one that infers.
 
     A photo's inference is a debt to the camera. Idle time pays it back in full, frames pay a share, and the

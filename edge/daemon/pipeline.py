@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from edge.daemon.photo_scheduler import PhotoQueue
+from edge.daemon.photo_scheduler import PhotoScheduler
 from edge.decision.decider import Decider, Decision
 from edge.events import Classification, Event, EventIds, Prediction, Probabilities, isoformat_utc
 from edge.frames import Frame, Pixels
@@ -130,7 +130,7 @@ class Pipeline(Generic[_Buffer]):
         #: Held during each inference; whoever holds it is between two of them.
         self.inferring = threading.Lock()
         self._changed = threading.Condition()
-        self._photos = PhotoQueue(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
+        self._photos = PhotoScheduler(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
         self._decided = model  # whose labels the decider has
         self._model = model
         self._free = _input_buffers(model)

@@ -18,7 +18,7 @@ from edge.board import host
 from edge.board.systemd import Notifier, set_log_level
 from edge.camera.capture import Capture
 from edge.daemon.health import Health
-from edge.daemon.model_switch import RunningModel
+from edge.daemon.model_switch import ModelSwitch
 from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
 from edge.daemon.signals import Signals
 from edge.decision.decider import Decider
@@ -82,7 +82,7 @@ class Service:
         self._signals = Signals()
         self._notifier = Notifier()
         self._status = Status()
-        self._model = RunningModel(settings.model, self._status, make_classifier)
+        self._model = ModelSwitch(settings.model, self._status, make_classifier)
         boot = host.boot_id()
         self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
         self._delivery = Delivery(

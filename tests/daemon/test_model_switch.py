@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.daemon.model_switch import RunningModel
+from edge.daemon.model_switch import ModelSwitch
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
@@ -41,7 +41,7 @@ def test_what_cannot_run_beside_the_running_one_is_refused(bundle_dir: Path, tmp
     things = with_other_labels(bundle_dir, tmp_path / "things")
     installed = install(tmp_path / "models", bundle_dir, other, things)
     settings, status, free, stage = ModelSettings(bundle=installed.directory / "current"), Status(), [1 << 40], Stage()
-    model = RunningModel(settings, status, Classifier, lambda: free[0])
+    model = ModelSwitch(settings, status, Classifier, lambda: free[0])
     model.load()
 
     def refusal(name: str) -> str:
@@ -61,7 +61,7 @@ def test_what_cannot_run_beside_the_running_one_is_refused(bundle_dir: Path, tmp
 
 
 def test_a_bundle_that_the_config_names_for_good_stays(bundle_dir: Path) -> None:
-    model = RunningModel(ModelSettings(bundle=bundle_dir), Status(), Classifier)
+    model = ModelSwitch(ModelSettings(bundle=bundle_dir), Status(), Classifier)
     model.load()
     with pytest.raises(ConfigError, match="for good"):
         model.use(bundle_dir.name, Stage())
@@ -70,7 +70,7 @@ def test_a_bundle_that_the_config_names_for_good_stays(bundle_dir: Path) -> None
 def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: Path, tmp_path: Path) -> None:
     things = with_other_labels(bundle_dir, tmp_path / "things")
     installed = install(tmp_path / "models", bundle_dir, things)
-    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model = ModelSwitch(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
     model.load()
     (installed.directory / "previous").mkdir()  # somebody's directory where a link belongs
     stage = Stage()
@@ -101,7 +101,7 @@ def test_a_model_that_cannot_be_made_is_refused_whatever_torch_calls_it(
             raise error
         return Classifier(bundle, settings)
 
-    model, stage = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), make), Stage()
+    model, stage = ModelSwitch(ModelSettings(bundle=installed.directory / "current"), Status(), make), Stage()
     model.load()
     with pytest.raises(BundleError, match="cannot be run here"):
         model.use(things.name, stage)
@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_made_is_refused_whatever_torch_calls_it(
 def test_without_room_for_its_buffers_a_model_is_not_switched_to(bundle_dir: Path, tmp_path: Path) -> None:
     things = with_other_labels(bundle_dir, tmp_path / "things")
     installed = install(tmp_path / "models", bundle_dir, things)
-    model = RunningModel(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
+    model = ModelSwitch(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
     model.load()
     with pytest.raises(BundleError, match="can't allocate memory"):
         model.use(things.name, Stage(room=False))

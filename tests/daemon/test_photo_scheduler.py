@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.daemon.photo_scheduler import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoQueue
+from edge.daemon.photo_scheduler import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoScheduler
 from edge.daemon.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
 from edge.decision.decider import Decider
 from edge.errors import BusyError
@@ -160,7 +160,7 @@ def test_a_photo_that_breaks_the_model_tells_its_asker_and_the_service() -> None
 
 def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
     model = Model(inference_s=0.01)
-    queue = PhotoQueue(model, 2, threading.Condition())
+    queue = PhotoScheduler(model, 2, threading.Condition())
 
     def infer(model: Served[Pixels], buffer: Pixels) -> Probabilities:
         return model.infer(buffer)
