@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.photo_scheduler import PhotoScheduler
-from edge.decision.decider import Decider, Decision
-from edge.events import Classification, Event, EventIds, Prediction, Probabilities, isoformat_utc
+from edge.decision.decider import Decider
+from edge.events import Classification, Event, Prediction, Probabilities
 from edge.frames import Frame, Pixels
 from edge.status.snapshot import Status
 from edge.vision.model import Model
@@ -40,49 +41,6 @@ class FrameSource(Protocol):
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame that was not taken yet, or None after `timeout_s`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Every clock that an event carries; passed in so that tests own the time."""
-
-    monotonic_ns: Callable[[], int] = time.monotonic_ns
-    wall_s: Callable[[], float] = time.time
-    uptime_s: Callable[[], float] = time.monotonic
-    synchronised: Callable[[], bool] = lambda: True
-
-
-class EventMaker:
-    """Puts device, times and a gapless id on a decision.
-
-    Args:
-        device: the box's name.
-        boot: first 8 digits of the boot id.
-    """
-
-    def __init__(self, device: str, boot: str, clocks: Clocks) -> None:
-        self._device = device
-        self._boot = boot
-        self._clocks = clocks
-        self._ids = EventIds(device, boot, int(clocks.uptime_s() * 1000))
-
-    def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
-        """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
-        # A video that is read faster than it plays has frame times in the future; an event never has.
-        age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
-        return Event(
-            id=self._ids.next(),
-            device=self._device,
-            reason=decision.reason,
-            time=isoformat_utc(self._clocks.wall_s() - age_s),
-            time_synced=self._clocks.synchronised(),
-            boot=self._boot,
-            uptime_s=round(self._clocks.uptime_s() - age_s, 3),
-            label=decision.label,
-            top=decision.top,
-            model=model,
-            latency_ms={stage: round(value, 1) for stage, value in latency_ms.items()},
-        )
 
 
 @dataclass(slots=True)

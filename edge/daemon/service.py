@@ -17,9 +17,10 @@ from edge import __version__
 from edge.board import host
 from edge.board.systemd import Notifier, set_log_level
 from edge.camera.capture import Capture
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.daemon.health import Health
 from edge.daemon.model_switch import ModelSwitch
-from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.daemon.pipeline import Pipeline
 from edge.daemon.signals import Signals
 from edge.decision.decider import Decider
 from edge.delivery.delivery import Delivery

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.daemon.pipeline import Clocks, EventMaker
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.decision.decider import Decider
 from edge.settings.schema import DecisionSettings, ModelSettings
 from edge.vision.bundle import load_bundle

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.daemon.photo_scheduler import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoScheduler
-from edge.daemon.pipeline import PHOTOS_WAITING, Clocks, EventMaker, Pipeline
+from edge.daemon.pipeline import PHOTOS_WAITING, Pipeline
 from edge.decision.decider import Decider
 from edge.errors import BusyError
 from edge.events import Classification, Probabilities

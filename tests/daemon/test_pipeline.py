@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels

@@ -15,7 +15,8 @@ import numpy as np
 
 from edge.camera.capture import Capture
 from edge.camera.source import Source, make_source
-from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
 from edge.delivery import Delivery
 from edge.events import Probabilities

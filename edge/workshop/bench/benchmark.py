@@ -17,7 +17,7 @@ from edge import __version__
 from edge.board import host
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source, make_source
-from edge.daemon.pipeline import Clocks, EventMaker
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.events import isoformat_utc
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, Settings

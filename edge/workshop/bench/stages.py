@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source
-from edge.daemon.pipeline import EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.decision.decider import Decider
 from edge.errors import CameraError
 from edge.events import Event

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.camera.capture import STAGE, Capture
-from edge.daemon.pipeline import EventMaker, FrameSource, Pipeline
+from edge.daemon.event_maker import EventMaker
+from edge.daemon.pipeline import FrameSource, Pipeline
 from edge.decision.decider import Decider
 from edge.errors import CameraError
 from edge.events import Event

@@ -16,7 +16,8 @@ import cv2
 import httpx
 import numpy as np
 
-from edge.daemon.pipeline import Clocks, EventMaker, Pipeline
+from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider, Decision
 from edge.events import Event, Probabilities
 from edge.frames import Frame, Pixels

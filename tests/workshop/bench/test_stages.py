@@ -9,7 +9,7 @@ import pytest
 
 from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
-from edge.daemon.pipeline import Clocks, EventMaker
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import ModelSettings, MqttSettings

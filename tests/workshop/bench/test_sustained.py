@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.daemon.pipeline import Clocks, EventMaker
+from edge.daemon.event_maker import Clocks, EventMaker
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings, ModelSettings
 from edge.status.snapshot import Status

@@ -1,0 +1,53 @@
+"""Turns a decision about a frame into an `Event`: adds the device, the times and the id."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edge.decision.decider import Decision
+from edge.events import Event, EventIds, isoformat_utc
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Every clock that an event carries; passed in so that tests own the time."""
+
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    wall_s: Callable[[], float] = time.time
+    uptime_s: Callable[[], float] = time.monotonic
+    synchronised: Callable[[], bool] = lambda: True
+
+
+class EventMaker:
+    """Puts device, times and a gapless id on a decision.
+
+    Args:
+        device: the box's name.
+        boot: first 8 digits of the boot id.
+    """
+
+    def __init__(self, device: str, boot: str, clocks: Clocks) -> None:
+        self._device = device
+        self._boot = boot
+        self._clocks = clocks
+        self._ids = EventIds(device, boot, int(clocks.uptime_s() * 1000))
+
+    def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
+        """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
+        # A video that is read faster than it plays has frame times in the future; an event never has.
+        age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
+        return Event(
+            id=self._ids.next(),
+            device=self._device,
+            reason=decision.reason,
+            time=isoformat_utc(self._clocks.wall_s() - age_s),
+            time_synced=self._clocks.synchronised(),
+            boot=self._boot,
+            uptime_s=round(self._clocks.uptime_s() - age_s, 3),
+            label=decision.label,
+            top=decision.top,
+            model=model,
+            latency_ms={stage: round(value, 1) for stage, value in latency_ms.items()},
+        )
