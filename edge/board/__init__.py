@@ -1,1 +1,1 @@
-"""The machine this runs on: readings of the board, throttling, systemd, and child processes."""
+"""The machine: its sensors and clock, throttling, systemd, and child processes."""

@@ -1,4 +1,4 @@
-"""Child processes of this Python: they import from where this one does, and need not have root's rights."""
+"""Starts Python child processes that import the same packages as this one, as another user where root must not."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 EDGE = "from edge.cli import main; sys.exit(main())"  # the program `edge-classifier`
-GPU_GROUPS = ("video", "render")  # a Jetson's
-WITHIN_S = 60.0  # importing torch takes half of it on a Zero 2 W
+GPU_GROUPS = ("video", "render")  # own the GPU's device files on a Jetson
+WITHIN_S = 60.0  # importing torch takes 30 s on a Zero 2 W
 
 
 def fresh_python(program: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
-    """The command that runs `program`.
+    """The command line that runs `program` with this Python and this process's `sys.path`.
 
-    `python -c` and `-m` put the current directory first on `sys.path`, so that in /tmp root would import whatever
-    json.py somebody left there. -P is not known before 3.11, and taking the directory off `sys.path` in the program is
-    too late in 3.13, which imports linecache before it. -I leaves it out in every version, with PYTHONPATH and the
-    user's packages; hence this process's own `sys.path`.
+    `python -c` and `-m` put the current directory first on `sys.path`, so that root in /tmp would import a json.py
+    that another user left there. -P prevents that from Python 3.11 on only, and removing the directory inside the
+    program is too late in 3.13, which imports linecache earlier. -I works in every version, but also drops
+    PYTHONPATH and the user's packages; the program therefore starts by restoring `sys.path`.
 
     Args:
-        program: its text; `sys` is imported already.
-        arguments: what `sys.argv` gets.
-        options: of Python.
+        program: Python source; `sys` is imported already.
+        arguments: become `sys.argv[1:]`.
+        options: for the interpreter.
     """
     path = [place for place in sys.path if Path(place).is_absolute()]
     return [sys.executable, "-I", *options, "-c", f"import sys\nsys.path[:] = {path!a}\n{program}", *arguments]
@@ -35,21 +35,22 @@ def fresh_python(program: str, *arguments: str, options: tuple[str, ...] = ()) -
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a program of its own process went."""
+    """The result of `run_apart`."""
 
     code: int
     output: str
-    last_line: str  # of its complaint, or how it was ended
+    last_line: str  # of standard error, or why the process ended
 
 
 def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: Path | None = None) -> Ran:
-    """Run Python in a process of its own: an illegal instruction, or a driver that blocks, ends that process alone.
+    """Run Python source in a child process, which an illegal instruction or a blocked driver cannot take down with it.
 
     Args:
-        program: its text.
-        arguments: what `sys.argv` gets.
-        within_s: how long it may take.
-        code: what it loads and runs, such as a bundle. Where another user may change that, root runs it as that user.
+        program: Python source; `sys` is imported already.
+        arguments: become `sys.argv[1:]`.
+        within_s: seconds after which the process is killed.
+        code: what the program loads and executes, such as a bundle. If another user may change it, root runs the
+            program as that user.
     """
     command = fresh_python(program, *arguments, options=("-W", "ignore"))
     try:
@@ -57,7 +58,7 @@ def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: P
             command,
             capture_output=True,
             text=True,
-            errors="replace",  # what a driver writes may be no text
+            errors="replace",  # a driver may write anything
             timeout=within_s,
             check=False,
             **_as_owner_of(code),
@@ -78,19 +79,19 @@ def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: P
 
 
 def _as_owner_of(code: Path | None) -> dict[str, Any]:
-    """What makes `subprocess.run` take the rights of whoever may change `code`, where that is not root alone."""
-    if code is None or os.geteuid() != 0 or Path("/").stat().st_uid != 0:  # or root in a user namespace alone
+    """Arguments for `subprocess.run` that drop root's rights to the user who may change `code`; {} if only root may."""
+    if code is None or os.geteuid() != 0 or Path("/").stat().st_uid != 0:  # or root of a user namespace only
         return {}
-    # Both ways: whoever owns a directory on either may put something else in the place of what follows.
+    # Both the path as given and the resolved one: the owner of a directory on either can replace what is below it.
     for path in (code.absolute(), Path(os.path.realpath(code))):
         for part in (*reversed(path.parents), path):
             try:
                 owner = part.lstat()
             except OSError:
-                break  # it is missing, which the program says
+                break  # it is missing; the program will report that
             if owner.st_uid != 0:
                 groups = [group.gr_gid for group in grp.getgrall() if group.gr_name in GPU_GROUPS]
-                # In a session of its own it cannot type into root's terminal.
+                # A new session, so that it cannot write into the input of root's terminal.
                 return {
                     "user": owner.st_uid,
                     "group": owner.st_gid,

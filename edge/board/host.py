@@ -1,7 +1,7 @@
-"""What the board says of itself: clock, boot, temperature, throttling, memory and the bytes written to disk.
+"""Reads the board's clock, boot id, temperature, throttling, memory and disk writes from the kernel.
 
-Everything under /proc and /sys is read below `root`, so that tests bring a tree of their own; what a board does
-not have is None, never an error.
+All of /proc and /sys is read below `root`, so that tests can supply their own tree. A reading that the board does not
+have is None, never an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger("edge.board.host")
 ROOT = Path("/")
 STA_UNSYNC = 0x0040  # linux/timex.h
 TIME_ERROR = 5
-# Raspberry Pi firmware, "get_throttled": what is true now; the same bits 16 higher say "since boot".
+# Bits of get_throttled of the Raspberry Pi's firmware: the state now; shifted left by 16, at any time since boot.
 UNDER_VOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 
 
@@ -38,10 +38,10 @@ class _Timex(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """What the board suffers from at this moment."""
+    """Under-voltage and throttling."""
 
-    under_voltage: bool = False  # the supply sags; the usual cause is a weak adapter or cable
-    throttled: bool = False  # the firmware or kernel has slowed the processor down, for heat or voltage
+    under_voltage: bool = False  # usually because of a weak adapter or cable
+    throttled: bool = False  # the firmware or kernel slows the processor down, because of heat or voltage
 
     def __bool__(self) -> bool:
         return self.under_voltage or self.throttled
@@ -53,21 +53,21 @@ def boot_id(root: Path = ROOT) -> str:
 
 
 def uptime_s() -> float:
-    """Seconds since boot, time asleep included."""
+    """Seconds since boot, including suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def clock_synchronised() -> bool:
-    """Whether the kernel's clock is disciplined by NTP or PTP, asked from the kernel itself (adjtimex).
+    """Whether NTP or PTP disciplines the kernel's clock, according to adjtimex.
 
-    False where it may not be asked, as in a container: then events say that their time is not known to be right.
+    False where adjtimex is not permitted, as in some containers: events then carry `"time_synced": false`.
     """
-    timex = _Timex(modes=0)  # modes 0 reads and sets nothing
+    timex = _Timex(modes=0)  # modes 0: read only
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     if state < 0:
         logger.debug("adjtimex: %s; the clock counts as not synchronised", os.strerror(ctypes.get_errno()))
         return False
-    # TIME_ERROR also stands for a failing clock, which STA_UNSYNC alone does not tell.
+    # TIME_ERROR also covers a failing clock, which STA_UNSYNC alone does not.
     return state != TIME_ERROR and not timex.status & STA_UNSYNC
 
 
@@ -76,7 +76,7 @@ def temperature_celsius(root: Path = ROOT) -> float | None:
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     of_cpu = [zone for zone in zones if re.match("cpu|soc|x86_pkg", _text(zone / "type") or "", re.IGNORECASE)]
     readings = [_integer(zone / "temp") for zone in of_cpu or zones]
-    # A zone that is powered off reads as an error or as a number far below freezing.
+    # A zone that is powered off gives an error or a value far below freezing.
     hottest = max((r for r in readings if r is not None and -40_000 < r < 200_000), default=None)
     return None if hottest is None else round(hottest / 1000, 1)
 
@@ -84,8 +84,9 @@ def temperature_celsius(root: Path = ROOT) -> float | None:
 def throttled(root: Path = ROOT) -> Strain:
     """Whether the board is under-powered or slowed down right now.
 
-    A Pi's firmware tells both; where its kernel does not pass that on, the under-voltage alarm of rpi_volt is
-    left. A Jetson (or any board without such firmware) tells through the cooling devices of its processor.
+    A Pi's firmware reports both. Where its kernel does not pass them on, the rpi_volt driver still has an
+    under-voltage alarm. On a Jetson (experimental: never run on one) and other boards the cooling devices of the
+    processor show whether it is throttled.
     """
     if (flags := _firmware_flags(root)) is not None:
         return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
@@ -94,19 +95,21 @@ def throttled(root: Path = ROOT) -> Strain:
 
 
 def throttled_since_boot(root: Path = ROOT) -> Strain:
-    """The same at any time since boot, which a Pi's firmware remembers; nothing elsewhere."""
+    """Whether the board was under-powered or slowed down at any time since boot; only a Pi's firmware records it."""
     flags = (_firmware_flags(root) or 0) >> 16
     return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
 
 
 def over_current_events(root: Path = ROOT) -> int:
-    """How often since boot a Jetson throttled because its supply sagged or its limit was passed; 0 elsewhere."""
+    """How often since boot a Jetson throttled because of its supply (experimental: never run on one); 0 elsewhere."""
     counts = [_integer(file) for m in _monitors(root, "soctherm_oc") for file in sorted(m.glob("oc*_event_cnt"))]
     return sum(count for count in counts if count is not None)
 
 
 def _firmware_flags(root: Path) -> int | None:
-    for file in sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")):  # a Pi 5 adds addresses
+    for file in sorted(
+        (root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")
+    ):  # a Pi 5's names have addresses
         if (flags := _hexadecimal(file)) is not None:
             return flags
     return None
@@ -117,7 +120,7 @@ def _monitors(root: Path, name: str) -> list[Path]:
 
 
 def _cooled(root: Path) -> bool:
-    """Whether the kernel holds the processor back: a cooling device of it, unlike a fan's, is not at rest."""
+    """Whether the kernel throttles the processor: one of its cooling devices, of which fans are none, is active."""
     return any(
         (_text(device / "type") or "").lower().startswith(("cpufreq", "cpu-throttle", "cpu_throttle"))
         and (_integer(device / "cur_state") or 0) > 0
@@ -134,7 +137,7 @@ def board(root: Path = ROOT) -> str:
 
 
 def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
-    """Bytes that this process, or another of the same user, has caused to be written to storage since it started."""
+    """Bytes that a process (default: this one) has written to storage since it started."""
     return _field(root / f"proc/{process or 'self'}/io", "write_bytes")
 
 
@@ -145,20 +148,20 @@ def memory_bytes(root: Path = ROOT) -> int | None:
 
 
 def peak_memory_bytes(root: Path = ROOT) -> int | None:
-    """The most resident memory that this process ever had."""
+    """The peak of this process's resident memory."""
     kibibytes = _field(root / "proc/self/status", "VmHWM")
     return None if kibibytes is None else kibibytes * 1024
 
 
 def memory_free_bytes(root: Path = ROOT) -> int | None:
-    """What this process may still take: of the board's memory, and of its service's limit where it has one."""
+    """Memory that this process can still allocate: the board's free memory, or less under the service's limit."""
     kibibytes = _field(root / "proc/meminfo", "MemAvailable")
     free = [] if kibibytes is None else [kibibytes * 1024]
-    cgroup = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2 has one line
+    cgroup = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2: one line
     group = root / "sys/fs/cgroup" / cgroup
     limit, used = (_integer(group / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:  # "max" is no limit
-        # Files that were read count as used until somebody needs their place, as a model's own do.
+        # The page cache of files, such as the model's, counts as used and can be reclaimed.
         cache = sum(_field(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
         free.append(max(0, limit - used + min(cache, used)))
     return min(free, default=None)

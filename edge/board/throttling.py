@@ -1,4 +1,4 @@
-"""Spares a board that is too hot or short of power: steps the frame rate down, and up again when it has recovered."""
+"""Lowers the frame rate of a board that is too hot or short of power, and raises it again when it has recovered."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 logger = logging.getLogger("edge.board.throttling")
 
-# A Pi slows itself down from 80 °C and harder from 85 °C; a Jetson later. Between the two limits nothing changes,
-# so that a board on the edge does not swing.
+# A Pi throttles from 80 °C, and more from 85 °C; a Jetson later. Between the two limits nothing changes, so that the
+# rate does not oscillate.
 HOT_CELSIUS = 80.0
 COOL_CELSIUS = 72.0
-STEP_DOWN_EVERY_S = 10.0  # how long a step needs to show on the thermometer
-STEP_UP_AFTER_S = 60.0  # calm for this long before each step up
-STEPS = (1.0, 0.5, 0.25, 0.125)  # of the rate that was running
+STEP_DOWN_EVERY_S = 10.0  # a step needs this long to lower the temperature
+STEP_UP_AFTER_S = 60.0  # without strain, before each step up
+STEPS = (1.0, 0.5, 0.25, 0.125)  # fractions of the rate before the first step
 MIN_FPS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the board tells at one moment."""
+    """The board's sensors at one moment."""
 
-    temperature_celsius: float | None  # None: it has no thermometer
+    temperature_celsius: float | None  # None: it has no sensor
     under_voltage: bool = False
     throttled: bool = False
     over_current_events: int = 0  # since boot
 
 
-class Governor:
+class FrameRateGovernor:
     """Turns readings, one every few seconds, into a limit of the frame rate and a reason for it.
 
-    Pure: reads nothing, starts nothing, and time is passed in.
+    It does no I/O and takes the time as an argument.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class Governor:
         self._stepped_at = float("-inf")
         self._calm_since: float | None = None
         self._over_current_events: int | None = None
-        #: Frames a second that the board may be asked for; 0: no limit.
+        #: The most frames a second; 0: no limit.
         self.fps_limit = 0.0
-        #: Why there is a limit, one sentence; empty without one.
+        #: One sentence that says why there is a limit; empty without one.
         self.reason = ""
 
     def update(self, now_s: float, reading: Reading, running_fps: float) -> None:
@@ -49,8 +49,8 @@ class Governor:
 
         Args:
             now_s: monotonic seconds.
-            reading: what the board says.
-            running_fps: frames a second that are being looked at now; the first step halves it.
+            reading: the board's sensors.
+            running_fps: frames a second that are classified now; the first step halves it.
         """
         complaint = self._complaint(reading)
         hottest = reading.temperature_celsius
@@ -61,7 +61,7 @@ class Governor:
             elif self._step:
                 self.reason = self._sentence(complaint)
         elif hottest is not None and hottest > COOL_CELSIUS:
-            self._calm_since = None  # neither hot nor cool: stay
+            self._calm_since = None  # between the limits: change nothing
         elif self._step:
             self._calm_since = now_s if self._calm_since is None else self._calm_since
             if now_s - self._calm_since >= STEP_UP_AFTER_S:

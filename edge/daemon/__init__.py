@@ -1,1 +1,1 @@
-"""Builds the stages, starts, watches and stops them: the service, the pipeline and what schedules the model."""
+"""Builds the stages, starts, watches and stops them. Begin with `service.py`, then `pipeline.py`."""

@@ -12,7 +12,7 @@ from edge.events import Event, EventIds, isoformat_utc
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Every clock that an event carries; passed in so that tests own the time."""
+    """Every clock that an event carries; a parameter, so that tests can control the time."""
 
     monotonic_ns: Callable[[], int] = time.monotonic_ns
     wall_s: Callable[[], float] = time.time
@@ -21,11 +21,12 @@ class Clocks:
 
 
 class EventMaker:
-    """Puts device, times and a gapless id on a decision.
+    """Makes events with the device's name, their times and an id whose counter has no gaps.
 
     Args:
-        device: the box's name.
-        boot: first 8 digits of the boot id.
+        device: the name in `[device]`.
+        boot: the first 8 hex digits of the boot id.
+        clocks: the sources of every time in the event.
     """
 
     def __init__(self, device: str, boot: str, clocks: Clocks) -> None:
@@ -36,7 +37,7 @@ class EventMaker:
 
     def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
         """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
-        # A video that is read faster than it plays has frame times in the future; an event never has.
+        # A video file read faster than it plays has frame times in the future; an event's time must not be.
         age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
         return Event(
             id=self._ids.next(),

@@ -1,4 +1,4 @@
-"""Keeps the status up to date with what the board says, and spares a board that is hot or short of power."""
+"""Reads temperature, supply, memory and clock every few seconds, and lowers the frame rate of a strained board."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.board import host
-from edge.board.throttling import Governor, Reading
+from edge.board.throttling import FrameRateGovernor, Reading
 from edge.status.counters import PersistentCounters
 from edge.status.snapshot import Status
 
 EVERY_S = 5.0
-# Counted over the device's life, not only over this run.
+# Counters whose totals are kept across restarts.
 LASTING = ("camera_reopens", "camera_restarts")
 
 
@@ -22,9 +22,9 @@ class Health:
     Args:
         status: gets the readings as gauges, and `<name>_total` for each counter in `LASTING`.
         counters_file: where those totals outlive a restart.
-        limit_fps: told the frame rate that the board can bear, whenever that changes; 0: any.
-        on_synchronised: told wall − uptime in seconds, while the clock is synchronised.
-        root: of /proc and /sys.
+        limit_fps: called with the highest frame rate that the board can bear, whenever that changes; 0: no limit.
+        on_synchronised: called with wall clock − uptime, in seconds, at each reading with a synchronised clock.
+        root: the directory that holds /proc and /sys.
         clock: monotonic seconds.
     """
 
@@ -40,7 +40,7 @@ class Health:
     ) -> None:
         self._status = status
         self._counters = PersistentCounters(counters_file, LASTING, clock)
-        self._governor = Governor()
+        self._governor = FrameRateGovernor()
         self._limit_fps = limit_fps
         self._on_synchronised = on_synchronised
         self._root = root
@@ -49,12 +49,12 @@ class Health:
         self._frames = 0
 
     def save(self) -> None:
-        """Write the lasting counters now: the process may end without another chance."""
+        """Write the lasting counters now, because the process is about to end."""
         self._count()
         self._counters.save()
 
     def tick(self) -> None:
-        """Read the board when it is time."""
+        """Read the board if `EVERY_S` have passed since the last reading."""
         now = self._clock()
         if now - self._read_at < EVERY_S:
             return

@@ -1,4 +1,4 @@
-"""The model that runs, and how another takes its place while frames keep coming."""
+"""Loads the model, and replaces it while frames keep coming: `models use` and `models rollback` end here."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("edge.vision.model")
 
-# Beside the running one: the file's bytes, the unpacked weights, the packed ones, and the activations.
+# What a second model takes: the file's bytes, the unpacked weights, the packed weights, and the activations.
 FILES_IN_MEMORY = 4
 ACTIVATIONS_BYTES = 32 << 20
 
 
-class Swaps(Protocol):
-    """What is needed of `Pipeline`."""
+class SwappablePipeline(Protocol):
+    """The part of `Pipeline` that replacing the model needs."""
 
     @property
     def inferring(self) -> AbstractContextManager[Any]:
-        """Whoever holds it is between two inferences."""
+        """A lock; no inference runs while it is held."""
         ...
 
     def swap(self, model: Classifier, commit: Callable[[], object] = ...) -> None:
-        """Make all that `model` needs, call `commit`, and from the next frame on `model` answers.
+        """Allocate the buffers for `model`, call `commit`, and use `model` from the next frame on.
 
-        What raises up to the end of `commit` leaves everything as it was.
+        An exception, from `commit` too, leaves the running model in place.
         """
         ...
 
 
 class ModelSwitch:
-    """Loads the first model and every one that takes its place; one thread at a time asks for another.
+    """Loads the first model and every later one. At most one thread at a time may call `use` or `rollback`.
 
     Args:
         settings: the `[model]` section.
         status: gets the gauge `model`.
-        make_classifier: verifies a bundle and makes it ready; raises BundleError.
-        free_bytes: the memory that is left, None where that is not known.
+        make_classifier: verifies a bundle and loads its model; raises BundleError.
+        free_bytes: returns the free memory, or None where that is not known.
     """
 
     def __init__(
@@ -61,29 +61,30 @@ class ModelSwitch:
     ) -> None:
         self._settings, self._status, self._make = settings, status, make_classifier
         self._free_bytes = free_bytes
-        #: The name, the manifest and the number of classes, as JSON types; replaced as a whole.
+        #: The running model's name, manifest and number of classes, as JSON types; replaced as a whole.
         self.description: Mapping[str, Any] = {}
 
     def load(self) -> Classifier:
-        """The bundle of the settings, ready to infer.
+        """The classifier of the bundle that the settings name.
 
         Raises:
-            BundleError: it cannot be used.
+            BundleError: the bundle cannot be used.
         """
         bundle = load_bundle(self._settings.bundle)
-        classifier = self._made(bundle)
+        classifier = self._make_classifier(bundle)
         self._describe(bundle)
         return classifier
 
-    def use(self, name: str, pipeline: Swaps) -> str:
-        """Put an installed bundle in the place of the running one, which stays unless everything is right.
+    def use(self, name: str, pipeline: SwappablePipeline) -> str:
+        """Replace the running bundle by an installed one. After any error the running bundle stays.
 
         Returns:
-            Its name.
+            The name of the bundle that runs now.
 
         Raises:
-            BundleError: it is not installed, not sound, or not for the engine that runs; or there is no room for two.
-            ConfigError: `model.bundle` names one bundle for good.
+            BundleError: the bundle is not installed, is damaged, needs another engine, or does not fit into memory
+                together with the running one.
+            ConfigError: `model.bundle` names a fixed bundle, not the link `current`.
             StateError: the link `current` cannot be switched.
         """
         installed = switchable_bundles(self._settings)
@@ -94,14 +95,14 @@ class ModelSwitch:
             self._swap(home, installed, pipeline)
         return name
 
-    def rollback(self, pipeline: Swaps) -> str:
-        """Go back to the bundle that was in use before; as `use`."""
+    def rollback(self, pipeline: SwappablePipeline) -> str:
+        """Replace the running bundle by the one that was in use before it; raises what `use` raises."""
         previous = switchable_bundles(self._settings).previous
         if previous is None:
             raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
         return self.use(previous, pipeline)
 
-    def _swap(self, home: Path, installed: Installed, pipeline: Swaps) -> None:
+    def _swap(self, home: Path, installed: Installed, pipeline: SwappablePipeline) -> None:
         self._refuse_without_room(home)
         bundle = load_bundle(home)
         if bundle.manifest.engine != self.description["engine"]:
@@ -110,30 +111,31 @@ class ModelSwitch:
                 " is the whole process's; stop the daemon, run `edge-classifier models use`, and start it again."
             )
         before = self.description["name"]
-        # In a thread that ends with it, and with it the threads that torch keeps for each thread that computes.
+        # torch keeps a pool of threads for each thread that computes. This thread ends after loading, and its pool
+        # with it.
         with ThreadPoolExecutor(1, "model") as loader:
             try:
-                classifier = loader.submit(self._verified, bundle, pipeline).result()
-            except RuntimeError as error:  # there can be no thread more
+                classifier = loader.submit(self._load_apart, bundle, pipeline).result()
+            except RuntimeError as error:  # no thread could be started
                 raise _cannot_be_made(bundle, error) from error
         try:
             pipeline.swap(classifier, lambda: installed.switch(bundle.name))
-        except (RuntimeError, MemoryError) as error:  # no room for its buffers
+        except (RuntimeError, MemoryError) as error:  # no memory for the buffers
             raise _cannot_be_made(bundle, error) from error
         self._describe(bundle)
         logger.info("%s runs in place of %s.", bundle.name, before)
 
-    def _verified(self, bundle: Bundle, pipeline: Swaps) -> Classifier:
-        from edge.vision.engine import join_threads  # imports torch, which the running model has done already
+    def _load_apart(self, bundle: Bundle, pipeline: SwappablePipeline) -> Classifier:
+        from edge.vision.engine import join_threads  # imports torch, which is loaded already
 
         with pipeline.inferring:
             join_threads()
-        return self._made(bundle)
+        return self._make_classifier(bundle)
 
-    def _made(self, bundle: Bundle) -> Classifier:
+    def _make_classifier(self, bundle: Bundle) -> Classifier:
         try:
             return self._make(bundle, self._settings)
-        # Of torch, whose every complaint is a RuntimeError, and of a model that returns anything but a tensor.
+        # RuntimeError is what torch raises; the others come from a model that does not return one tensor.
         except (RuntimeError, MemoryError, AttributeError, TypeError, ValueError, LookupError) as error:
             raise _cannot_be_made(bundle, error) from error
 
@@ -141,7 +143,7 @@ class ModelSwitch:
         try:
             needed = (home / MODEL).stat().st_size * FILES_IN_MEMORY + ACTIVATIONS_BYTES
         except OSError:
-            return  # load_bundle says what is wrong
+            return  # load_bundle will report it
         free = self._free_bytes()
         if free is not None and free < needed:
             raise BundleError(

@@ -1,4 +1,4 @@
-"""Photos that people send, classified between two frames without taking the camera's share."""
+"""Schedules the photos of requests between the camera's frames, so that the frame rate stays as promised."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edge.events import Classification, Probabilities, top_k
 from edge.frames import Pixels
 from edge.vision.model import Model
 
-# While frames leave the inference thread no rest, photos get this share of their time: 1 / 1.15 of the frame
-# rate is 87 %, of which 80 % are promised.
+# While frames keep the inference thread busy, photos get this share of the frames' time. That leaves 1 / 1.15 = 87 %
+# of the frame rate; 80 % is promised.
 SHARE_OF_BUSY_TIME = 0.15
-MEMORY = 0.8  # of the frames before the last one, in their mean distance
+MEMORY = 0.8  # weight of the older frames in the moving averages
 _Buffer = TypeVar("_Buffer")
 
 
@@ -31,42 +31,44 @@ class _Waiting(Generic[_Buffer]):
 
 
 class FrameRhythm:
-    """When the next frame is due, judged by when the last ones came; seconds of one clock."""
+    """Predicts when the next frame is due from the intervals of the last ones; all times are seconds of one clock."""
 
     def __init__(self) -> None:
         self._last_s: float | None = None
-        self._apart_s = 0.0
+        self._interval_s = 0.0  # moving average
 
-    def came(self, now_s: float) -> None:
-        """A frame is ready to be classified."""
+    def frame_ready(self, now_s: float) -> None:
+        """Note that a frame became ready at `now_s`."""
         if self._last_s is not None:
-            apart_s = now_s - self._last_s
-            self._apart_s = MEMORY * self._apart_s + (1 - MEMORY) * apart_s if self._apart_s else apart_s
+            interval_s = now_s - self._last_s
+            mean_s = self._interval_s or interval_s
+            self._interval_s = MEMORY * mean_s + (1 - MEMORY) * interval_s
         self._last_s = now_s
 
     def busy_for_s(self, now_s: float, needs_s: float) -> float:
-        """Seconds until something that takes `needs_s` may begin and make no frame wait.
+        """Seconds until work of `needs_s` may begin without delaying a frame; 0: now.
 
-        Nothing is in the way of it when frames do not come, and nothing can be done where there is no gap to fit in.
+        Also 0 before the first frame, and where the frames leave no gap that the work would fit into.
         """
-        if self._last_s is None or self._apart_s < 3 * needs_s:
+        if self._last_s is None or self._interval_s < 3 * needs_s:
             return 0.0
-        due_s = self._last_s + self._apart_s
-        begin_s, end_s = due_s - 1.5 * needs_s, due_s + 0.5 * needs_s  # neither is known exactly
+        due_s = self._last_s + self._interval_s
+        begin_s, end_s = due_s - 1.5 * needs_s, due_s + 0.5 * needs_s  # with a margin, because both are estimates
         return end_s - now_s if begin_s < now_s < end_s else 0.0
 
 
 class PhotoScheduler(Generic[_Buffer]):
-    """A bounded queue from many threads to the one that infers.
+    """A bounded queue of photos from many threads to the inference thread.
 
-    A photo's inference is a debt to the camera. Idle time pays it back in full, frames pay a share, and the
-    next photo waits until it is paid. Just before a frame is due, no photo begins that it would have to wait for.
+    The time that a photo's inference took is a debt. Idle time reduces it in full, the inference of a frame by
+    `SHARE_OF_BUSY_TIME` of its duration, and the next photo starts when it is 0. A photo also does not start where
+    it would delay a frame that is about to come.
 
     Args:
-        model: prepares photos, in the asking thread, and answers them.
+        model: prepares photos, in the thread that calls `put`, and classifies them.
         places: how many photos may wait.
         changed: the condition that wakes the inference thread; its lock guards the queue.
-        tell: is told how many wait, whenever that changes; must not block.
+        on_length: called with the number of waiting photos whenever it changes; must not block.
     """
 
     def __init__(
@@ -74,31 +76,31 @@ class PhotoScheduler(Generic[_Buffer]):
         model: Model[_Buffer],
         places: int,
         changed: threading.Condition,
-        tell: Callable[[int], object] = lambda waiting: None,
+        on_length: Callable[[int], object] = lambda waiting: None,
     ) -> None:
-        self._model, self._places, self._tell = model, places, tell
+        self._model, self._places, self._on_length = model, places, on_length
         self._free = self.new_buffers(model)
         self._changed = changed
         self._waiting: deque[_Waiting[_Buffer]] = deque()
         self._debt_s = 0.0
         self._rhythm = FrameRhythm()
-        self._inference_s = 0.0  # the longest of late
+        self._inference_s = 0.0  # the longest recent inference
         self._closed = False
 
     def new_buffers(self, model: Model[_Buffer]) -> list[_Buffer]:
-        """As many as may wait."""
+        """Input buffers for `places` photos."""
         return [model.new_input() for _ in range(self._places)]
 
     def swap(self, model: Model[_Buffer], free: list[_Buffer]) -> None:
-        """Photos that come from now on are for `model`, in its `new_buffers`; the one before answers what waits."""
+        """Use `model` and its `new_buffers` for later photos; those already waiting stay with the model before."""
         with self._changed:
             self._model, self._free = model, free
 
     def put(self, pixels: Pixels) -> Future[Classification]:
-        """Ask for one photo, (height, width, 3) uint8 RGB; any thread.
+        """Have one photo, (height, width, 3) uint8 RGB, classified; callable from any thread.
 
         Raises:
-            BusyError: all buffers are in use, or the daemon stops.
+            BusyError: all buffers are in use, or the daemon is stopping.
         """
         with self._changed:
             if self._closed:
@@ -117,7 +119,7 @@ class PhotoScheduler(Generic[_Buffer]):
             if self._closed:
                 waiting.answer.cancel()
             self._waiting.append(waiting)
-            self._tell(len(self._waiting))
+            self._on_length(len(self._waiting))
             self._changed.notify_all()
         return waiting.answer
 
@@ -126,31 +128,31 @@ class PhotoScheduler(Generic[_Buffer]):
 
     @property
     def wait_s(self) -> float | None:
-        """Seconds of idle time after which the next photo may be served; None where none waits."""
+        """Seconds of idle time until the next photo may be classified; None if none is waiting."""
         if not self._waiting:
             return None
         return max(self._debt_s, self._rhythm.busy_for_s(time.perf_counter(), self._inference_s))
 
-    def frame_came(self) -> None:
-        """A frame is ready to be classified."""
-        self._rhythm.came(time.perf_counter())
+    def frame_ready(self) -> None:
+        """Note that a frame is ready to be classified."""
+        self._rhythm.frame_ready(time.perf_counter())
 
-    def frame_took(self, seconds: float) -> None:
-        """A frame was classified."""
+    def frame_classified(self, seconds: float) -> None:
+        """Note that the inference of a frame took `seconds`."""
         self._note(seconds)
         self._debt_s = max(0.0, self._debt_s - seconds * SHARE_OF_BUSY_TIME)
 
     def idled(self, seconds: float) -> None:
-        """The inference thread had nothing else to do."""
+        """Note that the inference thread was idle for `seconds`."""
         self._debt_s = max(0.0, self._debt_s - seconds)
 
     def serve(self, infer: Callable[[Model[_Buffer], _Buffer], Probabilities]) -> None:
-        """Classify one photo, if one waits and the last is paid back; the inference thread."""
+        """Classify one photo if one may start now; called by the inference thread."""
         with self._changed:
             if self.wait_s != 0:
                 return
             photo = self._waiting.popleft()
-            self._tell(len(self._waiting))
+            self._on_length(len(self._waiting))
         if photo.answer.set_running_or_notify_cancel():
             began = time.perf_counter()
             try:
@@ -169,7 +171,7 @@ class PhotoScheduler(Generic[_Buffer]):
         self._inference_s = max(seconds, MEMORY * self._inference_s)
 
     def close(self) -> None:
-        """Take no more, and cancel what waits."""
+        """Refuse further photos, and cancel those that are waiting."""
         with self._changed:
             self._closed = True
             for photo in self._waiting:
@@ -177,5 +179,5 @@ class PhotoScheduler(Generic[_Buffer]):
 
     def _give_back(self, model: Model[_Buffer], buffer: _Buffer) -> None:
         with self._changed:
-            if model is self._model:  # another model's buffers are of no use any more
+            if model is self._model:  # buffers of a replaced model are dropped
                 self._free.append(buffer)

@@ -1,4 +1,4 @@
-"""Frame in, event out: preparing the next frame overlaps the inference of this one."""
+"""One frame's way from the camera to an event, in two threads: one prepares the next frame while one infers this."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.status.snapshot import Status
 from edge.vision.model import Model
 
 WAIT_S = 0.5  # how long a stage waits before it beats again
-# A Pi Zero 2 needs under a second for one inference; ten times that is a hang.
+# A Pi Zero 2 needs less than a second for one inference. After these limits the watchdog restarts the daemon.
 INFERENCE_LIMIT_S = 15.0
 PREPARE_LIMIT_S = 15.0
 PHOTOS_WAITING = 8  # 160 kB of input buffer each
@@ -26,26 +26,26 @@ _Buffer = TypeVar("_Buffer")
 
 
 class FrameSource(Protocol):
-    """What the pipeline needs of `camera.Capture`."""
+    """The part of `camera.Capture` that the pipeline needs."""
 
     @property
     def live(self) -> bool:
-        """False where every frame counts and the next one waits until it is asked for."""
+        """Whether old frames may be dropped for new ones; False for a file, of which every frame is classified."""
         ...
 
     @property
     def ended(self) -> bool:
-        """True once no frame will come any more."""
+        """True once there are no more frames."""
         ...
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame that was not taken yet, or None after `timeout_s`."""
+        """The newest frame that was not taken yet, or None after `timeout_s` without one."""
         ...
 
 
 @dataclass(slots=True)
 class _Prepared(Generic[_Buffer]):
-    """One input buffer, the model that it is for, and what is known of the frame in it."""
+    """One input buffer, the model that it belongs to, and the timings of the frame in it."""
 
     model: Model[_Buffer]
     buffer: _Buffer
@@ -57,19 +57,19 @@ class _Prepared(Generic[_Buffer]):
 class Pipeline(Generic[_Buffer]):
     """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
 
-    From a live source the prepared frame is replaced by a newer one until inference takes it; from a
-    file every frame is classified. Photos that are asked about go between two frames. The model can be
-    swapped: a frame or photo is answered by the model that it was prepared for, so none is lost by it.
+    With a live source a newer frame replaces the prepared one until inference takes it; of a file every frame
+    is classified. Requested photos are classified between two frames. The model can be replaced at run time: each
+    frame or photo is classified by the model that it was prepared for, so none is lost.
 
     Args:
-        frames: where frames come from.
-        model: prepares and infers, until another is swapped in.
-        decider: when to say something.
+        frames: the source of the frames.
+        model: prepares and infers, until `swap` replaces it.
+        decider: decides which predictions become events.
         maker: makes the events.
-        sink: takes each event; must not block.
+        sink: receives each event; must not block.
         status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`,
             gauge `photos_waiting`.
-        watch: sees each frame before it is prepared; must not block.
+        watch: receives each frame before it is prepared; must not block.
     """
 
     def __init__(
@@ -85,18 +85,18 @@ class Pipeline(Generic[_Buffer]):
     ) -> None:
         self._frames, self._decider, self._maker = frames, decider, maker
         self._sink, self._status, self._watch = sink, status, watch
-        #: Held during each inference; whoever holds it is between two of them.
+        #: Held during each inference. Code that holds it runs between two inferences.
         self.inferring = threading.Lock()
         self._changed = threading.Condition()
         self._photos = PhotoScheduler(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
-        self._decided = model  # whose labels the decider has
+        self._decider_model = model  # the model whose labels the decider has
         self._model = model
         self._free = _input_buffers(model)
         self._ready: _Prepared[_Buffer] | None = None
         self._stopping = False
         self._no_more = False  # the source ended and its last frame is prepared
         self.ended = threading.Event()  # the last frame of a source that ends has been classified
-        self.failure: BaseException | None = None  # what ended a thread that should not have ended
+        self.failure: BaseException | None = None  # the exception that ended a thread
         self._threads = [
             threading.Thread(target=self._run, args=(stage,), name=name, daemon=True)
             for stage, name in ((self._prepare_frames, "prepare"), (self._classify_frames, "inference"))
@@ -111,9 +111,10 @@ class Pipeline(Generic[_Buffer]):
             thread.start()
 
     def swap(self, model: Model[_Buffer], commit: Callable[[], object] = lambda: None) -> None:
-        """From the next frame on `model` answers; any thread.
+        """Use `model` from the next frame on; callable from any thread.
 
-        `commit` is called when there is room for the buffers, and nothing can fail any more but itself.
+        `commit` is called once the buffers are allocated. If it raises, the running model stays; nothing after it
+        can fail.
         """
         free, photos = _input_buffers(model), self._photos.new_buffers(model)
         commit()
@@ -122,15 +123,15 @@ class Pipeline(Generic[_Buffer]):
         self._photos.swap(model, photos)
 
     def classify(self, pixels: Pixels) -> Future[Classification]:
-        """Ask about one photo, (height, width, 3) uint8 RGB, from any thread; it goes between two frames.
+        """Have one photo, (height, width, 3) uint8 RGB, classified between two frames; callable from any thread.
 
         Raises:
-            BusyError: `PHOTOS_WAITING` photos wait already, or the pipeline stops.
+            BusyError: `PHOTOS_WAITING` photos are waiting already, or the pipeline is stopping.
         """
         return self._photos.put(pixels)
 
     def stop(self, timeout_s: float) -> bool:
-        """Ask both threads to end; returns False when one has not within `timeout_s`."""
+        """Ask both threads to end; returns whether both did within `timeout_s`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -175,11 +176,11 @@ class Pipeline(Generic[_Buffer]):
             while not self._frames.live and self._ready is not None and not self._stopping:
                 self._status.beat("prepare")
                 self._changed.wait(WAIT_S)
-            if self._ready is not None:  # a newer frame is better than this one
+            if self._ready is not None:  # this frame replaces it
                 self._give_back(self._ready)
                 self._status.count("frames_superseded")
             self._ready = prepared
-            self._photos.frame_came()
+            self._photos.frame_ready()
             self._changed.notify_all()
 
     def _classify_frames(self) -> None:
@@ -203,7 +204,7 @@ class Pipeline(Generic[_Buffer]):
             self._photos.serve(self._infer_photo)
 
     def _idle(self) -> None:
-        """Wait for a frame, a photo or the next beat; the lock is held."""
+        """Wait for a frame, a photo or the time of the next beat; the caller holds the lock."""
         wait_s = self._photos.wait_s
         if wait_s == 0:
             return
@@ -212,8 +213,8 @@ class Pipeline(Generic[_Buffer]):
         self._photos.idled(time.perf_counter() - began)
 
     def _give_back(self, prepared: _Prepared[_Buffer]) -> None:
-        """The lock is held."""
-        if prepared.model is self._model:  # another model's buffers are of no use any more
+        """Put a buffer back; the caller holds the lock."""
+        if prepared.model is self._model:  # buffers of a replaced model are dropped
             self._free.append(prepared)
 
     def _infer(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
@@ -232,7 +233,7 @@ class Pipeline(Generic[_Buffer]):
             "preprocess": prepared.preprocess_ms,
             "inference": (time.perf_counter_ns() - began) / 1e6,
         }
-        self._photos.frame_took(latency_ms["inference"] / 1000)
+        self._photos.frame_classified(latency_ms["inference"] / 1000)
         self._status.count("frames_classified")
         self._conclude(prepared, Prediction(probabilities, latency_ms))
         for stage, milliseconds in latency_ms.items():
@@ -240,14 +241,14 @@ class Pipeline(Generic[_Buffer]):
 
     def _conclude(self, prepared: _Prepared[_Buffer], prediction: Prediction) -> None:
         model, captured_ns = prepared.model, prepared.captured_ns
-        if model is not self._decided:
+        if model is not self._decider_model:
             self._decider.begin(model.labels)
-            self._decided = model
+            self._decider_model = model
         decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
         if decision is not None:
             self._sink(self._maker.make(decision, model.name, captured_ns, prediction.latency_ms))
 
 
 def _input_buffers(model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:
-    """One being prepared, one ready and one being inferred."""
+    """Three: one being prepared, one ready and one being inferred."""
     return [_Prepared(model, model.new_input()) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The daemon's life: build, start, loop, stop in reverse."""
+"""The daemon's lifetime: builds the stages, starts them, runs the main loop, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edge.daemon.service")
 TICK_S = 0.5
 STOP_WITHIN_S = 5.0  # SIGTERM to exit
-EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd starts us again
+EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd restarts the daemon
 
 
 def load_classifier(bundle: Bundle, settings: ModelSettings) -> Classifier:
-    """A `Classifier`; imports torch, which takes seconds, while the camera opens."""
-    # Debian's torch brings UCX, which would take SIGHUP for its debugger, and settings were never read again.
+    """A `Classifier`. Importing torch takes seconds, so that happens here, while the camera opens."""
+    # Debian's torch loads UCX, which would handle SIGHUP itself; the daemon needs it to reload its settings.
     os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
     from edge.vision.classifier import Classifier
 
@@ -61,10 +61,10 @@ class Service:
     """One run of the daemon.
 
     Args:
-        settings: what to run with.
+        settings: the settings to run with.
         config: the file that SIGHUP reads again; None for the installed one.
-        make_capture: makes what delivers the frames.
-        make_classifier: makes what says what is in them.
+        make_capture: makes the source of the frames.
+        make_classifier: verifies a bundle and loads its model; raises BundleError.
         exit_now: ends the process without waiting for any thread.
     """
 
@@ -105,19 +105,19 @@ class Service:
             on_synchronised=self._delivery.clock_synchronised,
         )
         self._stop_by = float("inf")
-        self._stuck = False  # a thread is inside a call that did not return
+        self._stuck = False  # a thread is in a call that does not return
 
     def run(self) -> int:
         """Run until a signal or the end of a file source; returns the exit code.
 
         Raises:
             BundleError: the model bundle cannot be used.
-            Exception: whatever ended a thread that should not have ended.
+            Exception: what ended one of the pipeline's threads.
         """
         try:
             self._run()
         finally:
-            if self._stuck:  # waiting for its threads could take for ever
+            if self._stuck:  # Python's own exit would wait for that thread
                 if (error := sys.exc_info()[1]) is not None:
                     logger.critical("Ended by an unexpected error", exc_info=error)
                 logging.shutdown()
@@ -128,17 +128,17 @@ class Service:
         with ExitStack() as signals, ExitStack() as stack:
             signals.enter_context(self._signals.handled(signal.SIGHUP))
             stack.callback(self._notifier.close)
-            # The camera opens while the model loads, which takes longer than everything else.
+            # The camera opens while the model loads, which takes longest.
             self._capture.start()
             stack.callback(self._stop_capture)
             classifier = self._model.load()
-            # Until here nothing was made that could be lost, and SIGTERM ended us at once, as it does by default.
+            # Until here there is nothing to lose, and SIGTERM ends the process at once, as it does by default.
             signals.enter_context(self._signals.handled(signal.SIGTERM, signal.SIGINT))
             self._delivery.start()
             stack.callback(self._stop_delivery)
             self._decider = Decider(self._settings.decision, classifier.labels)
             self._pipeline = Pipeline(
-                *(self._capture, classifier, self._decider, self._maker, self._say, self._status),
+                *(self._capture, classifier, self._decider, self._maker, self._publish, self._status),
                 watch=self._recent.offer,
             )
             self._pipeline.start()
@@ -155,18 +155,18 @@ class Service:
             stack.callback(self._stop_control)
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
-            del classifier  # another may take its place, and then it need not stay in memory
+            del classifier  # lets its memory be freed when another model replaces it
             self._notifier.ready(self._status.snapshot().to_line())
             stack.callback(self._start_stopping)
             self._loop()
 
-    def _say(self, event: Event) -> None:
-        """What becomes of every event; from the inference thread."""
+    def _publish(self, event: Event) -> None:
+        """Hand on an event; called by the inference thread."""
         self._delivery.put(event)
         self._recent.add(event)
 
     def _state(self, name: str) -> Path:
-        """A file of the daemon's own beside the fallback log."""
+        """The path of a file in the fallback log's directory."""
         return self._settings.fallback.path.with_name(name)
 
     def _daemon_access(self) -> DaemonAccess:
@@ -201,7 +201,7 @@ class Service:
         )
 
     def _change(self, min_confidence: float | None, fps: float | None) -> None:
-        """Another threshold or rate, until the next reload; from the remote thread."""
+        """Set another threshold or rate until the next reload; called by the threads that answer requests."""
         if min_confidence is not None:
             self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
         if fps is not None:
@@ -225,7 +225,7 @@ class Service:
         self._notifier.stopping("The source has ended")
 
     def _check_stages(self) -> None:
-        """Feed the watchdog while every stage is alive; leave for systemd when one is stuck."""
+        """Feed the watchdog while every stage is alive; when one is stuck, end the process for systemd to restart."""
         if self._pipeline.failure is not None:
             raise self._pipeline.failure
         overdue = self._status.overdue()
@@ -255,8 +255,7 @@ class Service:
         except ConfigError as error:
             logger.error("Keeping the running settings: %s", error)
         else:
-            running, self._settings = self._settings, live_change(self._settings, wanted)[0]
-            waiting = live_change(running, wanted)[1]
+            self._settings, waiting = live_change(self._settings, wanted)
             self._decider.settings = self._settings.decision
             self._capture.set_fps(self._settings.camera.fps)
             set_log_level(self._settings.log.level)

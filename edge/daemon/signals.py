@@ -1,4 +1,4 @@
-"""The signals that the daemon heeds, one after the other."""
+"""Queues the signals that the daemon handles, so that the main loop takes them one at a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class Signals:
-    """A handler only puts the number on a queue: SimpleQueue.put is reentrant, Event.set is not."""
+    """A queue of signal numbers. The handler only calls SimpleQueue.put, which is reentrant; Event.set is not."""
 
     def __init__(self) -> None:
         self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @contextmanager
     def handled(self, *numbers: signal.Signals) -> Iterator[None]:
-        """Take the signals over; the handlers before come back afterwards. In the main thread alone."""
+        """Handle these signals inside the `with` block, then restore the previous handlers; main thread only."""
         before = {number: signal.signal(number, lambda n, _frame: self.put(n)) for number in numbers}
         try:
             yield
@@ -25,11 +25,11 @@ class Signals:
                 signal.signal(number, handler)
 
     def put(self, number: int) -> None:
-        """As if the signal had come; any thread."""
+        """Act as if the signal had arrived; callable from any thread."""
         self._numbers.put(number)
 
     def get(self, timeout_s: float) -> int | None:
-        """The next signal, or None where none came in time."""
+        """The next signal number, or None after `timeout_s`."""
         try:
             return self._numbers.get(timeout=timeout_s)
         except queue.Empty:

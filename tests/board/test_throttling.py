@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.board import host
-from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, Governor, Reading
+from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, FrameRateGovernor, Reading
 
 
 class Board:
@@ -15,7 +15,7 @@ class Board:
 
     def __init__(self, root: Path, fps: float = 20.0) -> None:
         self.root, self.fps, self.now = root, fps, 0.0
-        self.governor = Governor()
+        self.governor = FrameRateGovernor()
         self.limits: list[float] = []
         self.say(50.0)
 
@@ -31,7 +31,7 @@ class Board:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content + "\n", encoding="utf-8")
 
-    def run(self, seconds: float) -> Governor:
+    def run(self, seconds: float) -> FrameRateGovernor:
         end = self.now + seconds
         while self.now < end:
             self.now += 5.0
@@ -134,7 +134,7 @@ def test_the_limit_has_a_floor_and_a_camera_that_delivers_nothing_none(tmp_path:
 
 
 def test_a_board_without_a_thermometer_is_left_alone() -> None:
-    governor = Governor()
+    governor = FrameRateGovernor()
     for now in range(0, 1000, 5):
         governor.update(float(now), Reading(None), 10.0)
     assert governor.fps_limit == 0.0

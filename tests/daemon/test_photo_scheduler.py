@@ -174,7 +174,7 @@ def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
     assert debt >= 0.01
     queue.serve(infer)
     assert len(queue) == 1  # not paid back yet
-    queue.frame_took(1.0)
+    queue.frame_classified(1.0)
     assert queue.wait_s == max(0.0, debt - SHARE_OF_BUSY_TIME)
     queue.idled(debt)
     queue.serve(infer)
@@ -184,7 +184,7 @@ def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
 def test_nothing_begins_that_the_next_frame_would_have_to_wait_for() -> None:
     rhythm = FrameRhythm()
     for frame in range(20):
-        rhythm.came(frame * 0.05)
+        rhythm.frame_ready(frame * 0.05)
     came = 19 * 0.05
     assert rhythm.busy_for_s(came + 0.012, 0.01) == 0, "there is time until the next frame"
     assert rhythm.busy_for_s(came + 0.04, 0.01) == pytest.approx(0.015), "not now, but behind it"
@@ -195,5 +195,5 @@ def test_nothing_begins_that_the_next_frame_would_have_to_wait_for() -> None:
 def test_no_frame_has_come_yet() -> None:
     rhythm = FrameRhythm()
     assert rhythm.busy_for_s(0.0, 0.01) == 0
-    rhythm.came(0.0)
+    rhythm.frame_ready(0.0)
     assert rhythm.busy_for_s(0.0, 0.01) == 0
