@@ -1,4 +1,4 @@
-"""Decides when a stream of predictions is worth an event: smoothed by time, held, and never in silence for long."""
+"""Decides when predictions become an event: smoothed over time, on each lasting change and each heartbeat."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from edge.events import UNKNOWN, Label, Probabilities, Reason, top_k
 from edge.settings.schema import DecisionSettings
 
-# A label that is shown stays until its confidence is this much below the minimum, so that one
-# that hovers around the minimum does not flicker to "unknown" and back.
+# Hysteresis: the current label is kept down to this fraction of the minimum confidence, so that it does not flicker to
+# "unknown" and back.
 LEAVE_FACTOR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something worth saying."""
+    """The content of an event."""
 
     reason: Reason
     label: str
@@ -28,8 +28,8 @@ class Decision:
 class Decider:
     """Turns probabilities into decisions; one thread calls `decide`.
 
-    Time is the frame's own, in seconds on any scale that only grows: a live camera's clock, or a
-    video's index / fps, so that a video gives the same events however fast it is read.
+    The time is that of the frame, in seconds on any monotonic scale: a camera's clock, or a video's index / fps, so
+    that a video gives the same events at any reading speed.
 
     Args:
         settings: may be replaced while running (`self.settings = …`), as SIGHUP does.
@@ -41,37 +41,37 @@ class Decider:
         self.begin(labels)
 
     def begin(self, labels: Sequence[str]) -> None:
-        """Begin anew, for a model with these labels; from the thread that calls `decide`."""
+        """Forget the past and use these labels; for the thread that calls `decide`."""
         self._labels = labels
         self._smoothed: Probabilities | None = None
         self._smoothed_at = 0.0
-        self._label: str | None = None  # what was said last
-        self._candidate: str | None = None  # what may be said next
+        self._label: str | None = None  # of the last change
+        self._candidate: str | None = None  # the label that may become the next change
         self._candidate_since = 0.0
-        self._said_at = 0.0
-        self.top: tuple[Label, ...] = ()  # the newest smoothed top-3, said or not; any thread may read it
+        self._event_at = 0.0  # of the last change or heartbeat
+        self.top: tuple[Label, ...] = ()  # of the newest frame, smoothed; any thread may read it
 
     def decide(self, probabilities: Probabilities, time_s: float) -> Decision | None:
-        """Take one frame's probabilities; returns what to say, or None for nothing new."""
+        """The decision about one frame's probabilities, (classes,) float32, or None if it makes no event."""
         settings = self.settings
         self.top = top = top_k(self._smooth(probabilities, time_s, settings.smoothing_s), self._labels)
         label = self._judge(top[0], settings.min_confidence)
         reason: Reason | None = None
         if self._is_change(label, time_s, settings.hold_s):
             self._label, reason = label, "change"
-        elif time_s - self._said_at >= settings.heartbeat_s:
+        elif time_s - self._event_at >= settings.heartbeat_s:
             reason = "heartbeat"
         elif settings.every_frame:
             reason = "frame"
         if reason is None:
             return None
         if reason != "frame":
-            self._said_at = time_s
+            self._event_at = time_s
         assert self._label is not None  # the first frame is a change
         return Decision(reason, self._label, top)
 
     def _smooth(self, probabilities: Probabilities, time_s: float, time_constant_s: float) -> Probabilities:
-        """An exponential average whose weight follows the time since the last frame, not the number of frames."""
+        """An exponential average weighted by the time since the last frame, so that the frame rate does not matter."""
         if self._smoothed is None or time_constant_s == 0:
             self._smoothed = probabilities.copy()
         else:
@@ -85,11 +85,11 @@ class Decider:
         return best.label if best.confidence >= enough else UNKNOWN
 
     def _is_change(self, label: str, time_s: float, hold_s: float) -> bool:
-        """Whether `label` differs from what was said, and has done so without a break for `hold_s`."""
+        """Whether `label` differs from the last change's and has done so without a break for `hold_s`."""
         if label == self._label:
             self._candidate = None
             return False
         if label != self._candidate:
             self._candidate, self._candidate_since = label, time_s
-        # Nothing was said yet: there is nothing to flicker from.
+        # The first frame is a change at once.
         return self._label is None or time_s - self._candidate_since >= hold_s

@@ -1,4 +1,4 @@
-"""Defaults that depend on the machine: where the settings, the state and the model are, and the device's name."""
+"""Defaults that depend on the machine: the paths of the settings, the state and the model, and the device's name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ DEFAULT_CONFIG = Path("/etc/edge-classifier/config.toml")
 
 
 def state_directory() -> Path:
-    """Where this user's daemon keeps what must survive: systemd's choice, the system's, or the user's own.
+    """The directory for what must survive a restart.
 
-    A virtual environment in which `./install.sh --try` made a model keeps it in `state`, for every command there.
+    The first of: `$STATE_DIRECTORY`, which systemd sets; `state` in the virtual environment, which
+    `./install.sh --try` makes; the system's directory, if it is writable; the user's own.
     """
     if chosen := os.environ.get("STATE_DIRECTORY"):
         return Path(chosen.split(":")[0])
@@ -27,7 +28,7 @@ def state_directory() -> Path:
 
 
 def default_bundle() -> Path:
-    """The installed bundle: one's own, else the system's, which every user may read."""
+    """The link to the bundle in use: in the state directory, else in the system's, which every user may read."""
     own, system = (root / "models" / "current" for root in (state_directory(), SYSTEM_STATE))
     return system if not os.access(own, os.R_OK) and os.access(system, os.R_OK) else own
 
@@ -38,5 +39,5 @@ def default_device_name() -> str:
         machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except OSError:
         machine_id = ""
-    # machine-id(5) asks not to publish the id itself: send a hash of it.
+    # machine-id(5) asks programs to publish a hash, not the id itself.
     return "edge-" + hashlib.sha256(b"edge-classifier" + machine_id.encode()).hexdigest()[:6]

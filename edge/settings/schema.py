@@ -1,6 +1,7 @@
-"""The settings: typed, frozen, every key with a default, unknown keys refused, all errors told at once.
+"""The settings: their sections, keys, types, defaults and limits.
 
-Each stage gets its own section and never the whole. `toml_file.py` reads them from TOML.
+They are frozen, and unknown keys are errors. Each stage is given its own section. `toml_file.py` reads them from TOML,
+and deploy/config.toml explains every key to the user.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Section(BaseModel):
 
 
 class DeviceSettings(Section):
-    """Who this box is."""
+    """`[device]`: the name of this box."""
 
     name: str = Field(default_factory=default_device_name)
 
@@ -39,7 +40,7 @@ class DeviceSettings(Section):
 
 
 class CameraSettings(Section):
-    """Where frames come from and how they are turned before anything looks at them."""
+    """`[camera]`: the source of the frames, and how they are cropped, rotated and flipped."""
 
     source: str = "auto"
     size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (640, 480)
@@ -59,7 +60,7 @@ class CameraSettings(Section):
             )
         return source
 
-    @field_validator("crop", mode="before")  # one line for whatever is wrong with it
+    @field_validator("crop", mode="before")  # so that every mistake in it gives this one message
     @classmethod
     def _inside_frame(cls, given: object) -> tuple[float, ...]:
         crop = tuple(given) if isinstance(given, (list, tuple)) else (given,)
@@ -80,15 +81,15 @@ class CameraSettings(Section):
 
 
 class ModelSettings(Section):
-    """Which bundle runs, and on what."""
+    """`[model]`: which bundle runs, and on which device. `cuda` is experimental: it has never run on a Jetson."""
 
-    bundle: Path = Field(default_factory=default_bundle, validate_default=False)  # it is a Path
+    bundle: Path = Field(default_factory=default_bundle, validate_default=False)  # it is a Path already
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, le=256)  # 0: one for each core
 
 
 class DecisionSettings(Section):
-    """When a stream of predictions becomes something worth saying."""
+    """`[decision]`: when predictions become an event."""
 
     min_confidence: float = Field(default=20.0, ge=0, le=100)  # percent
     smoothing_s: float = Field(default=1.0, ge=0, le=60)
@@ -98,7 +99,7 @@ class DecisionSettings(Section):
 
 
 class MqttSettings(Section):
-    """The broker and how to prove who we are."""
+    """`[mqtt]`: the broker and the credentials for it."""
 
     url: str = "mqtt://localhost:1883"
     base: str = "edge"
@@ -110,7 +111,7 @@ class MqttSettings(Section):
     key_file: str = ""
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     discovery_prefix: str = "homeassistant"
-    snapshot_every_s: float = Field(default=0.0, ge=0, le=86400)  # 0: pictures stay in the box
+    snapshot_every_s: float = Field(default=0.0, ge=0, le=86400)  # 0: never
 
     @field_validator("version", mode="before")
     @classmethod
@@ -135,7 +136,7 @@ class MqttSettings(Section):
             raise ValueError("must be a topic prefix such as edge or home/edge, without wildcards")
         return prefix
 
-    # Contradictions are told at the later of the two keys, so that one run tells all of them.
+    # A contradiction is an error of the later of its two keys, so that one run reports all of them.
     @field_validator("ca_file", "cert_file", "key_file")
     @classmethod
     def _tls_only(cls, file: str, info: ValidationInfo) -> str:
@@ -179,21 +180,21 @@ class MqttSettings(Section):
 
 
 class FallbackSettings(Section):
-    """The log on disk that holds events while the broker cannot."""
+    """`[fallback]`: the log on disk for events that the broker has not acknowledged."""
 
     path: Path = Field(default_factory=lambda: state_directory() / "fallback.db", validate_default=False)
-    fallback_after_s: float = Field(default=2.0, ge=0.1, le=2.5)  # with the commit inside the promised 3 s
+    fallback_after_s: float = Field(default=2.0, ge=0.1, le=2.5)  # plus the time of a commit: within the promised 3 s
     max_bytes: int = Field(default=268_435_456, ge=1_048_576)
     replay_per_s: float = Field(default=200.0, ge=0)  # 0: no limit
 
 
 class WebSettings(Section):
-    """The page and the REST API."""
+    """`[web]`: the page and the REST API."""
 
     enabled: bool = True
     listen: str = "127.0.0.1:5000"  # port 0: any free one
     token_file: str = ""
-    stream: bool = False  # /stream.mjpg; off, because a camera is nobody else's business
+    stream: bool = False  # /stream.mjpg; off by default for privacy
 
     @field_validator("listen")
     @classmethod
@@ -236,7 +237,7 @@ def _is_loopback(listen: str) -> bool:
 
 
 class LogSettings(Section):
-    """What journalctl shows."""
+    """`[log]`: what journalctl shows."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -257,10 +258,10 @@ class Settings(Section):
 def live_change(running: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
     """Split a reload into what applies at once and what needs a restart.
 
-    `[decision]`, `[log]` and `camera.fps` are live.
+    `[decision]`, `[log]` and `camera.fps` apply at once.
 
     Returns:
-        The running settings with the live changes taken over, and the `section.key`s that must wait.
+        The running settings with those changes, and each other changed key as `section.key`.
     """
     camera = running.camera.model_copy(update={"fps": wanted.camera.fps})
     applied = running.model_copy(update={"decision": wanted.decision, "log": wanted.log, "camera": camera})

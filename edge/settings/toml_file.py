@@ -1,4 +1,4 @@
-"""Reads settings from TOML and the environment, and tells every error at once with its line."""
+"""Reads settings from TOML and the environment, and reports every error at once with its line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # JetPack 6 has Python 3.10
 
-# As the end of a name (auth_token); many recorders take user=…_password=…_channel=… in one piece of the path.
+# Matches the end of a name too (auth_token). Many recorders use user=…_password=…_channel=… as one path segment.
 _SECRET = re.compile(
     r"(?i)(user|username|usr|loginuse|pass?|passw|passwd|password|passphrase|pwd?|token|secret|auth|key)="
     r"[^&/\s]*?(?=_password=|_channel=|[&/\s]|$)"
@@ -41,11 +41,12 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
     """The settings of a file, overridden by `EDGE_CLASSIFIER_<SECTION>_<KEY>`.
 
     Args:
-        path: the file; None for the installed one, or the built-in defaults where there is none.
+        path: the file; None for the installed one, or for the built-in defaults if there is none.
+        environment: the variables.
 
     Raises:
         UnreadableConfigError: this user may not read the file.
-        ConfigError: the file cannot be read, or holds errors; the message has one line an error.
+        ConfigError: the file cannot be read or has errors; the message has one line for each.
     """
     text = _read(path)
     name = str(path or DEFAULT_CONFIG)
@@ -55,7 +56,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
         raise ConfigError(f"{name} is not TOML: {error}. Mend that line and try again.") from error
     origin = _override(document, environment)
     try:
-        # As JSON, where strict means: an array is a tuple, a text a path, and nothing else is what it looks like.
+        # As JSON, because strict validation then accepts an array as a tuple and a string as a path.
         return Settings.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         lines = [_sentence(detail, text, origin) for detail in error.errors(include_url=False)]
@@ -95,17 +96,17 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> dict[
         section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("_")
         kind = _sections().get(section)
         if kind is None or not key:
-            continue  # another program's, or a test's
+            continue  # not a setting
         table = document.setdefault(section, {})
         if isinstance(table, dict):
-            text = environment[variable].encode(errors="backslashreplace").decode()  # it need not be UTF-8
+            text = environment[variable].encode(errors="backslashreplace").decode()  # a variable may not be UTF-8
             table[key] = _from_text(kind, key, text)
             origin[section, key] = variable
     return origin
 
 
 def _from_text(kind: type[Section], key: str, text: str) -> object:
-    """A variable is text; lists and numbers are written as in TOML."""
+    """The value of a variable: a TOML value where the key is not text, else the text."""
     field = kind.model_fields.get(key)
     if field is None or field.annotation in (str, Path):
         return text
@@ -149,9 +150,9 @@ def _line_of(text: str, section: str, key: str) -> int | None:
 
 
 def to_toml(settings: Settings) -> str:
-    """The effective settings as TOML, which `load_settings` reads back unchanged.
+    """The settings in effect as TOML, which `load_settings` can read.
 
-    A user name in a camera's URL and its password are masked.
+    The user name and password in a camera's URL are masked.
     """
     lines: list[str] = []
     for name in Settings.model_fields:
@@ -161,9 +162,9 @@ def to_toml(settings: Settings) -> str:
 
 
 def mask(text: str) -> str:
-    """A URL without its user and password, for people and logs; rather too much is masked than too little.
+    """A URL with its user and password masked, for output and logs. In doubt more is masked.
 
-    A password may hold an `@`, and cheap cameras take theirs in the path or the query.
+    A password may contain an `@`, and some cameras expect it in the path or the query.
     """
     text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
     return _SECRET.sub(r"\1=***", text)
