@@ -1,4 +1,8 @@
-"""`edge-classifier models`: which bundles there are, and which of them looks through the camera."""
+"""`edge-classifier models`: lists, adds, switches and removes bundles.
+
+`use` and `rollback` ask the running daemon over its Unix socket (`daemon/model_switch.py` answers); without a daemon
+the link `current` is switched here.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ DESCRIPTION = """\
 Bundles live side by side in the state directory's models/; the link `current`
 names the one in use, `previous` the one before it.
 
-list      what there is, every checksum verified.
+list      lists the bundles, with every checksum verified.
 add       installs a bundle: a directory, a tar archive of one, or an archive's
           URL with its --sha256, because a model is code. It is not used yet.
 use       puts a bundle in the place of the running one. A daemon that runs
@@ -33,15 +37,15 @@ remove    deletes a bundle; not the one in use or the one before, unless forced.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|add|use|rollback|remove")
-    listing = actions.add_parser("list", help="what there is", description="Tell which bundles there are.")
+    listing = actions.add_parser("list", help="list the bundles", description="List the bundles.")
     add = actions.add_parser("add", help="install one", description="Install a bundle, without using it yet.")
     add.add_argument("source", metavar="BUNDLE|URL", help="a directory, a tar archive, or an archive's URL")
     add.add_argument("--sha256", default="", metavar="HEX", help="of the archive; a URL needs it")
     use = actions.add_parser("use", help="switch to one", description="Switch to a bundle, in a running daemon too.")
-    use.add_argument("name", metavar="NAME", help="as `models list` tells it")
+    use.add_argument("name", metavar="NAME", help="as `models list` shows it")
     back = actions.add_parser("rollback", help="switch back", description="Switch back to the bundle before.")
     remove = actions.add_parser("remove", help="delete one", description="Delete a bundle.")
-    remove.add_argument("name", metavar="NAME", help="as `models list` tells it")
+    remove.add_argument("name", metavar="NAME", help="as `models list` shows it")
     remove.add_argument("--force", action="store_true", help="even the one in use or the one before")
     for action in actions.choices.values():
         add_config_option(action)
@@ -79,7 +83,7 @@ def _list(installed: Installed, as_json: bool) -> int:
         print(f"There is no bundle in {installed.directory}; make one with `edge-classifier export`.")
     for row in rows:
         mark = "*" if row["current"] else "<" if row["previous"] else " "
-        print(f"{mark} {row['name']:36}{row['fault'] or _told(row)}")
+        print(f"{mark} {row['name']:36}{row['fault'] or _details(row)}")
     if rows:
         print("\n* in use   < before it")
     return 0
@@ -110,7 +114,8 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
     }
 
 
-def _told(row: dict[str, Any]) -> str:
+def _details(row: dict[str, Any]) -> str:
+    """Size, classes, accuracy and origin of a bundle in `models list`."""
     agreement = ""
     if row["agreement"] is not None:
         of = {"photos": "photos", "shipped": "shipped views", "both": "photos and shipped views"}[row["agreement_on"]]
@@ -131,18 +136,18 @@ def _add(installed: Installed, arguments: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         name = add_bundle(arguments.source, arguments.sha256, installed, fetched)
-    _tell(arguments.json, name, f"{name} is installed; use it with `edge-classifier models use {name}`.")
+    _report(arguments.json, name, f"{name} is installed; use it with `edge-classifier models use {name}`.")
     return 0
 
 
 def _use(settings: Settings, name: str | None, as_json: bool) -> int:
-    """Switch to `name`, or to the one before where it is None: the daemon does it where one runs."""
+    """Switch to `name`, or back to the previous bundle if that is None, in the daemon if one runs."""
     from edge.interfaces.unix_socket import SOCKET, ask
 
     fields = {} if name is None else {"name": name}
     try:
         answer = ask(settings.fallback.path.with_name(SOCKET), "rollback" if name is None else "use", fields)
-    except RequestError as error:  # the daemon's sentence, with the exit code that it has without a daemon
+    except RequestError as error:  # the same exit code as without a daemon
         raise BundleError(str(error)) from error
     if answer is None:
         used = _use_without_daemon(settings, name)
@@ -150,7 +155,7 @@ def _use(settings: Settings, name: str | None, as_json: bool) -> int:
     else:
         used = str(answer["model"])
         sentence = f"{used} runs now."
-    _tell(as_json, used, sentence, daemon=answer is not None)
+    _report(as_json, used, sentence, daemon=answer is not None)
     return 0
 
 
@@ -159,14 +164,12 @@ def _use_without_daemon(settings: Settings, name: str | None) -> str:
     from edge.vision.trial import verify_bundle
 
     installed = switchable_bundles(settings.model)
-    chosen = name or installed.previous
-    if chosen is None:
-        raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
+    chosen = name or installed.before_current()
     verify_bundle(installed.find(chosen), settings.model)
     installed.switch(chosen)
     return chosen
 
 
-def _tell(as_json: bool, name: str, sentence: str, **more: Any) -> None:
+def _report(as_json: bool, name: str, sentence: str, **more: Any) -> None:
     print(json.dumps({"name": name, **more}) if as_json else sentence)
     sys.stdout.flush()

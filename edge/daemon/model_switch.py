@@ -97,10 +97,7 @@ class ModelSwitch:
 
     def rollback(self, pipeline: SwappablePipeline) -> str:
         """Replace the running bundle by the one that was in use before it; raises what `use` raises."""
-        previous = switchable_bundles(self._settings).previous
-        if previous is None:
-            raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
-        return self.use(previous, pipeline)
+        return self.use(switchable_bundles(self._settings).before_current(), pipeline)
 
     def _swap(self, home: Path, installed: Installed, pipeline: SwappablePipeline) -> None:
         self._refuse_without_room(home)

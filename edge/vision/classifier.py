@@ -1,4 +1,4 @@
-"""The model of a bundle: pixels in, probabilities out."""
+"""`Classifier` runs a bundle's model: pixels in, probabilities out. Its golden photo is checked at each start."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edge.vision.preprocess import InputBuffer, fill
 from edge.vision.torch_compat import known_deprecations
 
 GOLDEN_TOLERANCE = 3.0  # points of confidence
-_WARM_UP = 3  # TorchScript's profiling executor settles after two calls
+_WARM_UP = 3  # TorchScript's profiling executor optimizes during the first two calls
 
 
 class Classifier:
-    """Loads a bundle, warms up, and answers for it.
+    """Loads a bundle's model, warms it up and checks its answer to the golden photo.
 
-    torch's engine and thread count are the process's own: a second classifier beside the first has to have the same.
+    torch's engine and thread count are global, so all classifiers of a process have to use the same.
 
     Args:
         bundle: as `load_bundle` returned it.
         settings: the `[model]` section.
-        open_cuda: makes the GPU ready, for a bundle that wants one.
+        open_cuda: prepares the GPU, for a bundle that needs one.
 
     Raises:
         BundleError: this machine cannot run the bundle, or it answers the golden photo wrongly.
@@ -40,7 +40,7 @@ class Classifier:
         self.name = bundle.name
         self.labels = bundle.labels
         self._contract = bundle.manifest.input
-        #: Whether `infer_all` takes more than one buffer: for qnnpack the graph has one photo's strides in it.
+        #: Whether `infer_all` runs several buffers as one batch; qnnpack's graph has one photo's strides in it.
         self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
         self._device = device_for(bundle, settings, open_cuda)
         self._model = self._load(bundle)
@@ -48,11 +48,11 @@ class Classifier:
         self._check_golden(bundle)
 
     def new_input(self) -> InputBuffer:
-        """A padded buffer for `prepare` and `infer`; make one for each stage that overlaps another."""
+        """A padded buffer for `prepare` and `infer`; stages that run at the same time need one each."""
         return self._device.new_buffer(self._contract)
 
     def prepare(self, pixels: Pixels, into: InputBuffer) -> None:
-        """One resize of the centre of `pixels`, (height, width, 3) uint8 RGB, straight into the buffer."""
+        """Resize the centre of `pixels`, (height, width, 3) uint8 RGB, into the buffer."""
         fill(into, pixels, self._contract)
 
     def infer(self, buffer: InputBuffer) -> Probabilities:
@@ -60,10 +60,7 @@ class Classifier:
         return self._device.infer(self._model, buffer)
 
     def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
-        """Probabilities, (buffers, classes) float32, of what all the buffers hold, in one inference.
-
-        Where not `takes_many`, one after the other.
-        """
+        """Probabilities, (buffers, classes) float32, of all the buffers: one batch if `takes_many`, else one by one."""
         if not self.takes_many:
             return np.stack([self.infer(buffer) for buffer in buffers])
         with torch.inference_mode():
@@ -71,7 +68,7 @@ class Classifier:
         return probabilities
 
     def predict(self, pixels: Pixels) -> Prediction:
-        """Both, timed, in a buffer of its own; for one thread at a time."""
+        """`prepare` and `infer`, timed, in the classifier's own buffer; for one thread at a time."""
         start = time.perf_counter()
         self.prepare(pixels, self._buffer)
         prepared = time.perf_counter()
@@ -90,10 +87,7 @@ class Classifier:
         try:
             return self._device.load(bundle.model_bytes)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise BundleError(
-                f"torch {torch.__version__} cannot load {bundle.name} ({reason:.200}); export it again here."
-            ) from error
+            raise _torch_error("load", bundle, error) from error
 
     def _check_golden(self, bundle: Bundle) -> None:
         try:
@@ -105,10 +99,7 @@ class Classifier:
                 for _ in range(_WARM_UP):
                     probabilities = self.predict(pixels).probabilities
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise BundleError(
-                f"torch {torch.__version__} cannot run {bundle.name} ({reason:.200}); export it again here."
-            ) from error
+            raise _torch_error("run", bundle, error) from error
         if len(probabilities) != len(self.labels):
             raise BundleError(
                 f"{bundle.name} has {len(self.labels)} labels for {len(probabilities)} classes; export it again."
@@ -121,3 +112,10 @@ class Classifier:
                 f"{bundle.name} answers its golden photo with {self.labels[top1]} and confidences up to {worst:.1f}"
                 f" points off instead of {self.labels[expected[0].index]}; export it again on this machine."
             )
+
+
+def _torch_error(action: str, bundle: Bundle, error: RuntimeError) -> BundleError:
+    reason = str(error).strip().splitlines()[-1]
+    return BundleError(
+        f"torch {torch.__version__} cannot {action} {bundle.name} ({reason:.200}); export it again here."
+    )

@@ -1,4 +1,4 @@
-"""The bundles in `models/`: which there are, which is in use, and which was before it."""
+"""The bundles in `models/`: lists, installs, switches and removes them; `current` is the link to the one in use."""
 
 from __future__ import annotations
 
@@ -7,30 +7,24 @@ import fcntl
 import os
 import re
 import shutil
-import stat
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings.defaults import state_directory
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.ownership import refuse_if_others_may_write
+from edge.vision.staging import Purpose, new_staging_directory
 
 CURRENT = "current"
 PREVIOUS = "previous"
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z0-9]+-[0-9a-f]{6}")
 
-Purpose = Literal["new", "export", "remove"]
-STALE_S = 86_400.0
-
 
 class Installed:
-    """A directory of bundles with the links `current` and `previous`, each switched in one atomic step.
+    """A directory of bundles with the links `current` and `previous`, each switched by one atomic rename.
 
     Args:
         directory: such as `/var/lib/edge-classifier/models`.
@@ -40,9 +34,9 @@ class Installed:
         self.directory = directory
 
     def names(self) -> list[str]:
-        """The bundles, by name; whether they are sound only `load_bundle` tells."""
+        """The names of the bundles, sorted; only `load_bundle` checks whether they are intact."""
         try:
-            # By name first: into another user's half-made bundle one may not look.
+            # The name first: another user's staging directory cannot be looked into.
             named = [entry for entry in self.directory.iterdir() if _BUNDLE.fullmatch(entry.name)]
             return sorted(entry.name for entry in named if (entry / MANIFEST).is_file())
         except FileNotFoundError:
@@ -52,13 +46,24 @@ class Installed:
 
     @property
     def current(self) -> str | None:
-        """The bundle that `current` names; it runs from the next start on, if not already."""
+        """The bundle that the link `current` names: the daemon runs it, at the latest from its next start on."""
         return self._target(CURRENT)
 
     @property
     def previous(self) -> str | None:
-        """The bundle that was in use before."""
+        """The bundle that was in use before the current one."""
         return self._target(PREVIOUS)
+
+    def before_current(self) -> str:
+        """The name of the bundle that `models rollback` goes back to.
+
+        Raises:
+            BundleError: there is none.
+        """
+        previous = self.previous
+        if previous is None:
+            raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
+        return previous
 
     def find(self, name: str) -> Path:
         """The directory of an installed bundle.
@@ -71,18 +76,18 @@ class Installed:
         return self.directory / name
 
     def switch(self, name: str) -> str | None:
-        """Point `current` at an installed bundle; returns the one before, which `previous` names from now on.
+        """Point `current` at an installed bundle and `previous` at the one before; returns the one before.
 
         Raises:
             BundleError: there is none of that name.
             StateError: the links cannot be written.
         """
-        with self._alone():
-            self.find(name)  # another command may have removed it meanwhile
+        with self._locked():
+            self.find(name)  # another command may have removed it
             before = self.current
             if before == name:
                 return self.previous
-            # In this order: ended in between, `previous` names the bundle in use, and nothing is in use that was not.
+            # In this order, so that a kill in between leaves the bundle in use as it was.
             if before is not None:
                 self._link(PREVIOUS, before)
             self._link(CURRENT, name)
@@ -92,12 +97,12 @@ class Installed:
         """Delete a bundle.
 
         Raises:
-            BundleError: there is none, or it is in use or was before, and `force` is not set.
+            BundleError: there is none, or a link names it and `force` is not set.
             StateError: it cannot be deleted.
         """
         home = self.find(name)
-        with self._alone():
-            self.find(name)  # another command may have removed it meanwhile
+        with self._locked():
+            self.find(name)  # another command may have removed it
             links = [link for link in (CURRENT, PREVIOUS) if self._target(link) == name]
             if links and not force:
                 role = "in use" if CURRENT in links else "what `models rollback` goes back to"
@@ -107,34 +112,32 @@ class Installed:
                     (self.directory / link).unlink()
                 grave = self.staging("remove")
                 try:
-                    home.rename(grave / name)  # first: a bundle is there whole or not at all
+                    home.rename(grave / name)  # first, so that a bundle is there whole or not at all
                 finally:
                     shutil.rmtree(grave)
             except OSError as error:
                 raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
 
     def prepare(self) -> None:
-        """Make the directory, which only its owner may write to; one that is there already is looked at.
+        """Make the directory, writable by its owner only, or check the one that exists.
 
         Raises:
             StateError: the directory cannot be made.
-            BundleError: others may write there, so what is put there would not be loaded.
+            BundleError: other users may write there, so `load_bundle` would refuse its bundles.
         """
         try:
             for directory in (*reversed(self.directory.parents), self.directory):
                 if not directory.exists():
                     directory.mkdir(exist_ok=True)
-                    directory.chmod(0o755)  # whatever the umask is
+                    directory.chmod(0o755)  # regardless of the umask
                 elif not directory.is_dir():
                     raise StateError(f"{directory} is no directory; name another place for the models.")
             refuse_if_others_may_write([self.directory])
         except OSError as error:
-            raise StateError(
-                f"{self.directory} cannot be written ({error.strerror}); run as a user who may."
-            ) from error
+            raise self._unwritable(error) from error
 
     def staging(self, purpose: Purpose = "new") -> Path:
-        """A new hidden directory on the bundles' file system, where one is put together before it appears.
+        """A new hidden directory on the bundles' file system, for assembling or deleting one.
 
         Raises:
             StateError: the directory cannot be made or written.
@@ -143,22 +146,17 @@ class Installed:
         if purpose != "remove":
             self.prepare()
         try:
-            place = self._staging_place()
-            prefix = "." if place == self.directory else ".edge-classifier-"
-            _sweep(place, prefix)
-            return Path(tempfile.mkdtemp(dir=place, prefix=f"{prefix}{purpose}-"))
+            return new_staging_directory(self.directory, purpose)
         except OSError as error:
-            raise StateError(
-                f"{self.directory} cannot be written ({error.strerror}); run as a user who may."
-            ) from error
+            raise self._unwritable(error) from error
 
     def accept(self, home: Path) -> Path:
-        """Move a complete bundle from `staging`, its modes set, to where it belongs; returns its directory.
+        """Move a complete bundle, its modes set, from `staging` into `models/`; returns its new directory.
 
-        The same bundle that is there already stays, because it may be in use; a damaged one is replaced.
+        If the same bundle is installed already it stays, because it may be in use; a damaged one is replaced.
 
         Raises:
-            BundleError: there is another bundle of that name.
+            BundleError: another bundle has that name.
             StateError: it cannot be written.
         """
         target = self.directory / home.name
@@ -166,20 +164,20 @@ class Installed:
             for file in home.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            with self._alone():
-                if self._is_sound(target):
+            with self._locked():
+                if self._is_intact(target):
                     if (target / MANIFEST).read_bytes() != (home / MANIFEST).read_bytes():
                         raise BundleError(f"There is another bundle called {target.name}; remove that one first.")
                     return target
                 if target.exists():
-                    target.rename(home.parent / "damaged")  # goes with the staging directory
+                    target.rename(home.parent / "damaged")  # deleted with the staging directory
                 home.rename(target)
         except OSError as error:
             raise StateError(f"{target} cannot be written ({error.strerror}); {remedy(error)}.") from error
         return target
 
     @staticmethod
-    def _is_sound(home: Path) -> bool:
+    def _is_intact(home: Path) -> bool:
         try:
             load_bundle(home)
         except BundleError:
@@ -187,8 +185,8 @@ class Installed:
         return True
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process accepts a bundle, switches or removes one meanwhile."""
+    def _locked(self) -> Iterator[None]:
+        """Hold a lock, so that no other process installs, switches or removes a bundle."""
         try:
             directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -199,26 +197,8 @@ class Installed:
         finally:
             os.close(directory)
 
-    def _staging_place(self) -> Path:
-        """Beside the bundles; for root, where others may write there, above that: they could put links in its way."""
-        if os.geteuid() != 0:
-            return self.directory
-        home = Path(os.path.realpath(self.directory))
-        safe: Path | None = None
-        for place in (*reversed(home.parents), home):
-            status = place.lstat()
-            writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-            if status.st_uid != 0 or writable:
-                break
-            safe = place
-        if safe in (None, home):  # None: this root is not the machine's
-            return self.directory
-        if safe.stat().st_dev != home.stat().st_dev:
-            raise StateError(
-                f"{home} belongs to another user and is a file system of its own, where root writes nothing; run this"
-                f" as its owner: sudo -u '#{home.stat().st_uid}'."
-            )
-        return safe
+    def _unwritable(self, error: OSError) -> StateError:
+        return StateError(f"{self.directory} cannot be written ({error.strerror}); run as a user who may.")
 
     def _target(self, link: str) -> str | None:
         path = self.directory / link
@@ -240,43 +220,30 @@ class Installed:
 
 
 def remedy(error: OSError) -> str:
-    """What to do about a directory that could not be written."""
+    """The remedy for a directory that could not be written, as the end of a sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space and try again"
     return "run as a user who may write there, and on a disk that can be written"
 
 
 def set_modes(home: Path) -> None:
-    """Every user may classify with a bundle, and its owner alone may write to it, whatever the umask is."""
+    """Let every user read a bundle, and only its owner write to it, regardless of the umask."""
     for file in home.iterdir():
         file.chmod(0o644)
     home.chmod(0o755)
 
 
-def _sweep(place: Path, prefix: str) -> None:
-    """Delete the hidden directories of killed commands.
-
-    Only those older than `STALE_S`: a younger one may belong to a command that still runs.
-    """
-    half_done = re.compile(re.escape(prefix) + r"(new|export|remove)-[a-z0-9_]{8}")
-    for entry in place.iterdir():
-        if half_done.fullmatch(entry.name):
-            with suppress(OSError):  # gone meanwhile, or another user's
-                if time.time() - entry.lstat().st_mtime > STALE_S:
-                    shutil.rmtree(entry)
-
-
 def installed_bundles(settings: ModelSettings) -> Installed:
-    """The directory of bundles that `model.bundle` belongs to, else the state directory's."""
+    """The bundles beside the link that `model.bundle` names, else those of the state directory."""
     bundle = settings.bundle
     return Installed(bundle.parent if bundle.name == CURRENT else state_directory() / "models")
 
 
 def switchable_bundles(settings: ModelSettings) -> Installed:
-    """The same where `model.bundle` follows the link `current`.
+    """As `installed_bundles`, if `model.bundle` names the link `current`.
 
     Raises:
-        ConfigError: it names one bundle for good.
+        ConfigError: it names a fixed bundle.
     """
     if settings.bundle.name != CURRENT:
         raise ConfigError(
