@@ -1,4 +1,4 @@
-"""Many photos at once: read, resized and classified by several threads, in order and in bounded memory."""
+"""Classifies many photos with several threads, in order and in bounded memory; `classify` and `evaluate` use it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from edge.vision.classifier import Classifier
 from edge.vision.engine import join_threads
 from edge.vision.preprocess import InputBuffer
 
-# One inference for eight photos takes less than eight for one each; more gain no more (docs/performance.md).
+# A batch of eight is faster than eight single inferences; larger batches are not faster (docs/performance.md).
 BATCH = 8
-AHEAD = 2  # batches for each thread that may wait for an earlier one
+AHEAD = 2  # batches in work or done ahead of the consumer, for each thread
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one photo shows, or why that is not known."""
+    """The result of one photo: a prediction, or why there is none."""
 
     photo: Path
     outcome: Prediction | PhotoError
 
 
 def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int) -> Generator[Found, None, None]:
-    """Classify every photo, in their order; a bad one is among what is found and stops nothing.
+    """Classify photos in their order; a bad photo is one of the results and does not stop the others.
 
-    Each thread reads, resizes and infers a batch of its own, so no two wait for each other; in memory are, for
-    each thread, one decoded photo and the buffers of a batch.
+    Each thread reads, resizes and infers its own batch. Memory holds one decoded photo and the buffers of a batch for
+    each thread.
 
     Args:
-        classifier: one that infers with one thread, or more where `threads` is 1.
-        photos: any number; they are read as their turn comes.
-        threads: how many batches at once.
+        classifier: infers with one thread, unless `threads` is 1.
+        photos: any number; each is read when its batch starts.
+        threads: how many batches run at once.
     """
     batches = (photos[at : at + BATCH] for at in range(0, len(photos), BATCH))
     threads = max(1, min(threads, -(-len(photos) // BATCH)))
-    # All join torch before any infers, which `join_threads` asks for.
+    # `join_threads` requires that no thread infers before all have called it.
     joined = threading.Barrier(threads)
 
     def join() -> None:
@@ -53,7 +53,7 @@ def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int
 
     pool = ThreadPoolExecutor(threads, "classify", initializer=join)
     try:
-        # So many that every thread starts: none waits at the barrier for one that never comes.
+        # At least one batch for each thread, so that all threads start and reach the barrier.
         waiting = deque(_submit(pool, classifier, batch) for batch in islice(batches, threads * AHEAD))
         while waiting:
             yield from waiting.popleft().result()
@@ -69,7 +69,7 @@ def _submit(pool: ThreadPoolExecutor, classifier: Classifier, batch: Sequence[Pa
 def _classify_batch(classifier: Classifier, photos: Sequence[Path]) -> list[Found]:
     ready: list[tuple[InputBuffer, float] | PhotoError] = [_prepare(classifier, photo) for photo in photos]
     buffers = [one[0] for one in ready if not isinstance(one, PhotoError)]
-    # A batch that is not full is of a size that torch has not seen, which costs more than it saves.
+    # An incomplete batch has a new size, for which torch's preparation costs more than batching saves.
     size = BATCH if classifier.takes_many and len(buffers) == BATCH else 1
     probabilities = []
     inference_ms = 0.0

@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 _PHASES = 32  # positions between two pixels that the fit looks at
-_OPENCV, _PILLOW = -0.75, -0.5  # what each takes for the cubic's free parameter; torchvision antialiases as Pillow
+_OPENCV, _PILLOW = -0.75, -0.5  # each one's parameter of the cubic; torchvision antialiases as Pillow
 
 
 def bicubic_taps(scale: float, factor: int) -> Floats:
-    """Symmetric weights, which add up to 1, of a filter along one axis of a picture averaged by `factor`.
+    """The weights of a symmetric filter, with the sum 1, for one axis of a picture averaged by `factor`.
 
-    A least-squares fit over all positions between pixels: filtered and then sampled by `cv2.INTER_CUBIC`, a pixel
-    weighs what it weighs in torchvision's resize.
+    They are a least-squares fit over all positions between pixels: after the filter and `cv2.INTER_CUBIC` each pixel
+    has nearly the weight that it has in torchvision's resize.
 
     Args:
-        scale: of the whole resize, in pixels of the picture for one pixel of the result.
-        factor: pixels that were averaged into one before.
+        scale: pixels of the original picture for one pixel of the result.
+        factor: pixels that were averaged into one before the filter.
     """
     radius = math.ceil(2 * max(scale, 1) / factor)
     reach = 2 * radius + 4  # in averaged pixels

@@ -1,4 +1,7 @@
-"""A model bundle on disk: `model.ts`, `labels.txt`, a golden photo, and `bundle.json` that vouches for them."""
+"""A model bundle on disk: `model.ts`, `labels.txt`, a golden photo, and the manifest `bundle.json` with their sha256.
+
+`load_bundle` reads one and checks every byte; `Manifest` describes the fields of `bundle.json`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ MODEL = "model.ts"
 LABELS = "labels.txt"
 GOLDEN = "golden.jpg"
 FILES = (MANIFEST, MODEL, LABELS, GOLDEN)
-DIGEST = "bundle.sha256"  # of the manifest, for `sha256sum --check`; bundles from before it have none
+DIGEST = "bundle.sha256"  # of the manifest, for `sha256sum --check`; older bundles lack it
 MAX_FILE_BYTES = 1 << 30
 MAX_NAME = 200  # characters of a class's name, which goes into every event
 ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -37,36 +40,36 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-Shown = Annotated[str, AfterValidator(_printable)]  # on terminals and on the page
+Shown = Annotated[str, AfterValidator(_printable)]  # printed on terminals and the page
 
 
 class Part(BaseModel):
-    """Base of the manifest's parts; a field that this version does not know belongs to another schema."""
+    """Base of the manifest's parts; an unknown field is an error, because it belongs to another schema."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Normalization(Part):
-    """What the network was trained on, of pixels in 0..1; it is folded into the first convolution of `model.ts`."""
+    """The normalization of pixels in 0..1 that the network was trained with, folded into its first convolution."""
 
     mean: tuple[Mean, Mean, Mean]  # of red, green and blue
     std: tuple[Std, Std, Std]
-    colour: Colour = "RGB"  # of the network that was folded; `model.ts` takes RGB
+    colour: Colour = "RGB"  # of the original network; `model.ts` takes RGB
 
 
 class InputContract(Part):
-    """How a photo becomes what `model.ts` takes: uint8 RGB in NHWC order, 1 × side × side × 3."""
+    """How a photo becomes the input of `model.ts`: (1, side, side, 3) uint8, RGB."""
 
     size: int = Field(ge=16, le=4096)  # of the photo inside the border
     resize: int = Field(ge=16, le=4096)  # the short side before the centre is cut out
     interpolation: Interpolation = "bilinear"
     crop: Literal["centre"] = "centre"
     border: tuple[Border, Border]  # pixels of border colour before and after the photo, on both axes
-    border_rgb: tuple[Channel, Channel, Channel]  # the mean colour, so that the border means zero to the network
+    border_rgb: tuple[Channel, Channel, Channel]  # the mean colour, which is 0 after normalization
     colour: Literal["RGB"] = "RGB"
     dtype: Literal["uint8"] = "uint8"
     layout: Literal["NHWC"] = "NHWC"
-    normalization: Normalization | None = None  # null: an older version's, which folded its architecture's own
+    normalization: Normalization | None = None  # null: made by an older version, with its architecture's own
 
     @property
     def side(self) -> int:
@@ -80,8 +83,8 @@ class Origin(Part):
     source: Shown
     sha256: Shown
     license: Shown
-    top1: float | None = None  # percent on ImageNet as published for FP32; null: nobody has proven it
-    instead_of: Shown | None = None  # the architecture that was asked for, whose weights were not to be had
+    top1: float | None = None  # percent on ImageNet as published for FP32; null: not published
+    instead_of: Shown | None = None  # the requested architecture, whose weights could not be fetched
 
 
 class Quantization(Part):
@@ -89,9 +92,9 @@ class Quantization(Part):
 
     ranges: Literal["data-free", "calibrated"]
     photos: int = 0
-    levels: Literal[128, 256] = 256  # 128 is what older versions made for fbgemm
-    small_pairs: bool = False  # the sum of two neighbouring products fits into 16 bits, as CPUs without VNNI need it
-    activations: Activations  # the engine qnnpack hands qint8 to XNNPACK, where torch has it
+    levels: Literal[128, 256] = 256  # 128: made by an older version for fbgemm
+    small_pairs: bool = False  # two neighbouring products add up within 16 bits, as CPUs without VNNI need
+    activations: Activations  # with qint8 the engine qnnpack uses XNNPACK, if torch has it
 
 
 class GoldenClass(Part):
@@ -104,30 +107,30 @@ class GoldenClass(Part):
 class Agreement(Part):
     """The bundle measured against FP32 on photos."""
 
-    on: Literal["photos", "shipped", "both"] = "photos"  # the user's, or views of those that ship with the package
-    photos: int = Field(ge=0)  # of all kinds
-    views: int | None = Field(default=None, ge=0)  # of these, those of shipped ones
-    classes: int | None = Field(default=None, ge=1)  # how many FP32 puts first on them
-    top1: Percent  # of the photos on which both say the same
-    top1_or_tie: Percent | None = None  # the same, or what FP32 itself gives nearly as much as its first class
-    confidence_difference: Percent  # mean over the photos of FP32's top class, in points
+    on: Literal["photos", "shipped", "both"] = "photos"  # the user's photos, or views of those in the package
+    photos: int = Field(ge=0)  # including views
+    views: int | None = Field(default=None, ge=0)  # views of shipped photos among them
+    classes: int | None = Field(default=None, ge=1)  # different top-1 classes of FP32 on them
+    top1: Percent  # photos with the same top-1 class
+    top1_or_tie: Percent | None = None  # also counts a class that FP32 rates nearly as high as its top-1
+    confidence_difference: Percent  # of FP32's top-1 class, in points, mean over the photos
     correlation: float | None = Field(default=None, ge=-1.001, le=1.001)  # of the logits, over all photos
 
 
 class Manifest(Part):
-    """What `bundle.json` says."""
+    """The content of `bundle.json`."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    architecture: str = Field(pattern=ARCHITECTURE)  # the name goes into every event
+    architecture: str = Field(pattern=ARCHITECTURE)  # part of the bundle's name, which is in every event
     precision: Literal["int8", "fp16"] = "int8"
     target: Target
     engine: Engine
     torch: Shown  # the version that exported it
     files: dict[str, str]  # name → sha256
     weights: Origin
-    quantization: Quantization | None  # null: floats
+    quantization: Quantization | None  # null: fp16
     input: InputContract
-    golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or as many classes as there are
+    golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or two for a network of two classes
     agreement: Agreement | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
@@ -147,7 +150,7 @@ class Manifest(Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose checksums all matched; `model_bytes` are the very bytes that were hashed."""
+    """A bundle with correct checksums. It holds the bytes that were hashed, so later changes on disk do not matter."""
 
     name: str  # such as "resnet18-int8-3fa9c1"
     directory: Path
@@ -158,12 +161,12 @@ class Bundle:
 
 
 def bundle_name(manifest_text: bytes, architecture: str, precision: str) -> str:
-    """The name a bundle has to have: what it is, and the start of its manifest's sha256."""
+    """The name that a bundle must have: architecture, precision, 6 hex digits of its manifest's sha256."""
     return f"{architecture}-{precision}-{hashlib.sha256(manifest_text).hexdigest()[:6]}"
 
 
 def write_digest(home: Path) -> None:
-    """Write the manifest's whole sha256 beside it: the bundle's name holds six digits of it, for people to say."""
+    """Write `bundle.sha256` with the manifest's whole sha256, of which the bundle's name has only six digits."""
     digest = hashlib.sha256((home / MANIFEST).read_bytes()).hexdigest()
     (home / DIGEST).write_text(f"{digest}  {MANIFEST}\n", encoding="ascii")
 
@@ -173,10 +176,10 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
 
     Args:
         directory: the bundle's own, or a link to it.
-        given: this user named it on the command line, and so trusts whoever may change it.
+        given: the user named it on the command line, which implies trust in its owner.
 
     Raises:
-        BundleError: it is missing, incomplete, tampered with, may be changed by others, or is of another version.
+        BundleError: it is missing, incomplete, modified, writable by other users, or of another version.
     """
     try:
         home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
@@ -194,7 +197,7 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
         contents = {file: _verified(home / file, manifest, given=given) for file in (MODEL, LABELS, GOLDEN)}
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:
-        # The bundle as it was named: realpath's error tells of the first parent that is missing.
+        # Name the bundle itself: realpath's error names its first missing parent.
         named = directory.exists() or directory.is_symlink()
         missing = error.filename if named else f"bundle {directory}"
         raise BundleError(f"There is no {missing}; make a bundle with `edge-classifier export`.") from error
@@ -216,7 +219,7 @@ def _parse(text: bytes, home: Path) -> Manifest:
         raise BundleError(
             f"{home / MANIFEST} is not a manifest of this version ({where}: {first['msg']}); export the bundle again."
         ) from error
-    # Nothing is ever read but these three, beside the manifest.
+    # Besides the manifest exactly these three files are read.
     if set(manifest.files) != {MODEL, LABELS, GOLDEN} or manifest.input.size > manifest.input.resize:
         raise BundleError(
             f"{home / MANIFEST} names other files or another input than a bundle has; export the bundle again."
@@ -225,7 +228,7 @@ def _parse(text: bytes, home: Path) -> Manifest:
 
 
 def is_name(label: str) -> bool:
-    """Whether a class may be called so."""
+    """Whether `label` can be a class's name."""
     return bool(label) and label.isprintable() and len(label) <= MAX_NAME
 
 
@@ -255,7 +258,7 @@ def _verified(file: Path, manifest: Manifest, *, given: bool) -> bytes:
 
 
 def _read(file: Path, *, given: bool) -> bytes:
-    """The content of a plain file: a link would lead to where others may write, and a pipe has no end."""
+    """The content of a regular file; refuses links, whose target others may write, and pipes, which have no end."""
     if file.is_symlink():
         raise BundleError(f"{file} is a link, and a bundle holds its own files; export it again.")
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

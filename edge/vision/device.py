@@ -1,4 +1,4 @@
-"""Where a model computes: the processor, or a GPU of NVIDIA's. All that needs a GPU at run time is in `Cuda`."""
+"""Runs a model on the processor (`Cpu`) or on an NVIDIA GPU (`Cuda`, experimental: never run on a real board)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from edge.vision.torch_compat import load_script, runs_qint8
 
 
 class Device(Protocol):
-    """Loads a model and runs it; one thread at a time infers."""
+    """Loads a model and runs it; only one thread at a time may call `infer`."""
 
     def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """The TorchScript module in `model_bytes`; RuntimeError when it cannot be loaded."""
+        """The TorchScript module in `model_bytes`; raises RuntimeError if it cannot be loaded."""
         ...
 
     def new_buffer(self, contract: InputContract) -> InputBuffer:
-        """A buffer that holds the border's colour, in memory that this device reads from fastest."""
+        """An input buffer filled with the border's colour, in the memory that this device reads fastest."""
         ...
 
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """Probabilities, (classes,) float32, in memory of their own."""
+        """Probabilities, (classes,) float32, in an array that later calls do not change."""
         ...
 
 
@@ -74,10 +74,12 @@ class Cpu:
 
 
 class Cuda:
-    """A GPU: pinned memory on both sides, and one stream for copy, model and copy. Never run on a real board yet.
+    """A model on an NVIDIA GPU, with pinned memory on both sides and one stream for the copies and the model.
+
+    EXPERIMENTAL: it has never run on a Jetson. docs/jetson.md lists what is unproven.
 
     Raises:
-        BundleError: torch sees no GPU, or TensorRT's runtime is not there.
+        BundleError: torch finds no GPU, or TensorRT's runtime is missing.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -87,7 +89,7 @@ class Cuda:
             load_tensorrt_runtime()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._answer: torch.Tensor | None = None
-        self._one_at_a_time = threading.Lock()  # `classify` of a folder asks from several threads
+        self._one_at_a_time = threading.Lock()  # `classify` infers in several threads
 
     def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
         """As `Device` says."""
@@ -113,10 +115,10 @@ OpenCuda = Callable[[Engine], Device]
 
 
 def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> Device:
-    """The device that `[model] device` and the bundle agree on.
+    """The device for a bundle, if `[model] device` allows it.
 
     Raises:
-        BundleError: they do not agree, or the device is not there.
+        BundleError: `[model] device` asks for another device, or the device is missing.
     """
     on_gpu = bundle.manifest.target == "jetson"
     if on_gpu and settings.device == "cpu":
@@ -130,7 +132,7 @@ def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> 
 
 
 def tensorrt_runtime() -> Path | None:
-    """Torch-TensorRT's library that runs engines; its Python package, which loads the compiler, is not imported."""
+    """Torch-TensorRT's runtime library, or None. Its Python package is not imported, since that loads the compiler."""
     spec = importlib.util.find_spec("torch_tensorrt")
     folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
     library = folder and folder / "lib" / "libtorchtrt_runtime.so"
@@ -138,10 +140,10 @@ def tensorrt_runtime() -> Path | None:
 
 
 def load_tensorrt_runtime() -> None:
-    """Let torch run TensorRT's engines.
+    """Load the library with which torch runs TensorRT's engines (experimental).
 
     Raises:
-        BundleError: the library is not there, or cannot be loaded.
+        BundleError: the library is missing or cannot be loaded.
     """
     reason = "is not installed"
     try:
@@ -149,7 +151,7 @@ def load_tensorrt_runtime() -> None:
             torch.ops.load_library(library)  # type: ignore[no-untyped-call]
             return
     except OSError as error:
-        linker = error.__cause__ or error  # torch puts a sentence of its own before what the linker says
+        linker = error.__cause__ or error  # torch wraps the linker's error
         reason = f"cannot be loaded ({str(linker).splitlines()[0]})"
     raise BundleError(
         f"The bundle holds a TensorRT engine and Torch-TensorRT's runtime {reason}; install torch-tensorrt,"

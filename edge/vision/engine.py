@@ -1,4 +1,4 @@
-"""Which INT8 kernels run here: torch's quantized engine, and the instruction set a bundle is made for."""
+"""Chooses the INT8 kernels: torch's quantized engine, and the instruction set that a bundle is made for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.errors import BundleError
 from edge.vision.manifest_types import Activations, Engine, Target
 from edge.vision.torch_compat import runs_qint8
 
-# The fastest first; builds of torch differ in what they hold (Debian's has no FBGEMM, and on ARM no QNNPACK either).
+# The fastest first. Builds of torch differ: Debian's has no FBGEMM, and on ARM no QNNPACK either.
 _PREFERRED: dict[Target, tuple[Engine, ...]] = {"x86_64": ("onednn", "fbgemm", "qnnpack"), "arm64": ("qnnpack",)}
 _OTHER_TORCH: dict[Target, str] = {
     "x86_64": "install PyPI's (`pip install torch`)",
@@ -47,7 +47,7 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def has_full_range(flags: frozenset[str]) -> bool:
-    """Whether x86's int8 kernels add up products in 32 bits; without VNNI they add two in 16, and saturate."""
+    """Whether x86's int8 kernels add products in 32 bits. Without VNNI they add two in 16 bits, which can saturate."""
     return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
@@ -68,15 +68,15 @@ def host_engine(target: Target) -> Engine:
 
 
 def needs_small_pairs(engine: Engine) -> bool:
-    """Whether `engine` on this machine adds two products in 16 bits, which weights of full range overflow."""
+    """Whether `engine` on this machine adds two products in 16 bits, which weights of full range would saturate."""
     return engine in ("onednn", "fbgemm") and not has_full_range(cpu_flags())
 
 
 def host_activations(target: Target) -> Activations:
-    """The type of activations that is fastest on `target`, once `use_engine(host_engine(target))` was called.
+    """The fastest type of activations on `target`; call `use_engine(host_engine(target))` first.
 
-    torch builds for ARM without XNNPACK exist (2.13 and later on PyPI, pytorch#185297), so it is tried. What
-    another machine's torch holds cannot be tried here: its bundle is made for XNNPACK, or not at all.
+    Some builds of torch for ARM lack XNNPACK (PyPI's from 2.13 on, pytorch#185297), so on an ARM machine it is tried.
+    For another machine, whose torch cannot be tried here, XNNPACK is assumed.
     """
     if host_engine(target) == "qnnpack" and (host_target() != target or runs_qint8()):
         return "qint8"
@@ -84,34 +84,34 @@ def host_activations(target: Target) -> Activations:
 
 
 def use_threads(count: int) -> None:
-    """Compute with `count` threads, in all of the process; called again with the same count it changes nothing."""
+    """Set the number of threads that torch computes with in this process, unless it is `count` already."""
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 
 
 def join_threads() -> None:
-    """Make the calling thread one that torch computes in; no inference may run in another meanwhile.
+    """Prepare the calling thread for torch; the caller makes sure that no other thread is inferring.
 
-    At a thread's first operation torch sets its thread count, for which some versions free the pool that XNNPACK
-    uses, whoever is using it, and make another (caffe2/utils/threadpool/pthreadpool-cpp.cc).
+    At a thread's first operation torch sets its thread count. Some versions then free the pool that XNNPACK uses, even
+    while it is in use, and make another (caffe2/utils/threadpool/pthreadpool-cpp.cc).
     """
     torch.get_num_threads()
 
 
 def use_engine(engine: str, *, small_pairs: bool) -> None:
-    """Make `engine` torch's; has to happen before a model is loaded or made, which packs weights for it.
+    """Set torch's quantized engine; call it before a model is loaded or made, because that packs the weights for it.
 
-    The default on ARM is a trap: `onednn` has no int8 kernels there and takes 5.6 times FP32's work.
+    torch's default on ARM, `onednn`, has no int8 kernels there and takes 5.6 times as long as FP32.
 
     Args:
-        engine: of the bundle.
-        small_pairs: whether the sum of two of its products fits into 16 bits.
+        engine: the bundle's engine.
+        small_pairs: whether the sum of two products of its weights fits into 16 bits.
 
     Raises:
-        BundleError: this torch was built without it, or this CPU cannot run it.
+        BundleError: this torch lacks the engine, or this CPU cannot run it.
     """
     if engine not in get_args(Engine) or engine not in torch.backends.quantized.supported_engines:
-        here = host_engine(host_target())  # which says what to install where there is none
+        here = host_engine(host_target())  # if there is none, this raises what to install
         raise BundleError(
             f"The bundle was made for the engine {engine}, which this torch {torch.__version__} lacks; export it again"
             f" here, for {here}."

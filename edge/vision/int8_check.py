@@ -1,9 +1,9 @@
 """Checks that this Python's torch runs INT8 models on this machine; prints one sentence.
 
-Builds of torch differ: Debian's for arm64 has no INT8 kernels, and PyPI's for ARM lost XNNPACK with 2.13. The
-installer runs this as `python -m edge.vision.int8_check` in the checkout while nothing but torch is installed, so
-nothing else may be imported here. `doctor` calls `main` in a process of its own, because a torch that was built for
-another processor may crash.
+Builds of torch differ: Debian's for arm64 has no INT8 kernels, and PyPI's for ARM has no XNNPACK from 2.13 on. The
+installer runs `python -m edge.vision.int8_check` in the checkout when only torch is installed, so neither this
+module nor what it imports may need another package. `doctor` calls `main` in a child process, because a torch that was
+built for another processor may crash.
 
 Exit codes:
     0  INT8 runs
@@ -31,12 +31,12 @@ def main() -> int:
         return 1
     try:
         target = host_target()
-        use_engine(host_engine(target), small_pairs=True)  # as a bundle that is made here would be
+        use_engine(host_engine(target), small_pairs=True)  # as for a bundle that this machine exports
     except BundleError:
         engines = ", ".join(torch.backends.quantized.supported_engines)
         print(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")
         return 1
-    # A build for another processor imports well, and dies only at its first convolution.
+    # A build for another processor can be imported and crashes at its first convolution.
     torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
     if target == "arm64" and not runs_qint8():
         print(f"torch {torch.__version__} does not reach XNNPACK; INT8 takes several times as long.")

@@ -1,11 +1,10 @@
-"""What a bundle may be made for: the words of its manifest, which are read without torch."""
+"""The values that a bundle's manifest may have for target, engine and input; imports neither torch nor pydantic."""
 
 from typing import Literal
 
-Target = Literal["arm64", "x86_64", "jetson"]  # a Jetson's GPU; its processor is arm64
-# `onednn` has the fused residual, and is what x86 takes wherever torch has it; `qnnpack` hands qint8 to XNNPACK and
-# quint8 to QNNPACK.
-# On a GPU: `tensorrt` for INT8, `cuda` for FP16.
+Target = Literal["arm64", "x86_64", "jetson"]  # jetson: its GPU (experimental); its processor is arm64
+# x86 prefers `onednn`, which fuses the residual addition; `qnnpack` runs qint8 with XNNPACK and quint8 with QNNPACK.
+# GPUs (experimental) use `tensorrt` for INT8 and `cuda` for FP16.
 Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
 GPU_ENGINES = ("tensorrt", "cuda")
 Interpolation = Literal["bilinear", "bicubic"]  # of the resize, both with antialiasing

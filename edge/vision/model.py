@@ -1,4 +1,4 @@
-"""What the stages need of a model; `vision.Classifier` is one."""
+"""The interface of a model that the daemon's stages use; `vision.classifier.Classifier` implements it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _Buffer = TypeVar("_Buffer")
 
 
 class Model(Protocol[_Buffer]):
-    """Answers what its input buffers hold; a buffer fits the model that made it and no other."""
+    """Classifies the content of its input buffers; a buffer works only with the model that made it."""
 
     name: str
 
     @property
     def labels(self) -> Sequence[str]:
-        """What each class is called."""
+        """The name of each class."""
         ...
 
     def new_input(self) -> _Buffer:
@@ -26,9 +26,9 @@ class Model(Protocol[_Buffer]):
         ...
 
     def prepare(self, pixels: Pixels, into: _Buffer) -> None:
-        """Resize (height, width, 3) uint8 RGB pixels into the buffer."""
+        """Resize `pixels`, (height, width, 3) uint8 RGB, into the buffer."""
         ...
 
     def infer(self, buffer: _Buffer) -> Probabilities:
-        """(classes,) float32 probabilities of what is in the buffer."""
+        """Probabilities, (classes,) float32, of what the buffer holds."""
         ...

@@ -1,4 +1,4 @@
-"""Who may change a bundle: TorchScript is code, so whoever may write to it, or swap it, runs code as its reader."""
+"""Refuses bundles that other users may change: TorchScript is code, which runs with the rights of its reader."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edge.settings.defaults import SYSTEM_STATE, state_directory
 def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) -> None:
     """Refuse directories that anyone but root, this user and the daemon's user may write to.
 
-    Of a directory with the sticky bit, such as /tmp, the mode may be any: nobody may rename what another owns there.
+    A directory with the sticky bit, such as /tmp, may have any mode: users cannot rename each other's files there.
 
     Args:
         paths: of directories that exist.
-        given: a path that this user named on the command line, and so trusts, whoever owns it and may write to it
-            but the whole world.
+        given: the user named the path on the command line, which implies trust in its owner and group; only paths
+            that every user may write to are refused.
 
     Raises:
         BundleError: one of them may be changed by others.
@@ -32,7 +32,7 @@ def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) ->
 
 
 def refuse_status(path: Path, status: os.stat_result, *, given: bool) -> None:
-    """The same of what was opened, so that nobody can swap it between the look and the reading."""
+    """As `refuse_if_others_may_write`, for the status of an open file, which cannot be replaced before it is read."""
     shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
         raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
@@ -47,18 +47,18 @@ def refuse_if_anybody_may_swap(directory: Path) -> None:
     """Refuse a directory in which every user may rename what others own, such as the whole of `models/`.
 
     Raises:
-        BundleError: every user may.
+        BundleError: every user may rename there.
         OSError: it cannot be looked at.
     """
     refuse_status(directory, directory.stat(), given=True)
 
 
 def _trusted_owners() -> set[int]:
-    """root, this user, and the daemon's user, whom the state directory belongs to."""
+    """root, this user, and the daemon's user, who owns the state directory."""
     owners = {0, os.geteuid()}
     for state in (state_directory(), SYSTEM_STATE):
         with suppress(OSError, BundleError):
-            refuse_if_anybody_may_swap(state.parent)  # else it belongs to whoever put it there
+            refuse_if_anybody_may_swap(state.parent)  # otherwise any user could have made it
             owners.add(state.stat().st_uid)
     return owners
 

@@ -1,10 +1,9 @@
-"""Pixels into the model's buffer: the region that is kept is resized straight to where the model reads it.
+"""Resizes and crops pixels straight into the model's input buffer, as torchvision's preprocessing does.
 
-The networks were trained on pictures that an antialiasing resize made, and answer others less surely: with
-OpenCV's own INTER_AREA 9 of 100 photos get another first label. Here a photo is averaged by whole factors,
-blurred by as much as the remaining factor asks for, and sampled at the very positions that torchvision samples.
-Bicubic is the same with another filter between: torch's own resize would be a thread's first work for torch, which can
-free the pool that inference is using.
+The networks were trained on pictures from an antialiasing resize; with OpenCV's INTER_AREA 9 of 100 photos get another
+top-1 label. Here a photo is averaged by whole factors, blurred as much as the remaining factor needs, and sampled at
+torchvision's positions. Bicubic uses another filter instead of the blur. torch's own resize is not used, because a
+thread's first work for torch can free the thread pool that inference is using.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from edge.vision.bundle import InputContract
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a picture of one size becomes the interior; worked out once a size."""
+    """How pictures of one size are resized; computed once for each size."""
 
-    top: int  # the region that is read, in pixels of the picture
+    top: int  # top and left of the region that is read, in pixels of the picture
     left: int
     height: int
     width: int
     factor: int  # pixels averaged into one, on each axis
-    sigma: float  # of the 3 × 3 blur of what is left; 0: none
-    taps: npt.NDArray[np.float64] | None  # of the filter that bicubic has in the blur's place
+    sigma: float  # of the 3 × 3 blur after averaging; 0: none
+    taps: npt.NDArray[np.float64] | None  # of bicubic's filter, which replaces the blur
     matrix: npt.NDArray[np.float64]  # (2, 3) from the interior's coordinates to those of the blurred region
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A plan and the memory for what comes between the picture and the interior."""
+    """A plan and the memory for its intermediate pictures."""
 
     plan: Plan
     averaged: Pixels
@@ -47,16 +46,16 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class InputBuffer:
-    """A padded picture whose border never changes; made once and used for every frame, by one thread at a time."""
+    """A padded picture with a fixed border; allocated once and used again, by one thread at a time."""
 
     pixels: Pixels  # (1, side, side, 3) uint8, RGB
     interior: Pixels  # (size, size, 3), a view into `pixels`
     tensor: torch.Tensor  # the same memory as `pixels`
-    works: dict[tuple[int, int], _Work] = field(default_factory=dict)  # of the newest picture size alone
+    works: dict[tuple[int, int], _Work] = field(default_factory=dict)  # only for the newest picture size
 
 
 def new_buffer(contract: InputContract, *, pinned: bool = False) -> InputBuffer:
-    """A buffer that holds the border's colour everywhere; `pinned` is for a GPU, which then copies it by itself."""
+    """A buffer filled with the border's colour; `pinned` memory can be copied to a GPU by DMA."""
     shape = (1, contract.side, contract.side, 3)
     pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() if pinned else np.empty(shape, np.uint8)
     pixels[:] = contract.border_rgb
@@ -95,13 +94,13 @@ def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
 
 
 def make_plan(height: int, width: int, contract: InputContract) -> Plan:
-    """The same positions as torchvision's Resize(resize) and CenterCrop(size), for a picture of this size."""
+    """The plan for this picture size; it samples where torchvision's Resize(resize) and CenterCrop(size) do."""
     starts, steps = zip(*(_axis(length, min(height, width), contract) for length in (height, width)), strict=True)
     bicubic = contract.interpolation == "bicubic"
-    # Bicubic is sharper than an average over its whole step.
+    # Bicubic is sharper than an average over a whole step, so it averages over half of one.
     factor = max(1, int(min(steps) / (2 if bicubic else 1) + 1e-6))
     taps = bicubic_taps(sum(steps) / 2, factor) if bicubic else None
-    # The picture's part that is read, with a margin for the filter, in whole `factor`s where there is room.
+    # The region includes a margin for the filter, and is a multiple of `factor` where there is room.
     margin = (2 if taps is None else len(taps) // 2 + 2) * factor
     spans = []
     for start, step, length in zip(starts, steps, (height, width), strict=True):
@@ -132,10 +131,10 @@ def _axis(length: int, short: int, contract: InputContract) -> tuple[float, floa
 
 
 def _sigma(rest: float, factor: int) -> float:
-    """Of the blur after which linear sampling in steps of `rest` (1 to 2) comes closest to a triangle `rest` wide.
+    """The sigma of the blur with which linear sampling in steps of `rest` (1 to 2) is closest to torchvision's.
 
-    The neighbours' weight is a least-squares fit over all positions between pixels; what was averaged before is
-    that much smoother already.
+    torchvision's filter is a triangle `rest` wide. The neighbours' weight is a least-squares fit over all positions
+    between pixels; it is lower after averaging, which has smoothed the picture already.
     """
     excess = max(0.0, rest - 1)
     weight = 0.34 * excess - 0.126 * excess**2 - (0.08 if factor > 1 else 0.0)

@@ -1,4 +1,4 @@
-"""Try a bundle in a process of its own, which has none of root's rights where another user may change the bundle."""
+"""Tries a bundle in a child process, without root's rights if another user may change the bundle."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ except EdgeClassifierError as error:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A bundle that answers as it did when it was made."""
+    """A bundle that gave the right answer to its golden photo."""
 
     name: str
     architecture: str
-    instead_of: str | None  # the architecture that was asked for, if it is another
+    instead_of: str | None  # the requested architecture, if this is a fallback
 
 
 def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
     """Check every byte of a bundle and its answer to its golden photo.
 
     Raises:
-        BundleError: it cannot be used, or could not be tried.
+        BundleError: the bundle is bad, or could not be tried.
     """
     ran = run_apart(PROGRAM, str(directory), settings.device, str(settings.threads), within_s=WITHIN_S, code=directory)
     if ran.code == BundleError.exit_code:
@@ -59,5 +59,5 @@ def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
 
 
 def fallback_told(asked: str, architecture: str) -> str:
-    """The sentence that says why another network runs than was asked for."""
+    """A sentence, without its full stop, that says why this is another network than the requested one."""
     return f"{asked} was asked for and this is {architecture}, because {asked}'s weights could not be fetched"
