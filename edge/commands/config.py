@@ -1,4 +1,4 @@
-"""`edge-classifier config`: check and show the settings."""
+"""`edge-classifier config`: checks and shows the settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.settings.toml_file import mask, to_toml
 
 HELP = "check the config file, or show what is in effect"
 DESCRIPTION = """\
-check  reads the config file and tells every error at once, each with its line.
+check  reads the config file and reports every error at once, with its line.
 show   prints the settings in effect as TOML: the file, over the defaults,
        under EDGE_CLASSIFIER_<SECTION>_<KEY> from the environment. Secrets are
        masked."""
@@ -21,14 +21,14 @@ show   prints the settings in effect as TOML: the file, over the defaults,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `check` and `show`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="check|show")
-    for name, text in (("check", "tell every error at once"), ("show", "print the settings in effect")):
+    for name, text in (("check", "report every error at once"), ("show", "print the settings in effect")):
         action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
         add_config_option(action)
         action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Print; errors were raised while the settings were read."""
+    """Print the result. `cli.py` has read the settings, so errors were raised before."""
     if arguments.action == "show":
         document = settings.model_dump(mode="json")
         document["camera"]["source"] = mask(document["camera"]["source"])

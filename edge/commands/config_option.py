@@ -1,4 +1,4 @@
-"""The option that every command and every action of a command takes."""
+"""The option `--config`, which every command and every action of a command has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from edge.settings.defaults import DEFAULT_CONFIG
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--config FILE`; given before an action and after it, the later one counts."""
-    # Without a default, an action that was not given the option leaves alone what its command was given.
+    """Add `--config FILE`. It may stand before and after an action; the later one counts."""
+    # SUPPRESS, so that an action without the option does not overwrite the command's.
     parser.add_argument(
         "--config",
         type=Path,

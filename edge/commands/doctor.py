@@ -1,4 +1,4 @@
-"""`edge-classifier doctor`: one line a check, each with a remedy."""
+"""`edge-classifier doctor`: runs every check of `doctor_checks/` and prints a line for each, with a remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ DESCRIPTION = """\
 Looks at the system, torch, the model, the camera and its colours, the broker,
 its access list and other boxes of our name, the clock, the power, the disk,
 what is written to it, the service and its restarts; on a Jetson also at CUDA
-and TensorRT. It says of each in one line how it is and what to do about it.
-Beside a running service it changes nothing, and it takes half a minute.
+and TensorRT (experimental: never run on a real board). Prints one line for
+each, with a remedy for each problem. It does not disturb a running service,
+and takes half a minute.
 
 Exit codes: 0 all is well; 1 warnings: the daemon runs, but something is
 missing or strained; 69 a failure: the daemon cannot run."""
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Run every check, and tell each as soon as it is done."""
+    """Run every check and print its result at once; the exit code is that of the worst."""
     findings = []
     for check in every_check(settings, arguments.config):
         finding = check()

@@ -35,13 +35,13 @@ Topics, below <base>/<device>:
 [web] listen says where the page and the REST API are: http://127.0.0.1:5000
 unless it is changed."""
 
-# A frame takes the interpreter's lock a few times on its way. Python's 5 ms for each, whenever the page has work,
-# would be more than its inference.
+# A frame needs the interpreter's lock several times. With Python's default of 5 ms for each, while the page is busy,
+# that could take longer than the inference.
 GIL_WAIT_S = 0.0005
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`run` takes nothing but --config."""
+    """`run` has no options besides --config."""
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
 
 
 def end_process(code: int) -> NoReturn:
-    """End at once: everything is stored and closed, and taking torch apart costs a small board seconds."""
+    """End the process without Python's clean-up: all is stored, and unloading torch takes seconds on a small board."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""`edge-classifier try`: the whole system in the foreground, with a broker of its own, nothing installed."""
+"""`edge-classifier try`: runs the daemon with its own broker in the foreground and prints each event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.board.child_process import EDGE, fresh_python
+from edge.board.child_process import EDGE, fresh_python, run_apart
 from edge.commands.try_broker import LOOPBACK, Broker, find_mosquitto, free_port, running, running_broker
 from edge.commands.try_screen import event_lines, heading
 from edge.errors import BrokerError, CameraError, EdgeClassifierError, StateError
@@ -40,7 +40,7 @@ CAMERA_WITHIN_S = 20.0
 PHOTO_FPS = 0.5
 LOG_LINES = 5
 COLUMNS = 80
-# A process of its own: a camera's driver may block, and picamera2 frees its camera only with the process.
+# Runs in a child process: a camera's driver may block, and picamera2 frees its camera only when the process ends.
 CAMERA_PROBE = """\
 from edge.camera.source import make_source
 from edge.settings.schema import CameraSettings
@@ -48,7 +48,7 @@ source = make_source(CameraSettings())
 source.open()
 assert source.grab()
 """
-# Photos are unrelated to each other: each speaks for itself, at once.
+# Photos are unrelated to each other, so they are neither smoothed nor held.
 CONFIG = """\
 # What `edge-classifier try` runs with; deploy/config.toml explains every key.
 [device]
@@ -79,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", metavar="N", type=int, default=0, help="stop after N events (default: at Ctrl-C)")
 
 
-# A message's last topic level with its payload, or STOP.
-Happening = tuple[str, bytes]
-STOP: Happening = ("stop", b"")
+# A message's last topic level and its payload, or STOP.
+Message = tuple[str, bytes]
+STOP: Message = ("stop", b"")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -91,16 +91,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print("Making the INT8 model, once.", flush=True)
         export = subprocess.run(fresh_python(EDGE, "export", "--weights", "auto"), check=False)
         if export.returncode != 0:
-            return export.returncode  # it has said why
+            return export.returncode  # export has printed the reason
     source, photos = _source(arguments)
     state = state_directory() / "try"
     config = _empty_config(state)
-    other_network = told_of_another_network(bundle)
-    happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+    notice = fallback_notice(bundle)
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     with ExitStack() as stack:
-        stack.enter_context(_stop_signals(happenings))
+        stack.enter_context(_stop_signals(messages))
         broker = stack.enter_context(running_broker(state, find_mosquitto()))
-        stack.enter_context(_subscriber(broker, happenings))
+        stack.enter_context(_subscriber(broker, messages))
         page = f"{LOOPBACK}:{free_port()}"
         config.write_text(_config(broker, source, photos, bundle, state, page), encoding="utf-8")
         log = state / "daemon.log"
@@ -109,15 +109,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         seen = f"photos in {_short(arguments.photos)}" if photos else mask(source)
         print(heading([seen, bundle.resolve().name, broker.name, "here"]))
         print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the page is at http://{page}")
-        print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n{other_network}", flush=True)
-        return _watch(happenings, daemon, log, arguments.count)
+        print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n{notice}", flush=True)
+        return _watch(messages, daemon, log, arguments.count)
 
 
-def told_of_another_network(bundle: Path) -> str:
-    """A few lines where the model is another network than was asked for, else nothing.
+def fallback_notice(bundle: Path) -> str:
+    """A few lines if the model is another network than the requested one, else "".
 
     Raises:
-        BundleError: the daemon would not run it.
+        BundleError: the bundle is bad.
     """
     from edge.vision.bundle import load_bundle
     from edge.vision.trial import fallback_told
@@ -131,7 +131,7 @@ def told_of_another_network(bundle: Path) -> str:
 
 
 def _empty_config(state: Path) -> Path:
-    """Make the directory, and a config in it before anything is started."""
+    """Make the directory and an empty config in it, so that a failure shows before anything is started."""
     config = state / "try.toml"
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -144,20 +144,20 @@ def _empty_config(state: Path) -> Path:
     return config
 
 
-def _watch(happenings: queue.SimpleQueue[Happening], daemon: subprocess.Popen[bytes], log: Path, count: int) -> int:
-    """Print what comes back from the broker, until there is a reason to stop."""
+def _watch(messages: queue.SimpleQueue[Message], daemon: subprocess.Popen[bytes], log: Path, count: int) -> int:
+    """Print what the broker delivers until a signal, the daemon's end or `count` events; returns the exit code."""
     seen, camera_error = 0, ""
     while not count or seen < count:
         try:
-            topic, payload = happenings.get(timeout=1.0)
+            topic, payload = messages.get(timeout=1.0)
         except queue.Empty:
             if daemon.poll() is None:
                 continue
             if daemon.returncode == 0:
-                return 0  # a file: source has ended, and everything that it gave was delivered
+                return 0  # a file: source has ended, and its events were delivered
             sys.stderr.write("".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-LOG_LINES:]))
             raise EdgeClassifierError(
-                f"The daemon ended with {daemon.returncode}; these were its last words."
+                f"The daemon ended with {daemon.returncode}; the lines above are the last of its log."
             ) from None
         if (topic, payload) == STOP:
             print("\nStopping.", flush=True)
@@ -173,12 +173,12 @@ def _watch(happenings: queue.SimpleQueue[Happening], daemon: subprocess.Popen[by
 
 
 def _short(path: Path) -> str:
-    """A path as a person here would type it."""
+    """A path relative to the current directory, if it is below that."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _source(arguments: argparse.Namespace) -> tuple[str, bool]:
-    """The URI to look through, and whether it is a folder of unrelated photos."""
+    """The source's URI, and whether it is a folder of unrelated photos."""
     if arguments.source is not None:
         return arguments.source, False
     if _camera_works():
@@ -191,21 +191,11 @@ def _source(arguments: argparse.Namespace) -> tuple[str, bool]:
 def _camera_works() -> bool:
     if not any(Path("/dev").glob("video*")):
         return False
-    try:
-        probe = subprocess.run(
-            fresh_python(CAMERA_PROBE),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=CAMERA_WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return probe.returncode == 0
+    return run_apart(CAMERA_PROBE, within_s=CAMERA_WITHIN_S).code == 0
 
 
 def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path, page: str) -> str:
-    # A device name of its own: on a box where the daemon is installed, this is not that daemon.
+    # Another device name, so that an installed daemon's topics are not used.
     text = {
         "device": default_device_name() + "-try",
         "source": source,
@@ -223,10 +213,10 @@ def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path
 
 
 @contextmanager
-def _stop_signals(happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
-    """A signal only puts STOP on the queue; SimpleQueue.put is reentrant."""
+def _stop_signals(messages: queue.SimpleQueue[Message]) -> Iterator[None]:
+    """Let signals put STOP on the queue; SimpleQueue.put is reentrant."""
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: happenings.put(STOP)) for number in handled}
+    before = {number: signal.signal(number, lambda *_: messages.put(STOP)) for number in handled}
     try:
         yield
     finally:
@@ -235,8 +225,8 @@ def _stop_signals(happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
 
 
 @contextmanager
-def _subscriber(broker: Broker, happenings: queue.SimpleQueue[Happening]) -> Iterator[None]:
-    """A client of its own, subscribed before the daemon starts, that queues what the broker delivers."""
+def _subscriber(broker: Broker, messages: queue.SimpleQueue[Message]) -> Iterator[None]:
+    """A client, subscribed before the daemon starts, that queues what the broker delivers."""
     from paho.mqtt.client import Client, MQTTv5, MQTTv311
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -248,7 +238,7 @@ def _subscriber(broker: Broker, happenings: queue.SimpleQueue[Happening]) -> Ite
         client.subscribe([(f"edge/+/{topic}", 1) for topic in ("event", "replay", "status")])
 
     def on_message(_client: Client, _userdata: object, message: MQTTMessage) -> None:
-        happenings.put((message.topic.rpartition("/")[2], bytes(message.payload)))
+        messages.put((message.topic.rpartition("/")[2], bytes(message.payload)))
 
     client.on_connect = on_connect
     client.on_subscribe = lambda *_: subscribed.put(None)

@@ -1,4 +1,4 @@
-"""A broker of one's own on a free loopback port: mosquitto where it is installed, else amqtt."""
+"""The broker that `try` starts on a free loopback port: mosquitto if it is installed, else amqtt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Literal
 from edge.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
-START_WITHIN_S = 30.0  # importing amqtt on a Zero 2 W
+START_WITHIN_S = 30.0  # importing amqtt takes this long on a Zero 2 W
 MOSQUITTO = """\
 listener {port} {host}
 allow_anonymous true
@@ -45,22 +45,22 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """What goes into mqtt.url."""
+        """The value for `mqtt.url`."""
         return f"mqtt://{LOOPBACK}:{self.port}"
 
 
 def find_mosquitto() -> str | None:
-    """Where mosquitto is; Debian keeps daemons in /usr/sbin, which is not on everyone's PATH."""
+    """The path of mosquitto, or None; also searched in /usr/sbin, where Debian installs it and PATH may not lead."""
     return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 @contextmanager
 def running_broker(directory: Path, mosquitto: str | None) -> Iterator[Broker]:
-    """Run a broker that listens on loopback alone, and stop it at the end.
+    """Run a broker that listens on loopback only, and stop it at the end.
 
     Args:
-        directory: takes its config and its log.
-        mosquitto: the program; None runs amqtt instead.
+        directory: for its config and log.
+        mosquitto: the program's path; None runs amqtt instead.
 
     Raises:
         BrokerError: none is installed, or it does not start.
@@ -87,8 +87,8 @@ def running_broker(directory: Path, mosquitto: str | None) -> Iterator[Broker]:
 def running(command: list[str], log: Path, *, stop_within_s: float = 10.0) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program with its output in `log`, and stop it at the end.
 
-    It gets a session of its own, so that Ctrl-C reaches this process alone, which then stops the
-    others in order: SIGTERM, and SIGKILL after `stop_within_s`.
+    It runs in a new session, so that Ctrl-C reaches only this process, which then stops its children in order: SIGTERM,
+    and SIGKILL after `stop_within_s`.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -106,7 +106,7 @@ def running(command: list[str], log: Path, *, stop_within_s: float = 10.0) -> It
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody uses at the moment."""
+    """A TCP port of the loopback address that is unused at the moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -120,5 +120,5 @@ def _wait_until_listening(process: subprocess.Popen[bytes], broker: Broker, log:
             probe.settimeout(1.0)
             if probe.connect_ex((LOOPBACK, broker.port)) == 0:
                 return
-        time.sleep(0.05)  # nothing announces a listening socket of another process
+        time.sleep(0.05)  # there is no event for another process's listening socket
     raise BrokerError(f"{broker.name} did not start on {LOOPBACK}:{broker.port}; {log} says why.")

@@ -1,4 +1,4 @@
-"""How `try` shows an event: three bars, 80 columns, colour where the terminal has it."""
+"""How `try` prints an event: a bar for each of the top-3 labels, 80 columns, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def event_lines(event: Event, *, colour: bool | None = None, unicode: bool | Non
     """An event as up to three lines: local time, bar, confidence, label, and the milliseconds it took.
 
     Args:
-        event: what to show.
-        colour: whether to use the terminal's colours; None: where standard output is one that wants them.
-        unicode: whether bars may be block characters; None: where standard output can write them.
+        event: the event.
+        colour: use escape codes for colour; None: if standard output is a terminal and NO_COLOR is not set.
+        unicode: draw bars with block characters; None: if standard output's encoding has them.
     """
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ if colour is None else colour
     unicode = _writes_unicode() if unicode is None else unicode
@@ -39,7 +39,7 @@ def event_lines(event: Event, *, colour: bool | None = None, unicode: bool | Non
 
 
 def bar(percent: float, *, unicode: bool) -> str:
-    """`percent` of a bar of BAR characters, to an eighth of a character."""
+    """A bar for `percent`, padded to BAR characters, with a resolution of an eighth of a character."""
     eighths = round(max(0.0, min(100.0, percent)) / 100 * BAR * 8)
     if not unicode:
         return ("#" * round(eighths / 8)).ljust(BAR)
@@ -53,7 +53,7 @@ def _name(label: Label, decision: str) -> str:
 
 
 def heading(parts: Sequence[str]) -> str:
-    """What feeds what, in one line."""
+    """One line with an arrow between the parts."""
     return (" → " if _writes_unicode() else " -> ").join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each check is one function that returns what it found, with a remedy where there is one."""
+"""The checks of `doctor`. Each is a function that returns a `Finding`, with a remedy for a problem."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge.settings.schema import Settings
 
 
 def every_check(settings: Settings, config: Path | None) -> list[Callable[[], Finding]]:
-    """The checks, from what everything needs to what is least urgent."""
+    """All checks, the most basic first."""
     name = settings.device.name
     return [
         machine.userland,

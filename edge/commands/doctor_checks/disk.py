@@ -1,4 +1,4 @@
-"""The disk: room for the fallback log, and how fast it is written, which is what an SD card dies of."""
+"""Checks of the disk: room for the fallback log, and bytes written a day, which wear out an SD card."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from edge.board import host
 from edge.commands.doctor_checks.finding import Finding, unit_property
 from edge.settings.schema import Settings
 
-# A card of 32 GB bears some 500 rewrites. Small writes cost it several times their size, so that 5 GB a day use it
-# up in about three years.
+# A card of 32 GB can be rewritten about 500 times. Small writes cost several times their size, so 5 GB a day wear it
+# out in about three years.
 BUDGET_BYTES_A_DAY = 5e9
-TELLING_AFTER_S = 3600.0  # what boot alone writes says nothing about a day
+MIN_UPTIME_S = 3600.0  # before, the writes of the boot itself would dominate
 SECTOR_BYTES = 512  # of /sys/dev/block/*/stat, whatever the disk's own are
 DAY_S = 86400.0
 
 
 def space(settings: Settings) -> Finding:
-    """Room for the fallback log to grow to its bound."""
+    """There is room for the fallback log to grow to its limit."""
     free, wanted = shutil.disk_usage(_existing(settings.fallback.path)).free, settings.fallback.max_bytes
     told = f"{free / 1e6:,.0f} MB free, and the fallback log may take {wanted / 1e6:,.0f} MB"
     if free > wanted:
@@ -28,13 +28,13 @@ def space(settings: Settings) -> Finding:
 
 
 def writes(settings: Settings, root: Path = host.ROOT, uptime_s: float | None = None) -> Finding:
-    """How much a day is written to the disk of the fallback log, by everything on this machine and by the service."""
+    """The bytes a day that all programs, and those that the service, write to the fallback log's disk."""
     uptime_s = host.uptime_s() if uptime_s is None else uptime_s
     device = _existing(settings.fallback.path).stat().st_dev
     everything = _written(root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
     if everything is None:
         return Finding("writes", "ok", "the disk of the fallback log does not tell what is written to it")
-    if uptime_s < TELLING_AFTER_S:
+    if uptime_s < MIN_UPTIME_S:
         told = f"{everything / 1e6:,.0f} MB written since boot; after an hour this tells how much a day that makes"
         return Finding("writes", "ok", told)
     a_day = everything / uptime_s * DAY_S
@@ -55,7 +55,7 @@ def _written(stat: Path) -> int | None:
     """Bytes written since boot (Documentation/block/stat.rst: field 7, in sectors)."""
     try:
         return int(stat.read_text(encoding="ascii").split()[6]) * SECTOR_BYTES
-    except (OSError, ValueError, IndexError):  # a file system without a disk of its own, as in a container
+    except (OSError, ValueError, IndexError):  # not on a block device, as in a container
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a check returns, and how it asks systemd."""
+"""`Finding`, which every check returns, and queries to systemd and other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = Path("/usr/local/bin", UNIT)  # the installer's link to the release th
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found."""
+    """The result of one check; both texts are shown to the user."""
 
     check: str
     severity: Severity
@@ -26,25 +26,25 @@ class Finding:
 
 
 def our_command(installed: Path = COMMAND) -> str:
-    """How the person at the terminal runs this program again: the service's through sudo, another by its path."""
+    """The command that runs this program again: the installed one through sudo, another by its path."""
     own = Path(sys.prefix, "bin", UNIT)
     return f"sudo {UNIT}" if installed.resolve() == own.resolve() else str(own)
 
 
 def unit_property(name: str) -> str:
-    """A property of the service; empty where there is no systemd."""
+    """A property of the service; "" without systemd."""
     return ask("systemctl", "show", "-P", name, UNIT)
 
 
 def service_runs() -> bool:
-    """Whether the daemon runs as a service, and so has the camera."""
+    """Whether the daemon runs as a service, and therefore uses the camera."""
     return unit_property("ActiveState") == "active"
 
 
 def ask(*command: str) -> str:
-    """What a program says; empty where there is none, or it refuses."""
+    """A program's standard output; "" if it is missing, fails or takes longer than `WITHIN_S`."""
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
-    return told.stdout.strip() if told.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""

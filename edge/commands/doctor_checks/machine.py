@@ -1,4 +1,4 @@
-"""The machine: its userland, its clock, its supply and its heat."""
+"""Checks of the machine: 64-bit userland, clock, power supply and temperature."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from edge.board import host
 from edge.commands.doctor_checks.finding import Finding
 
-HOT_CELSIUS = 80.0  # a Pi slows down from here on
+HOT_CELSIUS = 80.0  # a Pi throttles from here on
 SUPPLY = "Use the board's own supply and a short cable."
 COOLING = "Give it a heat sink and air."
 
 
 def userland() -> Finding:
-    """torch has no 32-bit wheels, and a 64-bit kernel with a 32-bit userland is common on a Pi."""
+    """The userland is 64-bit, as torch needs; on a Pi a 64-bit kernel may have a 32-bit userland."""
     machine = platform.machine()
     if sys.maxsize > 2**32 and machine in ("aarch64", "x86_64"):
         return Finding("userland", "ok", f"64-bit {machine}, Python {platform.python_version()}, {host.board()}")
@@ -25,7 +25,7 @@ def userland() -> Finding:
 
 
 def clock() -> Finding:
-    """The kernel's own word on NTP."""
+    """The clock is synchronised, according to the kernel."""
     if host.clock_synchronised():
         return Finding("clock", "ok", "synchronised")
     remedy = "Wait a minute after boot, then look at: timedatectl timesync-status"
@@ -33,7 +33,7 @@ def clock() -> Finding:
 
 
 def power(root: Path = host.ROOT) -> Finding:
-    """Supply and heat, now and since boot, which nobody sees on a box without a screen."""
+    """Supply and temperature, now and since boot."""
     now, before = host.throttled(root), host.throttled_since_boot(root)
     celsius = host.temperature_celsius(root)
     heat = "no sensor" if celsius is None else f"{celsius:.0f} °C"

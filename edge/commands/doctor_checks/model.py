@@ -1,4 +1,4 @@
-"""torch on this processor, a Jetson's GPU, and the model bundle."""
+"""Checks of torch on this processor, of a Jetson's GPU (experimental: never run on a real board), and of the bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASKED_FOR = (
     " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
 TORCH = "from edge.vision.int8_check import main; sys.exit(main())"
-# The library that runs TensorRT's engines is loaded: only the linker knows whether what it was built for is here.
+# Loads the library that runs TensorRT's engines: only the linker knows whether what it needs is here.
 GPU = """\
 import json, torch
 from edge.vision.device import tensorrt_runtime
@@ -44,7 +44,7 @@ print(json.dumps({
 
 
 def torch() -> Finding:
-    """torch runs on this processor, and on ARM really reaches the kernels that make INT8 quick."""
+    """torch runs on this processor, and on ARM uses XNNPACK, which makes INT8 fast."""
     ran = run_apart(TORCH)
     if ran.code == 0:
         return Finding("torch", "ok", ran.output)
@@ -53,16 +53,18 @@ def torch() -> Finding:
 
 
 def is_jetson(root: Path) -> bool:
-    """Whether NVIDIA's Linux for Tegra runs here."""
+    """Whether this is NVIDIA's Linux for Tegra."""
     return (root / "etc/nv_tegra_release").is_file()
 
 
 def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
-    """The GPU's parts are made for each other: JetPack's CUDA and TensorRT, torch, and Torch-TensorRT's runtime.
+    """JetPack's CUDA and TensorRT, torch, and Torch-TensorRT's runtime fit together.
+
+    EXPERIMENTAL: it has never run on a real board.
 
     Args:
-        root: of the files of CUDA and of Debian's package list.
-        program: prints what torch and Torch-TensorRT say of themselves.
+        root: the directory that holds CUDA's files and Debian's package list.
+        program: prints the versions of torch and Torch-TensorRT as JSON.
     """
     ran = run_apart(program)
     if ran.code != 0:
@@ -76,7 +78,7 @@ def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
 
 
 def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str] | None:
-    """What does not go together, and what to do: what Python has, against JetPack's CUDA and TensorRT."""
+    """The first part that does not fit JetPack's CUDA or TensorRT, and a remedy; None if all fit."""
     torch_told = f"torch {told['torch']}"
     if not told["cuda"]:
         return f"{torch_told} is built without CUDA.", NVIDIA_TORCH
@@ -93,7 +95,7 @@ def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str]
 
 
 def model(settings: Settings) -> Finding:
-    """Every checksum of the bundle, and its answer to its golden photo."""
+    """The bundle's checksums and its answer to its golden photo are right."""
     try:
         bundle = verify_bundle(settings.model.bundle, settings.model)
     except BundleError as error:
@@ -105,7 +107,7 @@ def model(settings: Settings) -> Finding:
 
 
 def _cuda(root: Path) -> str:
-    """JetPack's CUDA, such as 12.6.68; empty where it is not installed."""
+    """The version of JetPack's CUDA, such as 12.6.68; "" if it is not installed."""
     try:
         told = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
         return str(told["cuda"]["version"])
@@ -114,7 +116,7 @@ def _cuda(root: Path) -> str:
 
 
 def _tensorrt(root: Path) -> str:
-    """JetPack's TensorRT, as Debian's package list has it; empty where it is not installed."""
+    """The version of JetPack's TensorRT in Debian's package list; "" if it is not installed."""
     try:
         listed = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The systemd unit: it is there, hardened, running, and why it was started again."""
+"""Checks of the systemd unit: installed, confined, running; and why it was restarted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.commands.doctor_checks.finding import UNIT, Finding, ask, unit_property
 
-EXPOSED = 2.1  # systemd-analyze's scale from 0 to 10; the unit that is installed has 2.0, on a Jetson 2.1
+EXPOSED = 2.1  # on systemd-analyze's scale from 0 to 10; the installed unit has 2.0, on a Jetson 2.1
 # systemd.journal-fields(7): "the unit has entered the 'failed' state", with UNIT_RESULT.
 FAILED = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c"
 RESULTS = {
@@ -23,7 +23,7 @@ RESULTS = {
 
 
 def service() -> Finding:
-    """The unit is there and runs, in the sandbox that it came with."""
+    """The unit is installed and runs, and no drop-in has loosened its sandbox."""
     if not _installed():
         return Finding("service", "warning", "not installed as a service", "Install it: sudo ./install.sh")
     state = unit_property("ActiveState")
@@ -38,7 +38,7 @@ def service() -> Finding:
 
 
 def restarts() -> Finding:
-    """How often it had to be started again since boot, when last, and why."""
+    """How often systemd restarted it since boot; when the last time, and why."""
     if not _installed():
         return Finding("restarts", "ok", "none to tell of without the service")
     count = unit_property("NRestarts")
@@ -75,8 +75,8 @@ def why(journal: str) -> str:
 
 
 def last_words(journal: str) -> str:
-    """What the daemon itself said last that was an error."""
+    """The daemon's last error message, in parentheses, from the journal's JSON lines."""
     lines = journal.splitlines()
-    said = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes where it is no text
+    said = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes if it is not text
     first = said.strip().splitlines()[:1] if isinstance(said, str) else []
     return f" ({first[0]})" if first else ""

@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from edge.commands.doctor_checks.model import model as doctors_model
-from edge.commands.try_ import told_of_another_network
+from edge.commands.try_ import fallback_notice
 from edge.errors import WeightsError
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings, Settings
@@ -418,7 +418,7 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: P
     assert finding.severity == "warning"
     assert because.removesuffix(".") in finding.sentence
     assert f"{sys.prefix}/bin/edge-classifier export --weights default" in finding.remedy
-    again = told_of_another_network(models / "current")  # by each `--try`, on a terminal
+    again = fallback_notice(models / "current")  # by each `--try`, on a terminal
     assert because in again.replace("\n", " ")
     assert max(map(len, again.splitlines()[:3])) <= 80
     classifier = Classifier(bundle, ModelSettings())
