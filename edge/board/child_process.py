@@ -69,13 +69,13 @@ def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: P
         return Ran(1, "", f"{sys.executable} cannot be run as the owner of {code} ({error.strerror})")
     if ran.returncode == -signal.SIGILL:
         return Ran(ran.returncode, "", "it dies with an illegal instruction on this processor")
-    said = (ran.stderr.strip().splitlines() or [""])[-1]
+    last_line = (ran.stderr.strip().splitlines() or [""])[-1]
     if ran.returncode < 0:
         ended = f"it was ended by signal {-ran.returncode} ({signal.strsignal(-ran.returncode)})"
         if ran.returncode == -signal.SIGKILL:
             ended += ", as the system does where memory runs out"
-        said = f"{ended}: {said}" if said else ended
-    return Ran(ran.returncode, ran.stdout.strip(), said or f"exit code {ran.returncode}")
+        last_line = f"{ended}: {last_line}" if last_line else ended
+    return Ran(ran.returncode, ran.stdout.strip(), last_line or f"exit code {ran.returncode}")
 
 
 def _as_owner_of(code: Path | None) -> dict[str, Any]:

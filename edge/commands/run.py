@@ -13,9 +13,9 @@ from edge.settings.schema import Settings
 
 HELP = "run the daemon: camera in, labels out over MQTT"
 DESCRIPTION = """\
-Watches the camera and publishes the top-3 labels to the MQTT broker until it
-is told to stop. A missing camera or broker never ends it: it says so, waits
-and goes on. What the broker cannot take waits in the fallback log on disk.
+Classifies what the camera sees and publishes the top-3 labels to the MQTT
+broker until a signal stops it. If the camera or the broker is missing it logs
+that and tries again. Unacknowledged events wait in the fallback log on disk.
 
 SIGTERM and SIGINT stop it within 5 seconds without losing an event. SIGHUP
 reads the config again: [decision], [log] and camera.fps change at once, and

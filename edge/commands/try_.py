@@ -125,9 +125,9 @@ def fallback_notice(bundle: Path) -> str:
     manifest = load_bundle(bundle).manifest
     if manifest.weights.instead_of is None:
         return ""
-    told = f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}. For other weights:"
+    sentence = f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}. For other weights:"
     export = f"{_short(Path(sys.prefix, 'bin', 'edge-classifier'))} export --weights FILE"
-    return "\n".join(["", *textwrap.wrap(told, COLUMNS), f"  {export}", ""])
+    return "\n".join(["", *textwrap.wrap(sentence, COLUMNS), f"  {export}", ""])
 
 
 def _empty_config(state: Path) -> Path:

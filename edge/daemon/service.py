@@ -135,7 +135,7 @@ class Service:
             # Until here there is nothing to lose, and SIGTERM ends the process at once, as it does by default.
             signals.enter_context(self._signals.handled(signal.SIGTERM, signal.SIGINT))
             self._delivery.start()
-            stack.callback(self._stop_delivery)
+            stack.callback(lambda: self._delivery.stop(self._time_left(STOP_WITHIN_S)))
             self._decider = Decider(self._settings.decision, classifier.labels)
             self._pipeline = Pipeline(
                 *(self._capture, classifier, self._decider, self._maker, self._publish, self._status),
@@ -149,10 +149,10 @@ class Service:
             requests = self._make_requests()
             self._remote = self._make_remote(requests)
             self._remote.start()
-            stack.callback(self._stop_remote)
+            stack.callback(lambda: self._remote.stop(self._time_left(0.5)))
             self._control = SocketServer(self._state(SOCKET), requests.handle)
             self._control.start()
-            stack.callback(self._stop_control)
+            stack.callback(lambda: self._control.stop(self._time_left(0.5)))
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
             del classifier  # lets its memory be freed when another model replaces it
@@ -232,11 +232,11 @@ class Service:
         if not overdue:
             self._notifier.watchdog()
             return
-        told = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
+        stuck = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
         if "camera" in overdue:
             self._status.count("camera_restarts")
         # A blocked thread cannot be replaced, and picamera2 frees its camera only with the process.
-        self._leave(f"Restarting because {told}; what is unsent goes to the fallback log first.")
+        self._leave(f"Restarting because {stuck}; what is unsent goes to the fallback log first.")
 
     def _leave(self, sentence: str) -> NoReturn:
         logger.error("%s", sentence)
@@ -273,12 +273,6 @@ class Service:
     def _time_left(self, at_most_s: float) -> float:
         return max(0.1, min(at_most_s, self._stop_by - time.monotonic()))
 
-    def _stop_control(self) -> None:
-        self._control.stop(self._time_left(0.5))
-
-    def _stop_remote(self) -> None:
-        self._remote.stop(self._time_left(0.5))
-
     def _stop_web(self) -> None:
         if not self._web.stop(self._time_left(1.0)):
             logger.warning("The page's connections did not close in time; leaving them behind.")
@@ -287,9 +281,6 @@ class Service:
         if not self._pipeline.stop(self._time_left(1.5)):
             self._stuck = True
             logger.error("The inference did not return in time; leaving it behind.")
-
-    def _stop_delivery(self) -> None:
-        self._delivery.stop(self._time_left(STOP_WITHIN_S))
 
     def _stop_capture(self) -> None:
         if not self._capture.stop(self._time_left(1.0)):

@@ -59,15 +59,15 @@ class Cpu:
         use_threads(threads or len(os.sched_getaffinity(0)))
 
     def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """As `Device` says."""
+        """See `Device`."""
         return load_script(model_bytes)
 
     def new_buffer(self, contract: InputContract) -> InputBuffer:
-        """As `Device` says."""
+        """See `Device`."""
         return new_buffer(contract)
 
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """As `Device` says."""
+        """See `Device`."""
         with torch.inference_mode():
             probabilities: Probabilities = model(buffer.tensor)[0].numpy()
         return probabilities
@@ -92,7 +92,7 @@ class Cuda:
         self._one_at_a_time = threading.Lock()  # `classify` infers in several threads
 
     def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """As `Device` says."""
+        """See `Device`."""
         return load_script(model_bytes, "cuda")
 
     def new_buffer(self, contract: InputContract) -> InputBuffer:
@@ -100,7 +100,7 @@ class Cuda:
         return new_buffer(contract, pinned=True)
 
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """As `Device` says."""
+        """See `Device`."""
         with self._one_at_a_time, torch.inference_mode(), torch.cuda.stream(self._stream):
             answer = model(buffer.tensor.to("cuda", non_blocking=True))[0]
             if self._answer is None or self._answer.shape != answer.shape:

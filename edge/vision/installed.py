@@ -62,7 +62,7 @@ class Installed:
         """
         previous = self.previous
         if previous is None:
-            raise BundleError("There is no model before this one; `edge-classifier models list` tells which there are.")
+            raise BundleError("There is no model before this one; see `edge-classifier models list`.")
         return previous
 
     def find(self, name: str) -> Path:

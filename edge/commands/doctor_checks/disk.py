@@ -21,10 +21,10 @@ DAY_S = 86400.0
 def space(settings: Settings) -> Finding:
     """There is room for the fallback log to grow to its limit."""
     free, wanted = shutil.disk_usage(_existing(settings.fallback.path)).free, settings.fallback.max_bytes
-    told = f"{free / 1e6:,.0f} MB free, and the fallback log may take {wanted / 1e6:,.0f} MB"
+    sentence = f"{free / 1e6:,.0f} MB free, and the fallback log may take {wanted / 1e6:,.0f} MB"
     if free > wanted:
-        return Finding("disk", "ok", told)
-    return Finding("disk", "warning", told, "Make room, or lower fallback.max_bytes.")
+        return Finding("disk", "ok", sentence)
+    return Finding("disk", "warning", sentence, "Make room, or lower fallback.max_bytes.")
 
 
 def writes(settings: Settings, root: Path = host.ROOT, uptime_s: float | None = None) -> Finding:
@@ -33,16 +33,18 @@ def writes(settings: Settings, root: Path = host.ROOT, uptime_s: float | None = 
     device = _existing(settings.fallback.path).stat().st_dev
     everything = _written(root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
     if everything is None:
-        return Finding("writes", "ok", "the disk of the fallback log does not tell what is written to it")
+        return Finding("writes", "ok", "the kernel does not count what is written to the fallback log's disk")
     if uptime_s < MIN_UPTIME_S:
-        told = f"{everything / 1e6:,.0f} MB written since boot; after an hour this tells how much a day that makes"
-        return Finding("writes", "ok", told)
+        sentence = (
+            f"{everything / 1e6:,.0f} MB written since boot; after an hour of uptime this line shows the amount a day"
+        )
+        return Finding("writes", "ok", sentence)
     a_day = everything / uptime_s * DAY_S
-    told = f"{a_day / 1e6:,.0f} MB a day are written to the disk{_by_the_service(root)}"
+    sentence = f"{a_day / 1e6:,.0f} MB a day are written to the disk{_by_the_service(root)}"
     if a_day <= BUDGET_BYTES_A_DAY:
-        return Finding("writes", "ok", told)
+        return Finding("writes", "ok", sentence)
     remedy = "Look who writes: sudo iotop -oa. deploy/journald.conf keeps the journal in memory."
-    return Finding("writes", "warning", f"{told}; an SD card is to last for years.", remedy)
+    return Finding("writes", "warning", f"{sentence}; an SD card is to last for years.", remedy)
 
 
 def _by_the_service(root: Path) -> str:

@@ -69,28 +69,28 @@ def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
     ran = run_apart(program)
     if ran.code != 0:
         return Finding("jetson", "warning", f"torch cannot be asked for the GPU: {ran.last_line}", NVIDIA_TORCH)
-    told = json.loads(ran.output)
+    python = json.loads(ran.output)
     tensorrt = f"TensorRT {_tensorrt(root)}".strip()
-    if (mismatch := _mismatch(told, _cuda(root), tensorrt)) is not None:
+    if (mismatch := _mismatch(python, _cuda(root), tensorrt)) is not None:
         return Finding("jetson", "warning", *mismatch)
-    parts = f"torch {told['torch']}, CUDA {told['cuda']}, Torch-TensorRT and {tensorrt} go together"
+    parts = f"torch {python['torch']}, CUDA {python['cuda']}, Torch-TensorRT and {tensorrt} go together"
     return Finding("jetson", "ok", parts)
 
 
-def _mismatch(told: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str] | None:
+def _mismatch(python: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, str] | None:
     """The first part that does not fit JetPack's CUDA or TensorRT, and a remedy; None if all fit."""
-    torch_told = f"torch {told['torch']}"
-    if not told["cuda"]:
-        return f"{torch_told} is built without CUDA.", NVIDIA_TORCH
-    if cuda and _major(cuda) != _major(told["cuda"]):
-        return f"{torch_told} is built for CUDA {told['cuda']}, and this JetPack has {cuda}.", NVIDIA_TORCH
-    if not told["reached"]:
+    torch_version = f"torch {python['torch']}"
+    if not python["cuda"]:
+        return f"{torch_version} is built without CUDA.", NVIDIA_TORCH
+    if cuda and _major(cuda) != _major(python["cuda"]):
+        return f"{torch_version} is built for CUDA {python['cuda']}, and this JetPack has {cuda}.", NVIDIA_TORCH
+    if not python["reached"]:
         groups = "Add the user to the groups video and render, and look at the kernel's log: dmesg | grep -i nvgpu"
-        return f"CUDA {told['cuda']} does not reach the GPU.", groups
-    if not told["runtime"]:
-        return f"{torch_told} reaches the GPU; Torch-TensorRT is not installed, so the GPU runs FP16 only.", INT8
-    if told["broken"]:
-        return f"Torch-TensorRT does not run with {torch_told}, or not with {tensorrt} ({told['broken']}).", INT8
+        return f"CUDA {python['cuda']} does not reach the GPU.", groups
+    if not python["runtime"]:
+        return f"{torch_version} reaches the GPU; Torch-TensorRT is not installed, so the GPU runs FP16 only.", INT8
+    if python["broken"]:
+        return f"Torch-TensorRT does not run with {torch_version}, or not with {tensorrt} ({python['broken']}).", INT8
     return None
 
 
@@ -101,16 +101,16 @@ def model(settings: Settings) -> Finding:
     except BundleError as error:
         return Finding("model", "failure", str(error))
     if bundle.instead_of is not None:
-        told = fallback_told(bundle.instead_of, bundle.architecture)
-        return Finding("model", "warning", f"{bundle.name} is sound, but {told}.", ASKED_FOR.format(our_command()))
+        reason = fallback_told(bundle.instead_of, bundle.architecture)
+        return Finding("model", "warning", f"{bundle.name} is sound, but {reason}.", ASKED_FOR.format(our_command()))
     return Finding("model", "ok", f"{bundle.name}: every checksum and the golden photo are right")
 
 
 def _cuda(root: Path) -> str:
     """The version of JetPack's CUDA, such as 12.6.68; "" if it is not installed."""
     try:
-        told = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
-        return str(told["cuda"]["version"])
+        versions = json.loads((root / "usr/local/cuda/version.json").read_text(encoding="utf-8"))
+        return str(versions["cuda"]["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -40,7 +40,7 @@ def service() -> Finding:
 def restarts() -> Finding:
     """How often systemd restarted it since boot; when the last time, and why."""
     if not _installed():
-        return Finding("restarts", "ok", "none to tell of without the service")
+        return Finding("restarts", "ok", "not installed as a service")
     count = unit_property("NRestarts")
     if count in ("", "0"):
         return Finding("restarts", "ok", "none since it was started")
@@ -49,8 +49,8 @@ def restarts() -> Finding:
         *("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager"),
         *("--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1"),
     )
-    told = f"{count} since it was started{why(failures)}{last_words(words)}"
-    return Finding("restarts", "warning", told, f"Look at: journalctl -u {UNIT} -p warning")
+    sentence = f"{count} since it was started{why(failures)}{last_words(words)}"
+    return Finding("restarts", "warning", sentence, f"Look at: journalctl -u {UNIT} -p warning")
 
 
 def _installed() -> bool:
@@ -77,6 +77,6 @@ def why(journal: str) -> str:
 def last_words(journal: str) -> str:
     """The daemon's last error message, in parentheses, from the journal's JSON lines."""
     lines = journal.splitlines()
-    said = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes if it is not text
-    first = said.strip().splitlines()[:1] if isinstance(said, str) else []
+    message = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes if it is not text
+    first = message.strip().splitlines()[:1] if isinstance(message, str) else []
     return f" ({first[0]})" if first else ""
