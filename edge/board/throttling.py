@@ -1,4 +1,7 @@
-"""Lowers the frame rate of a board that is too hot or short of power, and raises it again when it has recovered."""
+"""Computes the frame rate that a board may have while it is too hot or short of power.
+
+`daemon/health.py` reads the sensors and asks for the rate; `camera/capture.py` applies it.
+"""
 
 from __future__ import annotations
 

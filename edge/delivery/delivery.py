@@ -193,7 +193,7 @@ class Delivery:
         oldest = self._outbox.oldest()
         if oldest is None:
             return None
-        # The same without a broker, so that one commit holds the events of all that time.
+        # Wait the full time even while the broker is away, so that one commit takes all events made meanwhile.
         return max(oldest + self._fallback_after_s, self._spool.retry_at)
 
     def _store_if_due(self) -> None:

@@ -259,7 +259,7 @@ class FallbackLog:
         self.times_damaged += 1
 
     def _set_newer_aside(self) -> None:
-        """Places and drops are counted on from the newer file's account, where it has those two fields."""
+        """Continue the newer file's event numbers, drop count and clock offsets, if it has them."""
         known = Account()
         with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(self.path)) as newer:
             known = read_account(newer)

@@ -1,4 +1,4 @@
-"""Between the outbox and the fallback log: what is stored, replayed and deleted, and when it is written."""
+"""The events on disk, as the delivery thread uses them: when they are stored, replayed and deleted."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Spool:
             return False
         part = _part(outbox)
         if not part and self._write_at is None and not self._dropped:
-            return True  # an SD card lives on what is not written
+            return True  # nothing to store: spare the SD card a write
         while self._try(lambda part=part: self._store(part)):  # type: ignore[misc]
             for event in part:
                 outbox.settle(event)

@@ -1,8 +1,8 @@
-"""Requests over MQTT and Home Assistant's discovery: hears requests, answers them, announces the box.
+"""Requests over MQTT, Home Assistant's discovery and the `snapshot` topic, on one connection of their own.
 
-They have a connection of their own, with the client id `edge-classifier-<device>-remote`: an access list that forbids
-one of these topics must not end the connection of the events, and a flood of requests must not fill its window. Look
-here when the box does not answer, or does not appear in Home Assistant; what a request does is in requests.py.
+Its client id is `edge-classifier-<device>-remote`. It is apart from the events' connection, because an access list that
+forbids one of these topics must not end the connection of the events, and a flood of requests must not fill its window.
+Look here when the box does not answer, or does not appear in Home Assistant; what a request does is in requests.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger("edge.delivery")
 
 MAX_REQUEST_BYTES = 4 << 20  # a photo in base64
 MAX_WAITING = 8  # requests
-MAX_ANSWERS = 1000  # that wait for the broker; of what comes beyond them nothing is answered
+MAX_ANSWERS = 1000  # that wait for the broker; requests beyond these are dropped without an answer
 MAX_TRANSACTION = 64  # characters
 MAX_NAME = 64  # characters; the topic of an answer to a longer one may be too long
 ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at random times, not all at once

@@ -1,7 +1,8 @@
 """The requests that MQTT and the Unix socket accept: snapshot, classify, reload, set, use and rollback.
 
 `RequestHandler.handle` checks a request's fields and does it; `mqtt_requests.py` and `unix_socket.py`
-receive requests and send the answers.
+receive requests and send the answers. A new request needs a class of its fields and a case in `_do` here, and what it
+acts on is passed in by `daemon/service.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A white sheet for rectangles, lines and words, saved as SVG or PNG.
+"""The canvas that charts are drawn on: rectangles, lines and text, saved as SVG or PNG.
+
+The charts themselves are in `bench/chart.py` and `evaluate/report.py`.
 
 A few dozen shapes need no plotting library: matplotlib alone would be a fifth of what torch's CPU build takes on a
 Pi's card, for a picture that is drawn once.

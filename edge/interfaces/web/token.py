@@ -1,4 +1,7 @@
-"""The token that protects the web server: read from a file, sent by clients as a bearer or proven by a cookie."""
+"""The token that protects the web server: read from a file, sent by clients as a bearer or proven by a cookie.
+
+The installer's `--web` writes the file, `server.py` reads it at the start, and `page.py` sets the cookie after a login.
+"""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def thread_counts(classifier: Classifier, frames: list[Pixels], seconds: float) 
 
 
 def _camera(camera: CameraSettings, wanted: Wanted, golden: Path) -> CameraSettings:
-    """What pictures come from, as fast as they come; a file begins again at its end, be it the configured camera."""
+    """Camera settings for the run: no rate limit, and files repeat, the configured one too."""
     if wanted.camera:
         return camera.model_copy(update={"loop": True, "fps": 0.0})
     return CameraSettings(source=f"file:{wanted.photos or golden}", size=camera.size, loop=True)

@@ -42,7 +42,7 @@ class ToOutbox:
 class ToBroker:
     """QoS 1 on a topic of the benchmark's own, which nobody takes for an event.
 
-    A broker that goes meanwhile is left alone: from then on it is the outbox, and `what` says so.
+    If the broker fails during the run, events go to the outbox from then on, and `what` names that.
     """
 
     def __init__(self, talk: Conversation, topic: str, address: str) -> None:

@@ -1,4 +1,4 @@
-"""Frames a second with every stage overlapped, beside what less than that reaches in the same run."""
+"""Frames a second of the whole pipeline, compared with the model alone and with frames from memory."""
 
 from __future__ import annotations
 

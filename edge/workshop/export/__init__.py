@@ -1,1 +1,1 @@
-"""Making and judging model bundles; nothing in here is imported by the daemon."""
+"""FP32 weights to a bundle: exporter.py calls the steps in order: weights, fold, ranges, quantize, judge, write."""

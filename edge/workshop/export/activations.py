@@ -21,6 +21,6 @@ CURVES: dict[Activation, Curve] = {
     "sigmoid": torch.sigmoid,
 }
 
-# Curves that are more than a cut, which a convolution of integers makes by itself, and where they are flat at zero:
-# what lies below that need not be told apart. Of silu −0.015 is left there.
+# Smooth activations, and the input below which their output is treated as 0 (silu is still −0.015 there). ReLUs are
+# missing: the integer convolution does them itself.
 FLAT_BELOW: dict[Activation, float] = {"hardswish": -3.0, "silu": -6.0}

@@ -91,11 +91,12 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
 def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], given: int) -> Agreement:
     """How often both put the same class first, and how far apart their confidences in FP32's first class are.
 
-    The correlation is the mean of the pictures' own, or the one over all their logits where that is more: between two
-    classes a near tie's own is 1 or -1, and one picture of wide logits outweighs all others in the other.
+    The correlation is the larger of two: the mean of each picture's correlation, and the correlation over all logits.
+    Each alone misjudges some cases: with two classes a near tie's own is 1 or -1, and over all logits one picture with
+    wide logits outweighs all others.
 
-    Where FP32 is of two minds any rounding decides, and a small sample would judge that; so `top1_or_tie` takes a
-    class for FP32's where FP32 itself gives it `TIE` of what it gives its first.
+    Where FP32's top two are nearly tied, rounding decides, and a small sample would measure that. So `top1_or_tie` also
+    accepts a class to which FP32 itself gives at least `TIE` times its first one's confidence.
 
     Args:
         int8: the model, or FP16.

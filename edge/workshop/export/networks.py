@@ -1,6 +1,7 @@
-"""What a network is to `fold`, `ranges` and `quantize`: a straight list of operations whose values have names.
+"""How a network is described: a list of operations whose values have names; a residual refers to one by name.
 
-So a residual is a name, and no module code is needed. The networks themselves are in `architectures.py`.
+`fold`, `ranges`, `quantize` and `gpu` read such a list; no module code is needed. The networks themselves are in
+`architectures.py`.
 """
 
 from __future__ import annotations

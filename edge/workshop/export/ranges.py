@@ -15,7 +15,7 @@ from edge.workshop.export.networks import IMAGENET_MEAN, IMAGENET_STD, PIXELS, A
 # Standard deviations on each side of the mean. From 6 to 8 the probabilities are equally close to FP32's; below
 # 6 too much is cut off, and above 8 the steps grow too coarse.
 SIGMAS = 6.0
-# What no activation follows has shorter tails, and both of them: less wide a range is better there.
+# Outputs without an activation have short tails on both sides, so a narrower range is better.
 LINEAR = 5 / 6
 _STEPS = 121  # points between them, to find the moments of a smooth curve
 
@@ -56,7 +56,7 @@ class _Moments:
         return _Moments(weight @ self.mean + bias, (weight**2 @ self.std**2).sqrt())
 
     def after(self, activation: Activation) -> _Moments:
-        """Of the curve of a normal x."""
+        """The moments of the activation of a normally distributed value."""
         if not activation:
             return self
         if activation != "relu":
@@ -149,7 +149,10 @@ class _MomentRules:
 
 
 def _factors(gate: FoldedGate, value: _Moments) -> _Moments:
-    """Of what each channel is multiplied by. An average varies less than the values do, so this is on the safe side."""
+    """The moments of the gate's factor for each channel.
+
+    The deviation is an overestimate, because the average that the gate reads varies less than the values do.
+    """
     few = value.through(gate.squeeze, gate.squeeze_bias).after(gate.table.activation)
     return few.through(gate.excite, gate.excite_bias).after(gate.table.curve)
 

@@ -143,7 +143,7 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
     for name in (name for name in names if names[name] == architecture and (folder / name).is_file()):
         return read_weights(folder / name, architecture)
     digests = {entry.sha256: entry.architecture for entry in entries}
-    # Weights lie among labels, licenses and photos, and elsewhere than in the checkout under whatever name.
+    # The folder may hold other files too, and outside the checkout weights may have any name.
     files = sorted(file for file in folder.glob("[!.]*") if file.is_file())
     is_meant = _is_named_as_weights if folder is CHECKOUT else _begins_as_saved
     files = [file for file in files if is_meant(file)]
@@ -276,7 +276,7 @@ def _state_dict(file: Path, content: bytes) -> StateDict:
         )
     if not all(torch.isfinite(v).all() for v in loaded.values() if v.is_floating_point()):
         raise WeightsError(f"{file} holds values that are not finite; the weights are broken, get them again.")
-    # Of parameters no constant can be made, and theirs are the values alone that matter.
+    # Detached: tracing cannot make constants of parameters, and only their values are needed.
     state = {key: value.detach() for key, value in loaded.items()}
     while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in state)), ""):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
