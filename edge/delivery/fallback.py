@@ -247,14 +247,18 @@ class FallbackLog:
                 break
 
     def _replace_damaged(self, damage: Exception) -> None:
-        logger.warning(
-            "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept.",
-            *(self.path, damage, self.path.name),
-        )
         self._close_file()
         if isinstance(damage, NewerError):
+            logger.warning(
+                "The fallback log %s cannot be read: %s. It is kept as %s.newer-…; its events wait for that version.",
+                *(self.path, damage, self.path.name),
+            )
             self._set_newer_aside()
         else:
+            logger.warning(
+                "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept.",
+                *(self.path, damage, self.path.name),
+            )
             salvage.set_aside(self.path)
         self.times_damaged += 1
 

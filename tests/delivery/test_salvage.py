@@ -278,4 +278,4 @@ def test_a_log_in_a_newer_format_is_left_as_it_is(tmp_path: Path, caplog: pytest
     (aside,) = tmp_path.glob("fallback.db.newer-*")
     with closing(sqlite3.connect(aside)) as left:
         assert left.execute("SELECT seq FROM events").fetchall() == [(7,), (8,), (9,)]
-    assert "a newer version" in caplog.text
+    assert "a newer version of the program wrote it, in format 2. It is kept as fallback.db.newer-" in caplog.text
