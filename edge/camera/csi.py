@@ -1,4 +1,4 @@
-"""The CSI camera of a Jetson, through GStreamer's nvarguscamerasrc."""
+"""The CSI camera of a Jetson, through GStreamer's nvarguscamerasrc (experimental: never run on a real board)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from edge.camera.opencv import OpenCVSource
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings
 
-# Every sensor that Jetsons are sold with has this mode; nvvidconv would stretch it to any size it is asked for,
-# so the size asked for keeps its aspect.
+# Every sensor that Jetsons are sold with has this mode.
 SENSOR_MODE = (1920, 1080)
 SENSOR_FPS = 30
 
 
 def has_gstreamer() -> bool:
-    """Whether this OpenCV was built with GStreamer; the wheels of PyPI were not, JetPack's and Debian's were."""
+    """Whether this OpenCV was built with GStreamer. PyPI's wheels are not, JetPack's and Debian's are."""
     return cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER)
 
 
 class CsiSource(OpenCVSource):
-    """`csi://0`: the ISP scales, and only the newest picture is kept by the pipeline."""
+    """`csi://0`. The ISP scales, and the pipeline keeps only the newest picture."""
 
     def __init__(self, sensor: int, settings: CameraSettings, geometry: Geometry) -> None:
         super().__init__(settings.source, geometry)
         self._sensor = sensor
-        # The rate is limited by the capture thread: one that may change live cannot be the sensor's.
+        # The size is one of the sensor's aspect, because nvvidconv distorts. The frame rate stays the sensor's: the
+        # capture thread limits it, since it may change while the pipeline runs.
         self._width, self._height = (n - n % 2 for n in geometry.fitted(*SENSOR_MODE))
 
     def pipeline(self) -> str:

@@ -1,4 +1,4 @@
-"""What can go wrong with a camera beside a plain `CameraError`, after which it is closed and opened again."""
+"""Kinds of `CameraError` that the capture thread treats differently. After any other it opens the source again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from edge.errors import CameraError
 
 
 class UnreadablePictureError(CameraError):
-    """One picture cannot be decoded, and the next may well be; the source goes on."""
+    """One picture cannot be decoded. The source stays open, and the next picture is tried."""
 
 
 class LostCameraError(CameraError):
-    """The camera is gone, and calling into its driver again would hang or abort: only a new process helps."""
+    """The camera is gone, and another call into its driver would hang or abort. Only a new process helps."""

@@ -1,4 +1,4 @@
-"""How a picture is cropped, shrunk and turned on its way to a frame, and the buffers that frames live in."""
+"""Crops, shrinks, rotates and flips pictures, the same way for every source, into buffers that are used again."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
 
-# One frame is in the consumer's hands, one waits for it, and one is being filled.
+# One frame is used by the consumer, one waits for it, and one is being filled.
 BUFFERS = 3
 
 Step = Callable[[Pixels, Pixels], object]  # reads the first array, fills the second
 
 
 class FrameBuffers:
-    """Arrays that are lent for a frame and come back when nobody looks at it any more.
+    """A pool of arrays, so that a frame needs no new memory.
 
-    A ring would not do: a slow consumer may hold its frame for longer than the camera needs to go round.
+    It is no ring buffer, because a slow consumer may keep its frame while the camera delivers many more.
     """
 
     def __init__(self) -> None:
         self._free: deque[Pixels] = deque(maxlen=BUFFERS)
 
     def borrow(self, height: int, width: int) -> Pixels:
-        """An array (height, width, 3) uint8 whose contents are arbitrary; a new one only where none is free."""
+        """An array (height, width, 3) uint8 with arbitrary contents; a new one only if none is free."""
         while self._free:
             pixels = self._free.popleft()
             if pixels.shape == (height, width, 3):
-                return pixels  # one of another shape is from before the camera changed its resolution
+                return pixels  # an array of another shape dates from before a change of resolution: it is dropped
         return np.empty((height, width, 3), np.uint8)
 
     def give_back(self, pixels: Pixels) -> None:
-        """The frame that lived in `pixels` is not needed any more."""
+        """The frame in `pixels` is not needed any more."""
         self._free.append(pixels)
 
 
 class Geometry:
-    """Crop, size, rotation and flip, in this order, the same for every source.
+    """Applies the settings' crop, size, rotation and flip, in this order.
 
-    1. `crop` cuts its fractions out of the picture as the sensor sees it.
-    2. `size` is what the device is asked for. A picture that is still larger is shrunk to fit inside it; it is
-       never enlarged and never distorted. Like `crop` it is meant as the sensor sees it, before any rotation.
-    3. `rotate` turns clockwise, so that 90 or 270 exchange width and height.
-    4. `flip` mirrors the turned picture.
+    1. `crop` keeps a part of the picture, given in fractions of its width and height before rotation.
+    2. `size` is the size that the device is asked for, before rotation too. A picture that is larger is shrunk to fit
+       inside it. Pictures are never enlarged and never distorted.
+    3. `rotate` turns clockwise, so 90 and 270 exchange width and height.
+    4. `flip` mirrors the rotated picture.
     """
 
     def __init__(self, settings: CameraSettings) -> None:
         self._crop = settings.crop or (0.0, 0.0, 1.0, 1.0)
         self._size = settings.size
-        # The eight ways to turn a picture are: exchange rows and columns or not, then mirror along each axis or not.
+        # Each of the eight combinations is a transpose or none, then a flip along each axis or none.
         self._transpose = settings.rotate in (90, 270)
         horizontal = (settings.rotate in (90, 180)) ^ (settings.flip in ("horizontal", "both"))
         vertical = (settings.rotate in (180, 270)) ^ (settings.flip in ("vertical", "both"))
@@ -70,12 +70,15 @@ class Geometry:
         """Turn a decoded picture into a frame's pixels, in a borrowed buffer.
 
         Args:
-            image: (height, width, 3) or (…, 4) or (height, width) uint8; need not be contiguous; is not changed.
+            image: (height, width, 3) or (height, width, 4) or (height, width) uint8; may be a view; is not changed.
             buffers: where the result's array comes from.
-            rgb: the channels are red, green, blue; else OpenCV's blue, green, red.
+            rgb: the channels are red, green, blue; otherwise blue, green, red, as OpenCV decodes them.
+
+        Returns:
+            (height, width, 3) uint8 RGB, C-contiguous.
 
         Raises:
-            CameraError: the array is not a picture.
+            CameraError: the array is not an 8-bit grey or colour picture.
         """
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             raise CameraError(
@@ -103,13 +106,13 @@ class Geometry:
         return image[top : top + max(1, round(height * rows)), left : left + max(1, round(width * columns))]
 
     def _plan(self, shape: tuple[int, ...], rgb: bool) -> None:
-        """Choose the steps for this shape and make their scratch arrays, once until the shape changes."""
+        """Choose the steps for pictures of this shape, and allocate their scratch arrays."""
         height, width = shape[:2]
         channels = shape[2] if len(shape) == 3 else 1
         steps: list[tuple[Step, tuple[int, ...]]] = []
         if (fitted := self.fitted(width, height)) != (width, height):
             width, height = fitted
-            # First, so that everything after it touches fewer pixels; area averages what it drops.
+            # First, so that the other steps touch fewer pixels.
             steps.append((partial(_resize, size=fitted), (height, width, *shape[2:])))
         if (code := _colour_code(channels, rgb)) is not None:
             steps.append((partial(_convert, code=code), (height, width, 3)))
@@ -133,7 +136,7 @@ def _colour_code(channels: int, rgb: bool) -> int | None:
     return codes[channels]
 
 
-# Each is given an array of the right shape, so that OpenCV fills it and allocates nothing.
+# Each fills an array that it is given, so that OpenCV allocates nothing.
 def _resize(image: Pixels, into: Pixels, size: tuple[int, int]) -> None:
     cv2.resize(image, size, dst=into, interpolation=cv2.INTER_AREA)
 

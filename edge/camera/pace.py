@@ -1,19 +1,19 @@
-"""When frames are due: a live camera's under a frame-rate limit, and a file's by their index."""
+"""When frames are due: a live camera's under a limit of the frame rate, and a file's by their index."""
 
 from __future__ import annotations
 
 
-class Limit:
-    """Which pictures of a live camera are wanted under a frame-rate limit."""
+class RateLimiter:
+    """Decides which pictures of a live camera are used under a limit of the frame rate."""
 
     def __init__(self) -> None:
         self._due = 0.0
 
-    def wants(self, now: float, fps: float) -> bool:
-        """Whether the picture that came `now` (seconds) is wanted; `fps` 0 wants all.
+    def admits(self, now: float, fps: float) -> bool:
+        """Whether the picture that came at `now` (seconds) is used; an `fps` of 0 is no limit.
 
-        The limit is kept on average: a camera's pictures come a little early or late, and one that is less
-        than a quarter of a period early is taken for its turn, else 30 fps under a limit of 10 became 7.5.
+        The limit is kept on average. A camera's pictures come a little early or late, so one that is less than a
+        quarter of a period early counts as on time. Otherwise 30 fps under a limit of 10 became 7.5.
         """
         if not fps:
             return True
@@ -21,7 +21,7 @@ class Limit:
         early = self._due - now
         if period / 4 < early <= period * 5 / 4:
             return False
-        # After a pause there is nothing to make up for, and a due time further off is from a lower limit.
+        # A due time far in the past is from before a pause, one far in the future from a lower limit: start anew.
         on_time = -period <= early <= period / 4
         self._due = (self._due if on_time else now) + period
         return True
@@ -40,7 +40,7 @@ class Timeline:
         self._fps = 0.0
 
     def next(self, fps: float) -> float:
-        """The time of the next frame in seconds; one multiplication, so that nothing adds up over days."""
+        """The time of the next frame in seconds, computed by one division so that no error adds up over days."""
         if self._fps and fps != self._fps:
             self._start_s, self._index = self._last_s, 1
         self._fps = fps
@@ -49,13 +49,20 @@ class Timeline:
         return self._last_s
 
 
-def due_s(moment_s: float, before_s: float, fps: float, board_limit: float) -> float:
-    """When a file's frame is shown whose time is `moment_s`, after one at `before_s`; rates of 0 are no limit."""
+def due_s(moment_s: float, previous_s: float, fps: float, board_limit: float) -> float:
+    """When a file's frame is shown.
+
+    Args:
+        moment_s: the frame's own time.
+        previous_s: when the previous frame was shown.
+        fps: the settings' rate; 0 is no limit.
+        board_limit: the rate that the board can bear; 0 is no limit.
+    """
     due = float("-inf")
     if fps:
-        due = min(moment_s, before_s + 1 / fps)  # the second is sooner where the rate was raised meanwhile
+        due = min(moment_s, previous_s + 1 / fps)  # the second is sooner if the rate was raised meanwhile
     if board_limit:
-        due = max(due, before_s + 1 / board_limit)
+        due = max(due, previous_s + 1 / board_limit)
     return due
 
 

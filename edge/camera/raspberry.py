@@ -17,16 +17,16 @@ from edge.settings.schema import CameraSettings
 FAILURES = (RuntimeError, OSError, IndexError, TimeoutError, ValueError)
 # libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
 RED_GREEN_BLUE = "BGR888"
-PICTURE_BUFFERS = 4  # of the camera: below 3 the sensor skips frames while one is looked at
+PICTURE_BUFFERS = 4  # of the camera: with fewer than 3 the sensor skips frames while one is being read
 
 
 def import_picamera2() -> Any:
-    """picamera2's module, which comes from apt and cannot be a dependency.
+    """Import picamera2, which apt installs and pip cannot.
 
     Raises:
-        CameraError: it is not there, or does not work in this Python.
+        CameraError: it is not installed, or does not work in this Python.
     """
-    # libcamera writes a dozen lines to stderr at each open; its errors stay.
+    # libcamera writes a dozen lines to stderr at each open. Keep only its errors.
     os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:ERROR")
     try:
         return importlib.import_module("picamera2")
@@ -38,13 +38,13 @@ def import_picamera2() -> Any:
 
 
 def cameras(picamera2: Any) -> list[int]:
-    """The numbers of the cameras on a ribbon cable; libcamera lists USB cameras too, which V4L2 serves better."""
+    """The numbers of the cameras on a ribbon cable, without the USB cameras, which V4L2 handles better."""
     found = picamera2.Picamera2.global_camera_info()
     return [int(camera["Num"]) for camera in found if "usb" not in str(camera.get("Id", "")).lower()]
 
 
 class Picamera2Source:
-    """`picamera2` or `picamera2:N`: the ISP scales to `size`, and a grabbed request is mapped, not copied."""
+    """`picamera2` or `picamera2:N`. The ISP scales to `size`, and a grabbed request is mapped, not copied."""
 
     live = True
     fps = 0.0
@@ -55,7 +55,7 @@ class Picamera2Source:
         self._geometry = geometry
         width, height = settings.size
         self._size = (width - width % 2, height - height % 2)  # the ISP writes even sizes only
-        self._timeout_s = settings.stall_after_s * 0.6  # below the limit at which a call is taken for blocked
+        self._timeout_s = settings.stall_after_s * 0.6  # below the limit at which the watchdog ends the process
         self._camera: Any = None
         self._request: Any = None
         self._mapped: Any = None
@@ -81,10 +81,10 @@ class Picamera2Source:
         self._nodes = [Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}") for number in numbers]
         try:
             main = {"format": RED_GREEN_BLUE, "size": self._size}
-            # queue=False: a request waited for is one whose exposure is new.
+            # queue=False: a request is the next picture, and not the last that has come.
             configuration = camera.create_video_configuration(main=main, buffer_count=PICTURE_BUFFERS, queue=False)
             camera.configure(configuration)
-            # libcamera may settle for another format than it was asked for, without an error.
+            # libcamera may choose another format than requested, without an error.
             if (settled := camera.camera_configuration()["main"]["format"]) != RED_GREEN_BLUE:
                 raise ValueError(f"it delivers {settled}, in which red and blue would be taken for each other")
             camera.start()
@@ -106,14 +106,14 @@ class Picamera2Source:
             self._request = self._camera.capture_request(wait=self._timeout_s)
         except FAILURES as error:
             if not all(node.exists() for node in self._nodes):
-                # Closing what was unplugged hangs in picamera2, or aborts the process in libcamera's assertions.
+                # Closing an unplugged camera hangs in picamera2, or aborts the process in libcamera's assertions.
                 self._camera = None
                 raise LostCameraError(f"{self.name} was unplugged; check the ribbon cable.") from error
             raise CameraError(f"{self.name} has stopped delivering pictures; check the ribbon cable.") from error
         return True
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
-        """Turn the camera's own memory into a frame, and hand that memory back.
+        """Turn the camera's own memory into a frame, and return that memory to the camera.
 
         Raises:
             UnreadablePictureError: it cannot be mapped.
@@ -129,10 +129,10 @@ class Picamera2Source:
             self._release_request()
 
     def close(self) -> None:
-        """Stop the camera. After an unplug this blocks for ever inside picamera2; only the process's end frees it.
+        """Stop the camera. Once it is unplugged this blocks for ever inside picamera2, until the process ends.
 
         Raises:
-            CameraError: libcamera does not let go of it.
+            CameraError: libcamera cannot release it.
         """
         camera, self._camera = self._camera, None
         if camera is None:

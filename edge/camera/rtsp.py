@@ -15,19 +15,19 @@ from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
 from edge.settings.toml_file import mask
 
-# A sensor's noise changes some pixel of every picture, so this long without one is no still scene.
+# Noise of the sensor changes some pixel of every picture, so a stream without any change is frozen and not still.
 FROZEN_AFTER_S = 30.0
-COMPARE_EVERY_S = 1.0  # a checksum of a picture costs a Pi some milliseconds
+COMPARE_EVERY_S = 1.0  # the checksum of a picture takes some milliseconds on a Pi
 
 
 class RtspSource(OpenCVSource):
     """`rtsp://user:password@host/stream`; the stream's own size, shrunk to fit `size`.
 
-    FFmpeg's time-outs are set below `stall_after_s`, so that a camera that falls silent is opened again here
-    and does not have to be taken for one that blocks for ever.
+    FFmpeg's time-outs are shorter than `stall_after_s`. A camera that stops sending is therefore a failed read, after
+    which it is opened again, and no blocked call, which only the end of the process resolves.
 
-    A stream whose pictures stay the same to the last bit is opened again too: cameras freeze, and OpenCV up to
-    4.10 (Debian's, Pi OS's) repeats the last picture for ever once a stream has changed its resolution.
+    A stream whose pictures do not change in any bit is opened again too: cameras freeze, and OpenCV up to 4.10
+    (Debian's, Pi OS's) repeats the last picture for ever once a stream has changed its resolution.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RtspSource(OpenCVSource):
                 self._patience_s = FROZEN_AFTER_S
             self._checksum, self._changed_at = checksum, now
         elif now - self._changed_at >= self._patience_s:
-            # Whoever streams a still, such as a photo, sees this at 30 s, 60 s, 2 min …
+            # Doubled each time, for a stream that shows a photo: after 30 s, 60 s, 2 min …
             frozen_s, self._patience_s = self._patience_s, self._patience_s * 2
             raise CameraError(
                 f"{self.name} has shown the very same picture for {frozen_s:.0f} s; opening it again. Restart"

@@ -1,4 +1,4 @@
-"""What a camera source is, and which one a URI names."""
+"""The interface of a camera source, and `make_source`, which makes the one that a URI names."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from edge.settings.schema import CameraSettings
 
 
 class Source(Protocol):
-    """Where pictures come from; used by one thread, reopened after a failure.
+    """Where pictures come from; used by one thread, and opened again after a failure.
 
-    `grab` and `retrieve` are two steps, as in OpenCV, because a picture that a frame-rate limit does not
-    want has to be taken off the device but need not be decoded, and because the moment between the
-    two is when the picture was there.
+    `grab` and `retrieve` are two steps, as in OpenCV. A picture that exceeds the limit of the frame rate has to be
+    taken off the device but need not be decoded, and the moment between the two is the picture's time.
     """
 
     name: str  # the URI, credentials masked
-    live: bool  # False: a file, pulled at the pace of whoever takes the frames
-    fps: float  # a file's own rate, known once it is open and the time base of its frames; 0 of a live source
+    live: bool  # False for a file, whose next picture is read when the previous one was taken
+    fps: float  # a file's own rate, from which its frames get their times; known once it is open; 0 for a live source
 
     def open(self) -> None:
-        """Open the device or file, with a time-out of its own where that is possible.
+        """Open the device or file, with a time-out if the library has one.
 
         Raises:
             CameraError: it cannot be opened; the sentence says what to do.
         """
 
     def grab(self) -> bool:
-        """Wait for the next picture; False: a file has ended.
+        """Wait for the next picture; False if a file has ended.
 
         Raises:
             CameraError: the camera is gone or has not delivered in time; it has to be closed and opened again.
         """
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
-        """The grabbed picture, cropped, shrunk, turned: (height, width, 3) uint8, RGB, C-contiguous.
+        """The grabbed picture, cropped, shrunk, rotated and flipped: (height, width, 3) uint8, RGB, C-contiguous.
 
         Raises:
-            UnreadablePictureError: this one is broken.
+            UnreadablePictureError: this picture cannot be decoded.
         """
 
     def close(self) -> None:
-        """Let go of the device; harmless when it is not open."""
+        """Release the device; does nothing if it is not open."""
 
 
 def make_source(settings: CameraSettings) -> Source:
-    """The source that `settings.source` names, not yet opened; nothing is imported for the others."""
+    """The source that `settings.source` names, not yet opened. Only its own module is imported."""
     scheme, _, rest = settings.source.partition(":")
     geometry = Geometry(settings)
     if scheme == "file":

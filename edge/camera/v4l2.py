@@ -24,14 +24,14 @@ VIDIOC_QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability), 104 bytes
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 VIDEO_CAPTURE = 0x00000001 | 0x00001000  # single- or multi-planar
 DEVICE_CAPS = 0x80000000
-# Nodes of a camera's inner parts: raw sensor data and the ISP, which need libcamera.
+# Drivers of nodes that deliver raw sensor data or belong to an ISP. They need libcamera.
 NOT_CAMERAS = ("bcm2835-isp", "bcm2835-codec", "unicam", "rp1-cfe", "pispbe", "rpivid", "rpi-hevc-dec", "tegra-video")
 VGA = 640 * 480
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a device node says of itself."""
+    """What a device node reports about itself."""
 
     driver: str
     card: str
@@ -39,10 +39,10 @@ class Node:
 
 
 def query(path: Path) -> Node:
-    """Ask a node what it is (VIDIOC_QUERYCAP).
+    """Query the capabilities of a node (VIDIOC_QUERYCAP).
 
     Raises:
-        OSError: it is missing, not ours to open, or no V4L2 device.
+        OSError: it is missing, this user may not open it, or it is no V4L2 device.
     """
     handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -56,9 +56,9 @@ def query(path: Path) -> Node:
 
 
 def stable_name(node: Path, dev: Path = DEV) -> Path | None:
-    """The name of `/dev/videoN` that stays when the numbers are dealt anew, by the camera's id or else by its socket.
+    """The name of `/dev/videoN` that survives a reboot: by the camera's id, or else by the USB port.
 
-    None where udev gave neither.
+    None if udev has made neither.
     """
     for kind in ("by-id", "by-path"):
         folder = dev / "v4l" / kind
@@ -74,10 +74,10 @@ def cameras(dev: Path = DEV) -> list[Path]:
     found = []
     for node in nodes:
         try:
-            told = query(node)
+            about = query(node)
         except OSError:
             continue
-        if told.captures and told.driver not in NOT_CAMERAS:
+        if about.captures and about.driver not in NOT_CAMERAS:
             found.append(node)
     return sorted((stable_name(node, dev) or node for node in found), key=lambda name: name.parent == dev)
 
@@ -85,14 +85,14 @@ def cameras(dev: Path = DEV) -> list[Path]:
 class V4L2Source(OpenCVSource):
     """`v4l2:/dev/v4l/by-id/…`, any other path, or an index N for /dev/videoN.
 
-    The path is resolved at each open, so that a camera that comes back under another number is found.
+    The path is resolved at each open, so that a camera is found again when it comes back under another number.
 
     Args:
         where: what follows `v4l2:`.
         settings: the camera's section.
         geometry: how pictures are turned into frames.
         dev: where device nodes are.
-        ask: asks a node what it is.
+        query_node: queries the capabilities of a node.
         start: opens a node for reading pictures.
     """
 
@@ -103,14 +103,14 @@ class V4L2Source(OpenCVSource):
         geometry: Geometry,
         *,
         dev: Path = DEV,
-        ask: Callable[[Path], Node] = query,
+        query_node: Callable[[Path], Node] = query,
         start: Callable[[str], cv2.VideoCapture] = lambda node: cv2.VideoCapture(node, cv2.CAP_V4L2),
     ) -> None:
         super().__init__(f"v4l2:{where}", geometry)
         self._path = dev / f"video{where}" if where.isdigit() else Path(where)
         self._by_number = where.isdigit()
         self._dev = dev
-        self._ask = ask
+        self._query = query_node
         self._start = start
         self._settings = settings
         self._hinted = False
@@ -118,13 +118,13 @@ class V4L2Source(OpenCVSource):
     def _open_capture(self) -> cv2.VideoCapture:
         node = self._checked_node()
         self._hint(node)
-        # OpenCV reads this once, before its first read: a silent camera is a failed read, not a blocked one.
+        # OpenCV reads this before its first picture. It makes a read from a silent camera fail instead of block.
         seconds = max(1, int(self._settings.stall_after_s / 2))
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(seconds))
         capture = self._start(str(node))
         width, height = self._settings.size
         if width * height > VGA:
-            # Uncompressed, more than VGA does not fit through USB 2 at 30 pictures a second.
+            # USB 2 has no room for more than VGA at 30 pictures a second without compression.
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
@@ -133,15 +133,15 @@ class V4L2Source(OpenCVSource):
     def _checked_node(self) -> Path:
         node = self._path.resolve()
         try:
-            told = self._ask(node)
+            found = self._query(node)
         except FileNotFoundError as error:
             raise CameraError(f"{self.name} is not there; plug the camera in{self._others()}.") from error
         except PermissionError as error:
             raise CameraError(f"{self.name} may not be opened; add this user to the group video.") from error
         except OSError as error:
             raise CameraError(f"{self.name} is no V4L2 device ({error.strerror}){self._others()}.") from error
-        if not told.captures:
-            raise CameraError(f"{self.name} ({told.card}) does not capture pictures{self._others()}.")
+        if not found.captures:
+            raise CameraError(f"{self.name} ({found.card}) does not capture pictures{self._others()}.")
         return node
 
     def _others(self) -> str:
@@ -149,7 +149,7 @@ class V4L2Source(OpenCVSource):
         return f", or set camera.source to one of {names}" if names else ""
 
     def _hint(self, node: Path) -> None:
-        """Tell whoever uses a number, once, which name survives a reboot."""
+        """Log once, for a source given by its number, which name survives a reboot."""
         if self._by_number and not self._hinted and (name := stable_name(node, self._dev)):
             logger.info("%s may be another camera after a reboot; v4l2:%s stays this one.", self.name, name)
             self._hinted = True

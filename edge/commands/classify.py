@@ -1,4 +1,4 @@
-"""`edge-classifier classify`: say what photos show."""
+"""`edge-classifier classify`: the labels of photos, as text, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from edge.settings.schema import Settings
 if TYPE_CHECKING:
     from edge.vision.classifier import Classifier
 
-HELP = "say what photos show"
+HELP = "classify photos"
 DESCRIPTION = """\
 Prints the three most probable labels of each photo, with the confidence in
-percent. Of a folder every photo in it is taken, by name, on all processors. A
-photo that cannot be read is told on stderr and does not stop the others; the
-exit code is 66 then.
+percent. A folder stands for every photo in it, in the order of their names;
+many photos are classified on all processors. A photo that cannot be read is
+reported on stderr and does not stop the others; the exit code is then 66.
 
 --json prints one line a photo:
   {"file": "cat.jpg", "top": [{"label": "tabby", "confidence": 71.9,
@@ -41,7 +41,7 @@ Write = Callable[[Path, tuple[Label, ...], Prediction], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Photos, bundle, output."""
+    """Add the photos, the bundle and the form of the output."""
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO|FOLDER", help="a JPEG, PNG, WebP, BMP or TIFF, or a folder"
     )
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON line a photo")
     form.add_argument("--csv", action="store_true", help="print one CSV row a photo")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there (default: standard output)")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -62,30 +62,37 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     folders = [given for given in arguments.photos if given.is_dir()]
     photos = [photo for given in arguments.photos for photo in (photos_in(given) if given in folders else [given])]
     processors = len(os.sched_getaffinity(0))
-    # Where there is a batch for each processor, each works alone on its own: no thread waits for another.
+    # With a batch for each processor, each runs one thread of its own, so that no thread waits for another.
     threads = processors if len(photos) > BATCH * processors else 1
     model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
     bundle = load_bundle(arguments.model or model.bundle, given=arguments.model is not None)
     classifier = Classifier(bundle, model)
     with _output(arguments.output) as output:
         write = _writer(arguments, output, classifier.name)
-        beside = output is sys.stdout and sys.stdout.isatty()
-        return _classify(classifier, photos, threads, write, summarise=bool(folders), between_lines=beside)
+        bar = not (output is sys.stdout and sys.stdout.isatty())  # it would stand between the lines that it counts
+        return _classify(classifier, photos, threads, write, summarise=bool(folders), bar=bar)
 
 
 def _classify(
-    classifier: Classifier, photos: list[Path], threads: int, write: Write, *, summarise: bool, between_lines: bool
+    classifier: Classifier, photos: list[Path], threads: int, write: Write, *, summarise: bool, bar: bool
 ) -> int:
-    """Write what each photo shows; `between_lines`: a bar would stand between the lines that it counts."""
+    """Write the labels of each photo; returns the exit code.
+
+    Args:
+        classifier: its labels are written.
+        photos: in the order of the output.
+        threads: batches that are classified at once.
+        write: writes one photo's labels.
+        summarise: print the time, the rate and the unreadable photos to stderr at the end.
+        bar: show progress, if stderr is a terminal.
+    """
     from tqdm import tqdm
 
     from edge.vision.batch import classify_photos
 
-    # None: no bar where standard error is no terminal, which nobody would see.
-    hidden = True if between_lines else None
     bad, began = 0, time.perf_counter()
     with contextlib.closing(classify_photos(classifier, photos, threads)) as found:
-        for one in tqdm(found, total=len(photos), unit="photo", leave=False, disable=hidden):
+        for one in tqdm(found, total=len(photos), unit="photo", leave=False, disable=None if bar else True):
             if isinstance(one.outcome, PhotoError):
                 bad += 1
                 tqdm.write(f"edge-classifier: {one.outcome}", file=sys.stderr)
@@ -93,14 +100,14 @@ def _classify(
                 write(one.photo, classifier.top(one.outcome.probabilities, TOP), one.outcome)
     if summarise:
         seconds = time.perf_counter() - began
-        told = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"
-        print(told + (f"; {bad} could not be read" if bad else ""), file=sys.stderr)
+        summary = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"
+        print(summary + (f"; {bad} could not be read" if bad else ""), file=sys.stderr)
     return PhotoError.exit_code if bad else 0
 
 
 @contextlib.contextmanager
 def _output(file: Path | None) -> Iterator[TextIO]:
-    # A file's name need not be UTF-8; `\\udce9` is how both Python and JSON write such a byte.
+    # The name of a file may not be UTF-8. Python and JSON both write such a byte as `\\udce9`.
     if file is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -114,7 +121,7 @@ def _output(file: Path | None) -> Iterator[TextIO]:
 
 
 def _writer(arguments: argparse.Namespace, output: TextIO, model: str) -> Write:
-    """What writes one photo's line, at once where somebody may be waiting for it."""
+    """The function that writes one photo's line in the form asked for, at once if it goes to standard output."""
     if arguments.csv:
         rows = csv.writer(output, lineterminator="\n")
         rows.writerow(["file", *COLUMNS, "model"])
@@ -133,7 +140,7 @@ def _writer(arguments: argparse.Namespace, output: TextIO, model: str) -> Write:
         print(json.dumps(line, ensure_ascii=False), file=output, flush=arguments.output is None)
 
     def as_text(photo: Path, top: tuple[Label, ...], prediction: Prediction) -> None:
-        said = ", ".join(f"{label.label} {label.confidence:.1f} %" for label in top)
-        print(f"{photo}: {said}", file=output, flush=arguments.output is None)
+        labels = ", ".join(f"{label.label} {label.confidence:.1f} %" for label in top)
+        print(f"{photo}: {labels}", file=output, flush=arguments.output is None)
 
     return as_row if arguments.csv else as_json if arguments.json else as_text

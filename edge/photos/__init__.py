@@ -1,1 +1,1 @@
-"""Photos that come from files and requests: checked by their header, decoded, encoded."""
+"""Photos of files, folders, uploads and requests: checked, decoded, encoded."""

@@ -45,7 +45,7 @@ def _jpeg(content: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_segment(content: bytes, wanted: Callable[[int], bool]) -> int:
-    """Where the first segment with a wanted marker starts, or the scan or the end; the file's end if it is not JPEG."""
+    """The offset of the first segment with a wanted marker, or of the scan or the end; len(content) if none."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]

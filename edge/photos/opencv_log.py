@@ -1,4 +1,4 @@
-"""Keeps OpenCV's and FFmpeg's own messages out of the log."""
+"""Silences OpenCV's and FFmpeg's own messages on stderr."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 
 def quiet_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing to stderr what our own errors say once, in one sentence.
+    """Silence OpenCV and FFmpeg; the project's own errors report the same faults.
 
-    They write at each attempt to open, hundreds of lines an hour with a camera unplugged.
+    They write at each attempt to open a camera, hundreds of lines an hour while it is unplugged.
     """
-    # PyPI's wheels have it in cv2.utils.logging, Debian's module at its top.
-    import cv2  # only where it is needed: the command line and the tests of delivery do without
+    import cv2
+
+    # PyPI's wheels have the function in cv2.utils.logging, Debian's package in cv2.
 
     set_level: Callable[[int], object] = (
         cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009

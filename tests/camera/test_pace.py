@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from edge.camera.pace import Limit, Timeline
+from edge.camera.pace import RateLimiter, Timeline
 
 
 def wanted(camera_fps: float, limit: float, seconds: float, jitter: float = 0.0) -> int:
     noise = random.Random(1)
-    limiter = Limit()
+    limiter = RateLimiter()
     times = (50.0 + n / camera_fps + noise.uniform(-jitter, jitter) for n in range(int(camera_fps * seconds)))
-    return sum(limiter.wants(now, limit) for now in times)
+    return sum(limiter.admits(now, limit) for now in times)
 
 
 @pytest.mark.parametrize(("camera", "limit"), [(30, 10), (30, 15), (30, 7), (60, 24), (30, 1), (5, 0.1), (30, 29)])
@@ -28,17 +28,17 @@ def test_no_limit_and_one_above_the_cameras_rate_want_all() -> None:
 
 
 def test_after_a_pause_nothing_is_made_up_for() -> None:
-    limiter = Limit()
-    assert limiter.wants(0.0, 1.0)
-    assert limiter.wants(100.0, 1.0)
-    assert not limiter.wants(100.1, 1.0)
+    limiter = RateLimiter()
+    assert limiter.admits(0.0, 1.0)
+    assert limiter.admits(100.0, 1.0)
+    assert not limiter.admits(100.1, 1.0)
 
 
 def test_a_raised_limit_applies_at_once() -> None:
-    limiter = Limit()
-    assert limiter.wants(0.0, 0.01)  # the next would be due in 100 s
-    assert not limiter.wants(1.0, 0.01)
-    assert limiter.wants(1.1, 10.0)
+    limiter = RateLimiter()
+    assert limiter.admits(0.0, 0.01)  # the next would be due in 100 s
+    assert not limiter.admits(1.0, 0.01)
+    assert limiter.admits(1.1, 10.0)
 
 
 def test_times_are_index_over_fps_without_drift() -> None:

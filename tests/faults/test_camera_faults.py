@@ -216,7 +216,7 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_id(
         return capture
 
     def make(settings: CameraSettings) -> Source:
-        return V4L2Source(str(by_id), settings, Geometry(settings), dev=dev, ask=ask, start=start)
+        return V4L2Source(str(by_id), settings, Geometry(settings), dev=dev, query_node=ask, start=start)
 
     plug(0, level=50)
     with box(broker.url, tmp_path / "log.db", make) as made:

@@ -1,4 +1,4 @@
-"""The camera: a frame arrives, and red is red."""
+"""Doctor's checks of the camera: a frame arrives, and red and blue are not exchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ print(order, sentence, sep="\\n")
 
 
 def camera(settings: CameraSettings, config: Path | None) -> Finding:
-    """A frame arrives; not looked at while the daemon has the camera. A service has no use for a file that ends."""
+    """Whether a frame arrives. While the service runs and has the camera, its status answers.
+
+    Warns about a file that ends, after which the service would start again each time.
+    """
     if settings.source.startswith("file:") and not settings.loop and unit_property("LoadState") == "loaded":
         ends = f"{settings.source} ends, and the service then starts again, with its model, each time"
         return Finding("camera", "warning", ends, "Set loop = true in the config's [camera], and restart the service.")
@@ -56,11 +59,11 @@ def camera(settings: CameraSettings, config: Path | None) -> Finding:
 
 
 def colours(config: Path | None, program: str = COLOURS) -> Finding:
-    """Red and blue are not exchanged, by a second reading of the same scene; a wrong order only warns.
+    """Whether red and blue are exchanged, judged by a second reading of the same scene.
 
     Args:
         config: the file that names the camera.
-        program: prints the order as one word, and a sentence.
+        program: Python code that prints the order as one word, and a sentence on the next line.
     """
     if service_runs():
         return Finding("colours", "ok", "not compared while the service has the camera: stop it to have them compared")

@@ -1,7 +1,8 @@
-"""Whether red is red: the source's picture against a second reading of the same scene.
+"""Finds out whether a camera source exchanges red and blue, by comparing it with a second reading of the same scene.
 
-A V4L2 camera is read again in its own YUV, in which nobody can exchange red and blue: what is redder than the rest
-there has to be redder in the source's picture. Where no second reading is to be had, the answer says why.
+The second reading is a V4L2 camera's own YUV, in which the colours have a fixed order. Parts of the scene that are
+redder than the rest there have to be redder in the source's picture too. For other cameras the answer says why they
+are not compared.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from edge.photos.opencv_log import quiet_opencv
 from edge.settings.schema import CameraSettings
 
 Order = Literal["right", "exchanged", "unknown"]
-Redness = npt.NDArray[np.float64]  # (GRID, GRID): how much more red than blue there is in each part of a picture
+Redness = npt.NDArray[np.float64]  # (GRID, GRID): mean of red minus blue in each part of a picture
 
 GRID = 8
-GREY = 4.0  # of 255: a scene with less colour than this tells nothing
-ALIKE = 0.5  # correlation; a scene that moves between two readings is still far more like itself than its opposite
+GREY = 4.0  # of 255; a scene with less colour than this cannot be judged
+ALIKE = 0.5  # correlation; the scene may move a little between the two readings
 FIRST_FRAMES = 5  # may be dark or late
 
 
@@ -41,10 +42,10 @@ def compare_colours(
     Args:
         settings: of the camera.
         make: makes the source.
-        read_yuyv: reads a V4L2 node as (height, width, 2) YUYV; None where it has no such format.
+        read_yuyv: reads a V4L2 node as (height, width, 2) YUYV; returns None if it has no such format.
 
     Raises:
-        CameraError: the camera delivers nothing.
+        CameraError: the camera cannot be opened or delivers nothing.
     """
     plain = settings.model_copy(update={"rotate": 0, "flip": "", "crop": ()})
     source = make(plain)
@@ -62,7 +63,7 @@ def compare_colours(
 
 
 def judge(seen: Redness, reference: Redness) -> tuple[Order, str]:
-    """Whether two readings of a scene agree on what is red and what is blue."""
+    """The order of the colours in the source's picture, and a sentence about it, given both readings."""
     if np.abs(reference).mean() < GREY or np.abs(seen).mean() < GREY:
         return "unknown", "not compared: the scene is grey; show the camera something red or blue"
     alike = float((seen * reference).sum() / np.sqrt((seen**2).sum() * (reference**2).sum()))
@@ -79,7 +80,7 @@ def redness_of_rgb(pixels: Pixels) -> Redness:
 
 
 def redness_of_yuyv(yuyv: npt.NDArray[np.uint8]) -> Redness:
-    """Red minus blue of (height, width, 2): Y and, in turn, Cb and Cr (ITU-R BT.601)."""
+    """Red minus blue of (height, width, 2) YUYV: Y, and Cb and Cr in turn (ITU-R BT.601)."""
     blue, red = yuyv[:, 0::2, 1].astype(np.float64) - 128, yuyv[:, 1::2, 1].astype(np.float64) - 128
     width = min(blue.shape[1], red.shape[1])
     return _parts(1.402 * red[:, :width] - 1.772 * blue[:, :width])
