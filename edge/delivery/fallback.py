@@ -76,6 +76,7 @@ class FallbackLog:
         self._lock: OwnerLock | None = None
         self._known = Account()
         self._salvage: Salvage | None = None
+        self._accounts: dict[str, Account] = {}  # as last known, of the files that were set aside, by their names
         #: Whether a damaged file was set aside, and how often, since this object exists.
         self.times_damaged = 0
 
@@ -181,7 +182,7 @@ class FallbackLog:
         self._salvage.progress = progress
         if progress.ended:
             self._salvage.put_away(self.path)
-            self._salvage = salvage.begin(self.path, file, Account())
+            self._salvage = salvage.begin(self.path, file, self._accounts)
         return True
 
     def _has_room(self, file: LogFile) -> bool:
@@ -215,8 +216,14 @@ class FallbackLog:
             salvage.finish_set_aside(self.path)
             self._file = LogFile(self.path, self._max_bytes)
             if self._salvage is None:
-                self._salvage = salvage.begin(self.path, self._file, self._known)
+                self._salvage = salvage.begin(self.path, self._file, self._accounts)
                 self._salvage_at_once(self._file)
+            else:  # the new file was damaged too, and the salvage into it goes on into the next
+                with self._file.transaction():
+                    account = self._file.account()
+                    account.next_seq = max(account.next_seq, self._known.next_seq)
+                    self._file.set_account(account)
+                    self._file.set_salvage(asdict(self._salvage.progress))
         self._known = self._file.account()
         return self._file
 
@@ -259,7 +266,7 @@ class FallbackLog:
                 "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept.",
                 *(self.path, damage, self.path.name),
             )
-            salvage.set_aside(self.path)
+            self._accounts[salvage.set_aside(self.path).name] = self._known
         self.times_damaged += 1
 
     def _set_newer_aside(self) -> None:

@@ -265,6 +265,11 @@ class LogFile:
         """Store events; one whose seq is there already is skipped."""
         self.connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", rows)
 
+    def crc_of(self, seq: int) -> int | None:
+        """The checksum of a stored event; None: there is none at this place."""
+        found = self.connection.execute("SELECT crc FROM events WHERE seq = ?", (seq,)).fetchone()
+        return None if found is None else int(found[0])
+
     def read(self, after: int, limit: int) -> list[Row]:
         """The next events in order."""
         query = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?"

@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -187,13 +188,13 @@ def finish_set_aside(log: Path) -> None:
         _move(log, waiting[-1])
 
 
-def begin(log: Path, file: LogFile, known: Account) -> Salvage | None:
+def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | None:
     """Go on with, or begin, the salvage of the oldest file that was set aside.
 
     Args:
         log: the new log's path.
         file: the new log, whose account takes over what the old one's says.
-        known: what is known of the old file, should its own account be unreadable.
+        known: what is known of old files, by name, should their own accounts be unreadable.
     """
     progress = stored_progress(file)
     if progress is not None and progress.source == DELETED:
@@ -208,7 +209,7 @@ def begin(log: Path, file: LogFile, known: Account) -> Salvage | None:
         return None
     connection, first_page = _opened(waiting[0], file)
     if progress is None:
-        progress = _begin(connection, file, waiting[0].name, known)
+        progress = _begin(connection, file, waiting[0].name, known.get(waiting[0].name, Account()))
     return Salvage(connection, progress, waiting[0], first_page)
 
 
@@ -219,17 +220,20 @@ def store(file: LogFile, rows: list[Row], progress: Progress) -> Account:
         already_ended = (file.salvage() or {}).get("ended", False)  # `fallback purge` ends it from outside
         if already_ended:
             rows, progress.ended = [], True
-        before = file.connection.total_changes
+        account.next_seq = max(account.next_seq, progress.last + 1)
         for row in rows:
+            stored = file.crc_of(row.seq)
+            if stored == row.crc:
+                continue  # a salvage that began again finds some there already
+            if stored is not None:  # a new event took this place while two damaged files waited
+                row = row._replace(seq=account.next_seq)  # noqa: PLW2901
+                account.next_seq += 1
             file.insert([row])
-            if file.connection.total_changes > before:  # a salvage that began again finds some there already
-                before = file.connection.total_changes
-                account.depth += 1
-                account.bytes += row.bytes
+            account.depth += 1
+            account.bytes += row.bytes
         newly_ended = progress.ended and not already_ended
         if newly_ended:
             account.dropped += progress.lost
-        account.next_seq = max(account.next_seq, progress.last + 1)
         file.set_account(account)
         file.set_salvage(None if progress.ended and progress.source == DELETED else asdict(progress))
     if newly_ended:

@@ -153,7 +153,7 @@ def damage_first_page(path: Path) -> None:
 def salvaged(log: FallbackLog) -> list[str]:
     while log.salvage():
         pass
-    return [entry.payload.decode() for entry in log.read(0, EVENTS + 1)]
+    return [entry.payload.decode() for entry in log.read(0, 2 * EVENTS)]
 
 
 def test_events_that_were_delivered_before_the_damage_are_not_missed(small: Path, made: list[str]) -> None:
@@ -185,6 +185,30 @@ def test_a_cut_before_the_old_file_is_put_away_counts_what_is_lost_once(
     with closing(FallbackLog(small, MAX_BYTES)) as again:
         assert len(salvaged(again)) == 280
         assert again.dropped == 20
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_log_that_is_damaged_again_during_a_salvage_loses_nothing(
+    damaged: Path, made: list[str], restarted: bool
+) -> None:
+    log = FallbackLog(damaged, MAX_BYTES)
+    log.commit(Changes(add=[(b'{"first": 1}', ""), (b'{"first": 2}', "")]))
+    assert log.salvaging
+    if restarted:
+        log.close()
+        damage_first_page(damaged)
+        log = FallbackLog(damaged, MAX_BYTES)
+    else:
+        with closing(sqlite3.connect(damaged, isolation_level=None)) as other:
+            other.execute("DELETE FROM account WHERE one = 1")
+    log.commit(Changes(add=[(b'{"then": 1}', ""), (b'{"then": 2}', "")]))
+    found = salvaged(log)
+    while log.salvaging:
+        found = salvaged(log)
+    later = ['{"first": 1}', '{"first": 2}', '{"then": 1}', '{"then": 2}']
+    assert sorted(found) == sorted([*made, *later])
+    assert log.dropped == 0
+    log.close()
 
 
 def test_a_purge_during_a_salvage_deletes_what_is_still_to_be_saved(damaged: Path) -> None:
