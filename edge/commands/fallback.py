@@ -138,10 +138,7 @@ def _replay(settings: Settings) -> int:
             pass
         waiting = log.depth
     status = Status()
-    delivery = Delivery(
-        *(settings.mqtt, settings.fallback, settings.device.name, boot_id(), status),
-        status_payload=lambda: json.dumps(status.snapshot().to_dict()).encode(),
-    )
+    delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot_id(), status)
     delivery.start()
     try:
         with tqdm(total=waiting, unit="event", leave=False, disable=None) as progress:

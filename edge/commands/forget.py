@@ -28,11 +28,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         BrokerError: the broker cannot be reached, refuses, or does not answer.
     """
     from edge.delivery.conversation import conversation
-    from edge.interfaces.home_assistant import discovery_topic, state_topics
+    from edge.delivery.topics import client_id, retained_topics
 
     device, address = arguments.device or settings.device.name, settings.mqtt.address
-    with conversation(settings.mqtt, f"edge-classifier-{device}-forget") as talk:
-        for topic in (*state_topics(settings.mqtt, device), discovery_topic(settings.mqtt, device)):
+    with conversation(settings.mqtt, client_id(device, "-forget")) as talk:
+        for topic in retained_topics(settings.mqtt, device):
             if reason := talk.publish(topic, b"", retain=True):
                 raise BrokerError(f"The broker at {address} refuses: {reason}; see deploy/mosquitto/acl.")
     print(f"The broker at {address} keeps nothing of {device} any more.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -86,14 +85,7 @@ class Service:
         self._model = ModelSwitch(settings.model, self._status, make_classifier)
         boot = host.boot_id()
         self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
-        self._delivery = Delivery(
-            settings.mqtt,
-            settings.fallback,
-            settings.device.name,
-            boot,
-            self._status,
-            status_payload=self._status_payload,
-        )
+        self._delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot, self._status)
         self._recent = Recent()
         self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
         clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
@@ -261,9 +253,6 @@ class Service:
             set_log_level(self._settings.log.level)
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
         self._notifier.ready(self._status.snapshot().to_line())
-
-    def _status_payload(self) -> bytes:
-        return json.dumps(self._status.snapshot().to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
 
     # Stopping: in the reverse order of starting, within STOP_WITHIN_S in all.
 

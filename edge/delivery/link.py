@@ -7,10 +7,11 @@ Look here for when a connection is tried, given up or counted as good. One class
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from edge.backoff import Backoff
 from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Report
@@ -29,9 +30,6 @@ WINDOW = 100  # messages under way at once, unless the broker takes fewer
 HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
 MAX_REFUSED = 100  # topics that are remembered as refused
 
-Sent = TypeVar("Sent")
-Sent_contra = TypeVar("Sent_contra", contravariant=True)
-
 
 class State(Enum):
     """What the link does now."""
@@ -44,8 +42,8 @@ class State(Enum):
     CLOSING = auto()  # given up or ended by us; the connection's last report is awaited
 
 
-class Owner(Protocol[Sent_contra]):
-    """What the link calls back, from within `tick` and `take`."""
+class Owner(Protocol):
+    """What the link calls, from within `tick` and `take`."""
 
     def connected(self) -> None:
         """A connection begins; the broker may be another one, so retained topics have to be sent again."""
@@ -53,22 +51,19 @@ class Owner(Protocol[Sent_contra]):
     def works(self) -> None:
         """The broker acknowledges messages, and no other client seems to use our id."""
 
-    def answered(self, sent: Sent_contra, reason: str) -> None:
-        """A message was acknowledged; `reason` is "" or why the broker refused it."""
-
-    def ended(self, sentence: str, unanswered: Sequence[Sent_contra], *, denied: bool) -> None:
-        """A connection ended; `denied`: for a reason that lasts until somebody mends it."""
+    def ended(self, sentence: str, *, denied: bool) -> None:
+        """A connection ended; `denied`: for a reason that lasts until somebody fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay(Generic[Sent]):
-    sent: Sent
+class _UnderWay:
     topic: str
     retained: bool
     at: float
+    answered: Callable[[str], None] | None
 
 
-class Link(Generic[Sent]):
+class Link:
     """Holds at most one connection; everything but `post` happens in its owner's thread.
 
     Args:
@@ -83,17 +78,17 @@ class Link(Generic[Sent]):
         self,
         settings: MqttSettings,
         client_id: str,
-        owner: Owner[Sent],
+        owner: Owner,
         *,
         will: str,
         post: Callable[[Report], None],
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
         connect: Callable[[MqttSettings, str, str, Callable[[Report], None]], Connection] = Connection,
     ) -> None:
         self._settings, self._client_id, self._owner, self._will = settings, client_id, owner, will
         self._post, self._clock, self._connect = post, clock, connect
         self._state = State.WAITING
-        self._due = clock()  # when WAITING, CONNECTING and PROVEN come to their end
+        self._due = clock()  # when time ends the state: WAITING, CONNECTING and PROVEN only
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
         self._short_lives = 0  # connections in a row that ended before they were steady, for no other known reason
         self._refused: dict[str, float] = {}  # refused topic → when it may be tried again
@@ -101,7 +96,7 @@ class Link(Generic[Sent]):
         # Of the present connection:
         self._connection: Connection | None = None
         self._window = 0
-        self._under_way: dict[int, _UnderWay[Sent]] = {}  # by message id, oldest first
+        self._under_way: dict[int, _UnderWay] = {}  # by message id, oldest first
         self._answered_at = 0.0
         self._saw_refusal = False
         # A broker that ends the connection at a refusal while more is under way resets it, and the reason is lost. So
@@ -137,14 +132,26 @@ class Link(Generic[Sent]):
     def _room(self) -> int:
         return 1 if self._cautious else self._window
 
-    def send(self, sent: Sent, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes = b"") -> bool:
-        """Publish with QoS 1; `sent` is given back with the answer. False: the connection is just ending."""
+    def send(
+        self,
+        topic: str,
+        payload: bytes,
+        answered: Callable[[str], None] | None = None,
+        *,
+        retain: bool = False,
+        correlation: bytes = b"",
+    ) -> bool:
+        """Publish with QoS 1; returns False if the connection is just ending.
+
+        Args:
+            answered: called once the broker has answered, with "" or why it refused the message.
+        """
         if self._connection is None:
             return False
         mid = self._connection.publish(topic, payload, retain=retain, correlation=correlation)
         if mid is None:
             return False
-        self._under_way[mid] = _UnderWay(sent, topic, retain, self._clock())
+        self._under_way[mid] = _UnderWay(topic, retain, self._clock(), answered)
         return True
 
     def send_unacknowledged(self, topic: str, payload: bytes) -> None:
@@ -162,14 +169,7 @@ class Link(Generic[Sent]):
     @property
     def due(self) -> float:
         """When `tick` has to be called next, in seconds of the clock."""
-        match self._state:
-            case State.WAITING | State.CONNECTING:
-                return self._due
-            case State.PROVEN:
-                return min(self._due, self._silent_at)
-            case State.ACCEPTED | State.STEADY:
-                return self._silent_at
-        return float("inf")
+        return min(self._due, self._silent_at) if self.online else self._due
 
     def tick(self) -> None:
         """Make the transition that is due by now."""
@@ -178,14 +178,14 @@ class Link(Generic[Sent]):
         match self._state:
             case State.WAITING:
                 self._connection = self._connect(self._settings, self._client_id, self._will, self._post)
-                self._state, self._due = State.CONNECTING, now + CONNACK_WITHIN_S
+                self._enter(State.CONNECTING, CONNACK_WITHIN_S)
                 self._connection.start()
             case State.CONNECTING:
                 self._give_up("does not answer")
             case _ if now >= self._silent_at:
                 self._give_up("acknowledges nothing")
             case State.PROVEN:
-                self._state = State.STEADY
+                self._enter(State.STEADY)
                 self._backoff.reset()
                 suspected, self._short_lives = self._twin_suspected, 0
                 if suspected:
@@ -197,7 +197,7 @@ class Link(Generic[Sent]):
             case Ended():
                 self._ended(report)
             case Connected(receive_maximum) if self._state is State.CONNECTING:
-                self._state = State.ACCEPTED
+                self._enter(State.ACCEPTED)
                 self._window = max(1, min(receive_maximum, WINDOW))
                 self._saw_refusal = False
                 self._owner.connected()
@@ -213,12 +213,15 @@ class Link(Generic[Sent]):
             self._connection.disconnect()
         elif self._connection is not None:
             self._connection.abandon("Stopped.")
-        self._state = State.CLOSING
+        self._enter(State.CLOSING)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the connection's thread."""
         if self._connection is not None:
             self._connection.join(timeout_s)
+
+    def _enter(self, state: State, for_s: float = float("inf")) -> None:
+        self._state, self._due = state, self._clock() + for_s
 
     @property
     def _silent_at(self) -> float:
@@ -233,12 +236,12 @@ class Link(Generic[Sent]):
         if self._connection is not None:
             where = self._settings.address
             self._connection.abandon(f"The broker at {where} {what_it_does}; check that it runs and is free.")
-        self._state = State.CLOSING
+        self._enter(State.CLOSING)
 
     def _prove(self) -> None:
         self._answered_at = self._clock()
         if self._state is State.ACCEPTED:
-            self._state, self._due = State.PROVEN, self._answered_at + STEADY_S
+            self._enter(State.PROVEN, STEADY_S)
             if not self._twin_suspected:
                 self._owner.works()
 
@@ -252,7 +255,8 @@ class Link(Generic[Sent]):
             self._refuse(message.topic, answer)
         elif self._refused.pop(message.topic, None) is not None and not self._refused:
             self._fault.over(f"The broker takes {message.topic} again.")
-        self._owner.answered(message.sent, answer.reason)
+        if message.answered is not None:
+            message.answered(answer.reason)
 
     def _refuse(self, topic: str, answer: Acknowledged) -> None:
         self._saw_refusal = True
@@ -277,10 +281,8 @@ class Link(Generic[Sent]):
                 f"Another client {verb} the id {self._client_id} at the broker {self._settings.address}; "
                 "give each box a device.name of its own."
             )
-        unanswered = list(self._under_way.values())
+        self._cautious = not all(message.retained for message in self._under_way.values())
         self._under_way.clear()
-        self._cautious = not all(message.retained for message in unanswered)
         self._connection = None
-        self._state = State.WAITING
-        self._due = self._clock() + self._backoff.next_s(DENIED_CAP_S if denied else None)
-        self._owner.ended(sentence, [message.sent for message in unanswered], denied=denied)
+        self._enter(State.WAITING, self._backoff.next_s(DENIED_CAP_S if denied else None))
+        self._owner.ended(sentence, denied=denied)

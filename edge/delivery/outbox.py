@@ -61,8 +61,10 @@ class Outbox:
         return self._unsent.popitem(last=False)[0] if self._unsent else None
 
     def requeue(self) -> None:
-        """Send again what the last connection left unanswered and what is not stored yet."""
-        self._unsent = OrderedDict((event, None) for event in self._unsafe if not event.awaited and not event.refused)
+        """The connection has ended: what it left unanswered is to be sent again."""
+        for event in self._unsafe:
+            event.awaited = False
+        self._unsent = OrderedDict((event, None) for event in self._unsafe if not event.refused)
 
     def settle(self, event: Pending) -> None:
         """Remove an event that is acknowledged or stored."""

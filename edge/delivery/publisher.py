@@ -6,13 +6,17 @@ connected or given up is link.py's concern.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
+from functools import partial
 
 from edge.delivery.connection import Report
 from edge.delivery.link import Link
 from edge.delivery.outbox import Outbox, Pending
 from edge.delivery.spool import Spool
+from edge.delivery.topics import STATES, client_id, topic_prefix
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 from edge.status.snapshot import Status
@@ -20,9 +24,6 @@ from edge.status.snapshot import Status
 logger = logging.getLogger("edge.delivery")
 
 STATUS_EVERY_S = 10.0
-GREETING = ("camera/availability", "prediction", "status", "availability")  # `online` last
-
-Sent = Pending | int | str  # a live event; a replayed one, by its place in the log; a retained topic
 
 
 class Publisher:
@@ -30,8 +31,6 @@ class Publisher:
 
     Args:
         post: called from the network thread with each report, which the delivery thread then gives to `link.take`.
-        status_payload: makes the JSON for the `status` topic.
-        clock: monotonic seconds.
     """
 
     def __init__(
@@ -43,18 +42,15 @@ class Publisher:
         status: Status,
         *,
         post: Callable[[Report], None],
-        status_payload: Callable[[], bytes],
-        clock: Callable[[], float],
     ) -> None:
-        self._address, self._prefix = settings.address, f"{settings.base}/{device}/"
+        self._address, self._prefix = settings.address, topic_prefix(settings, device)
         self._outbox, self._spool, self._status = outbox, spool, status
-        self._status_payload, self._clock = status_payload, clock
         self._retained: dict[str, bytes] = {}  # what each retained topic should carry …
         self._unsent: dict[str, None] = {}  # … and which of them have to be sent, in order
         self._status_at = 0.0
-        self._fault = RepeatingFault(logger, clock=clock)
+        self._fault = RepeatingFault(logger)
         will = self._prefix + "availability"
-        self.link: Link[Sent] = Link(settings, f"edge-classifier-{device}", self, will=will, post=post, clock=clock)
+        self.link = Link(settings, client_id(device), self, will=will, post=post)
 
     def set_retained(self, topic: str, payload: bytes) -> None:
         """Set what a retained topic carries; the newest payload wins."""
@@ -62,9 +58,10 @@ class Publisher:
         self._unsent.pop(topic, None)
         self._unsent[topic] = None
 
-    def publish_status_now(self) -> None:
-        """Publish the status at the next `tick`, because something important changed."""
-        self._status_at = self._clock()
+    def set_camera(self, online: bool) -> None:
+        """Publish whether there are frames, and at the next `tick` the status, which says why."""
+        self.set_retained("camera/availability", b"online" if online else b"offline")
+        self._status_at = time.monotonic()
 
     @property
     def due(self) -> float:
@@ -74,25 +71,29 @@ class Publisher:
     def tick(self) -> None:
         """Do what is due: connect, give up a connection, publish the status."""
         self.link.tick()
-        if self.link.online and (now := self._clock()) >= self._status_at:
-            self._status_at = now + STATUS_EVERY_S
-            self.set_retained("status", self._status_payload())
+        if self.link.online and time.monotonic() >= self._status_at:
+            self._renew_status()
+
+    def _renew_status(self) -> None:
+        self._status_at = time.monotonic() + STATUS_EVERY_S
+        status = self._status.snapshot().to_dict()
+        self.set_retained("status", json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode())
 
     def send(self) -> None:
         """Publish as much as the link takes: states, then live events, then the backlog."""
         for topic in list(self._unsent):
             if not self.link.takes(path := self._prefix + topic):
                 continue
-            if not self.link.send(topic, path, self._retained[topic], retain=True):
+            if not self.link.send(path, self._retained[topic], retain=True):
                 return
             del self._unsent[topic]
         while self.link.takes(path := self._prefix + "event") and (event := self._outbox.next_unsent()) is not None:
-            if not self.link.send(event, path, event.payload):
+            if not self.link.send(path, event.payload, partial(self._live_answered, event)):
                 return  # the log or the next connection takes it
             event.awaited = True
         while self.replay_wait_s() == 0 and (entry := self._spool.next()) is not None:
             seq, payload = entry
-            if not self.link.send(seq, self._prefix + "replay", payload):
+            if not self.link.send(self._prefix + "replay", payload, partial(self._replay_answered, seq)):
                 return
 
     def replay_wait_s(self) -> float | None:
@@ -105,18 +106,38 @@ class Publisher:
         waiting = any(self.link.allows(self._prefix + topic) for topic in self._unsent)
         return not self.link.online or (self.link.idle and not waiting)
 
+    def _live_answered(self, event: Pending, reason: str) -> None:
+        """Settle an event that the broker accepted; keep one that it refused, with the reason, for the log."""
+        if reason:
+            event.awaited, event.refused = False, reason
+            self._status.count("events_refused")
+            if event.seq is not None:  # it was stored meanwhile
+                self._spool.refused(event.seq, reason)
+            return
+        self._outbox.settle(event)
+        self._status.count("events_published")
+        self._status.observe("delivery", (time.monotonic() - event.made) * 1000)
+        if event.seq is not None:
+            self._spool.delivered(event.seq)
+
+    def _replay_answered(self, seq: int, reason: str) -> None:
+        if reason:
+            self._status.count("events_refused")
+            self._spool.refused(seq, reason)
+        else:
+            self._status.count("events_replayed")
+            self._spool.delivered(seq)
+
     # --- called by the link ---
 
     def connected(self) -> None:
-        """Send every retained topic again, and what the last connection left unanswered."""
-        self._outbox.requeue()
+        """Send every retained topic again."""
         self._spool.rewind()
         self._status.count("broker_connects")
         self._status.gauge(broker="online", broker_error="")
-        self._status_at = self._clock() + STATUS_EVERY_S
-        self._retained["status"] = self._status_payload()
+        self._renew_status()
         self._retained["availability"] = b"online"
-        self._unsent = {topic: None for topic in GREETING if topic in self._retained}
+        self._unsent = {topic: None for topic in STATES if topic in self._retained}
 
     def works(self) -> None:
         """Log the connection, or the end of the fault that there was."""
@@ -126,32 +147,8 @@ class Publisher:
         else:
             logger.info("%s", sentence)
 
-    def answered(self, sent: Sent, reason: str) -> None:
-        """Settle an event that the broker accepted; keep one that it refused in the log, with the reason."""
-        match sent:
-            case Pending() if not reason:
-                self._outbox.settle(sent)
-                self._status.count("events_published")
-                self._status.observe("delivery", (self._clock() - sent.made) * 1000)
-                if sent.seq is not None:  # it was stored meanwhile
-                    self._spool.delivered(sent.seq)
-            case Pending():
-                sent.awaited, sent.refused = False, reason
-                self._status.count("events_refused")
-                if sent.seq is not None:
-                    self._spool.refused(sent.seq, reason)
-            case int() if not reason:
-                self._status.count("events_replayed")
-                self._spool.delivered(sent)
-            case int():
-                self._status.count("events_refused")
-                self._spool.refused(sent, reason)
-
-    def ended(self, sentence: str, unanswered: Sequence[Sent], *, denied: bool) -> None:
-        """Take back what was not answered, and report the fault."""
-        for sent in unanswered:
-            if isinstance(sent, Pending):
-                sent.awaited = False
-        self._spool.rewind()
+    def ended(self, sentence: str, *, denied: bool) -> None:
+        """Send again on the next connection what this one left unanswered, and report the fault."""
+        self._outbox.requeue()
         self._status.gauge(broker="offline", broker_error=sentence)
         self._fault.happened(sentence)

@@ -175,7 +175,7 @@ class Spool:
     # --- replaying ---
 
     def rewind(self) -> None:
-        """A connection begins or ends: nothing is in flight, and what was refused may be tried again."""
+        """A connection begins: nothing is in flight, and what was refused may be tried again."""
         self._in_flight = set(self._delivered)
         self._buffer: deque[Entry] = deque()
         self._after = 0

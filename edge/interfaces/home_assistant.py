@@ -1,38 +1,24 @@
-"""How Home Assistant learns of the box: one device with its entities, in one retained message."""
+"""Home Assistant's discovery document: the box as one device with its entities, in one retained message."""
 
 from __future__ import annotations
 
 import json
-import logging
-from pathlib import Path
 from typing import Any
 
+from edge.delivery.topics import client_id, topic_prefix
 from edge.settings.schema import MqttSettings
 
-logger = logging.getLogger("edge.delivery")
-
 URL = "https://github.com/edge-classifier/edge-classifier"
-
-
-def discovery_topic(settings: MqttSettings, device: str) -> str:
-    """Where the device is announced; an empty retained message there removes it."""
-    return f"{settings.discovery_prefix}/device/edge-classifier-{device.replace('.', '_')}/config"
-
-
-def state_topics(settings: MqttSettings, device: str) -> list[str]:
-    """Every topic on which the box leaves something retained."""
-    names = ("availability", "camera/availability", "prediction", "status")
-    return [f"{settings.base}/{device}/{name}" for name in names]
 
 
 def discovery_payload(settings: MqttSettings, device: str, version: str, board: str, heartbeat_s: float) -> bytes:
     """The device and its entities.
 
     Args:
-        heartbeat_s: how often the state is said again; an entity that hears nothing for longer expires.
+        heartbeat_s: how often the state is published; after twice this time without one an entity expires.
     """
-    prefix = f"{settings.base}/{device}"
-    identity = f"edge-classifier-{device}"
+    identity = client_id(device)
+    components = _components(topic_prefix(settings, device), heartbeat_s, settings.snapshot_every_s > 0)
     document = {
         "device": {
             "identifiers": [identity],
@@ -43,97 +29,65 @@ def discovery_payload(settings: MqttSettings, device: str, version: str, board: 
         },
         "origin": {"name": "edge-classifier", "sw_version": version, "support_url": URL},
         "qos": 1,
-        "components": {
-            key: {"unique_id": f"{identity}-{key}", **component}
-            for key, component in _components(prefix, heartbeat_s, settings.snapshot_every_s > 0).items()
-        },
+        "components": {key: {"unique_id": f"{identity}-{key}", **entity} for key, entity in components.items()},
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _components(prefix: str, heartbeat_s: float, with_camera: bool) -> dict[str, dict[str, Any]]:
-    box = {"topic": f"{prefix}/availability"}
-    alive = {"availability": [box]}
-    # A box that is up without a camera has no label.
-    seeing = {"availability": [box, {"topic": f"{prefix}/camera/availability"}], "availability_mode": "all"}
-    expire_after = int(heartbeat_s * 2) + 10
+    availability = {"topic": prefix + "availability"}
+    # Without a camera there is no label, although the box is online.
+    both = {"availability": [availability, {"topic": prefix + "camera/availability"}], "availability_mode": "all"}
+    prediction = {
+        "platform": "sensor",
+        "state_topic": prefix + "prediction",
+        "expire_after": int(heartbeat_s * 2) + 10,
+        **both,
+    }
+    diagnostic = {"entity_category": "diagnostic", "state_topic": prefix + "status", "availability": [availability]}
     components: dict[str, dict[str, Any]] = {
         "label": {
-            "platform": "sensor",
             "name": "Label",
             "icon": "mdi:eye",
-            "state_topic": f"{prefix}/prediction",
             "value_template": "{{ value_json.label }}",
-            "json_attributes_topic": f"{prefix}/prediction",
+            "json_attributes_topic": prefix + "prediction",
             "json_attributes_template": "{{ {'top': value_json.top, 'model': value_json.model} | tojson }}",
-            "expire_after": expire_after,
-            **seeing,
+            **prediction,
         },
         "confidence": {
-            "platform": "sensor",
             "name": "Confidence",
             "icon": "mdi:percent",
-            "state_topic": f"{prefix}/prediction",
             "value_template": "{{ value_json.top[0].confidence }}",
             "unit_of_measurement": "%",
             "state_class": "measurement",
-            "expire_after": expire_after,
-            **seeing,
+            **prediction,
         },
         "temperature": {
             "platform": "sensor",
             "device_class": "temperature",
             "state_class": "measurement",
             "unit_of_measurement": "°C",
-            "entity_category": "diagnostic",
-            "state_topic": f"{prefix}/status",
-            # None, which is "unknown", where none is told.
+            # None, which Home Assistant shows as "unknown", if the status has no temperature.
             "value_template": "{{ value_json.get('temperature_celsius') }}",
-            **alive,
+            **diagnostic,
         },
         "problem": {
             "platform": "binary_sensor",
             "device_class": "problem",
-            "entity_category": "diagnostic",
-            "state_topic": f"{prefix}/status",
-            # A box that has just started has not told them all, and Home Assistant warns of each that is missing.
+            # `get`: soon after the start some keys are missing, and Home Assistant warns of each missing key.
             "value_template": "{{ 'ON' if value_json.get('throttled') or value_json.get('under_voltage')"
             " or value_json.get('camera_error') or value_json.get('log_error') else 'OFF' }}",
-            **alive,
+            **diagnostic,
         },
         "connectivity": {
             "platform": "binary_sensor",
             "device_class": "connectivity",
             "entity_category": "diagnostic",
-            "state_topic": f"{prefix}/availability",
+            "state_topic": prefix + "availability",
             "payload_on": "online",
             "payload_off": "offline",
         },
     }
     if with_camera:
-        components["camera"] = {"platform": "camera", "name": "Camera", "topic": f"{prefix}/snapshot", **seeing}
+        components["camera"] = {"platform": "camera", "name": "Camera", "topic": prefix + "snapshot", **both}
     return components
-
-
-def is_wild(topic: str) -> bool:
-    """Whether nothing can be published there."""
-    return not topic or any(character in topic for character in "+#\0")
-
-
-def read_topics(file: Path) -> list[str]:
-    """Under which topics the box was known; none where nothing is remembered."""
-    try:
-        topics = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    known = isinstance(topics, list) and all(isinstance(one, str) and not is_wild(one) for one in topics)
-    return topics if known else []
-
-
-def write_topics(file: Path, topics: list[str]) -> None:
-    """Remember under which topics the box is known."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(topics), encoding="utf-8")
-    except OSError as error:
-        logger.warning("%s cannot be written (%s); a renamed box would leave its old topics behind.", file, error)

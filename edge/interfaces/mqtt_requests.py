@@ -15,18 +15,21 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, TypeAdapter
 
 from edge.delivery.connection import Granted, Heard, Report
 from edge.delivery.link import Link
+from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
-from edge.interfaces.home_assistant import discovery_topic, read_topics, state_topics, write_topics
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 
-logger = logging.getLogger("edge.delivery")
+logger = logging.getLogger("edge.interfaces.mqtt_requests")
 
 MAX_REQUEST_BYTES = 4 << 20  # a photo in base64
 MAX_WAITING = 8  # requests
@@ -36,6 +39,7 @@ MAX_NAME = 64  # characters; the topic of an answer to a longer one may be too l
 ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at random times, not all at once
 GOODBYE_S = 0.3
 BIRTH = b"online"
+_TOPICS = TypeAdapter(list[Annotated[str, Field(pattern=r"^[^+#\x00]+$")]])  # without wildcards
 
 
 class _Answer(NamedTuple):
@@ -44,16 +48,8 @@ class _Answer(NamedTuple):
     correlation: bytes
 
 
-class _Snapshot(NamedTuple):
-    jpeg: bytes
-
-
-class _Stop(NamedTuple):
-    pass
-
-
 class MqttRequests:
-    """Owns the threads "remote-mqtt", which owns the link, and "remote", which handles one request after the other.
+    """Owns the threads "mqtt-requests", which owns the link, and "requests", which does one request after the other.
 
     Args:
         device: the box's name.
@@ -80,23 +76,21 @@ class MqttRequests:
         self._announcement, self._identity = announcement, identity
         self._handle, self._snapshot, self._snapshot_every_s = handle, snapshot, settings.snapshot_every_s
         self._jitter, self._clock = jitter, clock
-        self._prefix = f"{settings.base}/{device}/"
-        self._birth_topic = f"{settings.discovery_prefix}/status"
+        self._prefix, self._birth_topic = topic_prefix(settings, device), birth_topic(settings)
         self._discovery_topic = discovery_topic(settings, device)
-        self._topics = [self._discovery_topic, *state_topics(settings, device)]
+        self._retained_topics, self._subscriptions = retained_topics(settings, device), subscriptions(settings, device)
         self._requests: queue.Queue[Heard | None] = queue.Queue(MAX_WAITING)
-        self._inbox: queue.SimpleQueue[Report | _Answer | _Snapshot | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
         self._stopping = threading.Event()
-        # Of the thread "remote-mqtt":
+        # Of the thread "mqtt-requests":
         self._answers: deque[_Answer] = deque()
         self._unannounced: dict[str, bytes] = {}  # retained topic → payload; what the broker has not accepted yet
         self._announce_at = float("inf")  # when to answer Home Assistant's birth message
         self._waiting, self._deaf = RepeatingFault(logger), RepeatingFault(logger)
-        client_id = f"edge-classifier-{device}-remote"
-        self._link: Link[str] = Link(settings, client_id, self, will="", post=self._inbox.put, clock=clock)
+        self._link = Link(settings, client_id(device, "-remote"), self, will="", post=self._post_report, clock=clock)
         self._threads = [
-            threading.Thread(target=self._run, name="remote-mqtt", daemon=True),
-            threading.Thread(target=self._work, name="remote", daemon=True),
+            threading.Thread(target=self._run, name="mqtt-requests", daemon=True),
+            threading.Thread(target=self._work, name="requests", daemon=True),
         ]
 
     def start(self) -> None:
@@ -108,18 +102,22 @@ class MqttRequests:
         """End both threads; False when one has not ended in time."""
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
-        self._inbox.put(_Stop())
+        self._inbox.put(lambda: None)  # wakes the thread
         with contextlib.suppress(queue.Full):  # then the thread is not waiting
             self._requests.put_nowait(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    # --- the thread "remote-mqtt" ---
+    def _post_report(self, report: Report) -> None:
+        self._inbox.put(partial(self._take, report))
+
+    # --- the thread "mqtt-requests" ---
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._take(self._wait_s())
+            with contextlib.suppress(queue.Empty):
+                self._inbox.get(timeout=self._wait_s())()
             self._link.tick()
             self._send()
         self._link.disconnect()
@@ -129,24 +127,12 @@ class MqttRequests:
         due = min(self._link.due, self._announce_at if self._link.idle else float("inf"))
         return max(0.0, min(1.0, due - self._clock()))
 
-    def _take(self, timeout_s: float) -> None:
-        try:
-            message = self._inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            return
-        match message:
-            case Heard():
-                self._heard(message)
-            case _Answer():
-                self._answers.append(message)
-            case _Snapshot(jpeg):
-                self._link.send_unacknowledged(self._prefix + "snapshot", jpeg)
-            case _Stop():
-                pass
-            case _:
-                self._link.take(message)
-                if isinstance(message, Granted):
-                    self._granted(message)
+    def _take(self, report: Report) -> None:
+        self._link.take(report)
+        if isinstance(report, Heard):
+            self._heard(report)
+        elif isinstance(report, Granted):
+            self._granted(report)
 
     def _heard(self, message: Heard) -> None:
         if message.topic == self._birth_topic:
@@ -170,38 +156,55 @@ class MqttRequests:
         topic = next(filter(self._link.allows, self._unannounced), None)
         if topic is not None:
             if self._link.idle and self._link.takes(topic):
-                self._link.send(topic, topic, self._unannounced[topic], retain=True)
+                self._link.send(topic, self._unannounced[topic], partial(self._announced, topic), retain=True)
             return
         while self._answers and self._link.online:
             answer = self._answers[0]
             if self._link.allows(answer.topic):
                 if not self._link.takes(answer.topic):
                     return
-                self._link.send(answer.topic, answer.topic, answer.payload, correlation=answer.correlation)
+                self._link.send(answer.topic, answer.payload, correlation=answer.correlation)
             self._answers.popleft()
+
+    def _announced(self, topic: str, reason: str) -> None:
+        """Remember the topics once every announcement is accepted; a refused one is sent again when it is allowed."""
+        if reason or self._unannounced.pop(topic, None) is None or self._unannounced:
+            return
+        known = self._known_topics()
+        if known != self._retained_topics:
+            if not set(known) <= set(self._retained_topics):
+                logger.info("Removed what the broker kept under this box's former name.")
+            self._remember_topics()
+
+    def _known_topics(self) -> list[str]:
+        """The topics under which the box was announced last; [] if that is not known."""
+        try:
+            return _TOPICS.validate_json(self._identity.read_bytes())
+        except (OSError, ValueError):
+            return []
+
+    def _remember_topics(self) -> None:
+        try:
+            self._identity.parent.mkdir(parents=True, exist_ok=True)
+            self._identity.write_text(json.dumps(self._retained_topics), encoding="utf-8")
+        except OSError as error:
+            sentence = "%s cannot be written (%s); a renamed box would leave its old topics behind."
+            logger.warning(sentence, self._identity, error)
+
+    # --- called by the link ---
 
     def connected(self) -> None:
         """Subscribe, then announce the device and clear what its former names left retained."""
-        self._link.subscribe([self._prefix + "request/+", self._birth_topic])
+        self._link.subscribe(self._subscriptions)
         self._answers.clear()
-        ghosts = [topic for topic in read_topics(self._identity) if topic not in self._topics]
+        ghosts = [topic for topic in self._known_topics() if topic not in self._retained_topics]
         self._unannounced = {**dict.fromkeys(ghosts, b""), self._discovery_topic: self._announcement}
 
     def works(self) -> None:
         """End the fault that kept requests away."""
         self._waiting.over("Requests and Home Assistant's discovery work again.")
 
-    def answered(self, sent: str, reason: str) -> None:
-        """Remember the topics once every announcement is accepted; a refused one is sent again when it is allowed."""
-        if reason or self._unannounced.pop(sent, None) is None or self._unannounced:
-            return
-        known = read_topics(self._identity)
-        if known != self._topics:
-            if not set(known) <= set(self._topics):
-                logger.info("Removed what the broker kept under this box's former name.")
-            write_topics(self._identity, self._topics)
-
-    def ended(self, sentence: str, unanswered: Sequence[str], *, denied: bool) -> None:
+    def ended(self, sentence: str, *, denied: bool) -> None:
         """Log a refused connection only: of a broker that is away the connection of the events says everything."""
         if denied:
             self._waiting.happened(f"Requests and Home Assistant's discovery wait: {sentence}")
@@ -223,7 +226,7 @@ class MqttRequests:
         # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
         return _Answer(topic, json.dumps(document, separators=(",", ":")).encode(), request.correlation)
 
-    # --- the thread "remote" ---
+    # --- the thread "requests" ---
 
     def _work(self) -> None:
         every_s = self._snapshot_every_s
@@ -232,11 +235,11 @@ class MqttRequests:
             if (now := time.monotonic()) >= snapshot_at:
                 snapshot_at = now + every_s
                 if (picture := self._snapshot()) is not None:
-                    self._inbox.put(_Snapshot(picture))
+                    self._inbox.put(partial(self._link.send_unacknowledged, self._prefix + "snapshot", picture))
             with contextlib.suppress(queue.Empty):
                 request = self._requests.get(timeout=max(0.0, snapshot_at - now) if every_s else None)
                 if request is not None:
-                    self._inbox.put(self._answer(request, self._do(request)))
+                    self._inbox.put(partial(self._answers.append, self._answer(request, self._do(request))))
 
     def _do(self, request: Heard) -> dict[str, Any]:
         transaction: Any = None

@@ -34,8 +34,8 @@ def box(tmp_path: Path) -> Iterator[Box]:
         def start(broker: Mosquitto, boot: str, **mqtt: object) -> Status:
             status, settings = Status(), MqttSettings.model_validate({"url": broker.url, **mqtt})
             fallback = FallbackSettings(path=tmp_path / f"{boot}.db")
-            say = json.dumps({"device": "porch", "boot": boot}).encode
-            delivery = Delivery(settings, fallback, "porch", boot, status, status_payload=say)
+            status.gauge(device="porch", boot=boot)
+            delivery = Delivery(settings, fallback, "porch", boot, status)
             delivery.start()
             stack.callback(delivery.stop, 5.0)
             eventually(lambda: status.snapshot().counters.get("broker_connects"), "the box is connected")

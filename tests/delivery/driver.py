@@ -77,7 +77,6 @@ def main(argv: list[str] | None = None) -> int:
         DEVICE,
         BOOT,
         status,
-        status_payload=lambda: json.dumps(status.snapshot().to_dict()).encode(),
     )
     delivery.start()
     made = os.open(options.made, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

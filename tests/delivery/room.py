@@ -37,7 +37,6 @@ class Room:
             MqttSettings(url=url, **mqtt),
             FallbackSettings(path=log, max_bytes=max_bytes, replay_per_s=replay_per_s),
             *(DEVICE, BOOT, self.status),
-            status_payload=lambda: json.dumps(self.status.snapshot().to_dict()).encode(),
         )
 
     def say(self, count: int = 1, **fields: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """How much may be under way on one connection, and which transitions time and the broker's answers make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, cast
 
@@ -36,10 +37,10 @@ class Box:
     def __init__(self) -> None:
         self.now, self.works_count = 100.0, 0
         self.ends: list[str] = []
-        self.unanswered: list[str] = []
+        self.answers: list[tuple[str, str]] = []
         self.connections: list[FakeConnection] = []
         connect = cast(Callable[..., Connection], self._connect)
-        self.link: Link[str] = Link(
+        self.link = Link(
             *(MqttSettings(), "box", self), will="", post=lambda _: None, clock=lambda: self.now, connect=connect
         )
 
@@ -53,12 +54,8 @@ class Box:
     def works(self) -> None:
         self.works_count += 1
 
-    def answered(self, sent: str, reason: str) -> None:
-        pass
-
-    def ended(self, sentence: str, unanswered: Sequence[str], *, denied: bool) -> None:
+    def ended(self, sentence: str, *, denied: bool) -> None:
         self.ends.append(sentence)
-        self.unanswered = list(unanswered)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -72,7 +69,10 @@ class Box:
         self.link.take(report)
 
     def send(self, topic: str) -> None:
-        assert self.link.send(topic, topic, b"", retain=topic == STATE)
+        assert self.link.send(topic, b"", partial(self._answered, topic), retain=topic == STATE)
+
+    def _answered(self, topic: str, reason: str) -> None:
+        self.answers.append((topic, reason))
 
     def acknowledge(self, mid: int, reason: str = "") -> None:
         self.take(Acknowledged(mid, reason, bool(reason)))
@@ -107,7 +107,8 @@ def test_after_a_broken_conversation_one_message_at_a_time_until_an_event_is_ans
     box.online()
     box.send(EVENT)
     box.take(Ended("The connection is lost.", by_broker=True))
-    assert box.unanswered == [EVENT]
+    assert box.answers == []
+    assert box.link.idle
     box.online()
     box.send(STATE)
     assert not box.link.takes(EVENT)
@@ -115,6 +116,7 @@ def test_after_a_broken_conversation_one_message_at_a_time_until_an_event_is_ans
     box.send(REPLAY)
     assert not box.link.takes(EVENT), "a retained message says nothing about events"
     box.acknowledge(2)
+    assert box.answers == [(STATE, ""), (REPLAY, "")]
     box.send(REPLAY)
     assert box.link.takes(EVENT)
 

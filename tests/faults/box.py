@@ -67,7 +67,6 @@ class Box:
             MqttSettings(url=url),
             FallbackSettings(path=log, replay_per_s=0),
             *(DEVICE, BOOT, self.status),
-            status_payload=lambda: b"{}",
         )
         camera = {"stall_after_s": 1} | camera
         self.capture = Capture(

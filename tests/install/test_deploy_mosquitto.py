@@ -12,8 +12,8 @@ import pytest
 from edge.commands.doctor_checks import broker as doctor
 from edge.commands.try_broker import find_mosquitto, running
 from edge.delivery import Delivery
+from edge.delivery.topics import discovery_topic
 from edge.events import Event, Label
-from edge.interfaces.home_assistant import discovery_topic
 from edge.settings.schema import MqttSettings, Settings
 from edge.settings.toml_file import load_settings
 from edge.status.snapshot import Status
@@ -100,7 +100,7 @@ class Site:
         """Be a box that says one thing; returns its status, which goes on changing until the test ends."""
         status = Status()
         fallback = settings.fallback.model_copy(update={"path": self.directory / f"{device}.db"})
-        delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status, status_payload=lambda: b"{}")
+        delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status)
         delivery.start()
         self._stack.callback(delivery.stop, 5.0)
         delivery.put(an_event(device))

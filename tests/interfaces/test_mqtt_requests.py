@@ -242,7 +242,7 @@ def passwords(broker_file: Path, password: str) -> None:
 def test_a_wrong_or_missing_password_is_told_once_and_mended_without_a_restart(
     brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str | None, version: object
 ) -> None:
-    caplog.set_level("INFO", logger="edge.delivery")
+    caplog.set_level("INFO", logger="edge.interfaces")
     theirs, ours = tmp_path / "passwords", tmp_path / "password"
     passwords(theirs, "right")
     broker = brokers.start(f"password_file {theirs}", "allow_anonymous false")

@@ -27,8 +27,9 @@ NO_BROKER = "not looked at: there is no broker to ask"
 
 def _conversation(mqtt: MqttSettings, device: str) -> AbstractContextManager[Conversation]:
     from edge.delivery.conversation import conversation
+    from edge.delivery.topics import client_id
 
-    return conversation(mqtt, f"edge-classifier-{device}-doctor")
+    return conversation(mqtt, client_id(device, "-doctor"))
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
@@ -46,9 +47,12 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
     What is written is empty and not retained, on topics of doctor's own: an event of doctor's would be believed. So a
     list that names single topics is known only by what it refused to the daemon, which the fallback log remembers.
     """
-    prefix = f"{mqtt.base}/{device}/"
-    requests, birth = f"{prefix}request/+", f"{mqtt.discovery_prefix}/status"
-    remedy = f"Let our user write {prefix}# and read {prefix}request/# and {birth}; see deploy/mosquitto/acl."
+    from edge.delivery.topics import birth_topic, subscriptions, topic_prefix
+
+    prefix, topics = topic_prefix(mqtt, device), subscriptions(mqtt, device)
+    remedy = (
+        f"Let our user write {prefix}# and read {prefix}request/# and {birth_topic(mqtt)}; see deploy/mosquitto/acl."
+    )
     if (refused := _refused_events(fallback)) is not None:
         return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
     told = "The broker at {} refuses {}: {}"
@@ -58,7 +62,7 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
                 if reason := talk.publish(prefix + topic, b""):
                     sentence = told.format(mqtt.address, prefix + topic, reason)
                     return Finding("access", "warning", sentence, remedy)
-            for topic, reason in zip((requests, birth), talk.subscribe([requests, birth]), strict=False):
+            for topic, reason in zip(topics, talk.subscribe(topics), strict=False):
                 if reason:
                     return Finding("access", "warning", told.format(mqtt.address, topic, reason), remedy)
     except EdgeClassifierError:
