@@ -16,8 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError
-from edge.vision.manifest_types import Activations, Colour, Engine, Interpolation, Target
-from edge.vision.ownership import refuse_if_anybody_may_swap, refuse_if_others_may_write, refuse_status
+from edge.vision.ownership import refuse_if_others_may_write
 
 MANIFEST = "bundle.json"
 MODEL = "model.ts"
@@ -29,6 +28,14 @@ MAX_FILE_BYTES = 1 << 30
 MAX_NAME = 200  # characters of a class's name, which goes into every event
 ARCHITECTURE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
+Target = Literal["arm64", "x86_64", "jetson"]  # jetson: its GPU (experimental); its processor is arm64
+# x86 prefers `onednn`, which fuses the residual addition; `qnnpack` runs qint8 with XNNPACK and quint8 with QNNPACK.
+# GPUs (experimental) use `tensorrt` for INT8 and `cuda` for FP16.
+Engine = Literal["onednn", "fbgemm", "qnnpack", "tensorrt", "cuda"]
+GPU_ENGINES = ("tensorrt", "cuda")
+Interpolation = Literal["bilinear", "bicubic"]  # of the resize, both with antialiasing
+Colour = Literal["RGB", "BGR"]  # the order of a network's input channels
+Activations = Literal["quint8", "qint8", "int8"]  # int8 is TensorRT's: symmetric
 Border = Annotated[int, Field(ge=0, le=64)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -46,7 +53,7 @@ Shown = Annotated[str, AfterValidator(_printable)]  # printed on terminals and t
 class Part(BaseModel):
     """Base of the manifest's parts; an unknown field is an error, because it belongs to another schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class Normalization(Part):
@@ -101,7 +108,7 @@ class GoldenClass(Part):
     """One of the golden photo's top classes; the confidence in percent."""
 
     index: int = Field(ge=0)
-    confidence: float = Field(ge=0, le=100)
+    confidence: Percent
 
 
 class Agreement(Part):
@@ -132,8 +139,6 @@ class Manifest(Part):
     input: InputContract
     golden: tuple[GoldenClass, ...] = Field(min_length=2)  # three, or two for a network of two classes
     agreement: Agreement | None = None
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Manifest:
@@ -183,8 +188,9 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
     """
     try:
         home = Path(os.path.realpath(directory, strict=True))  # a loop of links is an OSError here in every Python
-        refuse_if_anybody_may_swap(home.parent.parent)
-        refuse_if_others_may_write((home.parent, home), given=given)
+        refuse_if_others_may_write(home.parent.parent, given=True)  # where `models/` could be replaced by another
+        refuse_if_others_may_write(home.parent, given=given)
+        refuse_if_others_may_write(home, given=given)
         text = _read(home / MANIFEST, given=given)
         manifest = _parse(text, home)
         name = bundle_name(text, manifest.architecture, manifest.precision)
@@ -266,7 +272,7 @@ def _read(file: Path, *, given: bool) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{file} is not a file; export the bundle again.")
-        refuse_status(file, status, given=given)
+        refuse_if_others_may_write(file, given=given, opened=status)
         if status.st_size > MAX_FILE_BYTES:
             raise BundleError(f"{file} has {status.st_size} bytes, which no bundle of ours has; export it again.")
         return opened.read()

@@ -15,8 +15,8 @@ from edge.photos.decode import decode_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import GOLDEN, Bundle
 from edge.vision.device import Cuda, OpenCuda, device_for
-from edge.vision.preprocess import InputBuffer, fill
-from edge.vision.torch_compat import known_deprecations
+from edge.vision.preprocess import InputBuffer, fill, new_buffer
+from edge.vision.torch_compat import known_deprecations, load_script
 
 GOLDEN_TOLERANCE = 3.0  # points of confidence
 _WARM_UP = 3  # TorchScript's profiling executor optimizes during the first two calls
@@ -43,13 +43,16 @@ class Classifier:
         #: Whether `infer_all` runs several buffers as one batch; qnnpack's graph has one photo's strides in it.
         self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
         self._device = device_for(bundle, settings, open_cuda)
-        self._model = self._load(bundle)
+        try:
+            self._model = load_script(bundle.model_bytes, self._device.place)
+        except RuntimeError as error:
+            raise _torch_error("load", bundle, error) from error
         self._buffer = self.new_input()
         self._check_golden(bundle)
 
     def new_input(self) -> InputBuffer:
         """A padded buffer for `prepare` and `infer`; stages that run at the same time need one each."""
-        return self._device.new_buffer(self._contract)
+        return new_buffer(self._contract, pinned=self._device.place == "cuda")
 
     def prepare(self, pixels: Pixels, into: InputBuffer) -> None:
         """Resize the centre of `pixels`, (height, width, 3) uint8 RGB, into the buffer."""
@@ -82,12 +85,6 @@ class Classifier:
     def top(self, probabilities: Probabilities, k: int = 3) -> tuple[Label, ...]:
         """The `k` most probable labels."""
         return top_k(probabilities, self.labels, k)
-
-    def _load(self, bundle: Bundle) -> torch.jit.ScriptModule:
-        try:
-            return self._device.load(bundle.model_bytes)
-        except RuntimeError as error:
-            raise _torch_error("load", bundle, error) from error
 
     def _check_golden(self, bundle: Bundle) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Runs a model on the processor (`Cpu`) or on an NVIDIA GPU (`Cuda`, experimental: never run on a real board)."""
+"""Runs a loaded model on the processor (`Cpu`) or an NVIDIA GPU (`Cuda`, experimental: never run on a real board)."""
 
 from __future__ import annotations
 
@@ -7,34 +7,16 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import Bundle, InputContract
-from edge.vision.engine import host_target, use_engine, use_threads
-from edge.vision.manifest_types import Engine
-from edge.vision.preprocess import InputBuffer, new_buffer
-from edge.vision.torch_compat import load_script, runs_qint8
-
-
-class Device(Protocol):
-    """Loads a model and runs it; only one thread at a time may call `infer`."""
-
-    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """The TorchScript module in `model_bytes`; raises RuntimeError if it cannot be loaded."""
-        ...
-
-    def new_buffer(self, contract: InputContract) -> InputBuffer:
-        """An input buffer filled with the border's colour, in the memory that this device reads fastest."""
-        ...
-
-    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """Probabilities, (classes,) float32, in an array that later calls do not change."""
-        ...
+from edge.vision.bundle import Bundle, Engine
+from edge.vision.engine import host_target, use_engine
+from edge.vision.preprocess import InputBuffer
+from edge.vision.torch_compat import runs_qint8
 
 
 class Cpu:
@@ -43,6 +25,8 @@ class Cpu:
     Raises:
         BundleError: the bundle is for another machine or another torch.
     """
+
+    place = "cpu"  # torch's name of the device that holds the model
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         manifest = bundle.manifest
@@ -56,18 +40,12 @@ class Cpu:
             raise BundleError(
                 f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
             )
-        use_threads(threads or len(os.sched_getaffinity(0)))
-
-    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """See `Device`."""
-        return load_script(model_bytes)
-
-    def new_buffer(self, contract: InputContract) -> InputBuffer:
-        """See `Device`."""
-        return new_buffer(contract)
+        threads = threads or len(os.sched_getaffinity(0))
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """See `Device`."""
+        """Probabilities, (classes,) float32, in an array that later calls do not change."""
         with torch.inference_mode():
             probabilities: Probabilities = model(buffer.tensor)[0].numpy()
         return probabilities
@@ -82,6 +60,8 @@ class Cuda:
         BundleError: torch finds no GPU, or TensorRT's runtime is missing.
     """
 
+    place = "cuda"
+
     def __init__(self, engine: Engine) -> None:
         if not torch.cuda.is_available():
             raise BundleError("The bundle is for a GPU, and torch sees none; install NVIDIA's torch, or export again.")
@@ -91,16 +71,8 @@ class Cuda:
         self._answer: torch.Tensor | None = None
         self._one_at_a_time = threading.Lock()  # `classify` infers in several threads
 
-    def load(self, model_bytes: bytes) -> torch.jit.ScriptModule:
-        """See `Device`."""
-        return load_script(model_bytes, "cuda")
-
-    def new_buffer(self, contract: InputContract) -> InputBuffer:
-        """Pinned, so that the copy to the GPU is one DMA transfer."""
-        return new_buffer(contract, pinned=True)
-
     def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """See `Device`."""
+        """As `Cpu.infer`; the copy to the GPU is one DMA transfer, because the buffer is pinned."""
         with self._one_at_a_time, torch.inference_mode(), torch.cuda.stream(self._stream):
             answer = model(buffer.tensor.to("cuda", non_blocking=True))[0]
             if self._answer is None or self._answer.shape != answer.shape:
@@ -111,6 +83,7 @@ class Cuda:
         return probabilities
 
 
+Device = Cpu | Cuda
 OpenCuda = Callable[[Engine], Device]
 
 

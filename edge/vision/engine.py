@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 import torch
 
 from edge.errors import BundleError
-from edge.vision.manifest_types import Activations, Engine, Target
 from edge.vision.torch_compat import runs_qint8
+
+if TYPE_CHECKING:  # it imports pydantic, which `int8_check` must not need
+    from edge.vision.bundle import Activations, Engine, Target
 
 # The fastest first. Builds of torch differ: Debian's has no FBGEMM, and on ARM no QNNPACK either.
 _PREFERRED: dict[Target, tuple[Engine, ...]] = {"x86_64": ("onednn", "fbgemm", "qnnpack"), "arm64": ("qnnpack",)}
@@ -83,12 +85,6 @@ def host_activations(target: Target) -> Activations:
     return "quint8"
 
 
-def use_threads(count: int) -> None:
-    """Set the number of threads that torch computes with in this process, unless it is `count` already."""
-    if torch.get_num_threads() != count:
-        torch.set_num_threads(count)
-
-
 def join_threads() -> None:
     """Prepare the calling thread for torch; the caller makes sure that no other thread is inferring.
 
@@ -110,7 +106,7 @@ def use_engine(engine: str, *, small_pairs: bool) -> None:
     Raises:
         BundleError: this torch lacks the engine, or this CPU cannot run it.
     """
-    if engine not in get_args(Engine) or engine not in torch.backends.quantized.supported_engines:
+    if engine not in torch.backends.quantized.supported_engines:
         here = host_engine(host_target())  # if there is none, this raises what to install
         raise BundleError(
             f"The bundle was made for the engine {engine}, which this torch {torch.__version__} lacks; export it again"

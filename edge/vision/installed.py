@@ -132,7 +132,7 @@ class Installed:
                     directory.chmod(0o755)  # regardless of the umask
                 elif not directory.is_dir():
                     raise StateError(f"{directory} is no directory; name another place for the models.")
-            refuse_if_others_may_write([self.directory])
+            refuse_if_others_may_write(self.directory)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,26 +12,22 @@ from edge.errors import BundleError
 from edge.settings.defaults import SYSTEM_STATE, state_directory
 
 
-def refuse_if_others_may_write(paths: Iterable[Path], *, given: bool = False) -> None:
-    """Refuse directories that anyone but root, this user and the daemon's user may write to.
+def refuse_if_others_may_write(path: Path, *, given: bool = False, opened: os.stat_result | None = None) -> None:
+    """Refuse a file or directory that anyone but root, this user and the daemon's user may write to.
 
     A directory with the sticky bit, such as /tmp, may have any mode: users cannot rename each other's files there.
 
     Args:
-        paths: of directories that exist.
-        given: the user named the path on the command line, which implies trust in its owner and group; only paths
-            that every user may write to are refused.
+        path: exists.
+        given: the user named the path on the command line, which implies trust in its owner and group; it is refused
+            only if every user may write to it.
+        opened: the status of the open file, which cannot be replaced before it is read; default: that of `path`.
 
     Raises:
-        BundleError: one of them may be changed by others.
-        OSError: one of them cannot be looked at.
+        BundleError: others may write to it.
+        OSError: it cannot be looked at.
     """
-    for path in paths:
-        refuse_status(path, path.stat(), given=given)
-
-
-def refuse_status(path: Path, status: os.stat_result, *, given: bool) -> None:
-    """As `refuse_if_others_may_write`, for the status of an open file, which cannot be replaced before it is read."""
+    status = opened or path.stat()
     shared = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
         raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
@@ -43,22 +38,12 @@ def refuse_status(path: Path, status: os.stat_result, *, given: bool) -> None:
         )
 
 
-def refuse_if_anybody_may_swap(directory: Path) -> None:
-    """Refuse a directory in which every user may rename what others own, such as the whole of `models/`.
-
-    Raises:
-        BundleError: every user may rename there.
-        OSError: it cannot be looked at.
-    """
-    refuse_status(directory, directory.stat(), given=True)
-
-
 def _trusted_owners() -> set[int]:
     """root, this user, and the daemon's user, who owns the state directory."""
     owners = {0, os.geteuid()}
     for state in (state_directory(), SYSTEM_STATE):
         with suppress(OSError, BundleError):
-            refuse_if_anybody_may_swap(state.parent)  # otherwise any user could have made it
+            refuse_if_others_may_write(state.parent, given=True)  # otherwise any user could have made `state`
             owners.add(state.stat().st_uid)
     return owners
 

@@ -31,51 +31,52 @@ def known_deprecations() -> Iterator[None]:
         yield
 
 
+@known_deprecations()
 def load_script(model_bytes: bytes, place: str = "cpu") -> torch.jit.ScriptModule:
     """The TorchScript module in `model_bytes`; raises RuntimeError if there is none."""
-    with known_deprecations():
-        # C++ warns once in each process, and while a file is loaded without asking Python's filter: trigger it here.
-        torch._make_per_tensor_quantized_tensor(torch.zeros(1, dtype=torch.uint8), 1.0, 0)
-        return torch.jit.load(io.BytesIO(model_bytes), map_location=place)  # type: ignore[no-any-return, no-untyped-call]
+    # C++ warns once in each process, and while a file is loaded without asking Python's filter: trigger it here.
+    torch._make_per_tensor_quantized_tensor(torch.zeros(1, dtype=torch.uint8), 1.0, 0)
+    return torch.jit.load(io.BytesIO(model_bytes), map_location=place)  # type: ignore[no-any-return, no-untyped-call]
 
 
+@known_deprecations()
+@torch.inference_mode()
 def trace_script(module: torch.nn.Module, example: torch.Tensor, *, freeze: bool = True) -> torch.jit.ScriptModule:
     """`module` traced; with `freeze` its parameters become constants of the graph."""
-    with known_deprecations(), torch.inference_mode():
-        traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
-        return torch.jit.freeze(traced) if freeze else traced  # type: ignore[no-any-return]
+    traced = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+    return torch.jit.freeze(traced) if freeze else traced  # type: ignore[no-any-return]
 
 
+@known_deprecations()
 def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
     """Write `module` to `file`; raises OSError if that fails, unlike torch's own writer."""
-    with known_deprecations():
-        content = io.BytesIO()
-        torch.jit.save(module, content)
+    content = io.BytesIO()
+    torch.jit.save(module, content)
     file.write_bytes(content.getbuffer())
 
 
+@known_deprecations()
 def quantized_weight(whole: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """A weight (out, in / groups, height, width) int8 as symmetric qint8, with a scale (out,) per output channel."""
-    with known_deprecations():
-        zeros = torch.zeros(len(scales), dtype=torch.int64)
-        return torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)
+    zeros = torch.zeros(len(scales), dtype=torch.int64)
+    return torch._make_per_channel_quantized_tensor(whole, scales.double(), zeros, 0)
 
 
+@known_deprecations()
 def prepack(weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], padding: int, groups: int) -> Any:
     """A convolution in the engine's packed form; weight as from `quantized_weight`, bias (out,) float32."""
-    with known_deprecations():
-        return torch.ops.quantized.conv2d_prepack(weight, bias, list(stride), [padding] * 2, [1, 1], groups)
+    return torch.ops.quantized.conv2d_prepack(weight, bias, list(stride), [padding] * 2, [1, 1], groups)
 
 
+@known_deprecations()
+@torch.inference_mode()
 def runs_qint8() -> bool:
     """Whether the current engine can convolve qint8 activations, found by trying a tiny convolution."""
     try:
-        packed = prepack(
-            quantized_weight(torch.ones(8, 8, 1, 1, dtype=torch.int8), torch.ones(8)), torch.zeros(8), (1, 1), 0, 1
-        )
-        with known_deprecations(), torch.inference_mode():
-            ones = torch._make_per_tensor_quantized_tensor(torch.ones(1, 8, 2, 2, dtype=torch.int8), 1.0, 0)
-            sums = torch.ops.quantized.conv2d(ones, packed, 1.0, 0).int_repr()
+        weight = quantized_weight(torch.ones(8, 8, 1, 1, dtype=torch.int8), torch.ones(8))
+        packed = prepack(weight, torch.zeros(8), (1, 1), 0, 1)
+        ones = torch._make_per_tensor_quantized_tensor(torch.ones(1, 8, 2, 2, dtype=torch.int8), 1.0, 0)
+        sums = torch.ops.quantized.conv2d(ones, packed, 1.0, 0).int_repr()
     except RuntimeError:
         return False
     return bool((sums == 8).all())

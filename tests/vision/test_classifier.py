@@ -16,10 +16,9 @@ import torch
 from edge.errors import BundleError
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import Bundle, load_bundle
+from edge.vision.bundle import Bundle, Target, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
-from edge.vision.manifest_types import Target
 from edge.workshop.export.golden import PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of

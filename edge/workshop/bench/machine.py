@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from edge.board import host
+from edge.vision.bundle import GPU_ENGINES, Engine
 from edge.vision.engine import cpu_flags
-from edge.vision.manifest_types import GPU_ENGINES, Engine
 from edge.workshop.bench.result import Condition, Machine
 
 # What the INT8 kernels of oneDNN, FBGEMM, XNNPACK and QNNPACK look for.

@@ -17,15 +17,16 @@ from edge.vision.bundle import (
     MANIFEST,
     MODEL,
     Agreement,
+    Engine,
     GoldenClass,
     InputContract,
     Manifest,
     Quantization,
+    Target,
     bundle_name,
     write_digest,
 )
 from edge.vision.installed import Installed, remedy, set_modes
-from edge.vision.manifest_types import Engine, Target
 from edge.vision.torch_compat import save_script
 from edge.workshop.export.judge import Latency
 from edge.workshop.export.weights import Weights

@@ -14,9 +14,8 @@ from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.vision.bundle import InputContract, Manifest, Normalization, Quantization
+from edge.vision.bundle import Engine, InputContract, Manifest, Normalization, Quantization, Target
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
-from edge.vision.manifest_types import Engine, Target
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script
 from edge.workshop.export.architectures import ARCHITECTURES

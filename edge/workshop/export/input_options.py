@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from edge.errors import WeightsError
-from edge.vision.bundle import InputContract
-from edge.vision.manifest_types import Colour, Interpolation
+from edge.vision.bundle import Colour, InputContract, Interpolation
 from edge.workshop.export.networks import Architecture
 
 Rgb = tuple[float, float, float]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge.vision.manifest_types import Colour, Interpolation
+from edge.vision.bundle import Colour, Interpolation
 
 Activation = Literal["", "relu", "relu6", "hardswish", "silu", "hardsigmoid", "sigmoid"]
 PIXELS = "pixels"  # the name of the network's input

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-from edge.vision.manifest_types import Activations, Engine
+from edge.vision.bundle import Activations, Engine
 from edge.vision.torch_compat import prepack, quantized_weight
 from edge.workshop.export.activations import FLAT_BELOW
 from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedHead, max_pool, result

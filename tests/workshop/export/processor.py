@@ -2,8 +2,8 @@
 
 import torch
 
+from edge.vision.bundle import Engine
 from edge.vision.device import Cpu
-from edge.vision.manifest_types import Engine
 from edge.workshop.export.gpu import NoEngineError
 
 

@@ -11,9 +11,8 @@ from edge.cli import main
 from edge.errors import WeightsError
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.bundle import MANIFEST, Colour, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.manifest_types import Colour
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import contract_of
