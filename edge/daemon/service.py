@@ -139,12 +139,12 @@ class Service:
             self._web.start()
             stack.callback(self._stop_web)
             requests = self._make_requests()
-            self._remote = self._make_remote(requests)
-            self._remote.start()
-            stack.callback(lambda: self._remote.stop(self._time_left(0.5)))
-            self._control = SocketServer(self._state(SOCKET), requests.handle)
-            self._control.start()
-            stack.callback(lambda: self._control.stop(self._time_left(0.5)))
+            mqtt_requests = self._make_mqtt_requests(requests)
+            mqtt_requests.start()
+            stack.callback(lambda: mqtt_requests.stop(self._time_left(0.5)))
+            socket_server = SocketServer(self._state(SOCKET), requests.handle)
+            socket_server.start()
+            stack.callback(lambda: socket_server.stop(self._time_left(0.5)))
             source = mask(self._settings.camera.source)
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
             del classifier  # lets its memory be freed when another model replaces it
@@ -180,7 +180,7 @@ class Service:
             rollback=lambda: self._model.rollback(self._pipeline),
         )
 
-    def _make_remote(self, requests: RequestHandler) -> MqttRequests:
+    def _make_mqtt_requests(self, requests: RequestHandler) -> MqttRequests:
         settings = self._settings
         name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
         return MqttRequests(
@@ -198,7 +198,7 @@ class Service:
             self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
         if fps is not None:
             self._capture.set_fps(fps)
-        logger.info("Changed over MQTT: %s.", {"min_confidence": min_confidence, "fps": fps})
+        logger.info("Changed by a request: %s.", {"min_confidence": min_confidence, "fps": fps})
 
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)

@@ -1,14 +1,13 @@
 """The requests that MQTT and the Unix socket accept: snapshot, classify, reload, set, use and rollback.
 
-`RequestHandler.handle` checks a request's fields and does it; `mqtt_requests.py` and `unix_socket.py`
-receive requests and send the answers. A new request needs a class of its fields and a case in `_do` here, and what it
-acts on is passed in by `daemon/service.py`.
+`RequestHandler.handle` checks a request's fields and carries it out; `mqtt_requests.py` and `unix_socket.py` receive
+requests and send the answers. A new request needs a class of its fields and a case in `_do` here, and what it acts on
+is passed in by `daemon/service.py`.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import logging
 import threading
@@ -26,48 +25,42 @@ from edge.photos.decode import decode_photo, encode_photo
 from edge.repeating_fault import RepeatingFault
 from edge.status.recent import Recent
 
-logger = logging.getLogger("edge.requests")
+logger = logging.getLogger("edge.interfaces.requests")
 
 SNAPSHOT_SIDE = 640
 FRESH_S = 0.5
 FRAME_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 10.0
-_Fields = TypeVar("_Fields", bound="Nothing")
 
 
-class Nothing(BaseModel):
-    """A request without fields."""
-
+class _NoFields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ClassifyFields(Nothing):
-    """A photo in base64; empty for the newest frame."""
-
-    image: str = ""
+class _ClassifyFields(_NoFields):
+    image: str = ""  # a photo in base64; empty for the newest frame
 
 
-class SetFields(Nothing):
-    """What to change until the next reload or restart."""
-
+class _SetFields(_NoFields):
     min_confidence: float | None = Field(default=None, ge=0, le=100)
     fps: float | None = Field(default=None, ge=0, le=240)
 
 
-class UseFields(Nothing):
-    """The name of an installed bundle."""
+class _UseFields(_NoFields):
+    name: str = Field(max_length=128)  # of an installed bundle
 
-    name: str = Field(max_length=128)
+
+_Fields = TypeVar("_Fields", bound=_NoFields)
 
 
 class RequestHandler:
-    """Does one request at a time; `handle` may be called from any thread.
+    """Carries out one request at a time; `handle` may be called from any thread.
 
     Args:
         recent: the newest frame.
         classify: queues a photo for the model; raises BusyError.
         reload: makes the service read its settings again.
-        change: sets the minimum confidence and the frame rate; None leaves one as it is.
+        change: sets the minimum confidence and the frame rate; None keeps the present value.
         use: switches to an installed bundle; returns its name.
         rollback: switches back to the bundle in use before; returns its name.
     """
@@ -88,10 +81,10 @@ class RequestHandler:
         self._encoding = RepeatingFault(logger)
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
-        """Do one request and return the fields of the answer.
+        """Carry out a request and return the fields of the answer.
 
         Raises:
-            RequestError: the request is unknown, wrong or cannot be done now.
+            RequestError: the request is unknown, wrong or cannot be carried out now.
         """
         with self._one_at_a_time:
             try:
@@ -107,25 +100,25 @@ class RequestHandler:
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:
             case "snapshot":
-                _checked(Nothing, document)
+                _checked(_NoFields, document)
                 return {"image": base64.b64encode(encode_photo(self._frame(), SNAPSHOT_SIDE)).decode()}
             case "classify":
-                return self._answer(_checked(ClassifyFields, document))
+                return self._answer(_checked(_ClassifyFields, document))
             case "reload":
-                _checked(Nothing, document)
+                _checked(_NoFields, document)
                 self._reload()
                 return {}
             case "set":
-                fields = _checked(SetFields, document)
+                fields = _checked(_SetFields, document)
                 if fields.min_confidence is None and fields.fps is None:
                     raise RequestError("The request set needs min_confidence or fps.")
                 self._change(fields.min_confidence, fields.fps)
                 return fields.model_dump(exclude_none=True)
             case "use":
-                wanted = _checked(UseFields, document).name
+                wanted = _checked(_UseFields, document).name
                 return {"model": _or_refuse(lambda: self._use(wanted))}
             case "rollback":
-                _checked(Nothing, document)
+                _checked(_NoFields, document)
                 return {"model": _or_refuse(self._rollback)}
             case _:
                 known = "snapshot, classify, reload, set, use or rollback"
@@ -149,13 +142,12 @@ class RequestHandler:
             raise RequestError("The camera delivers no frames; see the status topic.")
         return frame.pixels
 
-    def _answer(self, fields: ClassifyFields) -> dict[str, Any]:
+    def _answer(self, fields: _ClassifyFields) -> dict[str, Any]:
         try:
-            pixels = (
-                decode_photo(base64.b64decode(fields.image, validate=True), "image") if fields.image else self._frame()
-            )
+            photo = base64.b64decode(fields.image, validate=True)
+            pixels = decode_photo(photo, "image") if fields.image else self._frame()
             found = self._classify(pixels).result(ANSWER_WITHIN_S)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:  # of base64
             raise RequestError("image is not base64.") from error
         except (PhotoError, BusyError) as error:
             raise RequestError(str(error)) from error

@@ -29,7 +29,7 @@ ANSWER_WITHIN_S = 300.0  # loading a model takes most of a minute on a Zero 2 W
 
 
 class SocketServer:
-    """Owns the thread "control", which serves one request at a time.
+    """Owns the thread "unix-socket", which serves one request at a time.
 
     Args:
         path: the socket; only its owner and root can connect.
@@ -41,7 +41,7 @@ class SocketServer:
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stopping = threading.Event()
         self._accepting = RepeatingFault(logger)
-        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="unix-socket", daemon=True)
 
     def start(self) -> None:
         """Listen. If the socket cannot be made, log a warning: the daemon works without it."""
@@ -82,8 +82,8 @@ class SocketServer:
                 try:
                     answer = self._answer(_read_line(connection))
                     connection.sendall(json.dumps(answer).encode() + b"\n")
-                except OSError as error:  # the client has gone or sends nothing
-                    logger.debug("control: %s", error)
+                except OSError as error:
+                    logger.debug("A client has closed its connection or sends nothing (%s).", error)
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -139,10 +139,5 @@ def _address(path: Path) -> Iterator[str]:
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        received = connection.recv(4096)
-        if not received or len(line) > MAX_REQUEST_BYTES:
-            break
-        line += received
-    return line
+    with connection.makefile("rb") as lines:
+        return lines.readline(MAX_REQUEST_BYTES)
