@@ -1,4 +1,4 @@
-"""The routes that only read: events, status, model, history, newest frame, health and metrics."""
+"""The routes that read events, the status, the model and the last hour, and the two probes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import re
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from fastapi.responses import PlainTextResponse, Response
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, BeforeValidator, Field
 
 from edge.errors import StateError
 from edge.events import Event, isoformat_utc
 from edge.interfaces.web.daemon_access import DaemonAccess
-from edge.interfaces.web.frame_encoder import FrameEncoder
 from edge.interfaces.web.history import History
-from edge.interfaces.web.problem_details import ProblemError, documented
+from edge.interfaces.web.problem_details import documented
 
 MAX_EVENTS = 1000
 
@@ -69,39 +65,32 @@ def events_since(daemon: DaemonAccess, since: datetime | None, limit: int) -> li
         try:
             moment = isoformat_utc(aware.timestamp())
         except (OverflowError, ValueError):  # the conversion to UTC leads to the year 0 or 10000
-            raise ProblemError(422, "since is beyond the years that a calendar has.") from None
+            raise HTTPException(422, "since is beyond the years that a calendar has.") from None
     try:
         known = {event.id: event for event in daemon.logged(limit)}
     except StateError as error:
-        raise ProblemError(503, str(error)) from error
+        raise HTTPException(503, str(error)) from error
     known |= {numbered.event.id: numbered.event for numbered in daemon.recent.after(0)}
     # All times are UTC in one format, and so are the ids of one run: both sort as text.
     chosen = sorted((e for e in known.values() if e.time > moment), key=lambda e: (e.time, e.id))
     return chosen[-limit:]
 
 
-def make_router(
-    daemon: DaemonAccess, history: History, encoder: FrameEncoder, registry: CollectorRegistry
-) -> APIRouter:
+def make_router(daemon: DaemonAccess, history: History) -> APIRouter:
     """The reading routes. Those that are plain functions run in a thread and may block."""
     router = APIRouter()
-    _add_api(router, daemon, history)
-    _add_picture(router, encoder)
-    _add_probes(router, daemon, registry)
+    _add_events(router, daemon)
+    _add_state(router, daemon, history)
+    _add_probes(router, daemon)
     return router
 
 
-def _add_api(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
-    @router.get(
-        "/api/latest",
-        summary="The newest event",
-        tags=["camera"],
-        responses=documented(401, 403, 404),
-    )
+def _add_events(router: APIRouter, daemon: DaemonAccess) -> None:
+    @router.get("/api/latest", summary="The newest event", tags=["camera"], responses=documented(401, 403, 404))
     def latest() -> Event:
         event = daemon.recent.latest()
         if event is None:
-            raise ProblemError(404, "There is no event yet; the camera has not delivered a frame.")
+            raise HTTPException(404, "There is no event yet; the camera has not delivered a frame.")
         return event
 
     @router.get(
@@ -116,6 +105,8 @@ def _add_api(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
     ) -> EventsOut:
         return EventsOut(events=events_since(daemon, since, limit))
 
+
+def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
     @router.get(
         "/api/status", summary="Health: counters, gauges and latencies", tags=["health"], responses=documented(401, 403)
     )
@@ -126,12 +117,7 @@ def _add_api(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
     def model() -> dict[str, Any]:
         return dict(daemon.model())
 
-    @router.get(
-        "/api/history",
-        summary="The last hour, for plots",
-        tags=["camera"],
-        responses=documented(401, 403),
-    )
+    @router.get("/api/history", summary="The last hour, for plots", tags=["camera"], responses=documented(401, 403))
     def last_hour() -> HistoryOut:
         states = [
             {"time": e.time, "label": e.label, "reason": e.reason, "top": e.to_dict()["top"]}
@@ -140,46 +126,16 @@ def _add_api(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
         return HistoryOut.model_validate({"points": history.points(), "states": states, "away": history.away()})
 
 
-def _add_picture(router: APIRouter, encoder: FrameEncoder) -> None:
-    @router.get(
-        "/snapshot.jpg",
-        summary="The newest frame",
-        tags=["camera"],
-        response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}, "description": "JPEG"}, **documented(401, 403, 503)},
-    )
-    def snapshot() -> Response:
-        content = encoder.jpeg()
-        if content is None:
-            raise ProblemError(503, "The camera delivers no frames; see /api/status.", {"Retry-After": "2"})
-        return Response(content, media_type="image/jpeg")
-
-
-def _add_probes(router: APIRouter, daemon: DaemonAccess, registry: CollectorRegistry) -> None:
+def _add_probes(router: APIRouter, daemon: DaemonAccess) -> None:
     @router.get("/healthz", summary="Whether the daemon answers", tags=["health"])
     async def healthz() -> ReadyOut:
         return ReadyOut(status="ok")
 
-    @router.get(
-        "/readyz",
-        summary="Whether frames become labels",
-        tags=["health"],
-        responses=documented(503),
-    )
+    @router.get("/readyz", summary="Whether frames become labels", tags=["health"], responses=documented(503))
     async def readyz() -> ReadyOut:
         snapshot = daemon.status()
         if snapshot.gauges.get("camera") == "waiting":
-            raise ProblemError(503, str(snapshot.gauges.get("camera_error") or "The camera delivers no frames yet."))
+            raise HTTPException(503, str(snapshot.gauges.get("camera_error") or "The camera delivers no frames yet."))
         if not snapshot.counters.get("frames_classified"):
-            raise ProblemError(503, "No frame has been classified yet.")
+            raise HTTPException(503, "No frame has been classified yet.")
         return ReadyOut(status="ready")
-
-    @router.get(
-        "/metrics",
-        summary="Prometheus metrics",
-        tags=["health"],
-        response_class=PlainTextResponse,
-        responses=documented(401, 403),
-    )
-    def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
-from dataclasses import dataclass
+from typing import Any
 
 from edge.events import isoformat_utc
 
@@ -12,36 +13,21 @@ KEPT_LINES = 200
 MAX_CHARACTERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the log, as the page gets it."""
-
-    number: int
-    time: str
-    level: str
-    text: str
-
-
 class LogLines(logging.Handler):
-    """A logging handler that keeps the last lines; any thread, under logging's own lock."""
+    """A logging handler that keeps the last lines as JSON types: `number`, `time`, `level`, `text`; any thread."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
-        self._next = 1
+        self._lines: deque[dict[str, Any]] = deque(maxlen=KEPT_LINES)
+        self._numbers = itertools.count(1)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record's message, without its traceback."""
         text = record.getMessage()[:MAX_CHARACTERS]
-        self._lines.append(Line(self._next, isoformat_utc(record.created), record.levelname.lower(), text))
-        self._next += 1
+        level, moment = record.levelname.lower(), isoformat_utc(record.created)
+        self._lines.append({"number": next(self._numbers), "time": moment, "level": level, "text": text})
 
-    def after(self, number: int) -> list[Line]:
+    def after(self, number: int) -> list[dict[str, Any]]:
         """The kept lines with a larger number, oldest first."""
-        if self._next - 1 <= number:
-            return []
-        self.acquire()
-        try:
-            return [line for line in self._lines if line.number > number]
-        finally:
-            self.release()
+        kept = list(self._lines)  # one step of the interpreter, so no other thread adds a line meanwhile
+        return [line for line in kept if line["number"] > number]

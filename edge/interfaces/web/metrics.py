@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -14,9 +16,11 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.problem_details import documented
 from edge.status.snapshot import LATENCY_BOUNDS_MS, StatusSnapshot
 
 PREFIX = "edge_classifier_"
@@ -97,9 +101,21 @@ def _latencies(snapshot: StatusSnapshot) -> Metric:
     return family
 
 
-def make_registry(daemon: DaemonAccess) -> CollectorRegistry:
-    """A registry of the status and of the process's memory and CPU, without prometheus_client's global one."""
-    registry = CollectorRegistry(auto_describe=False)
+def make_router(daemon: DaemonAccess) -> APIRouter:
+    """The route of `/metrics`: the status, and the memory and CPU of the process."""
+    registry = CollectorRegistry(auto_describe=False)  # prometheus_client's global one is the same for every server
     ProcessCollector(registry=registry)
     registry.register(StatusCollector(daemon))
-    return registry
+    router = APIRouter()
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        tags=["health"],
+        response_class=PlainTextResponse,
+        responses=documented(401, 403),
+    )
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

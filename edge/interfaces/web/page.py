@@ -7,10 +7,9 @@ import hashlib
 from importlib.resources import files
 from urllib.parse import parse_qs
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from edge.interfaces.web.problem_details import ProblemError
 from edge.interfaces.web.token import COOKIE, COOKIE_AGE_S, is_token, session_of
 
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -40,7 +39,7 @@ def add(app: FastAPI, token: str) -> None:
     @app.get("/static/{name}", include_in_schema=False)
     async def static(request: Request, name: str) -> Response:
         if name not in contents:
-            raise ProblemError(404, "There is no such file.")
+            raise HTTPException(404, "There is no such file.")
         return _unless_cached(request, contents[name], MEDIA_TYPES[name])
 
     if token:
@@ -68,7 +67,7 @@ def _add_login(app: FastAPI, token: str) -> None:
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_FORM_BYTES:
-                raise ProblemError(413, "A login form is smaller.")
+                raise HTTPException(413, "A login form is smaller.")
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if not is_token(given, token):
             await asyncio.sleep(WRONG_TOKEN_S)

@@ -8,11 +8,9 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-
-from edge.interfaces.web.problem_details import ProblemError
 
 MAX_BODY_BYTES = 12 << 20  # a phone's photo has 3 to 8 MB
 MAX_PHOTOS = 16
@@ -50,7 +48,7 @@ async def read_photos(request: Request) -> list[tuple[str, bytes]]:
     """The name and content of each photo in the request, at least one.
 
     Raises:
-        ProblemError: the body is too large, not readable, or holds no photo or too many.
+        HTTPException: the body is too large, not readable, or holds no photo or too many.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -58,17 +56,17 @@ async def read_photos(request: Request) -> list[tuple[str, bytes]]:
     elif kind == "application/json":
         photos = _from_json(b"".join([piece async for piece in _bounded(request)]))
     else:
-        raise ProblemError(415, "Send photos as multipart/form-data (curl -F file=@cat.jpg) or base64 in JSON.")
+        raise HTTPException(415, "Send photos as multipart/form-data (curl -F file=@cat.jpg) or base64 in JSON.")
     if not photos:
-        raise ProblemError(400, "The request holds no photo; send one as a file.")
+        raise HTTPException(400, "The request holds no photo; send one as a file.")
     if len(photos) > MAX_PHOTOS:
-        raise ProblemError(413, f"The request holds {len(photos)} photos; send at most {MAX_PHOTOS}.")
+        raise HTTPException(413, f"The request holds {len(photos)} photos; send at most {MAX_PHOTOS}.")
     return photos
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body's pieces; raises ProblemError beyond MAX_BODY_BYTES."""
-    too_large = ProblemError(
+    """The body's pieces; raises HTTPException beyond MAX_BODY_BYTES."""
+    too_large = HTTPException(
         413, f"The request has more than {MAX_BODY_BYTES >> 20} MiB; send fewer or smaller photos."
     )
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
@@ -84,10 +82,8 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
 async def _from_form(request: Request) -> list[tuple[str, bytes]]:
     try:
         form = await _InMemoryParser(request.headers, _bounded(request), max_files=MAX_PHOTOS, max_fields=8).parse()
-    except MultiPartException as error:
-        raise ProblemError(400, f"The form cannot be read: {error.message}") from error
-    except (ValueError, KeyError) as error:  # what python-multipart and email raise for broken boundaries
-        raise ProblemError(400, f"The form cannot be read: {error}.") from error
+    except (MultiPartException, ValueError, KeyError) as error:  # the last two: python-multipart's, broken boundaries
+        raise HTTPException(400, f"The form cannot be read: {str(error).rstrip('.')}.") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     try:
         return [((file.filename or "the photo")[:100], await file.read()) for file in files]
@@ -99,11 +95,11 @@ def _from_json(body: bytes) -> list[tuple[str, bytes]]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ProblemError(400, f"The body is not JSON: {error}.") from error
+        raise HTTPException(400, f"The body is not JSON: {error}.") from error
     fields = document if isinstance(document, dict) else {}
     texts: Any = fields.get("images") if "images" in fields else [fields.get("image")]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ProblemError(400, 'The body must look like {"image": "<base64>"} or {"images": ["<base64>", …]}.')
+        raise HTTPException(400, 'The body must look like {"image": "<base64>"} or {"images": ["<base64>", …]}.')
     return [(f"photo {number}", _from_base64(text, number)) for number, text in enumerate(texts, 1)]
 
 
@@ -112,4 +108,4 @@ def _from_base64(text: str, number: int) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProblemError(400, f"Photo {number} is not base64: {error}.") from error
+        raise HTTPException(400, f"Photo {number} is not base64: {error}.") from error

@@ -6,12 +6,10 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import NoReturn
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
@@ -19,7 +17,7 @@ from edge.errors import BusyError, PhotoError, PhotoTooLargeError
 from edge.events import Classification, Label
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos
-from edge.interfaces.web.problem_details import ProblemError, documented
+from edge.interfaces.web.problem_details import documented
 from edge.photos.decode import MAX_PIXELS, decode_photo
 
 MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
@@ -58,8 +56,8 @@ class Predictor:
 
     def __init__(self, daemon: DaemonAccess) -> None:
         self._daemon = daemon
-        self._requests = 0
-        self._refusals_waiting = 0
+        self._requests = asyncio.Semaphore(MAX_REQUESTS)
+        self._refusals = asyncio.Semaphore(MAX_REFUSALS_WAITING)
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()  # by model and photo
         # One thread, because decoding competes with inference for cores and memory.
         self._decoder = ThreadPoolExecutor(1, "web-decode")
@@ -68,32 +66,30 @@ class Predictor:
         """End the decoding thread."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
-    @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
-        """Count one request while it is served; raises ProblemError 429, after a delay, beyond `MAX_REQUESTS`."""
-        if self._requests >= MAX_REQUESTS:
-            await self._refuse("Too many photos are being classified")
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
-
-    async def _refuse(self, why: str) -> NoReturn:
-        if self._refusals_waiting < MAX_REFUSALS_WAITING:
-            self._refusals_waiting += 1
-            try:
-                await asyncio.sleep(REFUSE_AFTER_S)
-            finally:
-                self._refusals_waiting -= 1
-        raise ProblemError(429, f"{why}; ask again in a moment.", {"Retry-After": str(RETRY_AFTER_S)})
-
-    async def answer(self, content: bytes, name: str) -> Answer:
-        """Classify one photo.
+    async def answers(self, request: Request) -> list[Answer]:
+        """Classify the photos of one request, in their order.
 
         Raises:
-            ProblemError: it is not a photo or too large, or the model did not answer in time.
+            HTTPException: too many requests are served already, or one of the photos cannot be answered.
         """
+        if self._requests.locked():
+            await self._refuse("Too many photos are being classified")
+        async with self._requests:
+            try:
+                photos = await asyncio.wait_for(read_photos(request), BODY_WITHIN_S)
+            except asyncio.TimeoutError as error:
+                raise HTTPException(408, f"The photos did not arrive within {BODY_WITHIN_S:.0f} s.") from error
+            except ClientDisconnect as error:
+                raise HTTPException(400, "The client went away while sending.") from error
+            return [await self._answer(content, name) for name, content in photos]
+
+    async def _refuse(self, why: str) -> NoReturn:
+        if not self._refusals.locked():
+            async with self._refusals:
+                await asyncio.sleep(REFUSE_AFTER_S)
+        raise HTTPException(429, f"{why}; ask again in a moment.", {"Retry-After": str(RETRY_AFTER_S)})
+
+    async def _answer(self, content: bytes, name: str) -> Answer:
         began = time.perf_counter()
         digest = hashlib.sha256(content).hexdigest()
         key = self._daemon.model()["name"], digest
@@ -123,9 +119,9 @@ class Predictor:
         try:
             pixels = decode_photo(content, name)
         except PhotoTooLargeError as error:
-            raise ProblemError(413, str(error)) from error
+            raise HTTPException(413, str(error)) from error
         except PhotoError as error:
-            raise ProblemError(422, str(error)) from error
+            raise HTTPException(422, str(error)) from error
         decode_ms = _milliseconds_since(began)
         try:
             return self._daemon.classify(pixels), decode_ms
@@ -135,13 +131,13 @@ class Predictor:
     async def _result_of(self, future: Future[Classification]) -> Classification:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWER_WITHIN_S)
-        except (asyncio.TimeoutError, TimeoutError) as error:
-            raise ProblemError(
+        except asyncio.TimeoutError as error:
+            raise HTTPException(
                 503, f"The model did not answer within {ANSWER_WITHIN_S:.0f} s; see /api/status.", {"Retry-After": "5"}
             ) from error
         except asyncio.CancelledError as error:
             if future.cancelled():  # by the pipeline, which stops; otherwise the client has gone
-                raise ProblemError(503, "The daemon is stopping.", {"Retry-After": "5"}) from error
+                raise HTTPException(503, "The daemon is stopping.", {"Retry-After": "5"}) from error
             raise
 
 
@@ -163,14 +159,7 @@ def make_router(predictor: Predictor) -> APIRouter:
         tags=["photos"],
     )
     async def predict(request: Request) -> Answer | list[Answer]:
-        async with predictor.admitted():
-            try:
-                photos = await asyncio.wait_for(read_photos(request), BODY_WITHIN_S)
-            except (asyncio.TimeoutError, TimeoutError) as error:
-                raise ProblemError(408, f"The photos did not arrive within {BODY_WITHIN_S:.0f} s.") from error
-            except ClientDisconnect as error:
-                raise ProblemError(400, "The client went away while sending.") from error
-            answers = [await predictor.answer(content, name) for name, content in photos]
+        answers = await predictor.answers(request)
         return answers[0] if len(answers) == 1 else answers
 
     return router

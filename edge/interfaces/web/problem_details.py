@@ -1,4 +1,7 @@
-"""Errors as problem documents of RFC 9457, "Problem Details for HTTP APIs"."""
+"""Errors as problem documents of RFC 9457, "Problem Details for HTTP APIs".
+
+A route raises FastAPI's HTTPException; its `detail` is a sentence that says what happened and what to do.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -24,25 +27,10 @@ class Problem(BaseModel):
     detail: str = Field(description="a sentence that says what happened and what to do")
 
 
-class ProblemError(Exception):
-    """Raised by a route to answer with a problem document.
-
-    Args:
-        status: the HTTP status.
-        detail: a sentence.
-        headers: such as `Retry-After`.
-    """
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
-
-
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The document as a response."""
-    title = HTTPStatus(status).phrase
-    content = Problem(type="about:blank", title=title, status=status, detail=detail).model_dump()
-    return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
+    problem = Problem(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -54,15 +42,12 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
 
-    @app.exception_handler(ProblemError)
-    async def problem(request: Request, error: ProblemError) -> JSONResponse:
-        return problem_response(error.status, error.detail, error.headers)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem_response(
-            error.status_code, f"{request.method} {request.url.path}: {error.detail}", error.headers
-        )
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        # Starlette's own errors, such as that of an unknown path, have no sentence but only the status in words.
+        of_a_route = isinstance(error, HTTPException)
+        detail = error.detail if of_a_route else f"{request.method} {request.url.path}: {error.detail}"
+        return problem_response(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -71,4 +56,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(500, "The daemon made a mistake here; its log says more.")
+        return problem_response(500, "The daemon failed to answer because of a fault in it; its log has the details.")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge.events import Event, Label
-from edge.interfaces.web import event_stream, frame_encoder, photo_upload, predict
+from edge.interfaces.web import event_stream, live_picture, photo_upload, predict
 from edge.interfaces.web.history import History
 from edge.status.snapshot import StatusSnapshot
 from tests.interfaces.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
@@ -324,7 +324,7 @@ def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest
 
 
 def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_encoder, "MAX_STREAMS", 1)
+    monkeypatch.setattr(live_picture, "MAX_STREAMS", 1)
     with running(stream=True) as box, box.client.stream("GET", "/stream.mjpg") as stream:
         assert stream.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
         received = b""
