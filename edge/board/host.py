@@ -20,7 +20,8 @@ ROOT = Path("/")
 STA_UNSYNC = 0x0040  # linux/timex.h
 TIME_ERROR = 5
 # Bits of get_throttled of the Raspberry Pi's firmware: the state now; shifted left by 16, at any time since boot.
-UNDER_VOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+UNDER_VOLTAGE = 1 << 0
+SLOWED_DOWN = 1 << 1 | 1 << 2 | 1 << 3  # frequency capped, throttled, soft temperature limit
 
 
 class _Timex(ctypes.Structure):
@@ -38,13 +39,12 @@ class _Timex(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """Under-voltage and throttling."""
+    """What limits a board: its power supply and its temperature."""
 
     under_voltage: bool = False  # usually because of a weak adapter or cable
     throttled: bool = False  # the firmware or kernel slows the processor down, because of heat or voltage
-
-    def __bool__(self) -> bool:
-        return self.under_voltage or self.throttled
+    temperature_celsius: float | None = None  # of the processor; None without a sensor
+    over_current_events: int = 0  # of a Jetson, since boot
 
 
 def boot_id(root: Path = ROOT) -> str:
@@ -81,42 +81,37 @@ def temperature_celsius(root: Path = ROOT) -> float | None:
     return None if hottest is None else round(hottest / 1000, 1)
 
 
-def throttled(root: Path = ROOT) -> Strain:
-    """Whether the board is under-powered or slowed down right now.
+def strain(root: Path = ROOT) -> Strain:
+    """The board's power supply and temperature now.
 
-    A Pi's firmware reports both. Where its kernel does not pass them on, the rpi_volt driver still has an
-    under-voltage alarm. On a Jetson (experimental: never run on one) and other boards the cooling devices of the
-    processor show whether it is throttled.
+    A Pi's firmware reports under-voltage and throttling. Where its kernel does not pass them on, the rpi_volt driver
+    still has an under-voltage alarm. On a Jetson (experimental: never run on one) and other boards the cooling
+    devices of the processor show whether it is throttled; a Jetson also counts how often its supply limited it.
     """
+    celsius = temperature_celsius(root)
+    events = sum(_readings(root, "soctherm_oc", "oc*_event_cnt"))
     if (flags := _firmware_flags(root)) is not None:
-        return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
-    alarms = [_integer(monitor / "in0_lcrit_alarm") for monitor in _monitors(root, "rpi_volt")]
-    return Strain(any(alarm == 1 for alarm in alarms), _cooled(root))
+        return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & SLOWED_DOWN), celsius, events)
+    return Strain(1 in _readings(root, "rpi_volt", "in0_lcrit_alarm"), _cooled(root), celsius, events)
 
 
-def throttled_since_boot(root: Path = ROOT) -> Strain:
+def strain_since_boot(root: Path = ROOT) -> Strain:
     """Whether the board was under-powered or slowed down at any time since boot; only a Pi's firmware records it."""
     flags = (_firmware_flags(root) or 0) >> 16
-    return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & (CAPPED | THROTTLED | SOFT_LIMIT)))
-
-
-def over_current_events(root: Path = ROOT) -> int:
-    """How often since boot a Jetson throttled because of its supply (experimental: never run on one); 0 elsewhere."""
-    counts = [_integer(file) for m in _monitors(root, "soctherm_oc") for file in sorted(m.glob("oc*_event_cnt"))]
-    return sum(count for count in counts if count is not None)
+    return Strain(bool(flags & UNDER_VOLTAGE), bool(flags & SLOWED_DOWN))
 
 
 def _firmware_flags(root: Path) -> int | None:
-    for file in sorted(
-        (root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")
-    ):  # a Pi 5's names have addresses
-        if (flags := _hexadecimal(file)) is not None:
-            return flags
-    return None
+    # A Pi 5's names have addresses.
+    files = sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled"))
+    return next((flags for file in files if (flags := _integer(file, 16)) is not None), None)
 
 
-def _monitors(root: Path, name: str) -> list[Path]:
-    return [m for m in sorted((root / "sys/class/hwmon").glob("hwmon*")) if _text(m / "name") == name]
+def _readings(root: Path, driver: str, files: str) -> list[int]:
+    """The values of these files of each hwmon device of a driver."""
+    devices = [d for d in sorted((root / "sys/class/hwmon").glob("hwmon*")) if _text(d / "name") == driver]
+    values = [_integer(file) for device in devices for file in sorted(device.glob(files))]
+    return [value for value in values if value is not None]
 
 
 def _cooled(root: Path) -> bool:
@@ -176,17 +171,9 @@ def _field(path: Path, name: str, separator: str = ":") -> int | None:
     return None
 
 
-def _integer(path: Path) -> int | None:
-    text = _text(path)
+def _integer(path: Path, base: int = 10) -> int | None:
     try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None
-
-
-def _hexadecimal(path: Path) -> int | None:
-    try:
-        return int(_text(path) or "", 16)
+        return int(_text(path) or "", base)
     except ValueError:
         return None
 

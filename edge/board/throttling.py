@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+
+from edge.board.host import Strain
 
 logger = logging.getLogger("edge.board.throttling")
 
@@ -18,16 +19,6 @@ STEP_DOWN_EVERY_S = 10.0  # a step needs this long to lower the temperature
 STEP_UP_AFTER_S = 60.0  # without strain, before each step up
 STEPS = (1.0, 0.5, 0.25, 0.125)  # fractions of the rate before the first step
 MIN_FPS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The board's sensors at one moment."""
-
-    temperature_celsius: float | None  # None: it has no sensor
-    under_voltage: bool = False
-    throttled: bool = False
-    over_current_events: int = 0  # since boot
 
 
 class FrameRateGovernor:
@@ -47,23 +38,23 @@ class FrameRateGovernor:
         #: One sentence that says why there is a limit; empty without one.
         self.reason = ""
 
-    def update(self, now_s: float, reading: Reading, running_fps: float) -> None:
+    def update(self, now_s: float, strain: Strain, running_fps: float) -> None:
         """Take one reading into account.
 
         Args:
             now_s: monotonic seconds.
-            reading: the board's sensors.
+            strain: the board's power supply and temperature now.
             running_fps: frames a second that are classified now; the first step halves it.
         """
-        complaint = self._complaint(reading)
-        hottest = reading.temperature_celsius
+        complaint = self._complaint(strain)
+        celsius = strain.temperature_celsius
         if complaint:
             self._calm_since = None
             if self._step < len(STEPS) - 1 and now_s - self._stepped_at >= STEP_DOWN_EVERY_S and running_fps > 0:
                 self._go(self._step + 1, now_s, running_fps, complaint)
             elif self._step:
                 self.reason = self._sentence(complaint)
-        elif hottest is not None and hottest > COOL_CELSIUS:
+        elif celsius is not None and celsius > COOL_CELSIUS:
             self._calm_since = None  # between the limits: change nothing
         elif self._step:
             self._calm_since = now_s if self._calm_since is None else self._calm_since
@@ -71,13 +62,13 @@ class FrameRateGovernor:
                 self._calm_since = now_s
                 self._go(self._step - 1, now_s, running_fps, "the board is recovering")
 
-    def _complaint(self, reading: Reading) -> str:
-        before, self._over_current_events = self._over_current_events, reading.over_current_events
-        if reading.under_voltage or (before is not None and reading.over_current_events > before):
+    def _complaint(self, strain: Strain) -> str:
+        before, self._over_current_events = self._over_current_events, strain.over_current_events
+        if strain.under_voltage or (before is not None and strain.over_current_events > before):
             return "the power supply is too weak (under-voltage); use a stronger adapter and a short cable"
-        if reading.temperature_celsius is not None and reading.temperature_celsius >= HOT_CELSIUS:
-            return f"the processor is {reading.temperature_celsius:.0f} °C hot; give it air or a heat sink"
-        if reading.throttled:
+        if strain.temperature_celsius is not None and strain.temperature_celsius >= HOT_CELSIUS:
+            return f"the processor is {strain.temperature_celsius:.0f} °C hot; give it air or a heat sink"
+        if strain.throttled:
             return "the board has slowed its processor down to protect itself; give it air or a heat sink"
         return ""
 

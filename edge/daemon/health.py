@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.board import host
-from edge.board.throttling import FrameRateGovernor, Reading
+from edge.board.throttling import FrameRateGovernor
 from edge.status.counters import PersistentCounters
 from edge.status.snapshot import Status
 
@@ -78,17 +78,12 @@ class Health:
 
     def _read_board(self, now: float, fps: float) -> None:
         limit = self._governor.fps_limit
-        strain = host.throttled(self._root)
-        temperature = host.temperature_celsius(self._root)
-        self._governor.update(
-            now,
-            Reading(temperature, strain.under_voltage, strain.throttled, host.over_current_events(self._root)),
-            fps,
-        )
+        strain = host.strain(self._root)
+        self._governor.update(now, strain, fps)
         if self._governor.fps_limit != limit:
             self._limit_fps(self._governor.fps_limit)
         self._status.gauge(
-            temperature_celsius=temperature,
+            temperature_celsius=strain.temperature_celsius,
             throttled=strain.throttled,
             under_voltage=strain.under_voltage,
             slowed_because=self._governor.reason,

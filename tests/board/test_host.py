@@ -77,8 +77,7 @@ def test_a_zone_that_is_powered_off_does_not_count(tree: Tree) -> None:
 )
 def test_a_pis_firmware_tells_voltage_and_throttling(tree: Tree, soc: str, flags: str, expected: host.Strain) -> None:
     root = tree({f"sys/devices/platform/{soc}/get_throttled": flags + "\n"})
-    assert host.throttled(root) == expected
-    assert bool(expected) == (expected.under_voltage or expected.throttled)
+    assert host.strain(root) == expected
 
 
 def test_without_the_firmwares_file_the_voltage_alarm_is_left(tree: Tree) -> None:
@@ -90,9 +89,9 @@ def test_without_the_firmwares_file_the_voltage_alarm_is_left(tree: Tree) -> Non
             "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "0",
         }
     )
-    assert not host.throttled(root)
+    assert host.strain(root) == host.Strain()
     (root / "sys/class/hwmon/hwmon1/in0_lcrit_alarm").write_text("1\n")
-    assert host.throttled(root) == host.Strain(under_voltage=True)
+    assert host.strain(root) == host.Strain(under_voltage=True)
 
 
 def test_a_jetson_tells_by_its_cooling_devices_but_a_fan_is_no_throttling(tree: Tree) -> None:
@@ -104,16 +103,16 @@ def test_a_jetson_tells_by_its_cooling_devices_but_a_fan_is_no_throttling(tree: 
             f"{ZONES}/cooling_device1/cur_state": "0",
         }
     )
-    assert not host.throttled(root)
+    assert host.strain(root) == host.Strain()
     (root / f"{ZONES}/cooling_device1/cur_state").write_text("2\n")
-    assert host.throttled(root) == host.Strain(throttled=True)
+    assert host.strain(root) == host.Strain(throttled=True)
 
 
 def test_a_jetsons_over_current_events_are_summed(tree: Tree) -> None:
     monitor = "sys/class/hwmon/hwmon3"
     root = tree({f"{monitor}/name": "soctherm_oc", f"{monitor}/oc1_event_cnt": "2", f"{monitor}/oc3_event_cnt": "5"})
-    assert host.over_current_events(root) == 7
-    assert host.over_current_events(root / "proc") == 0
+    assert host.strain(root).over_current_events == 7
+    assert host.strain(root / "proc").over_current_events == 0
 
 
 def test_the_boards_name(tree: Tree) -> None:
@@ -142,7 +141,7 @@ def test_a_board_that_tells_nothing_is_no_error(tree: Tree) -> None:
     root = tree({f"{ZONES}/thermal_zone0/type": "cpu", f"{ZONES}/thermal_zone0/temp": "asleep", "proc/self/io": ""})
     assert host.boot_id(root) == "00000000"
     assert host.temperature_celsius(root) is None
-    assert not host.throttled(root)
+    assert host.strain(root) == host.Strain()
     assert host.disk_bytes_written(root) is None
     assert host.memory_bytes(root) is None
 

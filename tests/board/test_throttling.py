@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.board import host
-from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, FrameRateGovernor, Reading
+from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, FrameRateGovernor
 
 
 class Board:
@@ -35,15 +35,8 @@ class Board:
         end = self.now + seconds
         while self.now < end:
             self.now += 5.0
-            strain = host.throttled(self.root)
-            reading = Reading(
-                host.temperature_celsius(self.root),
-                strain.under_voltage,
-                strain.throttled,
-                host.over_current_events(self.root),
-            )
             running = min(self.fps, self.governor.fps_limit or self.fps)
-            self.governor.update(self.now, reading, running)
+            self.governor.update(self.now, host.strain(self.root), running)
             if not self.limits or self.governor.fps_limit != self.limits[-1]:
                 self.limits.append(self.governor.fps_limit)
         return self.governor
@@ -136,5 +129,5 @@ def test_the_limit_has_a_floor_and_a_camera_that_delivers_nothing_none(tmp_path:
 def test_a_board_without_a_thermometer_is_left_alone() -> None:
     governor = FrameRateGovernor()
     for now in range(0, 1000, 5):
-        governor.update(float(now), Reading(None), 10.0)
+        governor.update(float(now), host.Strain(), 10.0)
     assert governor.fps_limit == 0.0

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from edge.board import host
+from edge.board.throttling import HOT_CELSIUS
 from edge.commands.doctor_checks.finding import Finding
 
-HOT_CELSIUS = 80.0  # a Pi throttles from here on
 SUPPLY = "Use the board's own supply and a short cable."
 COOLING = "Give it a heat sink and air."
 
@@ -34,14 +34,14 @@ def clock() -> Finding:
 
 def power(root: Path = host.ROOT) -> Finding:
     """Supply and temperature, now and since boot."""
-    now, before = host.throttled(root), host.throttled_since_boot(root)
-    celsius = host.temperature_celsius(root)
+    now, before = host.strain(root), host.strain_since_boot(root)
+    celsius = now.temperature_celsius
     heat = "no sensor" if celsius is None else f"{celsius:.0f} °C"
     if now.under_voltage:
         return Finding("power", "warning", f"The supply sags ({heat}).", SUPPLY)
     if now.throttled or (celsius or 0) >= HOT_CELSIUS:
         return Finding("power", "warning", f"The processor is slowed down or hot ({heat}).", COOLING)
-    if before.under_voltage or host.over_current_events(root):
+    if before.under_voltage or now.over_current_events:
         return Finding("power", "warning", f"The supply has sagged since boot; now it is well ({heat}).", SUPPLY)
     if before.throttled:
         return Finding("power", "warning", f"The processor was slowed down since boot; now {heat}.", COOLING)

@@ -51,15 +51,15 @@ def machine(
 
 def condition(root: Path = host.ROOT) -> Condition:
     """Temperature, supply and load right now, and what the board remembers of strain."""
-    strain, since_boot = host.throttled(root), host.throttled_since_boot(root)
+    strain, since_boot = host.strain(root), host.strain_since_boot(root)
     return Condition(
-        temperature_celsius=host.temperature_celsius(root),
+        temperature_celsius=strain.temperature_celsius,
         under_voltage=strain.under_voltage,
         throttled=strain.throttled,
         load=round(os.getloadavg()[0], 1),
         under_voltage_since_boot=since_boot.under_voltage,
         throttled_since_boot=since_boot.throttled,
-        over_current_events=host.over_current_events(root),
+        over_current_events=strain.over_current_events,
     )
 
 
