@@ -2,9 +2,9 @@
 # Installs edge-classifier: as a system service, into .venv here to try it or to test it, or as a download for a machine
 # without internet.
 # usage: see ./install.sh --help
-# Exits with 0 when it is done, and otherwise as sysexits.h has it: 64 for a wrong option, 65 or 66 for a file that is
-# damaged or missing, 69 where something that it needs is missing, 73 where it cannot write, 77 without root; 1 when the
-# answer was no or a release did not run. A step that fails ends it with the step's own code.
+# Exits with 0 when it is done, and otherwise with the codes of sysexits.h: 64 for a wrong option, 65 or 66 for a file
+# that is damaged or missing, 69 if something that it needs is missing, 73 if it cannot write, 77 without root; 1 if the
+# answer was no or a release did not run. If a step fails, it exits with the step's own code.
 set -euo pipefail
 
 export CALLED_FROM=$PWD # FILE and DIR of the options are relative to it
@@ -21,10 +21,10 @@ Usage: sudo ./install.sh [OPTION...]
        ./install.sh --try [OPTION...]
        ./install.sh --dev
 
-  Without --try it installs or upgrades the system service, on Debian and what
-  is made from it: /opt/edge-classifier, the config in /etc/edge-classifier,
-  the model and the log in /var/lib/edge-classifier. It may be repeated; where
-  the new release does not run, the one before is put back.
+  Without --try it installs or upgrades the system service, on Debian and its
+  derivatives: /opt/edge-classifier, the config in /etc/edge-classifier, the
+  model and the log in /var/lib/edge-classifier. It may be repeated; if the
+  new release does not run, the previous one is restored.
     --broker URL          mqtt://host:1883 or mqtts://host:8883 (default: a
                           mosquitto that only this machine can reach)
     --user NAME           the broker's user, and
@@ -35,13 +35,13 @@ Usage: sudo ./install.sh [OPTION...]
     --weights FILE        FP32 weights of ImageNet's 1,000 classes to make the
                           model from; for other classes see docs/operating.md
     --offline DIR         without internet, from what --download fetched
-    --upgrade             fail where it is not installed yet; otherwise the same
+    --upgrade             fail if it is not installed yet; otherwise the same
     --yes                 at a terminal, do not ask for confirmation
     --dry-run             print every step and do nothing
     --root DIR            with --dry-run: for the machine whose /etc and /proc
                           are in DIR, such as a card in a reader
 
-  --rollback              go back to the release before
+  --rollback              go back to the previous release
   --uninstall             remove the service; --purge: config and state too
 
   --download DIR          fetch all that --offline needs, except Debian's
@@ -65,7 +65,7 @@ make_venv() {
     local python
     .venv/bin/python -c 'import pip' 2>/dev/null && return
     python=$(find_python)
-    # Debian has venv in a package of its own; without it `python3 -m venv` leaves half an environment behind.
+    # On Debian venv is a separate package; without it `python3 -m venv` leaves half an environment behind.
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail 69 "Python's venv module is missing; run: sudo apt-get install $("$python" -c \
             'import sys; print("python3.%d-venv" % sys.version_info[1])')"

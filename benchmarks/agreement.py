@@ -1,11 +1,11 @@
-"""How well INT8 follows FP32: each processor and engine that can be had here, on photos and on views of them.
+"""Measures how well INT8 follows FP32 with each processor and engine that this machine can provide or imitate.
 
     python -m benchmarks.agreement PHOTOS --weights resnet18=FILE --weights efficientnet_lite0=FILE --trixie ROOT
 
-PHOTOS is a folder. With --views each photo is judged as four views too (mirrored, two crops, the middle), which takes
-five times as long. A processor without VNNI is made of one that has it: oneDNN is told to use
-no more than AVX2, and the recipe that its flags lack VNNI. ROOT is a Debian trixie with python3-torch, as
-scripts/test-xnnpack makes it (needs root): its torch runs oneDNN, and on x86 XNNPACK, whose integers are those of ARM.
+PHOTOS is a folder. With --views four views of each photo (mirrored, two crops, the middle) are measured too, which
+takes five times as long. On a processor with VNNI, one without it is imitated: oneDNN is limited to AVX2, and VNNI is
+removed from the flags that the recipe reads. ROOT is a Debian trixie with python3-torch, as scripts/test-xnnpack makes
+it (needs root): its torch has oneDNN and, on x86, XNNPACK, whose integer results are those of ARM.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-CASES = {  # how a row is called: target, and what oneDNN may use
+CASES = {  # name of the row: target, ONEDNN_MAX_CPU_ISA
     "x86 with VNNI": ("x86_64", ""),
     "x86 without VNNI": ("x86_64", "AVX2"),
     "XNNPACK": ("arm64", ""),
@@ -26,7 +26,7 @@ CASES = {  # how a row is called: target, and what oneDNN may use
 
 
 def main() -> None:
-    """Print a table; every cell is measured in a process of its own, because an engine is a process's."""
+    """Print a table; each cell is measured in a separate process, because torch has one engine a process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--weights", action="append", required=True, metavar="ARCHITECTURE=FILE")
@@ -40,11 +40,11 @@ def main() -> None:
         for root in [None, arguments.trixie] if arguments.trixie else [None]:
             for case in CASES:
                 if case != "XNNPACK" or root is not None:  # PyPI's torch has none for x86
-                    told = _apart(root, case, name, Path(file).resolve(), arguments.photos.resolve(), arguments.views)
-                    plain, views = told["photos"], told.get("views")
+                    cell = _apart(root, case, name, Path(file).resolve(), arguments.photos.resolve(), arguments.views)
+                    plain, views = cell["photos"], cell.get("views")
                     of_views = f"{views['top1']:.1f} % of {views['photos']}" if views else "–"
                     print(
-                        f"| {name} | {told['torch']} | {case} | {plain['top1']:.1f} % of {plain['photos']} |"
+                        f"| {name} | {cell['torch']} | {case} | {plain['top1']:.1f} % of {plain['photos']} |"
                         f" {of_views} | {plain['correlation']:.4f} |",
                         flush=True,
                     )
@@ -53,7 +53,7 @@ def main() -> None:
 def _apart(
     root: Path | None, case: str, name: str, weights: Path, photos: Path, views: bool
 ) -> dict[str, dict[str, float]]:
-    """`_measure` in a process, in the system below `root` where there is one."""
+    """`_measure` in a process, in the system below `root` if there is one."""
     target, isa = CASES[case]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({"ONEDNN_MAX_CPU_ISA": isa} if isa else {})
     arguments = [target, isa, name, "views" if views else ""]
@@ -105,11 +105,11 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     files = photos_in(Path(photos))
     script = trace_script(int8, buffer_of(read_photo(files[0]), contract))
     plain = (buffer_of(read_photo(file), contract) for file in files)
-    told = {"photos": measure_agreement(script, network, plain, len(files)).model_dump()}
+    measured = {"photos": measure_agreement(script, network, plain, len(files)).model_dump()}
     if with_views:
         others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
-        told["views"] = measure_agreement(script, network, others, 4 * len(files)).model_dump()
-    print(json.dumps({"torch": torch.__version__} | told))
+        measured["views"] = measure_agreement(script, network, others, 4 * len(files)).model_dump()
+    print(json.dumps({"torch": torch.__version__} | measured))
 
 
 if __name__ == "__main__":

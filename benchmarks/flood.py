@@ -3,7 +3,7 @@
 A frame's latency is from the moment it was due to the arrival of its event at a subscriber; every frame makes one.
 The clients share the processor with the daemon, as they would not in the field, so they run at the lowest priority.
 
-    PYTHONPATH=. python -m benchmarks.flood --bundle weights/bundle --video VIDEO --photos DIR --fps 10
+    PYTHONPATH=. python -m benchmarks.flood --bundle BUNDLE --video VIDEO --photos DIR --fps 10
 """
 
 from __future__ import annotations

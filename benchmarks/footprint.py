@@ -68,7 +68,7 @@ def _daemon_mb(bundle: Path, video: Path) -> float:
             "CAMERA_SOURCE": f"file:{video.resolve()}",
             "CAMERA_LOOP": "true",
             "MODEL_BUNDLE": str(bundle),
-            "MQTT_URL": "mqtt://127.0.0.1:9",  # the discard port: nobody answers
+            "MQTT_URL": "mqtt://127.0.0.1:9",  # the discard port: nothing answers
             "FALLBACK_PATH": f"{folder}/fallback.db",
             "WEB_LISTEN": "127.0.0.1:0",
         }

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 HEAD = """\
 # Benchmarks
 
-The speed of this project's INT8 TorchScript bundle compared with other engines: the same ResNet-18 weights, photos
-and number of threads, in the same run. These figures are from x86. For a board, run `edge-classifier bench` on it;
-`scripts/test-arm64` counts ARM64 instructions.
+For those who compare inference engines: the speed of this project's INT8 TorchScript bundle next to other engines, with
+the same ResNet-18 weights, photos and number of threads, in the same run. These figures are from x86. For a board, run
+`edge-classifier bench` on it; `scripts/test-arm64` counts ARM64 instructions.
 
 {where}.
 
@@ -44,7 +44,7 @@ project, compared with its own FP32 on the same pixels, is in [architectures.md]
 .venv/bin/python -m benchmarks.peers --weights resnet18.pth --photos LABELLED --frames FULL-SIZE \\
     --calibration PHOTOS --write docs/benchmarks.md
 ```
-`LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine runs in a process of its own, on the same
+`LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine runs in a separate process, on the same
 processors. `benchmarks/networks.py` shows how each network was converted and quantized, and `benchmarks/engines.py` how
 it is called. Nothing else should run at the same time, because an engine with two threads waits for the slower of its
 processors. ExecuTorch and ncnn are made for ARM; they are not known for their x86 kernels.

@@ -42,7 +42,7 @@ def main() -> None:
     for _ in range(10):
         engine.infer(prepared[0])
     print(json.dumps({"loaded_s": loaded_s, "version": _version(name)}), file=answers, flush=True)
-    # Every engine is asked from another thread than the one that loaded it, as in a daemon.
+    # Every engine runs in another thread than the one that loaded it, as in a daemon.
     serving = threading.Thread(target=_serve, args=(engine, prepared, pictures, Path(photos), int(limit), answers))
     serving.start()
     serving.join()

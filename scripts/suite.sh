@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Functions that the scripts here, tests/boot/box and tests/device/lab share. Sourced, never run.
 
-# Sets and exports PYTHON. A PYTHON of the environment that has pytest is used as it is. Otherwise ./install.sh --dev makes
-# .venv with it, or brings .venv up to date, which takes no time when nothing has changed.
+# Sets and exports PYTHON. If the environment's PYTHON has pytest, it is used as it is. Otherwise ./install.sh --dev makes
+# .venv with it, or updates .venv, which takes no time when nothing has changed.
 choose_python() {
     if [ -z "${PYTHON:-}" ] || ! "$PYTHON" -c 'import pytest' 2>/dev/null; then
         ./install.sh --dev
@@ -11,29 +11,29 @@ choose_python() {
     export PYTHON
 }
 
-# Sets data: the folder with real weights, photos and videos. Exits with 1 where EDGE_CLASSIFIER_TESTDATA is not set.
+# Sets data: the folder with real weights, photos and videos. Exits with 1 if EDGE_CLASSIFIER_TESTDATA is not set.
 need_testdata() {
     data=${EDGE_CLASSIFIER_TESTDATA:?set EDGE_CLASSIFIER_TESTDATA to the folder with weights, photos and video}
 }
 
-# Exits with 69 where no Debian system can be made: that needs root, and a mirror in debian.sources.
+# Exits with 69 if no Debian system can be made here: that needs root, and a mirror in debian.sources.
 need_root_on_debian() {
     [ "$(id -u)" -eq 0 ] && [ -f /etc/apt/sources.list.d/debian.sources ] && return
     echo "${0##*/} makes a Debian system, which needs root, on Debian." >&2
     exit 69
 }
 
-# install_debian_packages PACKAGE...: with apt, when one of them is missing; needs root.
+# install_debian_packages PACKAGE...: installs them with apt if one is missing; needs root.
 install_debian_packages() {
     local installed
-    # A package that was removed and left its configuration has a status too.
+    # A removed package whose configuration stayed has a status too, so only "installed" counts.
     installed=$(dpkg-query --show --showformat='${db:Status-Status}\n' "$@" 2>/dev/null | grep -c '^installed$' || true)
     [ "$installed" -lt "$#" ] || return 0
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null
 }
 
-# debian_sources SUITE: prints apt's sources for SUITE, from this machine's mirror where it runs Debian.
+# debian_sources SUITE: prints apt's sources for SUITE, from this machine's mirror if it runs Debian.
 debian_sources() {
     local -r ours=/etc/apt/sources.list.d/debian.sources
     if [ -f "$ours" ]; then
@@ -43,11 +43,11 @@ debian_sources() {
     fi
 }
 
-# What hides VNNI and AVX-512 from oneDNN and FBGEMM; the package itself reads /proc/cpuinfo.
+# Environment variables that hide VNNI and AVX-512 from oneDNN and FBGEMM; edge-classifier itself reads /proc/cpuinfo.
 # shellcheck disable=SC2034 # for those who source this
 readonly without_vnni=(FBGEMM_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2)
 
-# Prints /proc/cpuinfo as a processor before Ice Lake or Zen 4 has it.
+# Prints /proc/cpuinfo as on a processor before Ice Lake or Zen 4, which has neither VNNI nor AVX-512.
 cpuinfo_without_vnni() { sed -E '/^flags/s/ (avx512|avx_vnni|amx)[^ ]*//g' /proc/cpuinfo; }
 
 # labelled_photos COUNT: prints the first photos of the test data, one a line.

@@ -30,7 +30,7 @@ check_keys() {
 }
 
 # Checks --source and adds its settings to keys. A file gets its absolute path and is looped, because a daemon ends with
-# its source and systemd would restart it for ever; a camera that replaces a file gets the defaults back. A file that
+# its source and systemd would restart it endlessly; a camera that replaces a file gets the defaults back. A file that
 # the service's user cannot read, or that its sandbox hides, is refused.
 check_source() {
     local path real copy unreadable

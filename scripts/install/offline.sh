@@ -143,7 +143,7 @@ check_offline() {
     [ -f "$offline/SHA256SUMS" ] ||
         fail 66 "$offline holds no download; make one with ./install.sh --download DIR where there is internet."
     (cd "$offline" && sha256sum --quiet --strict --check SHA256SUMS >/dev/null 2>&1) ||
-        fail 65 "$offline is damaged: not every file is what SHA256SUMS says; make it again, or copy it again."
+        fail 65 "$offline is damaged: not every file matches SHA256SUMS; make it again, or copy it again."
     [ "$(cd "$offline" && every_file)" = "$(cut -c 67- "$offline/SHA256SUMS")" ] ||
         fail 65 "$offline holds files that SHA256SUMS does not name; make it again, or copy it again."
     here=$(target_here)

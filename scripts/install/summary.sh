@@ -49,12 +49,12 @@ broker_in_use() {
 
 # Prints the model's name, and where it is not the network that was wanted, what to do about it.
 model_in_use() {
-    local bundle asked
+    local bundle wanted
     bundle=$(realpath "$state/models/current")
-    asked=$(sed -n 's/.*"instead_of": "\(.*\)".*/\1/p' "$bundle/bundle.json" 2>/dev/null || true)
+    wanted=$(sed -n 's/.*"instead_of": "\(.*\)".*/\1/p' "$bundle/bundle.json" 2>/dev/null || true)
     basename "$bundle"
-    [ -z "$asked" ] || cat <<END
-                 (not $asked, whose weights could not be fetched; bring them, and:
+    [ -z "$wanted" ] || cat <<END
+                 (not $wanted, whose weights could not be fetched; bring them, and:
                  sudo ./install.sh --weights FILE)
 END
 }
@@ -65,9 +65,9 @@ what_is_missing() {
     local found
     if [[ $1 = *"camera online, broker online"* && $1 != *", 0 events"* && $1 != *"|"* ]]; then return; fi
     echo
-    echo "Something is missing. Asking sudo edge-classifier doctor, which takes half a minute:"
+    echo "Something is missing. Running sudo edge-classifier doctor, which takes half a minute:"
     echo
-    found=$("$command_link" doctor 2>>"$log" | awk '/^(WARN|FAIL)/ { tell = 1 } /^ok/ { tell = 0 } tell { print "  " $0 }') || true
+    found=$("$command_link" doctor 2>>"$log" | awk '/^(WARN|FAIL)/ { show = 1 } /^ok/ { show = 0 } show { print "  " $0 }') || true
     echo "${found:-  It finds nothing. Perhaps it only takes longer; look again: systemctl status $name}"
 }
 

@@ -7,7 +7,7 @@ uninstall_service() {
     if [ -x "$command_link" ]; then
         step "Stopping the service" stop_service # or it would publish its retained topics again
         if [ "$dry_run" = yes ]; then
-            step "Asking the broker to forget this box" forget
+            step "Removing this box's messages from the broker" forget
         else
             forget
         fi
@@ -26,7 +26,7 @@ stop_service() { systemctl stop "$name" || [ ! -e "$unit" ]; }
 # Not a step that can fail: the service must be removable while the broker is away.
 forget() {
     "$command_link" forget >>"$log" 2>&1 ||
-        say "  The broker could not be asked to forget this box; docs/operating.md describes how to do that from another machine."
+        say "  The box's messages could not be removed from the broker; docs/operating.md describes how to do that from another machine."
 }
 
 remove_service() {

@@ -131,7 +131,7 @@ def python_version(text: str) -> str:
 
 
 def main() -> int:
-    """Parse the options, write the lists, and download if asked to; returns the exit code."""
+    """Parse the options, write the lists, and for `download` fetch the wheels; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("wanted", "download"))
     parser.add_argument("directory", type=Path)

@@ -121,7 +121,7 @@ def forget(carried: Path) -> None:
 @pytest.mark.parametrize(
     ("happens", "code", "sentence"),
     [
-        (damage, 65, "is damaged: not every file is what SHA256SUMS says"),
+        (damage, 65, "is damaged: not every file matches SHA256SUMS"),
         (add, 65, "holds files that SHA256SUMS does not name"),
         (address_to_another, 69, 'is for "bookworm aarch64 3.11" and this machine is "trixie x86_64 3.13"'),
         (forget, 66, "holds no download; make one with ./install.sh --download DIR"),

@@ -52,7 +52,7 @@ def test_a_box_that_is_uninstalled_does_not_stay_at_the_broker(tmp_path: Path, f
     told = machine.stage("uninstall_service")
     # Or it would say everything anew.
     assert (tmp_path / "did").read_text().splitlines()[:2] == ["systemctl stop edge-classifier", "forget"]
-    assert ("could not be asked to forget this box; docs/operating.md describes how" in told) is says_so
+    assert ("could not be removed from the broker; docs/operating.md describes how" in told) is says_so
     assert machine.left() == {"etc/config.toml", "var/state/fallback.db", "var/.edge-classifier-half/model.pt", "log"}
 
 
