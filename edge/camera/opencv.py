@@ -12,7 +12,7 @@ from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.photos.opencv_log import quiet_opencv
+from edge.photos.decode import quiet_opencv
 
 
 class OpenCVSource(ABC):

@@ -92,12 +92,12 @@ def _classify(
 
     bad, began = 0, time.perf_counter()
     with contextlib.closing(classify_photos(classifier, photos, threads)) as found:
-        for one in tqdm(found, total=len(photos), unit="photo", leave=False, disable=None if bar else True):
-            if isinstance(one.outcome, PhotoError):
+        for photo, outcome in tqdm(found, total=len(photos), unit="photo", leave=False, disable=None if bar else True):
+            if isinstance(outcome, PhotoError):
                 bad += 1
-                tqdm.write(f"edge-classifier: {one.outcome}", file=sys.stderr)
+                tqdm.write(f"edge-classifier: {outcome}", file=sys.stderr)
             else:
-                write(one.photo, classifier.top(one.outcome.probabilities, TOP), one.outcome)
+                write(photo, classifier.top(outcome.probabilities, TOP), outcome)
     if summarise:
         seconds = time.perf_counter() - began
         summary = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"

@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.photos.folders import photos_in
     from edge.vision.engine import host_target
     from edge.vision.installed import Installed
-    from edge.vision.trial import fallback_told, verify_bundle
+    from edge.vision.trial import verify_bundle
     from edge.workshop.export.exporter import export_bundle
     from edge.workshop.export.golden import PHOTO
     from edge.workshop.export.input_options import InputOptions
@@ -178,8 +178,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps(exported.report.to_dict() | more))
         return 0
     print(exported.report.to_table())
-    if weights.origin.instead_of is not None:
-        print(f"{fallback_told(weights.origin.instead_of, weights.architecture)}.")
+    if fallback := exported.manifest.fallback:
+        print(f"{fallback}.")
     if unused:
         print(unused)
     elif previous is not None:

@@ -120,14 +120,12 @@ def fallback_notice(bundle: Path) -> str:
         BundleError: the bundle is bad.
     """
     from edge.vision.bundle import load_bundle
-    from edge.vision.trial import fallback_told
 
-    manifest = load_bundle(bundle).manifest
-    if manifest.weights.instead_of is None:
+    fallback = load_bundle(bundle).manifest.fallback
+    if not fallback:
         return ""
-    sentence = f"{fallback_told(manifest.weights.instead_of, manifest.architecture)}. For other weights:"
     export = f"{_short(Path(sys.prefix, 'bin', 'edge-classifier'))} export --weights FILE"
-    return "\n".join(["", *textwrap.wrap(sentence, COLUMNS), f"  {export}", ""])
+    return "\n".join(["", *textwrap.wrap(f"{fallback}. For other weights:", COLUMNS), f"  {export}", ""])
 
 
 def _empty_config(state: Path) -> Path:

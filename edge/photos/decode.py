@@ -6,6 +6,8 @@ same formats, the same limits and the same sentences for what is refused.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,7 +16,6 @@ import numpy as np
 from edge.errors import PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.header import is_complete, photo_size
-from edge.photos.opencv_log import quiet_opencv
 
 MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 50_000_000  # 150 MB when decoded
@@ -75,6 +76,19 @@ def decode_photo(content: bytes, name: str) -> Pixels:
     if bgr is None:
         raise PhotoError(f"{name} is damaged or of a kind that cannot be decoded; save it again as a JPEG or PNG.")
     return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+
+
+def quiet_opencv() -> None:
+    """Silence the messages that OpenCV and FFmpeg write to stderr; the project's own errors report the same faults.
+
+    They write at each attempt to open a camera, hundreds of lines an hour while it is unplugged.
+    """
+    # PyPI's wheels have the function in cv2.utils.logging, Debian's package in cv2.
+    set_level: Callable[[int], object] = (
+        cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009
+    )
+    set_level(0)  # silent
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use
 
 
 def encode_photo(pixels: Pixels, side: int) -> bytes:

@@ -6,8 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -23,15 +22,10 @@ BATCH = 8
 AHEAD = 2  # batches in work or done ahead of the consumer, for each thread
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The result of one photo: a prediction, or why there is none."""
-
-    photo: Path
-    outcome: Prediction | PhotoError
+Result = tuple[Path, Prediction | PhotoError]  # a photo, and its prediction or why there is none
 
 
-def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int) -> Generator[Found, None, None]:
+def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int) -> Generator[Result, None, None]:
     """Classify photos in their order; a bad photo is one of the results and does not stop the others.
 
     Each thread reads, resizes and infers its own batch. Memory holds one decoded photo and the buffers of a batch for
@@ -54,42 +48,35 @@ def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int
     pool = ThreadPoolExecutor(threads, "classify", initializer=join)
     try:
         # At least one batch for each thread, so that all threads start and reach the barrier.
-        waiting = deque(_submit(pool, classifier, batch) for batch in islice(batches, threads * AHEAD))
+        submitted = (pool.submit(_classify_batch, classifier, batch) for batch in batches)  # when it is iterated
+        waiting = deque(islice(submitted, threads * AHEAD))
         while waiting:
             yield from waiting.popleft().result()
-            waiting.extend(_submit(pool, classifier, batch) for batch in islice(batches, 1))
+            waiting.extend(islice(submitted, 1))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ThreadPoolExecutor, classifier: Classifier, batch: Sequence[Path]) -> Future[list[Found]]:
-    return pool.submit(_classify_batch, classifier, batch)
-
-
-def _classify_batch(classifier: Classifier, photos: Sequence[Path]) -> list[Found]:
-    ready: list[tuple[InputBuffer, float] | PhotoError] = [_prepare(classifier, photo) for photo in photos]
-    buffers = [one[0] for one in ready if not isinstance(one, PhotoError)]
+def _classify_batch(classifier: Classifier, photos: Sequence[Path]) -> list[Result]:
+    prepared = [_prepare(classifier, photo) for photo in photos]
+    buffers = [one[0] for one in prepared if not isinstance(one, PhotoError)]
     # An incomplete batch has a new size, for which torch's preparation costs more than batching saves.
     size = BATCH if classifier.takes_many and len(buffers) == BATCH else 1
-    probabilities = []
-    inference_ms = 0.0
-    if buffers:
-        began = time.perf_counter()
-        for at in range(0, len(buffers), size):
-            probabilities += list(classifier.infer_all(buffers[at : at + size]))
-        inference_ms = (time.perf_counter() - began) * 1e3 / len(buffers)
-    answers = iter(probabilities)
-    return [
-        Found(photo, one)
-        if isinstance(one, PhotoError)
-        else Found(
-            photo, Prediction(next(answers), {"preprocess": round(one[1], 2), "inference": round(inference_ms, 2)})
-        )
-        for photo, one in zip(photos, ready, strict=True)
-    ]
+    began = time.perf_counter()
+    parts = [classifier.infer_all(buffers[at : at + size]) for at in range(0, len(buffers), size)]
+    inference_ms = round((time.perf_counter() - began) * 1e3 / max(1, len(buffers)), 2)
+    answers = (probabilities for part in parts for probabilities in part)
+    results: list[Result] = []
+    for photo, one in zip(photos, prepared, strict=True):
+        if isinstance(one, PhotoError):
+            results.append((photo, one))
+        else:
+            results.append((photo, Prediction(next(answers), {"preprocess": one[1], "inference": inference_ms})))
+    return results
 
 
 def _prepare(classifier: Classifier, photo: Path) -> tuple[InputBuffer, float] | PhotoError:
+    """A buffer with the photo, and the milliseconds that this took without reading the file."""
     try:
         pixels = read_photo(photo)
     except PhotoError as error:
@@ -97,4 +84,4 @@ def _prepare(classifier: Classifier, photo: Path) -> tuple[InputBuffer, float] |
     began = time.perf_counter()
     buffer = classifier.new_input()
     classifier.prepare(pixels, buffer)
-    return buffer, (time.perf_counter() - began) * 1e3
+    return buffer, round((time.perf_counter() - began) * 1e3, 2)

@@ -148,6 +148,14 @@ class Manifest(Part):
             raise ValueError("the golden photo names a class twice")
         return self
 
+    @property
+    def fallback(self) -> str:
+        """Why this is another network than the requested one, as a sentence without its full stop; "" if it is not."""
+        asked = self.weights.instead_of
+        if asked is None:
+            return ""
+        return f"{asked} was asked for and this is {self.architecture}, because {asked}'s weights could not be fetched"
+
     def to_json(self) -> str:
         """The text of `bundle.json`."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"

@@ -9,7 +9,7 @@ thread's first work for torch can free the thread pool that inference is using.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -23,8 +23,9 @@ from edge.vision.bundle import InputContract
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How pictures of one size are resized; computed once for each size."""
+    """How pictures of one size are resized, and the memory for it; made once for each size."""
 
+    shape: tuple[int, int]  # (height, width) of the picture
     top: int  # top and left of the region that is read, in pixels of the picture
     left: int
     height: int
@@ -33,25 +34,18 @@ class Plan:
     sigma: float  # of the 3 × 3 blur after averaging; 0: none
     taps: npt.NDArray[np.float64] | None  # of bicubic's filter, which replaces the blur
     matrix: npt.NDArray[np.float64]  # (2, 3) from the interior's coordinates to those of the blurred region
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A plan and the memory for its intermediate pictures."""
-
-    plan: Plan
-    averaged: Pixels
+    averaged: Pixels  # the region after each step
     blurred: Pixels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InputBuffer:
     """A padded picture with a fixed border; allocated once and used again, by one thread at a time."""
 
     pixels: Pixels  # (1, side, side, 3) uint8, RGB
     interior: Pixels  # (size, size, 3), a view into `pixels`
     tensor: torch.Tensor  # the same memory as `pixels`
-    works: dict[tuple[int, int], _Work] = field(default_factory=dict)  # only for the newest picture size
+    plan: Plan | None = None  # of the newest picture
 
 
 def new_buffer(contract: InputContract, *, pinned: bool = False) -> InputBuffer:
@@ -65,23 +59,21 @@ def new_buffer(contract: InputContract, *, pinned: bool = False) -> InputBuffer:
 
 def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:
     """Resize the kept region of `pixels`, (height, width, 3) uint8 RGB, into the buffer's interior."""
-    shape = (pixels.shape[0], pixels.shape[1])
-    work = buffer.works.get(shape)
-    if work is None:
-        buffer.works.clear()
-        work = buffer.works[shape] = _new_work(make_plan(*shape, contract))
-    plan = work.plan
+    height, width = pixels.shape[:2]
+    plan = buffer.plan
+    if plan is None or plan.shape != (height, width):
+        plan = buffer.plan = make_plan(height, width, contract)
     region = pixels[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     if plan.factor > 1:
         # A whole factor is OpenCV's fast path.
-        cv2.resize(region, work.averaged.shape[1::-1], dst=work.averaged, interpolation=cv2.INTER_AREA)
-        region = work.averaged
+        cv2.resize(region, plan.averaged.shape[1::-1], dst=plan.averaged, interpolation=cv2.INTER_AREA)
+        region = plan.averaged
     if plan.sigma:
-        cv2.GaussianBlur(region, (3, 3), plan.sigma, dst=work.blurred, borderType=cv2.BORDER_REPLICATE)
-        region = work.blurred
+        cv2.GaussianBlur(region, (3, 3), plan.sigma, dst=plan.blurred, borderType=cv2.BORDER_REPLICATE)
+        region = plan.blurred
     if plan.taps is not None:
-        cv2.sepFilter2D(region, -1, plan.taps, plan.taps, dst=work.blurred, borderType=cv2.BORDER_REPLICATE)
-        region = work.blurred
+        cv2.sepFilter2D(region, -1, plan.taps, plan.taps, dst=plan.blurred, borderType=cv2.BORDER_REPLICATE)
+        region = plan.blurred
     # Written through the row stride of `interior`; nothing is allocated.
     cv2.warpAffine(
         region,
@@ -114,12 +106,8 @@ def make_plan(height: int, width: int, contract: InputContract) -> Plan:
     # Pixel i's centre lies at i + 0.5.
     matrix = np.array([[scale_x, 0, offset_x + scale_x / 2 - 0.5], [0, scale_y, offset_y + scale_y / 2 - 0.5]])
     sigma = 0.0 if bicubic else _sigma((scale_x + scale_y) / 2, factor)
-    return Plan(top, left, rows, columns, factor, sigma, taps, matrix)
-
-
-def _new_work(plan: Plan) -> _Work:
-    shape = (plan.height // plan.factor, plan.width // plan.factor, 3)
-    return _Work(plan, np.empty(shape, np.uint8), np.empty(shape, np.uint8))
+    averaged, blurred = np.empty((2, rows // factor, columns // factor, 3), np.uint8)
+    return Plan((height, width), top, left, rows, columns, factor, sigma, taps, matrix, averaged, blurred)
 
 
 def _axis(length: int, short: int, contract: InputContract) -> tuple[float, float]:

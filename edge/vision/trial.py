@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.board.child_process import run_apart
@@ -23,25 +22,18 @@ from edge.errors import BundleError, EdgeClassifierError
 try:
     settings = ModelSettings(bundle=Path(sys.argv[1]), device=sys.argv[2], threads=int(sys.argv[3]))
     bundle = load_bundle(settings.bundle)
-    name, manifest = Classifier(bundle, settings).name, bundle.manifest
-    print(json.dumps([name, manifest.architecture, manifest.weights.instead_of]))
+    print(json.dumps([Classifier(bundle, settings).name, bundle.manifest.fallback]))
 except EdgeClassifierError as error:
     print(error, file=sys.stderr)
     sys.exit(BundleError.exit_code)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A bundle that gave the right answer to its golden photo."""
-
-    name: str
-    architecture: str
-    instead_of: str | None  # the requested architecture, if this is a fallback
-
-
-def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
+def verify_bundle(directory: Path, settings: ModelSettings) -> tuple[str, str]:
     """Check every byte of a bundle and its answer to its golden photo.
+
+    Returns:
+        The bundle's name, and its manifest's `fallback`.
 
     Raises:
         BundleError: the bundle is bad, or could not be tried.
@@ -55,9 +47,5 @@ def verify_bundle(directory: Path, settings: ModelSettings) -> Verified:
         if ran.code == -signal.SIGILL:
             remedy = "export it again on this machine"
         raise BundleError(f"The bundle {name!a} could not be tried ({ran.last_line:.200}); {remedy}.")
-    return Verified(*json.loads(ran.output))
-
-
-def fallback_told(asked: str, architecture: str) -> str:
-    """A sentence, without its full stop, that says why this is another network than the requested one."""
-    return f"{asked} was asked for and this is {architecture}, because {asked}'s weights could not be fetched"
+    name, fallback = json.loads(ran.output)
+    return name, fallback

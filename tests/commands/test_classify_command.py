@@ -180,7 +180,7 @@ def test_any_number_of_photos_is_found_by_any_number_of_threads(
 ) -> None:
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
     photos = sorted(folder.glob("*.jpg"))[:count]
-    assert [found.photo for found in classify_photos(classifier, photos, threads)] == photos
+    assert [photo for photo, _ in classify_photos(classifier, photos, threads)] == photos
 
 
 def test_a_graph_for_one_photo_is_given_one_at_a_time(folder: Path, bundle_dir: Path) -> None:
@@ -194,17 +194,18 @@ def test_a_graph_for_one_photo_is_given_one_at_a_time(folder: Path, bundle_dir: 
     one, many = One(bundle, ModelSettings(threads=1)), Classifier(bundle, ModelSettings(threads=1))
     assert many.takes_many == (bundle.manifest.engine != "qnnpack")
     one.takes_many = False
-    for single, batched in zip(classify_photos(one, photos, 1), classify_photos(many, photos, 1), strict=True):
-        assert single.photo == batched.photo
-        if isinstance(single.outcome, Prediction):
-            assert isinstance(batched.outcome, Prediction)
-            assert abs(single.outcome.probabilities - batched.outcome.probabilities).max() < 1e-3
+    results = zip(classify_photos(one, photos, 1), classify_photos(many, photos, 1), strict=True)
+    for (photo, single), (same, batched) in results:
+        assert photo == same
+        if isinstance(single, Prediction):
+            assert isinstance(batched, Prediction)
+            assert abs(single.probabilities - batched.probabilities).max() < 1e-3
 
 
 def test_who_has_seen_enough_of_a_folder_stops_it(folder: Path, bundle_dir: Path) -> None:
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
     found = classify_photos(classifier, sorted(folder.glob("*.jpg")), 2)
-    assert next(found).photo.name == "0000.jpg"
+    assert next(found)[0].name == "0000.jpg"
     found.close()
 
 

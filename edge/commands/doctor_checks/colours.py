@@ -19,7 +19,7 @@ from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source, make_source
 from edge.errors import CameraError
 from edge.frames import Pixels
-from edge.photos.opencv_log import quiet_opencv
+from edge.photos.decode import quiet_opencv
 from edge.settings.schema import CameraSettings
 
 Order = Literal["right", "exchanged", "unknown"]

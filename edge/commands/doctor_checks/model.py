@@ -13,7 +13,7 @@ from edge.commands.doctor_checks.finding import Finding, Severity, our_command
 from edge.errors import BundleError
 from edge.settings.schema import Settings
 from edge.vision.int8_check import WITHOUT_XNNPACK
-from edge.vision.trial import fallback_told, verify_bundle
+from edge.vision.trial import verify_bundle
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
@@ -97,13 +97,12 @@ def _mismatch(python: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, st
 def model(settings: Settings) -> Finding:
     """The bundle's checksums and its answer to its golden photo are right."""
     try:
-        bundle = verify_bundle(settings.model.bundle, settings.model)
+        name, fallback = verify_bundle(settings.model.bundle, settings.model)
     except BundleError as error:
         return Finding("model", "failure", str(error))
-    if bundle.instead_of is not None:
-        reason = fallback_told(bundle.instead_of, bundle.architecture)
-        return Finding("model", "warning", f"{bundle.name} is sound, but {reason}.", ASKED_FOR.format(our_command()))
-    return Finding("model", "ok", f"{bundle.name}: every checksum and the golden photo are right")
+    if fallback:
+        return Finding("model", "warning", f"{name} is sound, but {fallback}.", ASKED_FOR.format(our_command()))
+    return Finding("model", "ok", f"{name}: every checksum and the golden photo are right")
 
 
 def _cuda(root: Path) -> str:
