@@ -1,4 +1,7 @@
-"""Reads temperature, supply, memory and clock every few seconds, and lowers the frame rate of a strained board."""
+"""What the main loop measures every few seconds: frame rate, clock, board, and counters that outlive a run.
+
+The readings become gauges of the status. A board that is hot or short of power gets a lower frame rate.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from edge.board import host
 from edge.board.throttling import FrameRateGovernor
 from edge.status.counters import PersistentCounters
+from edge.status.frame_rate import FrameRate
 from edge.status.snapshot import Status
 
 EVERY_S = 5.0
@@ -17,12 +21,12 @@ LASTING = ("camera_reopens", "camera_restarts")
 
 
 class Health:
-    """Reads the board every few seconds; used by the main loop only.
+    """Measures when `tick` is called, at most every `EVERY_S`; used by the main loop only.
 
     Args:
         status: gets the readings as gauges, and `<name>_total` for each counter in `LASTING`.
         counters_file: where those totals outlive a restart.
-        limit_fps: called with the highest frame rate that the board can bear, whenever that changes; 0: no limit.
+        limit_fps: called with the highest frame rate that the board can sustain, whenever it changes; 0: no limit.
         on_synchronised: called with wall clock − uptime, in seconds, at each reading with a synchronised clock.
         root: the directory that holds /proc and /sys.
         clock: monotonic seconds.
@@ -46,7 +50,8 @@ class Health:
         self._root = root
         self._clock = clock
         self._read_at = clock()
-        self._frames = 0
+        self._frame_rate = FrameRate(clock)
+        self._frame_rate.measure(0)
 
     def save(self) -> None:
         """Write the lasting counters now, because the process is about to end."""
@@ -54,21 +59,16 @@ class Health:
         self._counters.save()
 
     def tick(self) -> None:
-        """Read the board if `EVERY_S` have passed since the last reading."""
+        """Measure if `EVERY_S` have passed since the last time."""
         now = self._clock()
         if now - self._read_at < EVERY_S:
             return
-        fps = self._frame_rate(now)
+        self._read_at = now
+        fps = self._frame_rate.measure(self._status.snapshot().counters.get("frames_classified", 0))
+        self._status.gauge(fps=round(fps, 2))
         self._read_clock()
         self._read_board(now, fps)
         self._count()
-
-    def _frame_rate(self, now: float) -> float:
-        frames = self._status.snapshot().counters.get("frames_classified", 0)
-        fps = (frames - self._frames) / (now - self._read_at)
-        self._read_at, self._frames = now, frames
-        self._status.gauge(fps=round(fps, 2))
-        return fps
 
     def _read_clock(self) -> None:
         synchronised = host.clock_synchronised()

@@ -1,7 +1,6 @@
-"""Counters that continue across restarts, in one small JSON file.
+"""Counters that continue across restarts, such as how often the camera needed one, in one small JSON file.
 
-They are those that an operator would miss, such as how often the camera needed a restart. The counts of events are
-stored with the events, in the fallback log.
+The counts of events are stored with the events, in the fallback log.
 """
 
 from __future__ import annotations
@@ -14,11 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
+
 logger = logging.getLogger("edge.status.counters")
 
 # A missing camera may be reopened every ten seconds for days; writing each time would wear the SD card.
 SAVE_EVERY_S = 600.0
 MAX_FILE_BYTES = 64 * 1024
+_TOTALS = TypeAdapter(dict[str, NonNegativeInt], config=ConfigDict(strict=True))
 
 
 class PersistentCounters:
@@ -89,20 +91,13 @@ class PersistentCounters:
     def _read(self) -> dict[str, int]:
         try:
             with self._path.open("rb") as file:
-                document = json.loads(file.read(MAX_FILE_BYTES))
-            return {str(name): _count(value) for name, value in document.items()}
+                return _TOTALS.validate_json(file.read(MAX_FILE_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
             logger.warning("%s cannot be read (%s); its counters begin at 0.", self._path, error.strerror)
-        except (ValueError, AttributeError, RecursionError):
+        except ValidationError:
             logger.warning("%s is damaged; it is set aside and its counters begin at 0.", self._path)
             with contextlib.suppress(OSError):
                 self._path.replace(self._path.with_name(self._path.name + ".damaged"))
         return {}
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(value)
-    return value

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from edge.status.frame_rate import FrameRate
 from edge.status.snapshot import StatusSnapshot
 
 SAMPLE_S = 1.0
 EVERY_S = 10.0 - SAMPLE_S / 2
 KEPT = 360  # an hour
 KEPT_ABSENCES = 512
-RATE_OVER_S = 8.0  # long enough for 0.2 frames a second not to read as 0.0
 
 
 class History:
@@ -36,27 +36,18 @@ class History:
         self._clock = clock
         self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._away: deque[dict[str, float | None]] = deque(maxlen=KEPT_ABSENCES)
-        self._counts: deque[tuple[float, int]] = deque()
+        self._rate = FrameRate(clock)
         self._next_point = clock()
         self.frames_per_s = 0.0
 
     def sample(self) -> None:
         """Take a sample; to be called every `SAMPLE_S`."""
         snapshot = self._status()
-        self.measure_rate(snapshot)
+        self.frames_per_s = round(self._rate.measure(snapshot.counters.get("frames_classified", 0)), 1)
         self.note_camera(snapshot)
         if self._clock() >= self._next_point:
             self._next_point = self._clock() + EVERY_S
             self.add_point(snapshot)
-
-    def measure_rate(self, snapshot: StatusSnapshot) -> None:
-        """Update `frames_per_s`, the frames classified a second over the last `RATE_OVER_S`."""
-        now = self._clock()
-        self._counts.append((now, snapshot.counters.get("frames_classified", 0)))
-        while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_OVER_S:
-            self._counts.popleft()
-        (began, first), (ended, last) = self._counts[0], self._counts[-1]
-        self.frames_per_s = round((last - first) / (ended - began), 1) if ended > began else 0.0
 
     def note_camera(self, snapshot: StatusSnapshot) -> None:
         """Note when the camera stops and starts to deliver: in between, the last label does not apply."""
