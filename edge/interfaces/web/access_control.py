@@ -7,14 +7,15 @@ from urllib.parse import urlsplit
 
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.interfaces.web.problem_details import problem_response
-from edge.interfaces.web.token import is_allowed
+from edge.interfaces.web.token import COOKIE, is_token, session_of
 
-# Open to monitors, under any host name: their answers hold no secret.
+# Open to monitors, under any host name, because their answers contain no secret.
 PROBES = {"/healthz", "/readyz"}
-# The login form and what it loads.
+# Open without the token: the probes, the login form and what it loads.
 OPEN_PATHS = PROBES | {"/login", "/static/page.css", "/static/icon.svg"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SECURITY_HEADERS = {
@@ -49,25 +50,22 @@ class AccessControl:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                headers.update(SECURITY_HEADERS)
+                # A file's ETag lets the browser keep it and ask at each use whether it has changed.
+                headers.setdefault("Cache-Control", "no-cache" if "ETag" in headers else "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._refusal(Request(scope))
         await (refusal or self._app)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        path, method = scope["path"], scope["method"]
+    def _refusal(self, request: Request) -> Response | None:
+        headers, method, path = request.headers, request.method, request.scope["path"]
         if not self._token and path not in PROBES and not _is_this_machine(headers.get("host", "")):
             # DNS rebinding: another site's page, whose host name now resolves to this address.
             return problem_response(403, "Without web.token_file the page answers to localhost and loopback addresses.")
         if method not in SAFE_METHODS and _is_foreign(headers):
             return problem_response(403, "This request comes from another site's page.")
-        if not self._token or path in OPEN_PATHS:
-            return None
-        if is_allowed(headers.get("authorization", ""), headers.get("cookie", ""), self._token):
+        if not self._token or path in OPEN_PATHS or _proves_token(request, self._token):
             return None
         if path == "/" and method == "GET":
             return RedirectResponse("/login", 303)
@@ -82,6 +80,13 @@ def _is_this_machine(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _proves_token(request: Request, token: str) -> bool:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and is_token(bearer.strip(), token):
+        return True
+    return is_token(request.cookies.get(COOKIE, ""), session_of(token))
 
 
 def _is_foreign(headers: Headers) -> bool:

@@ -1,65 +1,40 @@
-"""The page itself: a few static files, read once, and the login form."""
+"""The page itself: its static files, and the login form."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from importlib.resources import files
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from edge.interfaces.web.token import COOKIE, COOKIE_AGE_S, is_token, session_of
 
-JAVASCRIPT = "text/javascript; charset=utf-8"
-MEDIA_TYPES = {"page.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"} | dict.fromkeys(
-    ("page.js", "plots.js", "photos.js", "bars.js", "words.js"), JAVASCRIPT
-)
-HTML = "text/html; charset=utf-8"
+STATIC = Path(__file__).parent / "static"
 # The answer to a wrong token is delayed, so that guessing takes too long.
 WRONG_TOKEN_S = 1.0
 MAX_FORM_BYTES = 4096
 
 
-def read_static(name: str) -> bytes:
-    """One of the package's static files."""
-    return (files("edge.interfaces.web") / "static" / name).read_bytes()
-
-
 def add(app: FastAPI, token: str) -> None:
     """Add the page, its files and, if there is a token, the login form."""
-    contents = {name: read_static(name) for name in MEDIA_TYPES}
-    page = read_static("page.html")
+    static = StaticFiles(directory=STATIC)
+    app.mount("/static", static)
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        return _unless_cached(request, page, HTML)
-
-    @app.get("/static/{name}", include_in_schema=False)
-    async def static(request: Request, name: str) -> Response:
-        if name not in contents:
-            raise HTTPException(404, "There is no such file.")
-        return _unless_cached(request, contents[name], MEDIA_TYPES[name])
+        return await static.get_response("page.html", request.scope)
 
     if token:
-        _add_login(app, token)
+        _add_login(app, static, token)
 
 
-def _unless_cached(request: Request, content: bytes, media_type: str) -> Response:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
-
-
-def _add_login(app: FastAPI, token: str) -> None:
-    form = read_static("login.html")
-
+def _add_login(app: FastAPI, static: StaticFiles, token: str) -> None:
     @app.get("/login", include_in_schema=False)
-    async def show() -> Response:
-        return Response(form, media_type=HTML)
+    async def show(request: Request) -> Response:
+        return await static.get_response("login.html", request.scope)
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
@@ -71,7 +46,8 @@ def _add_login(app: FastAPI, token: str) -> None:
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if not is_token(given, token):
             await asyncio.sleep(WRONG_TOKEN_S)
-            return Response(form.replace(b" hidden", b""), 401, media_type=HTML)
+            form = (STATIC / "login.html").read_text(encoding="utf-8")
+            return HTMLResponse(form.replace(" hidden", ""), 401)
         response = RedirectResponse("/", 303)
         secure = request.url.scheme == "https"  # as the reverse proxy reports it
         response.set_cookie(

@@ -20,20 +20,14 @@ def _object_with(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: schema}}
 
 
-def _several(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema, "minItems": 1, "maxItems": MAX_PHOTOS}
-
-
-_FILE = {"type": "string", "format": "binary"}
+_SEVERAL = {"type": "array", "minItems": 1, "maxItems": MAX_PHOTOS}
 _BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
-_JSON_FORMS = [_object_with("image", _BASE64), _object_with("images", _several(_BASE64))]
+_FORM = _object_with("file", {**_SEVERAL, "items": {"type": "string", "format": "binary"}})
+_JSON = {"oneOf": [_object_with("image", _BASE64), _object_with("images", {**_SEVERAL, "items": _BASE64})]}
 # For OpenAPI: FastAPI cannot derive a body that may be a form or JSON.
 REQUEST_BODY = {
     "required": True,
-    "content": {
-        "multipart/form-data": {"schema": _object_with("file", _several(_FILE))},
-        "application/json": {"schema": {"oneOf": _JSON_FORMS}},
-    },
+    "content": {"multipart/form-data": {"schema": _FORM}, "application/json": {"schema": _JSON}},
 }
 
 

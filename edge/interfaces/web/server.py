@@ -46,13 +46,10 @@ class WebServer:
         settings: WebSettings,
         daemon: DaemonAccess,
         *,
-        gauge: Callable[..., None] = lambda **values: None,
+        gauge: Callable[..., None],
         needs: Sequence[str] = ("fastapi", "uvicorn"),
     ) -> None:
-        self._settings = settings
-        self._daemon = daemon
-        self._gauge = gauge
-        self._needs = needs
+        self._settings, self._daemon, self._gauge, self._needs = settings, daemon, gauge, needs
         self._stopping = threading.Event()
         self._log_lines = LogLines()
         self._server: uvicorn.Server | None = None

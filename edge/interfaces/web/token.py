@@ -1,13 +1,13 @@
-"""The token that protects the web server: read from a file, sent by clients as a bearer or proven by a cookie.
+"""The token that protects the web server: read from a file, sent by programs, and proven by a browser's cookie.
 
-The installer's `--web` writes the file, `server.py` reads it at the start, and `page.py` sets the cookie after a login.
+The installer's `--web` writes the file, `server.py` reads it at the start, `page.py` sets the cookie after a login, and
+`access_control.py` checks each request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 from edge.errors import ConfigError
@@ -47,15 +47,3 @@ def is_token(candidate: str, token: str) -> bool:
     """Whether `candidate` is the token, in constant time."""
     # Digests have equal lengths, which hides the token's; and compare_digest refuses text that is not ASCII.
     return hmac.compare_digest(hashlib.sha256(candidate.encode()).digest(), hashlib.sha256(token.encode()).digest())
-
-
-def is_allowed(authorization: str, cookie: str, token: str) -> bool:
-    """Whether one of these two headers carries the token or proof of it."""
-    scheme, _, bearer = authorization.partition(" ")
-    if scheme.lower() == "bearer" and is_token(bearer.strip(), token):
-        return True
-    try:
-        morsel = SimpleCookie(cookie).get(COOKIE)
-    except CookieError:
-        return False
-    return morsel is not None and is_token(morsel.value, session_of(token))

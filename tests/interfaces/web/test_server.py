@@ -235,5 +235,9 @@ def test_every_answer_carries_a_policy_that_allows_nothing_from_elsewhere() -> N
             assert "unsafe" not in policy
             assert headers["x-content-type-options"] == "nosniff"
         page = box.client.get("/")
-        known = box.client.get("/", headers={"if-none-match": page.headers["etag"]})
-        assert known.status_code == 304
+        script = box.client.get("/static/page.js")
+        for path, first in (("/", page), ("/static/page.js", script)):
+            assert first.headers["cache-control"] == "no-cache"
+            known = box.client.get(path, headers={"if-none-match": first.headers["etag"]})
+            assert known.status_code == 304
+        assert "javascript" in script.headers["content-type"]
