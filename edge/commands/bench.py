@@ -60,9 +60,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     result = run_benchmark(settings, wanted, step=_tell)
     _tell("")
     if arguments.plot:
-        from edge.workshop.bench.chart import draw
+        from edge.workshop.charts import draw_benchmark
 
-        draw([result, old] if old else [result], arguments.plot)
+        draw_benchmark([result, old] if old else [result], arguments.plot)
     if arguments.json:
         print((compared(old, result) if old else result).to_json())
     else:

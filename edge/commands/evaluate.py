@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.photos.folders import read_labels
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
-    from edge.workshop.charts import check_name
+    from edge.workshop.charts import check_name, draw_reliability
     from edge.workshop.evaluate.evaluate import evaluate
-    from edge.workshop.evaluate.report import draw, to_text
+    from edge.workshop.evaluate.report import to_text
     from edge.workshop.export.weights import read_weights
 
     if arguments.plot:
@@ -55,5 +55,5 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     else:
         print(to_text(result))
     if arguments.plot:
-        draw(result, arguments.plot)
+        draw_reliability(result, arguments.plot)
     return 0

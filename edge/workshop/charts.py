@@ -1,154 +1,179 @@
-"""The canvas that charts are drawn on: rectangles, lines and text, saved as SVG or PNG.
-
-The charts themselves are in `bench/chart.py` and `evaluate/report.py`.
+"""Draws the charts of `bench --plot` (bars) and `evaluate --plot` (a reliability diagram), as SVG or PNG.
 
 A few dozen shapes need no plotting library: matplotlib alone would be a fifth of what torch's CPU build takes on a
-Pi's card, for a picture that is drawn once.
+Pi's card.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import StateError
+from edge.workshop.bench.result import STAGES, Result
+from edge.workshop.evaluate.accuracy import BINS, Evaluation
 
-INK = "#222222"
-_PNG_SCALE = 0.42 / 13  # of OpenCV's font, to the height of SVG's in pixels
+INK, BLUE, ORANGE, GREY = "#222222", "#2f6fb3", "#e08a2e", "#bbbbbb"  # blue and orange differ in greyscale too
+TITLE, TEXT, SMALL = 17, 13, 11  # font sizes in pixels
 
-Anchor = Literal["start", "middle", "end"]
-Picture = npt.NDArray[np.uint8]
+_Bar = tuple[str, float, str, str]  # label, value, the value as text, colour
 
 
 def check_name(file: Path) -> None:
-    """Refuse a name that a sheet cannot be saved under, before there is work to lose.
+    """Check the name of a chart, before the work whose result it shows.
 
     Raises:
-        StateError: it ends in neither .svg nor .png.
+        StateError: the name ends neither in .svg nor in .png.
     """
     if file.suffix.lower() not in (".svg", ".png"):
         raise StateError(f"{file} ends neither in .svg nor in .png; name a chart that does.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rectangle:
-    x: float
-    y: float
-    width: float
-    height: float
-    colour: str
+def draw_benchmark(results: Sequence[Result], file: Path) -> None:
+    """Draw bars for the figures of one result, or of two for comparison.
 
-    def svg(self) -> str:
-        return (
-            f'<rect x="{self.x:g}" y="{self.y:g}" width="{self.width:.1f}" height="{self.height:.1f}"'
-            f' fill="{self.colour}"/>'
-        )
-
-    def draw(self, picture: Picture) -> None:
-        corner = (round(self.x + self.width), round(self.y + self.height))
-        cv2.rectangle(picture, (round(self.x), round(self.y)), corner, _bgr(self.colour), cv2.FILLED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    start: tuple[float, float]
-    end: tuple[float, float]
-    colour: str
-
-    def svg(self) -> str:
-        (x1, y1), (x2, y2) = self.start, self.end
-        return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{self.colour}"/>'
-
-    def draw(self, picture: Picture) -> None:
-        first, last = ((round(x), round(y)) for x, y in (self.start, self.end))
-        cv2.line(picture, first, last, _bgr(self.colour), 1, cv2.LINE_AA)
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    x: float
-    y: float
-    text: str
-    size: int
-    anchor: Anchor
-    bold: bool
-
-    def svg(self) -> str:
-        style = (' font-weight="bold"' if self.bold else "") + (f' font-size="{self.size}"' if self.size != 13 else "")
-        anchor = "" if self.anchor == "start" else f' text-anchor="{self.anchor}"'
-        return f'<text x="{self.x:.1f}" y="{self.y:g}"{anchor}{style}>{escape(self.text)}</text>'
-
-    def draw(self, picture: Picture) -> None:
-        # OpenCV's fonts are ASCII.
-        plain = self.text.encode("ascii", "replace").decode("ascii")
-        scale = self.size * _PNG_SCALE * (1.1 if self.bold else 1)
-        width = cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
-        left = self.x - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
-        place = (round(left), round(self.y))
-        cv2.putText(picture, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _bgr(INK), 1, cv2.LINE_AA)
+    Raises:
+        StateError: the name ends neither in .svg nor in .png, or the file cannot be written.
+    """
+    left, top, row, thickness, longest = 150, 64, 30, 18, 500
+    stages = {stage: [result.stages[stage].p50 for result in results] for stage in STAGES}
+    rates = {
+        "model alone": [result.model_fps for result in results],
+        "sustained": [result.sustained_fps for result in results],
+        "from memory": [result.from_memory_fps for result in results],
+    }
+    sections = {
+        "latency, ms (p50)": list(_bars(stages, "{:.2f} ms")),
+        "frames a second": list(_bars(rates, "{:.1f} fps")),
+        "threads, ms (p50)": list(_thread_bars(results)),
+    }
+    canvas = _Canvas(760, top + sum(row * (len(bars) + 1) + row // 2 for bars in sections.values()))
+    canvas.text(20, 32, f"{results[0].model} on {results[0].machine.board}", size=TITLE, bold=True)
+    y = top
+    for name, bars in sections.items():
+        canvas.text(20, y + thickness, name, bold=True)
+        y += row
+        most = max(value for _, value, _, _ in bars) or 1.0
+        for label, value, text, colour in bars:
+            length = max(1.0, longest * value / most)
+            canvas.text(left - 10, y + 14, label, anchor="end")
+            canvas.rectangle(left, y, length, thickness, colour)
+            canvas.text(left + length + 6, y + 14, text)
+            y += row
+        y += row // 2
+    canvas.save(file)
 
 
-@dataclass
-class Canvas:
-    """What was drawn so far; coordinates in pixels from the top left."""
+def _bars(figures: Mapping[str, Sequence[float]], text: str) -> Iterator[_Bar]:
+    """The bars of each figure's value in one or two results."""
+    for name, values in figures.items():
+        for label, value, colour in zip((name, ""), values, (BLUE, ORANGE), strict=False):
+            yield label, value, text.format(value), colour
 
-    width: int
-    height: int
-    _shapes: list[_Rectangle | _Line | _Text] = field(default_factory=list)
+
+def _thread_bars(results: Sequence[Result]) -> Iterator[_Bar]:
+    for result, colour in zip(results, (BLUE, ORANGE), strict=False):
+        for count in result.thread_counts:
+            best = ", best" if count.threads == result.best_threads else ""
+            yield f"{count.threads} threads", count.p50_ms, f"{count.p50_ms:.2f} ms{best}", colour
+
+
+def draw_reliability(evaluation: Evaluation, file: Path) -> None:
+    """Draw the reliability diagram: how often each bin of confidences was right, and how many photos it holds.
+
+    Raises:
+        StateError: the name ends neither in .svg nor in .png, or the file cannot be written.
+    """
+    side, left, top, counts = 400, 70, 70, 90  # the diagram, its place, and the height of the photo counts below it
+    bins = evaluation.bins()
+    canvas = _Canvas(left + side + 40, top + side + counts + 70)
+    bottom, width = top + side, side / BINS
+    canvas.text(20, 28, evaluation.model, size=TITLE, bold=True)
+    error = f"{len(evaluation.answers)} photos, calibration error {evaluation.calibration_error():.1f} points"
+    canvas.text(20, 50, error)
+    most = max(part.photos for part in bins)
+    for part in bins:
+        x, height = left + side * part.low / 100, side * part.right / 100
+        canvas.rectangle(x + 2, bottom - height, width - 4, height, BLUE)
+        # The mean confidence: above the bar the model is too sure, inside the bar too modest.
+        canvas.rectangle(x, bottom - side * part.confidence / 100 - 1, width, 3, ORANGE)
+        height = (counts - 30) * part.photos / most
+        canvas.rectangle(x + 2, bottom + counts - height, width - 4, height, GREY)
+        canvas.text(x + width / 2, bottom + counts - height - 4, str(part.photos), size=SMALL, anchor="middle")
+    canvas.line((left, bottom), (left + side, top), GREY)
+    for percent in range(0, 101, 20):
+        place = side * percent / 100
+        canvas.text(left - 8, bottom - place + 4, f"{percent}", size=SMALL, anchor="end")
+        canvas.text(left + place, bottom + counts + 16, f"{percent}", size=SMALL, anchor="middle")
+    canvas.line((left, top), (left, bottom))
+    canvas.line((left, bottom), (left + side, bottom))
+    canvas.text(20, top - 8, "right, %", size=SMALL)
+    canvas.text(left + side / 2, bottom + counts + 38, "confidence, %; blue: right, orange: sure", anchor="middle")
+    canvas.save(file)
+
+
+class _Canvas:
+    """A white page, drawn as SVG and as pixels at once; coordinates are pixels from the top left."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._pixels = np.full((height, width, 3), 255, np.uint8)  # BGR
+        self._svg = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+            f' viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="{TEXT}" fill="{INK}">',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
+        ]
 
     def rectangle(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """A filled one, from its top left."""
-        self._shapes.append(_Rectangle(x, y, width, height, colour))
+        """Draw a filled rectangle; (x, y) is its top left corner."""
+        self._svg.append(f'<rect x="{x:g}" y="{y:g}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>')
+        corner = (round(x + width), round(y + height))
+        cv2.rectangle(self._pixels, (round(x), round(y)), corner, _bgr(colour), cv2.FILLED)
 
     def line(self, start: tuple[float, float], end: tuple[float, float], colour: str = INK) -> None:
-        """A thin one."""
-        self._shapes.append(_Line(start, end, colour))
+        """Draw a line of one pixel's width."""
+        (x1, y1), (x2, y2) = start, end
+        self._svg.append(f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{colour}"/>')
+        cv2.line(self._pixels, (round(x1), round(y1)), (round(x2), round(y2)), _bgr(colour), 1, cv2.LINE_AA)
 
     def text(
-        self, x: float, y: float, text: str, *, size: int = 13, anchor: Anchor = "start", bold: bool = False
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int = TEXT,
+        anchor: Literal["start", "middle", "end"] = "start",
+        bold: bool = False,
     ) -> None:
-        """Words whose baseline is at `y`."""
-        self._shapes.append(_Text(x, y, text, size, anchor, bold))
+        """Write `text` with its baseline at `y` and its start, middle or end at `x`."""
+        style = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        style += (' font-weight="bold"' if bold else "") + (f' font-size="{size}"' if size != TEXT else "")
+        self._svg.append(f'<text x="{x:.1f}" y="{y:g}"{style}>{escape(text)}</text>')
+        plain = text.encode("ascii", "replace").decode("ascii")  # OpenCV's fonts have no other characters
+        font, scale = cv2.FONT_HERSHEY_SIMPLEX, size * 0.42 / TEXT * (1.1 if bold else 1)
+        width = cv2.getTextSize(plain, font, scale, 1)[0][0]
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        cv2.putText(self._pixels, plain, (round(left), round(y)), font, scale, _bgr(INK), 1, cv2.LINE_AA)
 
     def save(self, file: Path) -> None:
-        """Write the sheet in the format that the file's name ends in.
-
-        Raises:
-            StateError: the name has another ending, or the file cannot be written.
-        """
         check_name(file)
+        if file.suffix.lower() == ".svg":
+            content = "\n".join([*self._svg, "</svg>\n"]).encode("utf-8")
+        else:
+            good, png = cv2.imencode(".png", self._pixels)
+            assert good
+            content = png.tobytes()
         try:
-            if file.suffix.lower() == ".svg":
-                file.write_text(self._svg(), encoding="utf-8")
-            else:
-                good, png = cv2.imencode(".png", self._pixels())
-                assert good
-                file.write_bytes(png.tobytes())
+            file.write_bytes(content)
         except OSError as error:
             raise StateError(f"{file} cannot be written: {error.strerror or error}.") from error
 
-    def _svg(self) -> str:
-        parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.width}" height="{self.height}"'
-            f' viewBox="0 0 {self.width} {self.height}" font-family="sans-serif" font-size="13" fill="{INK}">',
-            f'<rect width="{self.width}" height="{self.height}" fill="white"/>',
-            *(shape.svg() for shape in self._shapes),
-        ]
-        return "\n".join([*parts, "</svg>"]) + "\n"
-
-    def _pixels(self) -> Picture:
-        picture = np.full((self.height, self.width, 3), 255, np.uint8)
-        for shape in self._shapes:
-            shape.draw(picture)
-        return picture
-
 
 def _bgr(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = bytes.fromhex(colour[1:])
     return blue, green, red

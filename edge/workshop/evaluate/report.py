@@ -1,17 +1,13 @@
-"""An evaluation for people: a page of text for 80 columns, and a reliability diagram."""
+"""An evaluation as a page of text for 80 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from edge.workshop.charts import Canvas
-from edge.workshop.evaluate.accuracy import BINS, Evaluation
+from edge.workshop.evaluate.accuracy import Evaluation
 
 _BAR, _NAMES = 36, 54  # characters
-_SIDE, _LEFT, _TOP, _COUNTS = 400, 70, 70, 90  # pixels: the diagram, what is around it, and the counts below
-_BLUE, _ORANGE, _GREY = "#2f6fb3", "#e08a2e", "#bbbbbb"
 
 
 def to_text(evaluation: Evaluation) -> str:
@@ -57,36 +53,3 @@ def _pair(pair: dict[str, Any]) -> str:
     names = f"{pair['truth']} taken for {pair['said']}"
     names = names if len(names) <= _NAMES else names[: _NAMES - 1] + "…"
     return f"{pair['photos']:>4} ×  {names:<{_NAMES}}  {pair['confidence']:.0f} % sure"
-
-
-def draw(evaluation: Evaluation, file: Path) -> None:
-    """The reliability diagram: how often each bin of confidences was right, and how many photos it holds.
-
-    Raises:
-        StateError: the name has another ending than .svg and .png, or the file cannot be written.
-    """
-    bins = evaluation.bins()
-    canvas = Canvas(_LEFT + _SIDE + 40, _TOP + _SIDE + _COUNTS + 70)
-    bottom, width = _TOP + _SIDE, _SIDE / BINS
-    canvas.text(20, 28, evaluation.model, size=17, bold=True)
-    error = f"{len(evaluation.answers)} photos, calibration error {evaluation.calibration_error():.1f} points"
-    canvas.text(20, 50, error)
-    most = max(part.photos for part in bins)
-    for part in bins:
-        left, height = _LEFT + _SIDE * part.low / 100, _SIDE * part.right / 100
-        canvas.rectangle(left + 2, bottom - height, width - 4, height, _BLUE)
-        # What the bin's photos were sure of: above the bar it is too sure, inside it too modest.
-        canvas.rectangle(left, bottom - _SIDE * part.confidence / 100 - 1, width, 3, _ORANGE)
-        tall = (_COUNTS - 30) * part.photos / most
-        canvas.rectangle(left + 2, bottom + _COUNTS - tall, width - 4, tall, _GREY)
-        canvas.text(left + width / 2, bottom + _COUNTS - tall - 4, str(part.photos), size=11, anchor="middle")
-    canvas.line((_LEFT, bottom), (_LEFT + _SIDE, _TOP), _GREY)
-    for percent in range(0, 101, 20):
-        place = _SIDE * percent / 100
-        canvas.text(_LEFT - 8, bottom - place + 4, f"{percent}", size=11, anchor="end")
-        canvas.text(_LEFT + place, bottom + _COUNTS + 16, f"{percent}", size=11, anchor="middle")
-    canvas.line((_LEFT, _TOP), (_LEFT, bottom))
-    canvas.line((_LEFT, bottom), (_LEFT + _SIDE, bottom))
-    canvas.text(20, _TOP - 8, "right, %", size=11)
-    canvas.text(_LEFT + _SIDE / 2, bottom + _COUNTS + 38, "confidence, %; blue: right, orange: sure", anchor="middle")
-    canvas.save(file)

@@ -7,8 +7,9 @@ import cv2
 import pytest
 
 from edge.errors import StateError
+from edge.workshop.charts import draw_reliability
 from edge.workshop.evaluate.accuracy import Answer, Evaluation, wilson
-from edge.workshop.evaluate.report import draw, to_text
+from edge.workshop.evaluate.report import to_text
 
 LABELS = ("tench", "goldfish", "great white shark", "an animal with a name that is much too long for any line")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -100,14 +101,14 @@ def test_the_page_fits_80_columns(some: Evaluation) -> None:
 
 
 def test_the_diagram_is_a_real_svg_or_png(some: Evaluation, tmp_path: Path) -> None:
-    draw(some, tmp_path / "reliability.svg")
+    draw_reliability(some, tmp_path / "reliability.svg")
     root = ElementTree.parse(tmp_path / "reliability.svg").getroot()
     shapes = [element.get("fill") for element in root.iter(f"{SVG}rect") if element.get("x")]
     assert len(shapes) == 2 * 3  # right, sure and the count of each bin
     assert "resnet18-int8-<old>" in [element.text for element in root.iter(f"{SVG}text")]
-    draw(some, tmp_path / "reliability.png")
+    draw_reliability(some, tmp_path / "reliability.png")
     picture = cv2.imread(str(tmp_path / "reliability.png"))
     assert picture is not None
     assert (picture == (0xB3, 0x6F, 0x2F)).all(axis=2).sum() > 5000  # blue bars
     with pytest.raises(StateError, match="cannot be written"):
-        draw(some, tmp_path / "nowhere" / "reliability.svg")
+        draw_reliability(some, tmp_path / "nowhere" / "reliability.svg")

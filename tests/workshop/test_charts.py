@@ -7,14 +7,14 @@ import cv2
 import pytest
 
 from edge.errors import StateError
-from edge.workshop.bench.chart import draw
+from edge.workshop.charts import draw_benchmark
 from tests.workshop.bench.results import result
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_an_svg_has_a_bar_for_every_figure_of_both_runs(tmp_path: Path) -> None:
-    draw([result(), result(model="resnet18 <old> & tired")], tmp_path / "chart.svg")
+    draw_benchmark([result(), result(model="resnet18 <old> & tired")], tmp_path / "chart.svg")
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     bars = [element for element in root.iter(f"{SVG}rect") if element.get("x")]
     assert len(bars) == 2 * (5 + 3 + 4)
@@ -23,7 +23,7 @@ def test_an_svg_has_a_bar_for_every_figure_of_both_runs(tmp_path: Path) -> None:
 
 
 def test_a_png_can_be_seen(tmp_path: Path) -> None:
-    draw([result()], tmp_path / "chart.PNG")
+    draw_benchmark([result()], tmp_path / "chart.PNG")
     picture = cv2.imread(str(tmp_path / "chart.PNG"))
     assert picture is not None
     assert picture.shape[1] == 760
@@ -32,6 +32,6 @@ def test_a_png_can_be_seen(tmp_path: Path) -> None:
 
 def test_a_chart_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="No such file"):
-        draw([result()], tmp_path / "nowhere" / "chart.svg")
+        draw_benchmark([result()], tmp_path / "nowhere" / "chart.svg")
     with pytest.raises(StateError, match="ends neither"):
-        draw([result()], tmp_path / "chart.gif")
+        draw_benchmark([result()], tmp_path / "chart.gif")
