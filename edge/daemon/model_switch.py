@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from edge.board import host
+from edge.daemon.pipeline import Pipeline
 from edge.errors import BundleError
 from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
@@ -24,22 +24,6 @@ logger = logging.getLogger("edge.vision.model")
 # What a second model takes: the file's bytes, the unpacked weights, the packed weights, and the activations.
 FILES_IN_MEMORY = 4
 ACTIVATIONS_BYTES = 32 << 20
-
-
-class SwappablePipeline(Protocol):
-    """The part of `Pipeline` that replacing the model needs."""
-
-    @property
-    def inferring(self) -> AbstractContextManager[Any]:
-        """A lock; no inference runs while it is held."""
-        ...
-
-    def swap(self, model: Classifier, commit: Callable[[], object] = ...) -> None:
-        """Allocate the buffers for `model`, call `commit`, and use `model` from the next frame on.
-
-        An exception, from `commit` too, leaves the running model in place.
-        """
-        ...
 
 
 class ModelSwitch:
@@ -75,7 +59,7 @@ class ModelSwitch:
         self._describe(bundle)
         return classifier
 
-    def use(self, name: str, pipeline: SwappablePipeline) -> str:
+    def use(self, name: str, pipeline: Pipeline[Any]) -> str:
         """Replace the running bundle by an installed one. After any error the running bundle stays.
 
         Returns:
@@ -95,11 +79,11 @@ class ModelSwitch:
             self._swap(home, installed, pipeline)
         return name
 
-    def rollback(self, pipeline: SwappablePipeline) -> str:
+    def rollback(self, pipeline: Pipeline[Any]) -> str:
         """Replace the running bundle by the one that was in use before it; raises what `use` raises."""
         return self.use(switchable_bundles(self._settings).before_current(), pipeline)
 
-    def _swap(self, home: Path, installed: Installed, pipeline: SwappablePipeline) -> None:
+    def _swap(self, home: Path, installed: Installed, pipeline: Pipeline[Any]) -> None:
         self._refuse_without_room(home)
         bundle = load_bundle(home)
         if bundle.manifest.engine != self.description["engine"]:
@@ -122,7 +106,7 @@ class ModelSwitch:
         self._describe(bundle)
         logger.info("%s runs in place of %s.", bundle.name, before)
 
-    def _load_apart(self, bundle: Bundle, pipeline: SwappablePipeline) -> Classifier:
+    def _load_apart(self, bundle: Bundle, pipeline: Pipeline[Any]) -> Classifier:
         from edge.vision.engine import join_threads  # imports torch, which is loaded already
 
         with pipeline.inferring:

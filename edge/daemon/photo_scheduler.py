@@ -1,20 +1,21 @@
-"""Schedules the photos of requests between the camera's frames, so that the frame rate stays as promised."""
+"""Schedules the photos of requests between the camera's frames, so that frames keep at least 80 % of their rate."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from edge.errors import BusyError
-from edge.events import Classification, Probabilities, top_k
+from edge.events import Classification, top_k
 from edge.frames import Pixels
+from edge.status.snapshot import Status
 from edge.vision.model import Model
 
+PHOTOS_WAITING = 8  # 160 kB of input buffer each
 # While frames keep the inference thread busy, photos get this share of the frames' time. That leaves 1 / 1.15 = 87 %
 # of the frame rate; 80 % is promised.
 SHARE_OF_BUSY_TIME = 0.15
@@ -66,38 +67,34 @@ class PhotoScheduler(Generic[_Buffer]):
 
     Args:
         model: prepares photos, in the thread that calls `put`, and classifies them.
-        places: how many photos may wait.
         changed: the condition that wakes the inference thread; its lock guards the queue.
-        on_length: called with the number of waiting photos whenever it changes; must not block.
+        inferring: the lock that is held during each inference.
+        status: gets the counter `photos_classified` and the gauge `photos_waiting`.
     """
 
     def __init__(
-        self,
-        model: Model[_Buffer],
-        places: int,
-        changed: threading.Condition,
-        on_length: Callable[[int], object] = lambda waiting: None,
+        self, model: Model[_Buffer], changed: threading.Condition, inferring: threading.Lock, status: Status
     ) -> None:
-        self._model, self._places, self._on_length = model, places, on_length
+        self._model, self._changed, self._inferring, self._status = model, changed, inferring, status
         self._free = self.new_buffers(model)
-        self._changed = changed
         self._waiting: deque[_Waiting[_Buffer]] = deque()
         self._debt_s = 0.0
         self._rhythm = FrameRhythm()
         self._inference_s = 0.0  # the longest recent inference
         self._closed = False
+        status.gauge(photos_waiting=0)
 
     def new_buffers(self, model: Model[_Buffer]) -> list[_Buffer]:
-        """Input buffers for `places` photos."""
-        return [model.new_input() for _ in range(self._places)]
+        """Input buffers for all photos that may wait."""
+        return [model.new_input() for _ in range(PHOTOS_WAITING)]
 
     def swap(self, model: Model[_Buffer], free: list[_Buffer]) -> None:
-        """Use `model` and its `new_buffers` for later photos; those already waiting stay with the model before."""
+        """Use `model` and its `new_buffers` for later photos; waiting photos keep the previous model."""
         with self._changed:
             self._model, self._free = model, free
 
     def put(self, pixels: Pixels) -> Future[Classification]:
-        """Have one photo, (height, width, 3) uint8 RGB, classified; callable from any thread.
+        """Queue one photo, (height, width, 3) uint8 RGB; callable from any thread.
 
         Raises:
             BusyError: all buffers are in use, or the daemon is stopping.
@@ -119,12 +116,9 @@ class PhotoScheduler(Generic[_Buffer]):
             if self._closed:
                 waiting.answer.cancel()
             self._waiting.append(waiting)
-            self._on_length(len(self._waiting))
+            self._status.gauge(photos_waiting=len(self._waiting))
             self._changed.notify_all()
         return waiting.answer
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     @property
     def wait_s(self) -> float | None:
@@ -146,17 +140,19 @@ class PhotoScheduler(Generic[_Buffer]):
         """Note that the inference thread was idle for `seconds`."""
         self._debt_s = max(0.0, self._debt_s - seconds)
 
-    def serve(self, infer: Callable[[Model[_Buffer], _Buffer], Probabilities]) -> None:
+    def serve(self) -> None:
         """Classify one photo if one may start now; called by the inference thread."""
         with self._changed:
             if self.wait_s != 0:
                 return
             photo = self._waiting.popleft()
-            self._on_length(len(self._waiting))
+            self._status.gauge(photos_waiting=len(self._waiting))
         if photo.answer.set_running_or_notify_cancel():
+            self._status.count("photos_classified")
             began = time.perf_counter()
             try:
-                probabilities = infer(photo.model, photo.buffer)
+                with self._inferring:
+                    probabilities = photo.model.infer(photo.buffer)
             except BaseException as error:
                 photo.answer.set_exception(error)
                 raise

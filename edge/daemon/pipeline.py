@@ -1,4 +1,4 @@
-"""One frame's way from the camera to an event, in two threads: one prepares the next frame while one infers this."""
+"""Takes frames from the camera and makes events of them, in two threads: preparing a frame, and inference."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from edge.daemon.event_maker import EventMaker
 from edge.daemon.photo_scheduler import PhotoScheduler
 from edge.decision.decider import Decider
-from edge.events import Classification, Event, Prediction, Probabilities
+from edge.events import Classification, Event
 from edge.frames import Frame, Pixels
 from edge.status.snapshot import Status
 from edge.vision.model import Model
@@ -21,7 +21,6 @@ WAIT_S = 0.5  # how long a stage waits before it beats again
 # A Pi Zero 2 needs less than a second for one inference. After these limits the watchdog restarts the daemon.
 INFERENCE_LIMIT_S = 15.0
 PREPARE_LIMIT_S = 15.0
-PHOTOS_WAITING = 8  # 160 kB of input buffer each
 _Buffer = TypeVar("_Buffer")
 
 
@@ -45,13 +44,12 @@ class FrameSource(Protocol):
 
 @dataclass(slots=True)
 class _Prepared(Generic[_Buffer]):
-    """One input buffer, the model that it belongs to, and the timings of the frame in it."""
+    """One input buffer, the model that it belongs to, and the times of the frame in it."""
 
     model: Model[_Buffer]
     buffer: _Buffer
     captured_ns: int = 0
-    capture_ms: float = 0.0
-    preprocess_ms: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=dict)  # by stage
 
 
 class Pipeline(Generic[_Buffer]):
@@ -67,8 +65,7 @@ class Pipeline(Generic[_Buffer]):
         decider: decides which predictions become events.
         maker: makes the events.
         sink: receives each event; must not block.
-        status: beats "prepare" and "inference", counts `frames_classified` and `photos_classified`,
-            gauge `photos_waiting`.
+        status: gets the beats of "prepare" and "inference", counters and latencies.
         watch: receives each frame before it is prepared; must not block.
     """
 
@@ -88,7 +85,7 @@ class Pipeline(Generic[_Buffer]):
         #: Held during each inference. Code that holds it runs between two inferences.
         self.inferring = threading.Lock()
         self._changed = threading.Condition()
-        self._photos = PhotoScheduler(model, PHOTOS_WAITING, self._changed, lambda n: status.gauge(photos_waiting=n))
+        self._photos = PhotoScheduler(model, self._changed, self.inferring, status)
         self._decider_model = model  # the model whose labels the decider has
         self._model = model
         self._free = _input_buffers(model)
@@ -104,7 +101,6 @@ class Pipeline(Generic[_Buffer]):
 
     def start(self) -> None:
         """Start both threads."""
-        self._status.gauge(photos_waiting=0)
         self._status.watch("prepare", PREPARE_LIMIT_S)
         self._status.watch("inference", INFERENCE_LIMIT_S)
         for thread in self._threads:
@@ -123,7 +119,7 @@ class Pipeline(Generic[_Buffer]):
         self._photos.swap(model, photos)
 
     def classify(self, pixels: Pixels) -> Future[Classification]:
-        """Have one photo, (height, width, 3) uint8 RGB, classified between two frames; callable from any thread.
+        """Queue one photo, (height, width, 3) uint8 RGB, to be classified between two frames; from any thread.
 
         Raises:
             BusyError: `PHOTOS_WAITING` photos are waiting already, or the pipeline is stopping.
@@ -169,9 +165,9 @@ class Pipeline(Generic[_Buffer]):
             prepared = self._free.pop()
         began = time.perf_counter_ns()
         prepared.model.prepare(frame.pixels, prepared.buffer)
-        prepared.preprocess_ms = (time.perf_counter_ns() - began) / 1e6
-        prepared.capture_ms = frame.capture_s * 1000
+        preprocess_ms = (time.perf_counter_ns() - began) / 1e6
         prepared.captured_ns = frame.captured_ns
+        prepared.latency_ms = {"capture": frame.capture_s * 1000, "preprocess": preprocess_ms}
         with self._changed:
             while not self._frames.live and self._ready is not None and not self._stopping:
                 self._status.beat("prepare")
@@ -201,7 +197,7 @@ class Pipeline(Generic[_Buffer]):
                 self._classify(prepared)
                 with self._changed:
                     self._give_back(prepared)
-            self._photos.serve(self._infer_photo)
+            self._photos.serve()
 
     def _idle(self) -> None:
         """Wait for a frame, a photo or the time of the next beat; the caller holds the lock."""
@@ -217,36 +213,22 @@ class Pipeline(Generic[_Buffer]):
         if prepared.model is self._model:  # buffers of a replaced model are dropped
             self._free.append(prepared)
 
-    def _infer(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
-        with self.inferring:
-            return model.infer(buffer)
-
-    def _infer_photo(self, model: Model[_Buffer], buffer: _Buffer) -> Probabilities:
-        self._status.count("photos_classified")
-        return self._infer(model, buffer)
-
     def _classify(self, prepared: _Prepared[_Buffer]) -> None:
+        model, captured_ns, latency_ms = prepared.model, prepared.captured_ns, prepared.latency_ms
         began = time.perf_counter_ns()
-        probabilities = self._infer(prepared.model, prepared.buffer)
-        latency_ms = {
-            "capture": prepared.capture_ms,
-            "preprocess": prepared.preprocess_ms,
-            "inference": (time.perf_counter_ns() - began) / 1e6,
-        }
+        with self.inferring:
+            probabilities = model.infer(prepared.buffer)
+        latency_ms["inference"] = (time.perf_counter_ns() - began) / 1e6
         self._photos.frame_classified(latency_ms["inference"] / 1000)
         self._status.count("frames_classified")
-        self._conclude(prepared, Prediction(probabilities, latency_ms))
-        for stage, milliseconds in latency_ms.items():
-            self._status.observe(stage, milliseconds)
-
-    def _conclude(self, prepared: _Prepared[_Buffer], prediction: Prediction) -> None:
-        model, captured_ns = prepared.model, prepared.captured_ns
         if model is not self._decider_model:
             self._decider.begin(model.labels)
             self._decider_model = model
-        decision = self._decider.decide(prediction.probabilities, captured_ns / 1e9)
+        decision = self._decider.decide(probabilities, captured_ns / 1e9)
         if decision is not None:
-            self._sink(self._maker.make(decision, model.name, captured_ns, prediction.latency_ms))
+            self._sink(self._maker.make(decision, model.name, captured_ns, latency_ms))
+        for stage, milliseconds in latency_ms.items():
+            self._status.observe(stage, milliseconds)
 
 
 def _input_buffers(model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:

@@ -1,12 +1,14 @@
 """What cannot take the running model's place is refused, and leaves everything as it was."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.daemon.model_switch import ModelSwitch
+from edge.daemon.pipeline import Pipeline
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
@@ -15,19 +17,15 @@ from edge.vision.classifier import Classifier
 from tests.vision.signed import install, signed, with_other_labels
 
 
-class Stage:
-    """Stands in for the pipeline: remembers what was swapped in."""
+class Stage(Pipeline[Any]):
+    """Stands in for the pipeline, without its threads: remembers what was swapped in."""
 
     def __init__(self, room: bool = True) -> None:
         self.models: list[Classifier] = []
         self.room = room
+        self.inferring = threading.Lock()
 
-    @property
-    @contextmanager
-    def inferring(self) -> Iterator[None]:
-        yield
-
-    def swap(self, model: Classifier, commit: Callable[[], object] = lambda: None) -> None:
+    def swap(self, model: Any, commit: Callable[[], object] = lambda: None) -> None:
         if not self.room:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
         commit()

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from edge.daemon.event_maker import Clocks, EventMaker
-from edge.daemon.photo_scheduler import SHARE_OF_BUSY_TIME, FrameRhythm, PhotoScheduler
-from edge.daemon.pipeline import PHOTOS_WAITING, Pipeline
+from edge.daemon.photo_scheduler import PHOTOS_WAITING, SHARE_OF_BUSY_TIME, FrameRhythm, PhotoScheduler
+from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
 from edge.errors import BusyError
 from edge.events import Classification, Probabilities
 from edge.frames import Frame, Pixels
 from edge.settings.schema import DecisionSettings
 from edge.status.snapshot import Status
-from edge.vision.model import Model as Served
 from tests.broker import eventually
 
 WAIT_S = 20.0
@@ -161,23 +160,20 @@ def test_a_photo_that_breaks_the_model_tells_its_asker_and_the_service() -> None
 
 def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
     model = Model(inference_s=0.01)
-    queue = PhotoScheduler(model, 2, threading.Condition())
-
-    def infer(model: Served[Pixels], buffer: Pixels) -> Probabilities:
-        return model.infer(buffer)
-
+    status = Status()
+    queue = PhotoScheduler(model, threading.Condition(), threading.Lock(), status)
     for _ in range(2):
         queue.put(PHOTO)
-    queue.serve(infer)
+    queue.serve()
     debt = queue.wait_s
     assert debt is not None
     assert debt >= 0.01
-    queue.serve(infer)
-    assert len(queue) == 1  # not paid back yet
+    queue.serve()
+    assert status.snapshot().gauges["photos_waiting"] == 1  # not paid back yet
     queue.frame_classified(1.0)
     assert queue.wait_s == max(0.0, debt - SHARE_OF_BUSY_TIME)
     queue.idled(debt)
-    queue.serve(infer)
+    queue.serve()
     assert queue.wait_s is None
 
 
