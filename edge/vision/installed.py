@@ -1,4 +1,8 @@
-"""The bundles in `models/`: lists, installs, switches and removes them; `current` is the link to the one in use."""
+"""The bundles in `models/`: lists, installs, switches and removes them; `current` is the link to the one in use.
+
+A bundle is assembled, or deleted, in a hidden directory on the same file system. It enters or leaves `models/` by one
+rename, so that it is there whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,24 @@ import fcntl
 import os
 import re
 import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings.defaults import state_directory
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.ownership import refuse_if_others_may_write
-from edge.vision.staging import Purpose, new_staging_directory
 
 CURRENT = "current"
 PREVIOUS = "previous"
+STALE_S = 86_400.0  # younger hidden directories may belong to a command that still runs
+Purpose = Literal["new", "export", "remove"]
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*-[a-z0-9]+-[0-9a-f]{6}")
 
 
@@ -35,14 +44,11 @@ class Installed:
 
     def names(self) -> list[str]:
         """The names of the bundles, sorted; only `load_bundle` checks whether they are intact."""
-        try:
+        with state_errors(self.directory, "read", "run with sudo"), suppress(FileNotFoundError):
             # The name first: another user's staging directory cannot be looked into.
             named = [entry for entry in self.directory.iterdir() if _BUNDLE.fullmatch(entry.name)]
             return sorted(entry.name for entry in named if (entry / MANIFEST).is_file())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StateError(f"{self.directory} cannot be read ({error.strerror}); run with sudo.") from error
+        return []
 
     @property
     def current(self) -> str | None:
@@ -107,16 +113,14 @@ class Installed:
             if links and not force:
                 role = "in use" if CURRENT in links else "what `models rollback` goes back to"
                 raise BundleError(f"{name} is {role}; use another first, or remove it with --force.")
-            try:
+            with state_errors(home, "removed", "run as a user who may"):
                 for link in links:
                     (self.directory / link).unlink()
-                grave = self.staging("remove")
+                staging = self.staging("remove")
                 try:
-                    home.rename(grave / name)  # first, so that a bundle is there whole or not at all
+                    home.rename(staging / name)
                 finally:
-                    shutil.rmtree(grave)
-            except OSError as error:
-                raise StateError(f"{home} cannot be removed ({error.strerror}); run as a user who may.") from error
+                    shutil.rmtree(staging)
 
     def prepare(self) -> None:
         """Make the directory, writable by its owner only, or check the one that exists.
@@ -125,7 +129,7 @@ class Installed:
             StateError: the directory cannot be made.
             BundleError: other users may write there, so `load_bundle` would refuse its bundles.
         """
-        try:
+        with self._writing():
             for directory in (*reversed(self.directory.parents), self.directory):
                 if not directory.exists():
                     directory.mkdir(exist_ok=True)
@@ -133,22 +137,21 @@ class Installed:
                 elif not directory.is_dir():
                     raise StateError(f"{directory} is no directory; name another place for the models.")
             refuse_if_others_may_write(self.directory)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def staging(self, purpose: Purpose = "new") -> Path:
-        """A new hidden directory on the bundles' file system, for assembling or deleting one.
+        """Make a hidden directory on the bundles' file system, for assembling or deleting one.
 
         Raises:
-            StateError: the directory cannot be made or written.
-            BundleError: others may write there.
+            StateError: it cannot be made, or root finds no place where the owner of `models/` cannot interfere.
+            BundleError: others may write to `models/`.
         """
         if purpose != "remove":
             self.prepare()
-        try:
-            return new_staging_directory(self.directory, purpose)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._writing():
+            place = self._staging_place()
+            prefix = "." if place == self.directory else ".edge-classifier-"
+            _delete_stale(place, prefix)
+            return Path(tempfile.mkdtemp(dir=place, prefix=f"{prefix}{purpose}-"))
 
     def accept(self, home: Path) -> Path:
         """Move a complete bundle, its modes set, from `staging` into `models/`; returns its new directory.
@@ -160,7 +163,7 @@ class Installed:
             StateError: it cannot be written.
         """
         target = self.directory / home.name
-        try:
+        with state_errors(target, "written"):
             for file in home.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
@@ -172,8 +175,6 @@ class Installed:
                 if target.exists():
                     target.rename(home.parent / "damaged")  # deleted with the staging directory
                 home.rename(target)
-        except OSError as error:
-            raise StateError(f"{target} cannot be written ({error.strerror}); {remedy(error)}.") from error
         return target
 
     @staticmethod
@@ -187,18 +188,38 @@ class Installed:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold a lock, so that no other process installs, switches or removes a bundle."""
-        try:
+        with state_errors(self.directory, "read", "run with sudo"):
             directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise StateError(f"{self.directory} cannot be read ({error.strerror}); run with sudo.") from error
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
             yield
         finally:
             os.close(directory)
 
-    def _unwritable(self, error: OSError) -> StateError:
-        return StateError(f"{self.directory} cannot be written ({error.strerror}); run as a user who may.")
+    def _writing(self) -> AbstractContextManager[None]:
+        return state_errors(self.directory, "written", "run as a user who may")
+
+    def _staging_place(self) -> Path:
+        """`models/` itself; for root the nearest directory above it in which no other user can put links in the way."""
+        models = self.directory
+        if os.geteuid() != 0:
+            return models
+        home = Path(os.path.realpath(models))
+        safe: Path | None = None
+        for place in (*reversed(home.parents), home):
+            status = place.lstat()
+            writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+            if status.st_uid != 0 or writable:
+                break
+            safe = place
+        if safe in (None, home):  # None: root of a user namespace only, where / belongs to another user
+            return models
+        if safe.stat().st_dev != home.stat().st_dev:
+            raise StateError(
+                f"{home} belongs to another user and is a file system of its own, where root writes nothing; run this"
+                f" as its owner: sudo -u '#{home.stat().st_uid}'."
+            )
+        return safe
 
     def _target(self, link: str) -> str | None:
         path = self.directory / link
@@ -209,21 +230,33 @@ class Installed:
 
     def _link(self, link: str, name: str) -> None:
         fresh = self.directory / f".{link}-new"
-        try:
+        with state_errors(self.directory / link, "switched", "run as a user who may, with sudo"):
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(name)
             fresh.replace(self.directory / link)
-        except OSError as error:
-            raise StateError(
-                f"{self.directory / link} cannot be switched ({error.strerror}); run as a user who may, with sudo."
-            ) from error
 
 
-def remedy(error: OSError) -> str:
-    """The remedy for a directory that could not be written, as the end of a sentence."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space and try again"
-    return "run as a user who may write there, and on a disk that can be written"
+@contextmanager
+def state_errors(path: Path, failed: str, remedy: str = "") -> Iterator[None]:
+    """Raise each OSError as a StateError: `path` cannot be `failed`; `remedy`, or the one for a full or other disk."""
+    try:
+        yield
+    except OSError as error:
+        if not remedy:
+            remedy = "run as a user who may write there, and on a disk that can be written"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remedy = "free some space and try again"
+        raise StateError(f"{path} cannot be {failed} ({error.strerror}); {remedy}.") from error
+
+
+def _delete_stale(place: Path, prefix: str) -> None:
+    """Delete the hidden directories that killed commands left."""
+    hidden = re.compile(re.escape(prefix) + r"(new|export|remove)-[a-z0-9_]{8}")
+    for entry in place.iterdir():
+        if hidden.fullmatch(entry.name):
+            with suppress(OSError):  # deleted in the meantime, or another user's
+                if time.time() - entry.lstat().st_mtime > STALE_S:
+                    shutil.rmtree(entry)
 
 
 def set_modes(home: Path) -> None:

@@ -20,8 +20,7 @@ import pytest
 
 from edge.errors import BundleError, StateError
 from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
-from edge.vision.installed import Installed
-from edge.vision.staging import STALE_S, Purpose
+from edge.vision.installed import STALE_S, Installed, Purpose
 from edge.workshop import add_bundle as room
 from edge.workshop.add_bundle import add_bundle
 from tests.conftest import may_be_anybody, somebody_else

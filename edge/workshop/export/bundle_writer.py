@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from edge.errors import StateError
 from edge.vision.bundle import (
     GOLDEN,
     LABELS,
@@ -26,7 +26,7 @@ from edge.vision.bundle import (
     bundle_name,
     write_digest,
 )
-from edge.vision.installed import Installed, remedy, set_modes
+from edge.vision.installed import Installed, set_modes, state_errors
 from edge.vision.torch_compat import save_script
 from edge.workshop.export.judge import Latency
 from edge.workshop.export.weights import Weights
@@ -62,8 +62,9 @@ def write_bundle(
         StateError: it cannot be written.
     """
     installed = Installed(models)
-    staging = installed.staging("export")
-    try:
+    with state_errors(models, "written"), ExitStack() as undo:
+        staging = installed.staging("export")
+        undo.callback(shutil.rmtree, staging, ignore_errors=True)
         home = staging / "unnamed"
         home.mkdir()
         save_script(made.script, home / MODEL)
@@ -90,10 +91,6 @@ def write_bundle(
         set_modes(named)
         check(named)
         return installed.accept(named), manifest, size
-    except OSError as error:
-        raise StateError(f"{models} cannot be written ({error.strerror}); {remedy(error)}.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _sha256_of(file: Path) -> str:
