@@ -18,7 +18,9 @@ from edge.settings.schema import CameraSettings
 # One frame is used by the consumer, one waits for it, and one is being filled.
 BUFFERS = 3
 
-Step = Callable[[Pixels, Pixels], object]  # reads the first array, fills the second
+# OpenCV's functions, called with the picture and `dst`, the array to fill, so that they allocate nothing.
+Step = Callable[..., object]
+COPY: Step = partial(cv2.copyTo, mask=None)
 
 
 class FrameBuffers:
@@ -63,7 +65,7 @@ class Geometry:
         self._flip = {(True, True): -1, (True, False): 1, (False, True): 0}.get((horizontal, vertical))
         self._planned_for: tuple[tuple[int, ...], bool] | None = None
         self._steps: list[tuple[Step, Pixels]] = []
-        self._last: Step = _copy
+        self._last = COPY
         self._shape = (0, 0)
 
     def apply(self, image: npt.NDArray[Any], buffers: FrameBuffers, *, rgb: bool = False) -> Pixels:
@@ -88,10 +90,10 @@ class Geometry:
         if self._planned_for != (image.shape, rgb):
             self._plan(image.shape, rgb)
         for step, scratch in self._steps:
-            step(image, scratch)
+            step(image, dst=scratch)
             image = scratch
         pixels = buffers.borrow(*self._shape)
-        self._last(image, pixels)
+        self._last(image, dst=pixels)
         return pixels
 
     def fitted(self, width: int, height: int) -> tuple[int, int]:
@@ -113,15 +115,16 @@ class Geometry:
         if (fitted := self.fitted(width, height)) != (width, height):
             width, height = fitted
             # First, so that the other steps touch fewer pixels.
-            steps.append((partial(_resize, size=fitted), (height, width, *shape[2:])))
+            resize = partial(cv2.resize, dsize=fitted, interpolation=cv2.INTER_AREA)
+            steps.append((resize, (height, width, *shape[2:])))
         if (code := _colour_code(channels, rgb)) is not None:
-            steps.append((partial(_convert, code=code), (height, width, 3)))
+            steps.append((partial(cv2.cvtColor, code=code), (height, width, 3)))
         if self._transpose:
             width, height = height, width
-            steps.append((_transpose, (height, width, 3)))
+            steps.append((cv2.transpose, (height, width, 3)))
         if self._flip is not None:
-            steps.append((partial(_flip, code=self._flip), (height, width, 3)))
-        steps = steps or [(_copy, (height, width, 3))]
+            steps.append((partial(cv2.flip, flipCode=self._flip), (height, width, 3)))
+        steps = steps or [(COPY, (height, width, 3))]
         self._steps = [(step, np.empty(to, np.uint8)) for step, to in steps[:-1]]
         self._last, self._shape = steps[-1][0], (height, width)
         self._planned_for = (shape, rgb)
@@ -134,24 +137,3 @@ def _colour_code(channels: int, rgb: bool) -> int | None:
     if channels not in codes:
         raise CameraError(f"The camera delivers pictures of {channels} channels; choose a colour mode.")
     return codes[channels]
-
-
-# Each fills an array that it is given, so that OpenCV allocates nothing.
-def _resize(image: Pixels, into: Pixels, size: tuple[int, int]) -> None:
-    cv2.resize(image, size, dst=into, interpolation=cv2.INTER_AREA)
-
-
-def _convert(image: Pixels, into: Pixels, code: int) -> None:
-    cv2.cvtColor(image, code, dst=into)
-
-
-def _transpose(image: Pixels, into: Pixels) -> None:
-    cv2.transpose(image, dst=into)
-
-
-def _flip(image: Pixels, into: Pixels, code: int) -> None:
-    cv2.flip(image, code, dst=into)
-
-
-def _copy(image: Pixels, into: Pixels) -> None:
-    np.copyto(into, image)
