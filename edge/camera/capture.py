@@ -11,10 +11,9 @@ from functools import partial
 
 import cv2
 
-from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
 from edge.camera.pace import RateLimiter, Timeline, due_s, lower_fps
-from edge.camera.source import Source, make_source
+from edge.camera.source import LostCameraError, Source, UnreadablePictureError, make_source
 from edge.camera.source_health import SourceHealth
 from edge.errors import CameraError
 from edge.frames import Frame, Pixels

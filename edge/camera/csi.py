@@ -22,6 +22,8 @@ def has_gstreamer() -> bool:
 class CsiSource(OpenCVSource):
     """`csi://0`. The ISP scales, and the pipeline keeps only the newest picture."""
 
+    advice = "check the ribbon cable, and restart nvargus-daemon if another program crashed while using the camera"
+
     def __init__(self, sensor: int, settings: CameraSettings, geometry: Geometry) -> None:
         super().__init__(settings.source, geometry)
         self._sensor = sensor
@@ -47,6 +49,3 @@ class CsiSource(OpenCVSource):
                 " opencv-python-headless there)."
             )
         return cv2.VideoCapture(self.pipeline(), cv2.CAP_GSTREAMER)
-
-    def _advice(self) -> str:
-        return "check the ribbon cable, and restart nvargus-daemon if another program crashed while using the camera"

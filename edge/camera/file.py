@@ -6,10 +6,9 @@ from pathlib import Path
 
 import cv2
 
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.opencv import OpenCVSource
-from edge.camera.source import DelegatingSource, Source
+from edge.camera.source import DelegatingSource, Source, UnreadablePictureError
 from edge.errors import CameraError, PhotoError
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
@@ -111,6 +110,7 @@ class VideoSource(OpenCVSource):
     """Shows a video from its beginning to its end."""
 
     live = False
+    advice = "it is neither a video nor a photo that OpenCV can read, so give another file"
 
     def __init__(self, name: str, path: Path, geometry: Geometry, *, loop: bool) -> None:
         super().__init__(name, geometry)
@@ -139,6 +139,3 @@ class VideoSource(OpenCVSource):
 
     def _open_capture(self) -> cv2.VideoCapture:
         return cv2.VideoCapture(str(self._path))
-
-    def _advice(self) -> str:
-        return "it is neither a video nor a photo that OpenCV can read, so give another file"

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy.typing as npt
 
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.source import UnreadablePictureError
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.photos.decode import quiet_opencv
@@ -20,6 +20,7 @@ class OpenCVSource(ABC):
 
     live = True
     fps = 0.0
+    advice: str  # what to do when it cannot be opened, as the second half of a sentence
 
     def __init__(self, name: str, geometry: Geometry) -> None:
         self.name = name
@@ -31,43 +32,27 @@ class OpenCVSource(ABC):
     def _open_capture(self) -> cv2.VideoCapture:
         """Open the device; `open` checks that it worked."""
 
-    @abstractmethod
-    def _advice(self) -> str:
-        """What to do when it cannot be opened, as the second half of a sentence."""
-
     def open(self) -> None:
-        """Open the device.
-
-        Raises:
-            CameraError: it cannot be opened.
-        """
+        """Open the device."""
         self.close()
         quiet_opencv()
         self._capture = self._open_capture()
         if not self._capture.isOpened():
             self.close()
-            raise CameraError(f"{self.name} cannot be opened; {self._advice()}.")
+            raise CameraError(f"{self.name} cannot be opened; {self.advice}.")
 
     def grab(self) -> bool:
-        """Wait for the next picture.
-
-        Raises:
-            CameraError: none came in time, or the device is gone.
-        """
+        """Wait for the next picture."""
         if not self._opened().grab():
             raise CameraError(f"{self.name} has stopped delivering pictures; check its cable, power and network.")
         return True
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
-        """Decode the grabbed picture.
-
-        Raises:
-            UnreadablePictureError: it is torn.
-        """
+        """Decode the grabbed picture."""
         try:
             found, image = self._opened().retrieve(self._decoded)
-        except cv2.error as error:  # such as a JPEG that ends in the middle
-            raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.") from error
+        except cv2.error:  # such as a JPEG that ends in the middle
+            found = False
         if not found:
             raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.")
         self._decoded = image

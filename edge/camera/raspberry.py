@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.source import LostCameraError, UnreadablePictureError
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
@@ -62,11 +62,7 @@ class Picamera2Source:
         self._nodes: list[Path] = []
 
     def open(self) -> None:
-        """Start the camera.
-
-        Raises:
-            CameraError: picamera2 or the camera is missing, or another program has it.
-        """
+        """Start the camera."""
         self.close()
         picamera2 = import_picamera2()
         self._mapped = picamera2.MappedArray
@@ -93,12 +89,7 @@ class Picamera2Source:
             raise CameraError(f"{self.name} cannot be started ({error}); another camera.size may be needed.") from error
 
     def grab(self) -> bool:
-        """Wait for the next picture.
-
-        Raises:
-            CameraError: none came in time.
-            LostCameraError: none came, and the camera's device nodes have gone.
-        """
+        """Wait for the next picture; the camera is lost if none comes and its device nodes have disappeared."""
         if self._camera is None:
             raise CameraError(f"{self.name} is not open.")
         self._release_request()
@@ -113,11 +104,7 @@ class Picamera2Source:
         return True
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
-        """Turn the camera's own memory into a frame, and return that memory to the camera.
-
-        Raises:
-            UnreadablePictureError: it cannot be mapped.
-        """
+        """Turn the camera's own memory into a frame, and return that memory to the camera."""
         if self._request is None:
             raise UnreadablePictureError(f"{self.name} has no picture.")
         try:

@@ -30,6 +30,8 @@ class RtspSource(OpenCVSource):
     (Debian's, Pi OS's) repeats the last picture for ever once a stream has changed its resolution.
     """
 
+    advice = "check its address, user and password, and that the camera and the network are up"
+
     def __init__(
         self, settings: CameraSettings, geometry: Geometry, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -42,11 +44,7 @@ class RtspSource(OpenCVSource):
         self._patience_s = FROZEN_AFTER_S
 
     def open(self) -> None:
-        """Connect.
-
-        Raises:
-            CameraError: the camera cannot be reached, or refuses.
-        """
+        """Connect to the camera."""
         super().open()
         self._changed_at = self._compared_at = self._clock()
 
@@ -54,7 +52,6 @@ class RtspSource(OpenCVSource):
         """Decode the grabbed picture.
 
         Raises:
-            UnreadablePictureError: it is torn.
             CameraError: the stream is frozen.
         """
         pixels = super().retrieve(buffers)
@@ -80,6 +77,3 @@ class RtspSource(OpenCVSource):
     def _open_capture(self) -> cv2.VideoCapture:
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, self._timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, self._timeout_ms]
         return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts)
-
-    def _advice(self) -> str:
-        return "check its address, user and password, and that the camera and the network are up"

@@ -1,4 +1,4 @@
-"""The interface of a camera source, and `make_source`, which makes the one that a URI names."""
+"""What every camera source does: its interface, its errors, and `make_source`, which makes the one that a URI names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from edge.camera.geometry import FrameBuffers, Geometry
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
+
+
+class UnreadablePictureError(CameraError):
+    """One picture cannot be decoded. The source stays open, and the next picture is tried."""
+
+
+class LostCameraError(CameraError):
+    """The camera is gone, and another call into its driver would hang or abort. Only a new process helps."""
 
 
 class Source(Protocol):
@@ -34,6 +42,7 @@ class Source(Protocol):
 
         Raises:
             CameraError: the camera is gone or has not delivered in time; it has to be closed and opened again.
+            LostCameraError: the camera is gone, and the process has to end.
         """
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
@@ -41,6 +50,7 @@ class Source(Protocol):
 
         Raises:
             UnreadablePictureError: this picture cannot be decoded.
+            CameraError: the source has failed; it has to be closed and opened again.
         """
 
     def close(self) -> None:

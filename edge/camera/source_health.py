@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 
 from edge.backoff import Backoff
-from edge.camera.errors import UnreadablePictureError
-from edge.camera.source import Source
+from edge.camera.source import Source, UnreadablePictureError
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.repeating_fault import RepeatingFault

@@ -96,6 +96,8 @@ class V4L2Source(OpenCVSource):
         start: opens a node for reading pictures.
     """
 
+    advice = "another program may be using it (fuser -v shows which), or it needs to be unplugged and plugged in"
+
     def __init__(
         self,
         where: str,
@@ -153,6 +155,3 @@ class V4L2Source(OpenCVSource):
         if self._by_number and not self._hinted and (name := stable_name(node, self._dev)):
             logger.info("%s may be another camera after a reboot; v4l2:%s stays this one.", self.name, name)
             self._hinted = True
-
-    def _advice(self) -> str:
-        return "another program may be using it (fuser -v shows which), or it needs to be unplugged and plugged in"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
+from edge.camera.source import UnreadablePictureError
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.camera.capture import Capture
-from edge.camera.errors import LostCameraError, UnreadablePictureError
+from edge.camera.source import LostCameraError, UnreadablePictureError
 from edge.camera.source_health import STEADY_S
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings

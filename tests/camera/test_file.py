@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from edge.camera.capture import Capture
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.file import FileSource
 from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.source import UnreadablePictureError
 from edge.errors import CameraError, PhotoError
 from edge.frames import Frame, Pixels
 from edge.photos.decode import MAX_PIXELS, read_photo

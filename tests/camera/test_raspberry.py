@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.camera.errors import LostCameraError
 from edge.camera.geometry import FrameBuffers
-from edge.camera.source import Source, make_source
+from edge.camera.source import LostCameraError, Source, make_source
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings
 

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.errors import LostCameraError, UnreadablePictureError
 from edge.camera.geometry import Geometry
-from edge.camera.source import Source
+from edge.camera.source import LostCameraError, Source, UnreadablePictureError
 from edge.camera.v4l2 import Node, V4L2Source
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings

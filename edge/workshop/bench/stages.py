@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
-from edge.camera.source import Source
+from edge.camera.source import Source, UnreadablePictureError
 from edge.daemon.event_maker import EventMaker
 from edge.decision.decider import Decider
 from edge.errors import CameraError

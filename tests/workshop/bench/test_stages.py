@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.camera.errors import UnreadablePictureError
 from edge.camera.geometry import FrameBuffers
+from edge.camera.source import UnreadablePictureError
 from edge.daemon.event_maker import Clocks, EventMaker
 from edge.errors import CameraError
 from edge.frames import Pixels
