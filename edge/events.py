@@ -6,8 +6,9 @@ are made from their fields.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -21,7 +22,7 @@ from edge.errors import EventError
 SCHEMA: Final = 1
 UNKNOWN = "unknown"
 MAX_EVENT_BYTES = 64 * 1024
-Reason = Literal["change", "heartbeat", "frame", "request"]
+Reason = Literal["change", "heartbeat", "frame"]
 Probabilities = npt.NDArray[np.float32]  # (classes,) float32 in 0..1, sums to 1
 # JSON as it was written: no text for a number, no number for a flag, no NaN.
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True)
@@ -150,18 +151,10 @@ def _one_line(document: dict[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-class EventIds:
+def event_ids(device: str, boot: str, started_uptime_ms: int) -> Iterator[str]:
     """Ids without gaps: device, boot, the run's start in ms of uptime, and a counter.
 
     Two runs of one boot start at different uptimes, so ids are unique across restarts and reboots without being
     stored. A missing counter value means that an event was lost.
     """
-
-    def __init__(self, device: str, boot: str, started_uptime_ms: int) -> None:
-        self._prefix = f"{device}-{boot}-{started_uptime_ms:07d}"
-        self._next = 0
-
-    def next(self) -> str:
-        """The id of the next event; called from one thread only."""
-        number, self._next = self._next, self._next + 1
-        return f"{self._prefix}-{number:06d}"
+    return (f"{device}-{boot}-{started_uptime_ms:07d}-{number:06d}" for number in itertools.count())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import EventError
-from edge.events import Event, EventIds, Label, isoformat_utc, top_k
+from edge.events import Event, Label, event_ids, isoformat_utc, top_k
 
 EVENT = Event(
     id="porch-5f1c2e7a-0812400-000042",
@@ -65,8 +65,8 @@ TAIL = '"model":"resnet18-int8-3fa9c1","latency_ms":{"capture":3.1,"preprocess":
             '"top":[{"label":"a","confidence":100.0,"index":0}],' + TAIL,
         ),
         (
-            {"reason": "request", "label": 'say "hi"\\\n\t\x00\x7f/\u2028', "model": "猫🐈", "device": "дом"},
-            HEAD.replace("porch\",", "дом\",") + '"reason":"request",' + WHEN + '"uptime_s":860.4,'
+            {"reason": "heartbeat", "label": 'say "hi"\\\n\t\x00\x7f/\u2028', "model": "猫🐈", "device": "дом"},
+            HEAD.replace("porch\",", "дом\",") + '"reason":"heartbeat",' + WHEN + '"uptime_s":860.4,'
             '"label":"say \\"hi\\"\\\\\\n\\t\\u0000\x7f/\u2028",' + TOP + TAIL.replace("resnet18-int8-3fa9c1", "猫🐈"),
         ),
         (
@@ -104,8 +104,8 @@ def test_a_replay_says_so_and_corrects_only_a_time_that_was_not_synced() -> None
 
 
 def test_ids_are_gapless_and_start_at_the_runs_uptime() -> None:
-    ids = EventIds("porch", "5f1c2e7a", 812_400)
-    assert [ids.next() for _ in range(3)] == [f"porch-5f1c2e7a-0812400-{n:06d}" for n in range(3)]
+    ids = event_ids("porch", "5f1c2e7a", 812_400)
+    assert [next(ids) for _ in range(3)] == [f"porch-5f1c2e7a-0812400-{n:06d}" for n in range(3)]
 
 
 def test_top_k_is_in_percent_with_one_decimal_and_ties_go_by_index() -> None:

@@ -27,13 +27,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     Raises:
         BrokerError: the broker cannot be reached, refuses, or does not answer.
     """
-    from edge.delivery.conversation import conversation
+    from edge.delivery.blocking_client import connected
     from edge.delivery.topics import client_id, retained_topics
 
     device, address = arguments.device or settings.device.name, settings.mqtt.address
-    with conversation(settings.mqtt, client_id(device, "-forget")) as talk:
+    with connected(settings.mqtt, client_id(device, "-forget")) as client:
         for topic in retained_topics(settings.mqtt, device):
-            if reason := talk.publish(topic, b"", retain=True):
+            if reason := client.publish(topic, b"", retain=True):
                 raise BrokerError(f"The broker at {address} refuses: {reason}; see deploy/mosquitto/acl.")
     print(f"The broker at {address} keeps nothing of {device} any more.")
     return 0

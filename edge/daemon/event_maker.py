@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge.decision.decider import Decision
-from edge.events import Event, EventIds, isoformat_utc
+from edge.events import Event, event_ids, isoformat_utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class EventMaker:
         self._device = device
         self._boot = boot
         self._clocks = clocks
-        self._ids = EventIds(device, boot, int(clocks.uptime_s() * 1000))
+        self._ids = event_ids(device, boot, int(clocks.uptime_s() * 1000))
 
     def make(self, decision: Decision, model: str, captured_ns: int, latency_ms: Mapping[str, float]) -> Event:
         """The event of a decision about a frame captured at `captured_ns` (monotonic)."""
         # A video file read faster than it plays has frame times in the future; an event's time must not be.
         age_s = max(0, self._clocks.monotonic_ns() - captured_ns) / 1e9
         return Event(
-            id=self._ids.next(),
+            id=next(self._ids),
             device=self._device,
             reason=decision.reason,
             time=isoformat_utc(self._clocks.wall_s() - age_s),

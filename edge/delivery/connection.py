@@ -199,15 +199,11 @@ class Connection:
         else:
             self._report(Connected(getattr(properties, "ReceiveMaximum", UNLIMITED)))
 
-    def _on_publish(
-        self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
-    ) -> None:
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: object) -> None:
         why = f"{reason}, 0x{reason.value:02x}" if reason.is_failure else ""
         self._report(Acknowledged(mid, why, bool(why) and reason.value not in MESSAGE_REFUSALS))
 
-    def _on_subscribe(
-        self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
-    ) -> None:
+    def _on_subscribe(self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], _: object) -> None:
         self._report(Granted(tuple(str(reason) if reason.is_failure else "" for reason in reasons)))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:

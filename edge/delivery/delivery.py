@@ -36,14 +36,7 @@ class Delivery:
     Methods put a call into the inbox of the delivery thread, which makes the calls one after the other.
     """
 
-    def __init__(
-        self,
-        mqtt: MqttSettings,
-        fallback: FallbackSettings,
-        device: str,
-        boot: str,
-        status: Status,
-    ) -> None:
+    def __init__(self, mqtt: MqttSettings, fallback: FallbackSettings, device: str, boot: str, status: Status) -> None:
         self._fallback_after_s = fallback.fallback_after_s
         self._status = status
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()

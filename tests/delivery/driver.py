@@ -15,13 +15,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 from edge.delivery import Delivery
 from edge.delivery.log_file import LogFile
-from edge.events import Event, EventIds, Label, isoformat_utc
+from edge.events import Event, Label, event_ids, isoformat_utc
 from edge.settings.schema import FallbackSettings, MqttSettings
 from edge.status.snapshot import Status
 
@@ -29,10 +30,10 @@ BOOT = "5f1c2e7a"
 DEVICE = "porch"
 
 
-def make_event(ids: EventIds, **fields: Any) -> Event:
+def make_event(ids: Iterator[str], **fields: Any) -> Event:
     """An event such as the decision makes; `fields` replace some of it."""
     event = Event(
-        id=ids.next(),
+        id=next(ids),
         device=DEVICE,
         reason="frame",
         time=isoformat_utc(time.time()),
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
 
     started_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-    ids = EventIds(DEVICE, BOOT, started_ms)
+    ids = event_ids(DEVICE, BOOT, started_ms)
     status = Status()
     delivery = Delivery(
         MqttSettings(url=options.url, keepalive_s=options.keepalive_s),

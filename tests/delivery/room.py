@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.delivery import Delivery
 from edge.delivery.inspect import stored_events, summarise
-from edge.events import EventIds
+from edge.events import event_ids
 from edge.settings.schema import FallbackSettings, MqttSettings
 from edge.status.snapshot import Status
 from tests.broker import eventually
@@ -32,7 +32,7 @@ class Room:
         self.log = log
         self.status = Status()
         self.made: list[str] = []
-        self._ids = EventIds(DEVICE, BOOT, run)
+        self._ids = event_ids(DEVICE, BOOT, run)
         self.delivery = Delivery(
             MqttSettings(url=url, **mqtt),
             FallbackSettings(path=log, max_bytes=max_bytes, replay_per_s=replay_per_s),

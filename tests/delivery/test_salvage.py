@@ -14,7 +14,7 @@ from edge.delivery.fallback import Changes, FallbackLog
 from edge.delivery.inspect import purge, summarise
 from edge.delivery.log_file import SCHEMA, LogFile
 from edge.errors import StateError
-from edge.events import EventIds
+from edge.events import event_ids
 from tests.broker import Brokers, eventually
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, Room
@@ -25,7 +25,7 @@ EVENTS = 30_000  # more than 8 MiB, so that damage in the middle is met only whe
 
 @pytest.fixture(scope="module")
 def made() -> list[str]:
-    ids = EventIds(DEVICE, BOOT, 1)
+    ids = event_ids(DEVICE, BOOT, 1)
     return [make_event(ids).to_json() for _ in range(EVENTS)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.delivery.fallback import Changes, FallbackLog
-from edge.events import EventIds
+from edge.events import event_ids
 from tests.broker import Brokers, eventually, free_port
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, depth, driver, stored_ids
@@ -23,7 +23,7 @@ SLACK_S = 3.0  # what a busy test machine may add
 
 def fill(path: Path, count: int) -> list[str]:
     """Store events as fast as the disk takes them."""
-    template = make_event(EventIds(DEVICE, BOOT, 1)).to_json()
+    template = make_event(event_ids(DEVICE, BOOT, 1)).to_json()
     first = json.loads(template)["id"]
     ids = [f"{first[:-6]}{number:06d}" for number in range(count)]
     log = FallbackLog(path, MAX_BYTES)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge.delivery.fallback import Changes, FallbackLog
-from edge.events import EventIds
+from edge.events import event_ids
 from tests.broker import Mosquitto, Subscriber, brokers_in, eventually
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, room
@@ -34,7 +34,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, di
     directory = tmp_path_factory.mktemp("outage")
     (directory / "cut").mkdir()
     (directory / "stopped").mkdir()
-    ids = EventIds(DEVICE, BOOT, 1)
+    ids = event_ids(DEVICE, BOOT, 1)
     made = {}
     with closing(FallbackLog(directory / "fallback.db", MAX_BYTES)) as log:
         for _ in range(EVENTS // 3):

@@ -14,7 +14,7 @@ import pytest
 
 from edge.board.host import disk_bytes_written
 from edge.delivery.fallback import Changes, FallbackLog
-from edge.events import EventIds
+from edge.events import event_ids
 from tests.broker import Brokers, eventually
 from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, room, stored_ids
@@ -160,7 +160,7 @@ def test_a_damaged_log_on_a_disk_that_has_no_room_for_its_copy(
 ) -> None:
     """Its events come into the new log a few at a time, as those before them are delivered."""
     log = disk_of_24_megabytes / "fallback.db"
-    ids = EventIds(DEVICE, BOOT, 1)
+    ids = event_ids(DEVICE, BOOT, 1)
     made = [make_event(ids) for _ in range(12_000)]
     with contextlib.closing(FallbackLog(log, MAX_BYTES)) as whole:
         for at in range(0, len(made), 200):

@@ -17,7 +17,7 @@ from edge.errors import BrokerError, EdgeClassifierError
 from edge.settings.schema import FallbackSettings, MqttSettings
 
 if TYPE_CHECKING:
-    from edge.delivery.conversation import Conversation
+    from edge.delivery.blocking_client import BlockingClient
 
 LISTEN_S = 12.0  # a box tells its status each 10 s
 # Where we may write below our own name without anybody taking it for an event or a state.
@@ -25,17 +25,17 @@ PROBES = ("doctor", "camera/doctor", "response/doctor")
 NO_BROKER = "not looked at: there is no broker to ask"
 
 
-def _conversation(mqtt: MqttSettings, device: str) -> AbstractContextManager[Conversation]:
-    from edge.delivery.conversation import conversation
+def _connected(mqtt: MqttSettings, device: str) -> AbstractContextManager[BlockingClient]:
+    from edge.delivery.blocking_client import connected
     from edge.delivery.topics import client_id
 
-    return conversation(mqtt, client_id(device, "-doctor"))
+    return connected(mqtt, client_id(device, "-doctor"))
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
     """It is reachable, and takes us with our user, password and certificate."""
     try:
-        with _conversation(mqtt, device):
+        with _connected(mqtt, device):
             return Finding("broker", "ok", f"{mqtt.address} takes us")
     except EdgeClassifierError as error:
         return Finding("broker", "warning", str(error))
@@ -57,7 +57,7 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
         return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
     told = "The broker at {} refuses {}: {}"
     try:
-        with _conversation(mqtt, device) as talk:
+        with _connected(mqtt, device) as talk:
             for topic in PROBES:
                 if reason := talk.publish(prefix + topic, b""):
                     sentence = told.format(mqtt.address, prefix + topic, reason)
@@ -112,7 +112,7 @@ def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[s
     """The boot in each status that comes ("" from a version that did not tell), and whether it is a retained one."""
     from edge.delivery.connection import Heard
 
-    with _conversation(mqtt, device) as talk:
+    with _connected(mqtt, device) as talk:
         talk.subscribe([f"{mqtt.base}/{device}/status"])
         until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-from edge.delivery.conversation import Conversation, conversation
+from edge.delivery.blocking_client import BlockingClient, connected
 from edge.delivery.outbox import Outbox
 from edge.errors import BrokerError
 from edge.events import Event
@@ -45,7 +45,7 @@ class ToBroker:
     If the broker fails during the run, events go to the outbox from then on, and `what` names that.
     """
 
-    def __init__(self, talk: Conversation, topic: str, address: str) -> None:
+    def __init__(self, talk: BlockingClient, topic: str, address: str) -> None:
         self.what = f"to the PUBACK of {address}"
         self._talk, self._topic, self._address = talk, topic, address
         self._instead: ToOutbox | None = None
@@ -67,7 +67,7 @@ def publisher(settings: MqttSettings, device: str) -> Iterator[Publisher]:
     """Connect to the configured broker; use the outbox where it does not answer in time."""
     with ExitStack() as stack:
         try:
-            talk = stack.enter_context(conversation(settings, f"{device}-bench", WITHIN_S))
+            talk = stack.enter_context(connected(settings, f"{device}-bench", WITHIN_S))
         except BrokerError:
             talk = None
         if talk is None:

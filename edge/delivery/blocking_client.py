@@ -1,4 +1,4 @@
-"""A connection for a command that asks the broker something and waits for the answer: doctor, forget, bench."""
+"""An MQTT client for commands: each call waits for the broker's answer. doctor, forget and bench use it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edge.delivery.connection import Acknowledged, Connected, Connection, Ended,
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
-WITHIN_S = 10.0
-_Answer = TypeVar("_Answer", bound=Report)
+ANSWER_WITHIN_S = 10.0
+_Report = TypeVar("_Report", bound=Report)
 
 
-class Conversation:
-    """An open connection; `conversation` makes it. All methods raise BrokerError when it ends or times out."""
+class BlockingClient:
+    """An open connection, made by `connected`. All methods raise BrokerError when it ends or an answer is late."""
 
     def __init__(self, settings: MqttSettings, client_id: str, within_s: float) -> None:
         self._address, self._within_s = settings.address, within_s
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self.connection = Connection(settings, client_id, "", self._reports.put)
 
-    def next(self, kind: type[_Answer], within_s: float | None = None) -> _Answer:
+    def next(self, kind: type[_Report], within_s: float | None = None) -> _Report:
         """The next report of a kind; other reports are skipped."""
         within_s = self._within_s if within_s is None else within_s
         until = time.monotonic() + within_s
@@ -43,7 +43,7 @@ class Conversation:
         """Publish with QoS 1; returns why the broker refused it, "" if it did not."""
         mid = self.connection.publish(topic, payload, retain=retain)
         while True:
-            answer = self.next(Acknowledged)  # where nothing was sent, this raises how the connection ended
+            answer = self.next(Acknowledged)  # if nothing was sent, this raises how the connection ended
             if answer.mid == mid:
                 return answer.reason
 
@@ -54,23 +54,23 @@ class Conversation:
 
 
 @contextlib.contextmanager
-def conversation(settings: MqttSettings, client_id: str, within_s: float = WITHIN_S) -> Iterator[Conversation]:
+def connected(settings: MqttSettings, client_id: str, within_s: float = ANSWER_WITHIN_S) -> Iterator[BlockingClient]:
     """Connect, and disconnect at the end.
 
     Args:
-        client_id: one of the command's own. With the daemon's the broker would end the daemon's connection.
+        client_id: not the daemon's, because the broker would end the daemon's connection.
         within_s: how long to wait for each answer.
 
     Raises:
         BrokerError: the broker cannot be reached, refuses us or does not answer.
     """
-    talk = Conversation(settings, client_id, within_s)
-    talk.connection.start()
+    client = BlockingClient(settings, client_id, within_s)
+    client.connection.start()
     try:
-        talk.next(Connected)
-        yield talk
+        client.next(Connected)
+        yield client
     finally:
-        talk.connection.disconnect()
-        if not talk.connection.join(1.0):
-            talk.connection.abandon("The broker did not close the connection in time.")
-            talk.connection.join(1.0)
+        client.connection.disconnect()
+        if not client.connection.join(1.0):
+            client.connection.abandon("The broker did not close the connection in time.")
+            client.connection.join(1.0)
