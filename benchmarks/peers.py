@@ -13,7 +13,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 from benchmarks.engines import ENGINES, OURS, REFERENCE
 from benchmarks.report import markdown
+from edge.board import host
 
 PAUSE_S = 0.1  # between turns, so that a pool that spins while idle has gone to sleep
 KINDS = ("infer", "classify")
@@ -158,14 +158,6 @@ def truth(photos: Path) -> dict[str, int]:
         return {row["file"]: int(row["index"]) for row in csv.DictReader(file)}
 
 
-def processor() -> str:
-    """The CPU's name."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
 def disturbance(load: float | None = None) -> str:
     """What the machine's load over the last five minutes means for the figures."""
     load = os.getloadavg()[1] if load is None else load
@@ -191,7 +183,7 @@ def main() -> int:
     arguments = parser.parse_args()
     convert(arguments)
     results = measure(arguments)
-    where = f"{processor()}, {arguments.threads} threads, {arguments.rounds} rounds of 20 photos"
+    where = f"{host.cpu_name()}, {arguments.threads} threads, {arguments.rounds} rounds of 20 photos"
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     text = markdown(results, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}. {disturbance()}")
     print(text)

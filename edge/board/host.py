@@ -131,6 +131,21 @@ def board(root: Path = ROOT) -> str:
     return os.uname().machine
 
 
+def cpu_name(root: Path = ROOT) -> str:
+    """The processor's name; a Pi's kernel gives the board's instead; the machine's architecture where it gives none."""
+    info = cpu_info(root)
+    return info.get("model name") or info.get("Model") or os.uname().machine
+
+
+def cpu_info(root: Path = ROOT) -> dict[str, str]:
+    """The fields of /proc/cpuinfo, such as `model name` and `flags`: of the first CPU, where each has its own."""
+    fields: dict[str, str] = {}
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
 def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
     """Bytes that a process (default: this one) has written to storage since it started."""
     return _field(root / f"proc/{process or 'self'}/io", "write_bytes")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edge.board import host
 from edge.errors import BundleError
 from edge.vision.torch_compat import runs_qint8
 
@@ -35,17 +36,10 @@ def host_target() -> Target:
     return _MACHINES[machine]
 
 
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+def cpu_flags(root: Path = host.ROOT) -> frozenset[str]:
     """The features that the kernel lists for the first CPU, such as `avx512_vnni` or `asimddp`."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-    return frozenset()
+    info = host.cpu_info(root)
+    return frozenset((info.get("flags") or info.get("Features", "")).split())
 
 
 def has_full_range(flags: frozenset[str]) -> bool:

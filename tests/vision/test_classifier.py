@@ -224,8 +224,12 @@ def test_the_engine_is_one_that_this_torch_has(
 
 
 def test_the_engine_follows_the_cpu(tmp_path: Path) -> None:
-    (tmp_path / "x86").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n\nflags\t\t: fpu\n")
-    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n")
+    for name, cpuinfo in (
+        ("x86", "processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n\nflags\t\t: fpu\n"),
+        ("arm", "processor\t: 0\nFeatures\t: fp asimd asimddp\n"),
+    ):
+        (tmp_path / name / "proc").mkdir(parents=True)
+        (tmp_path / name / "proc/cpuinfo").write_text(cpuinfo)
     assert has_full_range(cpu_flags(tmp_path / "x86"))
     assert cpu_flags(tmp_path / "arm") == {"fp", "asimd", "asimddp"}
     assert cpu_flags(tmp_path / "none") == frozenset()

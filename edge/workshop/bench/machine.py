@@ -1,4 +1,4 @@
-"""The machine that is measured: board, processor, torch build, and how it feels."""
+"""Reads what a benchmark depends on: board, processor, torch build, and the temperature, throttling and load."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edge.vision.bundle import GPU_ENGINES, Engine
 from edge.vision.engine import cpu_flags
 from edge.workshop.bench.result import Condition, Machine
 
-# What the INT8 kernels of oneDNN, FBGEMM, XNNPACK and QNNPACK look for.
+# The CPU features by which oneDNN, FBGEMM, XNNPACK and QNNPACK choose their INT8 kernels.
 KERNEL_FEATURES = (
     *("asimd", "asimdhp", "asimddp", "i8mm", "sve", "bf16"),
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"),
 )
-# torch's build flags, and what the libraries behind them are called.
+# torch's build flags, and the names of the libraries that they stand for.
 LIBRARIES = {
     "FBGEMM": "FBGEMM",
     "MKL": "MKL",
@@ -34,23 +34,26 @@ LIBRARIES = {
 def machine(
     engine: Engine, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
 ) -> Machine:
-    """Name everything that a figure depends on; `root` holds /proc and /sys."""
-    flags = cpu_flags(root / "proc/cpuinfo")
+    """The hardware and software that every figure depends on; `root` holds /proc and /sys."""
+    flags = cpu_flags(root)
+    build = torch.__config__.show()
     return Machine(
         board=host.board(root),
-        cpu=_cpu_name(root),
+        cpu=host.cpu_name(root),
         processors=len(os.sched_getaffinity(0)),
         cpu_features=tuple(feature for feature in KERNEL_FEATURES if feature in flags),
         python=platform.python_version(),
         torch=torch.__version__,
-        torch_build=", ".join(_libraries()),
+        torch_build=", ".join(
+            name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", build)
+        ),
         engine=engine,
         gpu=gpu_name() if engine in GPU_ENGINES else "",
     )
 
 
 def condition(root: Path = host.ROOT) -> Condition:
-    """Temperature, supply and load right now, and what the board remembers of strain."""
+    """Temperature, throttling and load now, and the throttling that the board has recorded since boot."""
     strain, since_boot = host.strain(root), host.strain_since_boot(root)
     return Condition(
         temperature_celsius=strain.temperature_celsius,
@@ -61,17 +64,3 @@ def condition(root: Path = host.ROOT) -> Condition:
         throttled_since_boot=since_boot.throttled,
         over_current_events=strain.over_current_events,
     )
-
-
-def _libraries() -> list[str]:
-    described = torch.__config__.show()
-    return [name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", described)]
-
-
-def _cpu_name(root: Path) -> str:
-    try:
-        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.machine()
-    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else platform.machine()
