@@ -1,4 +1,4 @@
-"""A real mosquitto of the test's own, and a subscriber that records everything it receives."""
+"""Starts a real mosquitto for a test, and a subscriber that records everything it receives."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def eventually(true: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Wait until something is true; fails with `what` when it does not become so."""
+    """Wait until a condition holds; if it does not in time, fail with `what`."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
         if found := true():
@@ -94,7 +94,7 @@ class Mosquitto:
         self.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Like a pulled plug: the connections stay, and nothing answers on them."""
+        """Stop answering while the connections stay open, as after a pulled network cable."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -103,7 +103,7 @@ class Mosquitto:
         self._process.send_signal(signal.SIGCONT)
 
     def reload(self) -> None:
-        """Read passwords and access lists again."""
+        """Make it read passwords and access lists again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGHUP)
 
@@ -146,11 +146,11 @@ class Subscriber:
         assert self._subscribed.wait(DEADLINE_S), "the subscriber is not connected"
 
     def on(self, suffix: str) -> list[Received]:
-        """What came on topics that end so."""
+        """The messages whose topic ends with `suffix`."""
         return [message for message in list(self.received) if message.topic.endswith("/" + suffix)]
 
     def ids(self, suffix: str) -> list[str]:
-        """The ids of the events that came on topics that end so, in order, repetitions included."""
+        """The ids of the events whose topic ends with `suffix`, in order, with repetitions."""
         return [message.json()["id"] for message in self.on(suffix)]
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Subscriber:
 
 
 class Brokers:
-    """Starts brokers and subscribers, and stops them all at the end of the test."""
+    """Starts brokers and subscribers, and stops them at the end of the test."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -172,7 +172,7 @@ class Brokers:
         return broker
 
     def prepare(self, *lines: str, persistent: bool = False) -> Mosquitto:
-        """One that is not started yet."""
+        """A broker that is not started yet."""
         directory = self._directory / f"broker-{len(self._brokers)}"
         directory.mkdir()
         self._brokers.append(Mosquitto(directory, lines, persistent))
@@ -183,7 +183,10 @@ class Brokers:
         return self._subscribers[-1]
 
     def prepare_heard(self) -> tuple[Mosquitto, Subscriber]:
-        """One that is not started yet and a subscriber who misses nothing: a box that waits may be there before it."""
+        """A broker that is not started yet, and a subscriber that has a session there.
+
+        The subscriber misses nothing, even if a waiting box connects first.
+        """
         # Its session is saved at the stop below; saving at each change makes a broker slow.
         broker = self.prepare("autosave_interval 0", "autosave_on_changes false", persistent=True)
         broker.start()
@@ -221,7 +224,7 @@ class Certificates:
         self._openssl(f"req -x509 {NEW_KEY} -days 2 -subj /CN=authority -keyout ca.key -out ca.crt")
 
     def issue(self, name: str, subject_alternative: str = "IP:127.0.0.1", days: int = 2) -> tuple[Path, Path]:
-        """Make `name`.crt and `name`.key; no days at all make an expired certificate."""
+        """Make `name`.crt and `name`.key; with 0 days the certificate has expired."""
         self._openssl(f"req {NEW_KEY} -subj /CN={name} -keyout {name}.key -out {name}.csr")
         (self.directory / f"{name}.ext").write_text(f"subjectAltName={subject_alternative}\n")
         signer = "-CA ca.crt -CAkey ca.key -CAcreateserial"

@@ -1,4 +1,4 @@
-"""What every test may use: the test data, and one bundle exported from real weights."""
+"""Fixtures for all tests: the test data, a bundle exported from real weights, brokers and configs."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def testdata() -> Path:
-    """ResNet-18's weights, hundreds of photos with their right labels, and videos, which are no part of the project."""
+    """A folder with ResNet-18's weights, hundreds of labelled photos, and videos, which are not part of the project."""
     if not TESTDATA:
         pytest.skip("EDGE_CLASSIFIER_TESTDATA is not set: no labelled photos and no weights of a ResNet-18 here")
     return Path(TESTDATA)
@@ -47,7 +47,7 @@ def testdata() -> Path:
 
 @pytest.fixture(scope="session")
 def photos_dir() -> Path:
-    """The photos that `samples` tells of."""
+    """The folder with the photos of `samples`."""
     if not samples.PHOTOS.is_dir():
         pytest.skip("there are no photos in .venv/photos; ./install.sh --dev brings them")
     return samples.PHOTOS
@@ -55,7 +55,7 @@ def photos_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def variants(photos_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """`samples.VARIANTS` pictures made of the photos, sorted."""
+    """`samples.VARIANTS` pictures made from the photos, sorted."""
     return sorted(made_once(tmp_path_factory, "variants", samples.write_variants).iterdir())
 
 
@@ -73,13 +73,13 @@ def weights_file() -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for this machine, made once for the whole run; tests that change one copy it first."""
+    """A bundle for this machine, made once for the whole run; a test that changes it has to copy it first."""
     return bundle_of("efficientnet_lite0", tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
-    """A command that ran in this process leaves its log's lines to a stderr that ends with the test."""
+    """Restores logging, because a command run in this process logs to a stderr that is closed after the test."""
     log = logging.getLogger("edge")
     before = log.handlers[:], log.level, log.propagate
     yield
@@ -88,7 +88,7 @@ def _log_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def brokers(tmp_path: Path) -> Iterator[Brokers]:
-    """Starts real brokers and subscribers; all end with the test."""
+    """Starts real brokers and subscribers, and stops them after the test."""
     with brokers_in(tmp_path) as started:
         yield started
 
@@ -101,7 +101,7 @@ def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def configure(tmp_path: Path, request: pytest.FixtureRequest) -> Configure:
-    """Writes a config; keys are `section_key`."""
+    """Writes a config; the keyword arguments are `section_key`."""
 
     def write(**changes: object) -> Path:
         bundle = changes.pop("model_bundle", None) or request.getfixturevalue("bundle_dir")
@@ -129,14 +129,14 @@ def configure(tmp_path: Path, request: pytest.FixtureRequest) -> Configure:
 
 
 def may_be_anybody() -> bool:
-    """Whether this is root, and of a machine or container that has other users too."""
+    """Whether this process is root on a machine or container that has other users too."""
     others = int(Path("/proc/self/uid_map").read_text(encoding="utf-8").split()[2])
     return os.geteuid() == 0 and others > 65534
 
 
 @contextmanager
 def somebody_else() -> Iterator[None]:
-    """Root may look everywhere, so where a test is root, nobody asks."""
+    """The id of a user who is not root: as root, a test could read every file."""
     if not may_be_anybody():
         yield
         return

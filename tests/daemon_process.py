@@ -1,4 +1,4 @@
-"""The real daemon in a process of its own, with a real datagram socket where systemd would listen."""
+"""Runs the real daemon as a process, with a real datagram socket in the place of systemd's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLACK_S = 3.0  # what a busy machine may add to it
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without anyone's settings, with the checkout importable."""
+    """This process's environment without edge-classifier's settings, and with the checkout importable."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_CLASSIFIER_")}
     free_port = {"EDGE_CLASSIFIER_WEB_LISTEN": "127.0.0.1:0"}
     return kept | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"} | free_port | more
@@ -31,7 +31,7 @@ def environment(**more: str) -> dict[str, str]:
 def run_command(
     *arguments: str | Path, timeout_s: float = 120.0, cwd: Path | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `edge-classifier ARGUMENTS` to its end."""
+    """Run `edge-classifier ARGUMENTS` and wait for its end."""
     return subprocess.run(
         [sys.executable, "-m", "edge", *map(str, arguments)],
         env=environment(**more),
@@ -63,7 +63,7 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """Everything it has printed."""
+        """Everything that it has printed so far."""
         return self._log.read_text(encoding="utf-8")
 
     def _hear(self) -> None:
@@ -71,7 +71,7 @@ class Daemon:
             self.told += datagram.decode().split("\n")
 
     def wait_told(self, start: str, within_s: float = START_WITHIN_S) -> str:
-        """Wait until systemd is told a line that begins with `start`; returns the newest such line."""
+        """Wait until systemd has received a line that begins with `start`; returns the newest such line."""
 
         def found() -> str | None:
             lines = [line for line in self.told if line.startswith(start)]
@@ -86,7 +86,7 @@ class Daemon:
         self.wait_told("READY=1")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send the signal and wait for the end; returns the seconds that it took."""
+        """Send the signal and wait for the end; returns how many seconds it took."""
         began = time.monotonic()
         self.process.send_signal(number)
         self.wait()
@@ -101,7 +101,7 @@ class Daemon:
             raise AssertionError(f"the daemon did not end within {within_s} s; its log:\n{self.log}") from None
 
     def close(self) -> None:
-        """End it whatever it does."""
+        """Kill it if it still runs."""
         self.process.kill()
         self.process.wait()
         self._notify.shutdown(socket.SHUT_RDWR)
@@ -111,7 +111,7 @@ class Daemon:
 
 @contextmanager
 def running(config: Path, *, light: bool = False, **more: str) -> Iterator[Daemon]:
-    """Run the daemon with a config file, whose folder takes its log; `light`: without torch, see light_daemon.py."""
+    """Run the daemon with a config file, whose folder gets its log; `light`: without torch, see light_daemon.py."""
     run = ["tests.light_daemon", str(config)] if light else ["edge", "run", "--config", str(config)]
     daemon = Daemon([sys.executable, "-m", *run], config.parent, **more)
     try:

@@ -1,4 +1,4 @@
-"""Runs install.sh and its parts, and puts programs in place that they call."""
+"""Runs install.sh and its functions, and provides programs for them to call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PI = "Raspberry Pi 4 Model B Rev 1.4\0"
 
 
 def install(directory: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run install.sh of a directory with this Python and without a terminal."""
+    """Run install.sh in a directory, with this Python and without a terminal."""
     return subprocess.run(
         [str(directory / "install.sh"), *map(str, arguments)],
         cwd=directory,
@@ -26,7 +26,7 @@ def install(directory: Path, *arguments: str | Path, **environment: str) -> subp
 
 
 def program(file: Path, script: str) -> Path:
-    """Write an executable script, such as one that stands in for a program of another machine."""
+    """Write an executable script that stands in for a program of another machine."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(script, encoding="utf-8")
     file.chmod(0o755)
@@ -34,7 +34,7 @@ def program(file: Path, script: str) -> Path:
 
 
 class Board:
-    """The files that identify a machine, and the programs that list what it has."""
+    """The files that identify a machine, and stand-ins for the programs that list its packages."""
 
     def __init__(self, directory: Path, os_release: str, model: str = "") -> None:
         self.root = directory / "root"
@@ -50,7 +50,7 @@ class Board:
         program(self.bin / "apt-cache", "#!/bin/sh\nexit 100\n")
 
     def is_built_for(self, architecture: str) -> None:
-        """Write the architecture into dpkg's files, where the installer finds that of a card in a reader."""
+        """Write the architecture into dpkg's files, where the installer looks for it with --root."""
         (self.root / "var" / "lib" / "dpkg" / "status").write_text(
             f"Package: dpkg\nStatus: install ok installed\nArchitecture: {architecture}\n\n"
         )
@@ -60,14 +60,14 @@ class Board:
         program(self.bin / "apt-cache", f'#!/bin/sh\n[ "$2" = {package} ]\n')
 
     def module(self, name: str, text: str) -> None:
-        """Give the machine's Python a module."""
+        """Add a module to the machine's Python."""
         (self.site / name).mkdir(parents=True, exist_ok=True)
         (self.site / name / "__init__.py").write_text(text)
         (self.site / f"{name}-2.8.0.dist-info").mkdir(exist_ok=True)
         (self.site / f"{name}-2.8.0.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 2.8.0\n")
 
     def plan(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """The plan for this machine."""
+        """The plan that `--dry-run` prints for this machine."""
         path = f"{self.bin}:{os.environ['PATH']}"
         return install(CHECKOUT, "--dry-run", "--root", self.root, *options, PATH=path, PYTHONPATH=str(self.site))
 

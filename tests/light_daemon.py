@@ -1,6 +1,6 @@
-"""Runs the daemon with a few lines in the place of the network: `light_daemon.py CONFIG`.
+"""Runs the daemon with a few lines in place of the network: `light_daemon.py CONFIG`.
 
-Everything else is the daemon's own. It starts in a third of the processor time, because nothing of it needs torch.
+Everything else is the daemon's own code. It starts in a third of the processor time, because torch is not imported.
 """
 
 import sys
@@ -22,7 +22,7 @@ from edge.vision.bundle import Bundle
 
 
 class Brightness:
-    """Says in which part of the range a picture's mean lies; a `model.Model` with a bundle's name and labels."""
+    """Answers with the class that a picture's mean brightness falls into; implements `model.Model`."""
 
     def __init__(self, bundle: Bundle, settings: ModelSettings) -> None:
         self.name, self.labels = bundle.name, bundle.labels
@@ -40,7 +40,7 @@ class Brightness:
 
 
 def run(config: Path, make_capture: Callable[..., Any] = Capture, make_classifier: Any = Brightness) -> NoReturn:
-    """As `edge-classifier run --config CONFIG`."""
+    """Like `edge-classifier run --config CONFIG`."""
     set_up_logging("info")
     settings = load_settings(config)
     daemon = service.Service(settings, config, make_capture=make_capture, make_classifier=make_classifier)

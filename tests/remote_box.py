@@ -1,4 +1,4 @@
-"""The box that requests are made to, without its camera and model, and a client that makes them."""
+"""The part of a box that answers requests, without camera and model, and a client that sends requests."""
 
 import json
 import queue
@@ -29,7 +29,7 @@ BASE = "edge/porch/"
 
 
 class Asker:
-    """A client that publishes and hears the answers with their properties."""
+    """A client that publishes requests and records the answers with their properties."""
 
     def __init__(self, broker: Mosquitto) -> None:
         self.answers: queue.Queue[paho.MQTTMessage] = queue.Queue()
@@ -60,7 +60,7 @@ class Asker:
 
 
 class Camera(Recent):
-    """Always has a grey frame, or never."""
+    """Always has a grey frame, or never has one."""
 
     delivers = True
 
@@ -69,7 +69,7 @@ class Camera(Recent):
 
 
 class Done:
-    """What the requests did to the box."""
+    """Records what the requests changed."""
 
     def __init__(self) -> None:
         self.camera = Camera()

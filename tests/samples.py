@@ -19,7 +19,7 @@ VIDEO_FRAMES, VIDEO_SIZE = 240, (320, 240)
 
 
 def read(name: str) -> Pixels:
-    """One of the photos as (height, width, 3) BGR."""
+    """One of the photos as BGR pixels (height, width, 3)."""
     (file,) = PHOTOS.glob(f"{name}.*")
     pixels = cv2.imread(str(file), cv2.IMREAD_COLOR)
     assert pixels is not None, file
@@ -27,7 +27,7 @@ def read(name: str) -> Pixels:
 
 
 def write_variants(folder: Path) -> None:
-    """`VARIANTS` JPEGs of every size, `NN-NAME.jpg`: the photos in turn, closer, mirrored, darker and smaller."""
+    """Write `VARIANTS` JPEGs named `NN-NAME.jpg`: the photos in turn, closer, mirrored, darker and smaller."""
     names = sorted(INDEXES)
     photos = {name: read(name) for name in names}
     for number in range(VARIANTS):
@@ -43,7 +43,7 @@ def write_variants(folder: Path) -> None:
 
 
 def write_video(file: Path) -> None:
-    """`VIDEO_FRAMES` frames at 10 a second, which pan over one photo after the other."""
+    """Write `VIDEO_FRAMES` frames at 10 a second that pan over one photo after the other."""
     video = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, VIDEO_SIZE)
     width, height = VIDEO_SIZE
     per_photo = VIDEO_FRAMES // len(INDEXES)

@@ -1,6 +1,6 @@
-"""`--may-skip FILE` fails each test that skips and that FILE does not name.
+"""`--may-skip FILE` fails each test that skips and is not listed in FILE.
 
-A test that skips for want of data or of a program makes a green run mean less than it seems to.
+A test that is skipped because data or a program is missing would otherwise look like a success.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import pytest
 
 
 def may_skip(file: Path) -> dict[str, str]:
-    """Test or file of tests → the reason that it may skip for; the lines are `path[::test]  # reason`."""
+    """Test or test file → the reason why it may skip; the lines are `path[::test]  # reason`."""
     lines = [line.partition("#") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return {name.strip(): reason.strip() for name, _, reason in lines if name}
 
 
 class NoOtherSkips:
-    """Turns a skip that is not listed into a failure, of the test or of what collects it."""
+    """Turns a skip that is not listed into a failure of the test or of its collection."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._listed = may_skip(file)
 
     def _is_listed(self, test: str) -> bool:
-        """With or without its parameters, or its whole file."""
+        """Whether the test is listed, with or without its parameters, or through its file."""
         return not {test, test.partition("[")[0], test.partition("::")[0]}.isdisjoint(self._listed)
 
     def _judged(self, report: pytest.TestReport | pytest.CollectReport) -> None:

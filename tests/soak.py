@@ -1,8 +1,8 @@
-"""The soak: the real daemon, a video and a broker that come and go; fails on a leak or a missing event.
+"""The soak test: the real daemon with a video and a broker that fails again and again.
 
-Resident memory may grow by 1 MB an hour at most once warm, file descriptors and threads not at all, and every
-event that the daemon says it made has to reach a subscriber whose session survives the broker's end, or to be in
-the fallback log at the end.
+It fails if memory grows by more than 1 MB an hour once warm, if file descriptors or threads grow at all, or if an event
+that the daemon reports as made reached neither a subscriber whose session survives the broker's restarts nor the
+fallback log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIB = 1024 * 1024
 
 
 class Sample(NamedTuple):
-    """What the process holds at one moment."""
+    """The process's memory, file descriptors and threads at one moment."""
 
     at_s: float
     resident_bytes: int
@@ -52,7 +52,7 @@ def sample(pid: int, began: float) -> Sample:
 
 
 def slope_mb_per_h(samples: list[Sample]) -> float:
-    """Least squares."""
+    """The slope of memory over time, by least squares, in MB an hour."""
     mean_t = sum(s.at_s for s in samples) / len(samples)
     mean_m = sum(s.resident_bytes for s in samples) / len(samples)
     above = sum((s.at_s - mean_t) * (s.resident_bytes - mean_m) for s in samples)
@@ -120,12 +120,12 @@ def run(
 
 
 def heard(subscriber: Subscriber) -> list[str]:
-    """The ids of all that arrived, repetitions included."""
+    """The ids of all received events, with repetitions."""
     return subscriber.ids("event") + subscriber.ids("replay")
 
 
 def missing(ids: list[str], log: str) -> dict[str, list[int]]:
-    """Run → counters of the events that are not accounted for; the daemon's last line says how many it made."""
+    """Run → counters of the events that are not accounted for; the daemon's last line has the number that it made."""
     told = re.search(r"(\d+) events made", log)
     assert told is not None, f"the daemon's last line is missing: {log[-3000:]}"
     made = int(told[1])
@@ -139,7 +139,7 @@ def missing(ids: list[str], log: str) -> dict[str, list[int]]:
 
 
 def main() -> int:
-    """Run, report, judge."""
+    """Run the soak, print the result, and return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--bundle", type=Path, help="a model bundle (default: made from --weights)")

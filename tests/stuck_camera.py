@@ -16,7 +16,7 @@ from tests.light_daemon import Brightness, run
 
 
 class StuckSource:
-    """Delivers some frames, then blocks for ever inside a read, as libcamera and V4L2 drivers do."""
+    """Delivers some frames, then blocks inside a read for good, as libcamera and V4L2 drivers do."""
 
     name = "stuck"
     live = True

@@ -1,4 +1,4 @@
-"""Waits double up to a cap, and jitter takes no more than the part that it may."""
+"""Tests that waits double up to a limit, and that jitter shortens them by no more than the allowed part."""
 
 from edge.backoff import Backoff
 

@@ -1,4 +1,4 @@
-"""Every file, module and heading that the documentation or a comment names exists."""
+"""Tests that every file, module and heading that the documentation or a comment names exists."""
 
 import re
 from collections.abc import Iterator

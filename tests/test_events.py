@@ -1,4 +1,4 @@
-"""An event survives its JSON, an id has no gap, and whatever stands in a log is read or refused, never a crash."""
+"""Tests that an event survives its JSON, that ids have no gaps, and that bad log entries never cause a crash."""
 
 import contextlib
 import dataclasses

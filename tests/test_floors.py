@@ -1,4 +1,4 @@
-"""An import goes to a lower floor only, and rooms on one floor do not import each other."""
+"""Tests that an import goes to a lower floor only, and that rooms on one floor do not import each other."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ DESIGN = EDGE.parent / "docs" / "design.md"
 
 
 def floors() -> list[list[str]]:
-    """The rooms of each floor, lowest first, as the picture in docs/design.md draws them."""
+    """The rooms of each floor, lowest first, as drawn in docs/design.md."""
     section = DESIGN.read_text(encoding="utf-8").split("## Rooms and floors")[1]
     left = "\n".join(line[:43] for line in section.split("```")[1].splitlines())  # the right half explains
     return [re.findall(r"(\w+)(?:/|\.py)(?=\s)", floor) for floor in reversed(left.split("│"))]
@@ -25,7 +25,7 @@ SAME_ROOM = {frozenset({"events", "errors"}), frozenset({"frames", "errors"})}
 
 
 def imports() -> Iterator[tuple[str, str, Path, int]]:
-    """(importing room, imported room, file, line) of every import inside edge/, lazy ones too."""
+    """(importing room, imported room, file, line) of every import inside edge/, including those inside functions."""
     for file in sorted(EDGE.rglob("*.py")):
         room = file.relative_to(EDGE).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -60,7 +60,7 @@ def test_imports_only_go_down() -> None:
 
 
 def imported_at_once(nodes: list[ast.stmt]) -> Iterator[str]:
-    """What a module imports when it is itself imported: functions, and what is for types alone, wait."""
+    """What a module imports when it is imported itself, without imports in functions and for type checking."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -72,7 +72,7 @@ def imported_at_once(nodes: list[ast.stmt]) -> Iterator[str]:
 
 
 def test_any_module_may_be_imported_first() -> None:
-    """A circle works or fails by who is imported first."""
+    """With a circle it would depend on the module that is imported first whether the import works."""
     files = {
         ".".join(file.relative_to(EDGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
         for file in EDGE.rglob("*.py")

@@ -1,4 +1,4 @@
-"""The wheel that people install holds what the daemon needs, and nothing else."""
+"""Tests that the wheel contains what the daemon needs, and nothing else."""
 
 import configparser
 import subprocess
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from a copy of what git tracks, so that no build directory is left here."""
+    """The wheel, built from a copy of what git tracks, so that no build directory is left in the checkout."""
     directory = tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=False)
     if tracked.returncode != 0:

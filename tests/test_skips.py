@@ -1,4 +1,4 @@
-"""A test that skips where nobody expected it to fails, and what may skip is a short list with reasons."""
+"""Tests that an unexpected skip fails, and that the list of allowed skips is short and gives reasons."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What pytest's workers share: one makes it, and the others wait for it."""
+"""Shares files between pytest's workers: one worker makes them, and the others wait for it."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A directory that is the whole run's, filled by `make` in whichever worker needs it first."""
+    """A directory for the whole run, filled by `make` in the worker that needs it first."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     home, unfinished = shared / name, shared / f"{name}.unfinished"

@@ -1,4 +1,4 @@
-"""Root in /tmp runs nothing that somebody left there: no process of ours imports from the current directory."""
+"""Tests that no process of edge-classifier imports a Python file from the current directory, such as root's in /tmp."""
 
 import argparse
 import importlib.util
@@ -22,7 +22,7 @@ PLANTED = ("linecache", "runpy", "json", "argparse", "pathlib", "pip", "edge", "
 
 @pytest.fixture(autouse=True)
 def _planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A current directory full of modules that leave a mark; none of them may."""
+    """A current directory full of modules that leave a mark when imported."""
     place, mark = tmp_path / "shared", tmp_path / "mark"
     place.mkdir()
     for name in PLANTED:

@@ -1,4 +1,4 @@
-"""What a board tells about itself is read right, and what it does not tell is nothing, not an error."""
+"""Tests that a board's temperature, memory and other facts are read correctly, and that missing ones give None."""
 
 from __future__ import annotations
 

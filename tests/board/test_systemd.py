@@ -1,4 +1,4 @@
-"""systemd hears the right words on a real datagram socket, and nothing breaks where it does not listen."""
+"""Tests sd_notify messages on a real datagram socket, and that a missing or broken socket causes no failure."""
 
 import logging
 import os
@@ -94,7 +94,7 @@ def test_lines_without_a_journal_are_plain(capsys: pytest.CaptureFixture[str]) -
 
 
 class JournalHandler(logging.Handler):
-    """Stands for python3-systemd's, which is not on PyPI as a wheel."""
+    """Stands in for python3-systemd's handler, which PyPI has only as source."""
 
     def __init__(self, **fields: str) -> None:
         super().__init__()

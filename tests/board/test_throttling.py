@@ -1,4 +1,4 @@
-"""A board that is too hot or short of power is asked for less, step by step, and told why; then for more again."""
+"""Tests that a board that is too hot or short of power is given less work in steps, with the reason, and later more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge.board.throttling import COOL_CELSIUS, HOT_CELSIUS, MIN_FPS, FrameRateG
 
 
 class Board:
-    """A /sys of a Pi that the test heats and starves, read every five seconds as the daemon does."""
+    """A Raspberry Pi's /sys whose temperature and supply the test sets, read every five seconds as in the daemon."""
 
     def __init__(self, root: Path, fps: float = 20.0) -> None:
         self.root, self.fps, self.now = root, fps, 0.0

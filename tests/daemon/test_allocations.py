@@ -1,4 +1,4 @@
-"""A frame on its way to an event costs no memory the size of a picture, and none that the kernel has to hand out."""
+"""Tests that a frame on its way to an event allocates no memory of the size of a picture."""
 
 import itertools
 import resource
@@ -22,7 +22,7 @@ PAGE_BYTES = 4096
 
 @pytest.fixture
 def frames_classified(bundle_dir: Path) -> Iterator[int]:
-    """At each step, what the pipeline's threads do with one frame that a camera left in memory; warmed up."""
+    """Each step does what the pipeline's threads do with one frame, after a warm-up."""
 
     def steps() -> Iterator[int]:
         classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
@@ -56,7 +56,7 @@ def test_neither_python_nor_numpy_makes_anything_as_large_as_a_picture(frames_cl
 
 
 def test_torch_and_opencv_reuse_the_memory_they_have(frames_classified: Iterator[int]) -> None:
-    """Each operator's output is new to torch; the kernel would be asked for it page by page, and is not."""
+    """torch allocates each operator's output; it must reuse the process's memory, without page faults."""
     before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     for _ in range(FRAMES):
         next(frames_classified)

@@ -1,4 +1,4 @@
-"""A hot or starved board looks less often and says why, recovers by itself, and its history survives a restart."""
+"""Tests that a hot or underpowered board classifies fewer frames, with the reason, and that counters outlive a run."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ ZONE = "sys/class/thermal/thermal_zone0"
 
 
 class Board:
-    """A board whose temperature and clock the test sets, and whose camera does what it is told."""
+    """A board whose temperature, clock and camera state the test sets."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -34,7 +34,7 @@ class Board:
         (zone / "temp").write_text(f"{temperature * 1000:.0f}\n")
 
     def run(self, seconds: float, fps: float) -> None:
-        """Let time pass, with frames at the rate that is allowed."""
+        """Let time pass, with frames at the permitted rate."""
         for _ in range(int(seconds)):
             self.now += 1
             self.status.count("frames_classified", round(min([fps, *self.limits[-1:]]) if self.limit else fps))

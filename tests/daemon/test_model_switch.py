@@ -1,4 +1,4 @@
-"""What cannot take the running model's place is refused, and leaves everything as it was."""
+"""Tests that a model that cannot replace the running one is refused and leaves everything as it was."""
 
 import threading
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.vision.signed import install, signed, with_other_labels
 
 
 class Stage(Pipeline[Any]):
-    """Stands in for the pipeline, without its threads: remembers what was swapped in."""
+    """Stands in for the pipeline, without its threads, and records what was swapped in."""
 
     def __init__(self, room: bool = True) -> None:
         self.models: list[Classifier] = []

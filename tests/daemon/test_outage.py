@@ -1,7 +1,7 @@
-"""The broker is away for 30 s in the middle of a run, once with the daemon killed meanwhile: nothing accepted is lost.
+"""Tests that a broker outage of 30 s in the middle of a run loses no accepted event, also if the daemon is killed.
 
-Every frame of a looping video becomes a numbered event, in the daemon with a model that needs no torch. The account is
-a subscriber's own record against the counter in the ids.
+Every frame of a looping video becomes a numbered event, in the daemon with a model that needs no torch. The
+subscriber's record is compared with the counters in the ids.
 """
 
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def config(configure: Configure, photo_video: Path, light_bundle: Path) -> Configure:
-    """A config whose daemon makes a numbered event of every frame, `FPS` a second."""
+    """A config with which the daemon makes a numbered event of every frame, `FPS` a second."""
     return lambda url: configure(
         camera_source=f"file:{photo_video}",
         camera_loop=True,
@@ -38,7 +38,7 @@ def config(configure: Configure, photo_video: Path, light_bundle: Path) -> Confi
 
 
 def counters(ids: list[str]) -> dict[str, list[int]]:
-    """Run of the daemon → the counters of its events, in the order given."""
+    """Run of the daemon → the counters of its events, in the given order."""
     runs: dict[str, list[int]] = defaultdict(list)
     for identity in ids:
         run, _, counter = identity.rpartition("-")
@@ -47,7 +47,7 @@ def counters(ids: list[str]) -> dict[str, list[int]]:
 
 
 def made_by(daemon: Daemon) -> int:
-    """How many events the daemon says that it made, in its last line."""
+    """The number of events that the daemon reports in its last line."""
     return int(daemon.log.rpartition("frames classified, ")[2].split()[0])
 
 
@@ -56,7 +56,7 @@ def wait_events(subscriber: Subscriber, count: int, suffix: str = "event") -> No
 
 
 def wait_log_empty(subscriber: Subscriber) -> None:
-    """The daemon itself says that nothing waits any more."""
+    """Wait until the daemon reports an empty log."""
     wait_events(subscriber, 1, "replay")
     seen = len(subscriber.on("status"))
     eventually(
@@ -67,7 +67,7 @@ def wait_log_empty(subscriber: Subscriber) -> None:
 
 
 def account(subscriber: Subscriber) -> dict[str, list[int]]:
-    """What came of each run; replays were in order and said so, and each event is the one that its id names."""
+    """Check each run: replayed events are in order and marked as such, and each event matches its id."""
     replayed = subscriber.ids("replay")
     assert replayed, "the outage left nothing to replay: it did not test anything"
     for numbers in counters(list(dict.fromkeys(replayed))).values():
@@ -81,7 +81,7 @@ def account(subscriber: Subscriber) -> dict[str, list[int]]:
 
 
 def whole_account(subscriber: Subscriber, file: Path) -> dict[str, list[int]]:
-    """The account with what the stop left in the log, once the broker has delivered all that it took."""
+    """The account with what the stop left in the log, once the broker has delivered everything."""
     left = [json.loads(line)["id"] for line in run_command("fallback", "export", "--config", file).stdout.splitlines()]
     assert len(left) <= FPS, "only what was on its way at the stop may wait for the next start"
     idle = len(subscriber.received) - 1

@@ -1,4 +1,4 @@
-"""Photos go between frames: the camera keeps its rate, the surplus is refused, and nobody waits for ever."""
+"""Tests that photos are classified between frames, that surplus ones are refused, and that none waits endlessly."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ PHOTO = np.full((2, 2, 3), 7, np.uint8)
 
 
 class Camera:
-    """Frames as fast as they are taken, or none at all."""
+    """Delivers frames as fast as they are taken, or none at all."""
 
     live = False
     ended = False

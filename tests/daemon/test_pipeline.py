@@ -1,4 +1,4 @@
-"""Inference never waits for the camera, sees the newest frame of a live one, and every frame of a file."""
+"""Tests that inference never waits for the camera, uses a live source's newest frame, and every frame of a file."""
 
 import itertools
 import threading
@@ -20,7 +20,7 @@ WAIT_S = 20.0
 
 
 class Frames:
-    """A source under the test's control: a frame holds its own number in every pixel."""
+    """A source under the test's control; every pixel of a frame has the frame's number."""
 
     def __init__(self, count: int | None, *, live: bool) -> None:
         self.live = live
@@ -36,7 +36,7 @@ class Frames:
 
 
 class SlowModel:
-    """Answers with the class that is the frame's number; holds each inference until it is let through."""
+    """Answers with the class whose index is the frame's number; each inference waits until the test lets it finish."""
 
     name = "slow-int8-000000"
     labels = tuple(f"class {n}" for n in range(256))
@@ -144,7 +144,7 @@ def test_an_inference_that_hangs_is_overdue_and_does_not_hold_up_a_stop() -> Non
 
 
 class OtherModel(SlowModel):
-    """With other labels and a buffer of another shape, so that a frame in the wrong hands shows."""
+    """Has other labels and a buffer of another shape, so that a frame given to the wrong model is noticed."""
 
     name = "other-int8-000000"
     labels = tuple(f"thing {n}" for n in range(256))

@@ -1,4 +1,4 @@
-"""The main job in the real daemon: real pictures become labels at a real broker, and nothing accepted is lost."""
+"""Tests the real daemon as a whole: real pictures become labels at a real broker, and no accepted event is lost."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from tests.samples import LABELS, VIDEO_FRAMES
 
 @pytest.fixture
 def photos(photos_dir: Path, tmp_path: Path) -> Path:
-    """Three real photos whose class the model is sure of, in a folder."""
+    """A folder with three real photos whose class the model is sure of."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in LABELS:

@@ -1,4 +1,4 @@
-"""Another model takes the running one's place under a live stream: no event is lost, a wrong one changes nothing."""
+"""Tests that the model can be swapped under a live stream: no event is lost, and a bad model changes nothing."""
 
 import json
 import re
@@ -24,14 +24,14 @@ WAIT_S = 60.0
 
 @pytest.fixture(scope="module")
 def other_dir(variants: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with another input and another border: a ResNet-18, whose weights are random where they have to be."""
+    """A network with another input and border: a ResNet-18, with random weights if there are no real ones."""
     if "resnet18" in NETWORKS:
         return bundle_of("resnet18", tmp_path_factory)
     return export_bundle(trained_like("resnet18", variants[:8]), tmp_path_factory.mktemp("other")).directory
 
 
 def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> list[dict[str, Any]]:
-    """What the subscriber heard and what the log holds, once it is all that was made: each id once, without a gap."""
+    """All events that the subscriber received and the log holds, once all have arrived: each id once, without a gap."""
     made = int(re.search(r"(\d+) events made", daemon.log)[1])  # type: ignore[index]
     stored = [json.loads(line) for line in run_command("fallback", "export", "--config", config).stdout.splitlines()]
 
@@ -65,7 +65,7 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
     order = [bundle_dir.name]
 
     def runs(name: str) -> None:
-        """Wait for some events of this model, the newest ones."""
+        """Wait for some new events of this model."""
         eventually(
             lambda: len(subscriber.on("event")) > 5 and subscriber.on("event")[-1].json()["model"] == name,
             f"events of {name}",

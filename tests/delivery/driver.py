@@ -1,7 +1,7 @@
-"""Runs the delivery room alone, without torch, as a process that tests can kill.
+"""Runs delivery alone, without torch, as a process that tests can kill.
 
-Makes numbered events, writes each one's id to a file *after* it was handed over, and stops on SIGTERM with
-its last status in a file.
+It makes numbered events, writes the id of each to a file *after* handing it over, and on SIGTERM writes its last status
+to a file and stops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEVICE = "porch"
 
 
 def make_event(ids: Iterator[str], **fields: Any) -> Event:
-    """An event such as the decision makes; `fields` replace some of it."""
+    """An event as the decision makes it; `fields` replace some of its fields."""
     event = Event(
         id=next(ids),
         device=DEVICE,
@@ -101,14 +101,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(argv: list[str], errors: Path) -> None:
-    """The process that room.Driver starts; stderr goes to a file."""
+    """What the process that `room.Driver` starts executes; stderr goes to a file."""
     with errors.open("wb") as file:
         os.dup2(file.fileno(), 2)
     sys.exit(main(argv))
 
 
 def open_log_together(path: Path, together: Barrier) -> None:
-    """Open the log at the moment in which others do."""
+    """Open the log at the same moment as other processes."""
     together.wait()
     LogFile(path, 1 << 20).close()
 

@@ -1,4 +1,4 @@
-"""The delivery room in the test's own process, and as a process that can be killed."""
+"""Runs delivery in the test's process, or as a process that can be killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_BYTES = 268_435_456
 
 
 class Room:
-    """A delivery room, the events given to it, and its status."""
+    """A delivery stage, the events given to it, and its status."""
 
     def __init__(
         self, url: str, log: Path, *, run: int = 1, replay_per_s: float = 0.0, max_bytes: int = MAX_BYTES, **mqtt: Any
@@ -40,7 +40,7 @@ class Room:
         )
 
     def say(self, count: int = 1, **fields: Any) -> list[str]:
-        """Make events; returns their ids."""
+        """Make events and hand them over; returns their ids."""
         ids = []
         for _ in range(count):
             event = make_event(self._ids, **fields)
@@ -70,7 +70,7 @@ class Room:
 
 @contextmanager
 def room(url: str, log: Path, **options: Any) -> Iterator[Room]:
-    """A started room that is stopped at the end."""
+    """A started `Room` that is stopped at the end."""
     made = Room(url, log, **options)
     made.delivery.start()
     try:
@@ -80,7 +80,7 @@ def room(url: str, log: Path, **options: Any) -> Iterator[Room]:
 
 
 def stored_ids(log: Path) -> list[str]:
-    """The ids that wait in a log, oldest first."""
+    """The ids of the events in a log, oldest first."""
     return [json.loads(payload)["id"] for payload in stored_events(log, MAX_BYTES)]
 
 
@@ -89,7 +89,7 @@ def depth(log: Path) -> int:
 
 
 class Driver:
-    """The delivery room as a process of its own, which costs no more than a fork."""
+    """Delivery as a separate process, made by fork because that is fast."""
 
     def __init__(self, url: str, directory: Path, run: int = 0, **options: Any) -> None:
         self.made_file = directory / f"made-{run}"
@@ -104,7 +104,7 @@ class Driver:
         self._process.start()
 
     def made(self) -> dict[str, float]:
-        """id → when it was made, in monotonic seconds; every event that was handed over."""
+        """Id → when it was made, in monotonic seconds, for every event that was handed over."""
         if not self.made_file.exists():
             return {}
         lines = self.made_file.read_text().splitlines()
@@ -117,13 +117,13 @@ class Driver:
         eventually(lambda: self.log.exists() and depth(self.log) >= count, f"{count} events are in the log")
 
     def kill(self) -> None:
-        """SIGKILL, whatever it is doing."""
+        """Send SIGKILL."""
         self.killed_at = time.monotonic()
         self._process.kill()
         self._process.join(10)
 
     def terminate(self, deadline_s: float = 30.0) -> dict[str, Any]:
-        """SIGTERM; returns its last status, and how long it took to end."""
+        """Send SIGTERM; returns its last status and how long it took to end."""
         began = time.monotonic()
         self._process.terminate()
         self._process.join(deadline_s)
@@ -140,7 +140,7 @@ class Driver:
 
 @contextmanager
 def driver(url: str, directory: Path, run: int = 0, **options: Any) -> Iterator[Driver]:
-    """A running driver that does not outlive the test."""
+    """A running driver that is killed after the test."""
     process = Driver(url, directory, run, **options)
     try:
         yield process

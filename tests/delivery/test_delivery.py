@@ -1,4 +1,4 @@
-"""Events reach a real broker; what it cannot take now waits on disk and follows in order."""
+"""Tests delivery with a real broker: events arrive, or wait on disk and follow in order."""
 
 import gc
 import json
@@ -217,7 +217,7 @@ def test_encrypted_with_a_client_certificate_and_a_password(brokers: Brokers, lo
 
 
 def account(box: list[Driver], received: list[str], lost_after: float | None = None) -> None:
-    """Every event made was received; after a kill all but those of the last 3 s; none was invented."""
+    """Check that every event was received (after a kill: all but those of the last 3 s) and that none was invented."""
     made = {event: at for process in box for event, at in process.made().items()}
     missing = set(made) - set(received)
     if lost_after is not None:

@@ -1,4 +1,4 @@
-"""The fallback log keeps what it was given, in order, within its bytes, whatever happens to its file."""
+"""Tests that the fallback log keeps events in order and within its size, whatever happens to its file."""
 
 import contextlib
 import multiprocessing
@@ -97,7 +97,7 @@ def test_the_offset_of_a_boot_lives_as_long_as_its_events(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("a_commit", "commits", "limit"), [(3, 200, 15.0), (41, 44, 4.0)])
 def test_bytes_written_for_each_byte_of_an_event(tmp_path: Path, a_commit: int, commits: int, limit: float) -> None:
-    """In an outage a commit comes 2 s after the oldest event that it holds: 3 at one event a second, 41 at twenty."""
+    """A commit comes 2 s after its oldest event: it has 3 events at one a second, 41 at twenty a second."""
     state = tmp_path
     log = FallbackLog(state / "fallback.db", 256 * MIB)
     log.open()
@@ -225,14 +225,14 @@ def test_a_daemon_and_commands_may_make_the_file_at_the_same_moment(tmp_path: Pa
 
 
 class Cut(BaseException):
-    """The plug is pulled."""
+    """Raised where the power is cut."""
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2, 3, 4])
 def test_a_cut_while_a_damaged_file_is_replaced_costs_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
-    """The second half of the events is in the write-ahead log, as a power cut leaves it."""
+    """The second half of the events is in the write-ahead log, as after a power cut."""
     path = tmp_path / "fallback.db"
     log = FallbackLog(tmp_path / "log" / "fallback.db", MIB)
     store(log, range(100))

@@ -1,4 +1,4 @@
-"""How much may be under way on one connection, and which transitions time and the broker's answers make."""
+"""Tests how many messages may be in flight on one connection, and the link's state transitions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ EVENT, STATE, REPLAY = "edge/porch/event", "edge/porch/status", "edge/porch/repl
 
 
 class FakeConnection:
-    """Takes every message."""
+    """Accepts every message."""
 
     def __init__(self, *_: object) -> None:
         self._mids = count(1)
@@ -32,7 +32,7 @@ class FakeConnection:
 
 
 class Box:
-    """The link's owner, its clock, and the broker's side of the conversation."""
+    """The link's owner, its clock, and the broker's side of the connection."""
 
     def __init__(self) -> None:
         self.now, self.works_count = 100.0, 0

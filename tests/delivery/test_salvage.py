@@ -1,4 +1,4 @@
-"""A damaged log steps aside at once; its events follow while live ones go on, and no cut undoes what was saved."""
+"""Tests that a damaged log is set aside at once, and that its events are saved while live ones continue."""
 
 import json
 import shutil
@@ -250,7 +250,7 @@ def account_row(document: dict[str, object]) -> tuple[int, bytes]:
 
 
 def old_log(path: Path, **newer: object) -> None:
-    """A log as versions before `user_version` wrote it, with 3 events."""
+    """A log with 3 events, as versions before `user_version` wrote it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.execute("PRAGMA page_size=1024")
         old.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""The account with which every fault ends: made = delivered + still in the log + dropped and counted."""
+"""The check with which every fault test ends: made = delivered + still in the log + dropped and counted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.delivery.room import Driver, stored_ids
 
 
 def received(subscriber: Subscriber) -> set[str]:
-    """The ids that really arrived, on whichever topic an event may."""
+    """The ids that arrived on any event topic."""
     return set(subscriber.ids("event")) | set(subscriber.ids("replay"))
 
 
 def account(made: Iterable[str], subscriber: Subscriber, log: Path, dropped: int = 0) -> None:
-    """Event by event: each one made arrived, or waits, or is counted as dropped; and nobody invented one."""
+    """Check that each made event arrived, waits in the log or was counted as dropped, and that none was invented."""
     made = set(made)
     waiting = set(stored_ids(log)) if log.exists() else set()
 

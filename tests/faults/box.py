@@ -1,6 +1,6 @@
-"""The whole box without torch: the real camera, pipeline and delivery rooms around a model that tells grey levels.
+"""The whole box without torch: the real camera, pipeline and delivery stages, and a model that returns the grey level.
 
-An event is made of every frame that is looked at, so that frames and events can be accounted for one by one.
+Every classified frame becomes an event, so that frames and events can be counted one by one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEVICE, BOOT = "porch", "5f1c2e7a"
 
 
 class GreyModel:
-    """Says of a picture how bright it is; stands in for the network, which no camera fault touches."""
+    """Answers with a picture's brightness; stands in for the network, which camera faults do not affect."""
 
     name = "grey-1"
     labels = tuple(f"grey {level}" for level in range(256))
@@ -55,7 +55,7 @@ class GreyModel:
 
 
 class Box:
-    """A daemon's stages in the test's own process."""
+    """The daemon's stages in the test's process."""
 
     def __init__(
         self, url: str, log: Path, make: Callable[[CameraSettings], Source] = make_source, **camera: Any
@@ -82,7 +82,7 @@ class Box:
         self.capture.start()
 
     def stop(self) -> None:
-        """In the order of the daemon."""
+        """Stop the stages in the daemon's order."""
         assert self.pipeline.stop(10)
         self.delivery.stop(5)
         self.capture.stop(0.1)
@@ -101,10 +101,10 @@ class Box:
         eventually(lambda: "camera" in self.status.overdue(), "the blocked call shows")
 
     def account(self, subscriber: Subscriber | None) -> set[str]:
-        """Check, after `stop`, that nothing is missing and nothing invented; returns the ids of all events.
+        """Check after `stop` that no event is missing or invented; returns the ids of all events.
 
-        Frames: captured = looked at + superseded by newer ones + left in the hands of the stages (two at most).
-        Events: made = received by the subscriber + still in the log, and the counter in the ids has no gap.
+        Frames: captured = classified + superseded by newer ones + still in the stages (two at most). Events: made =
+        received by the subscriber + still in the log, and the counter in the ids has no gap.
         """
         frames = [self.counter(f"frames_{name}") for name in ("captured", "classified", "superseded", "dropped")]
         captured, classified, superseded, dropped = frames

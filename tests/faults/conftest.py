@@ -1,4 +1,4 @@
-"""The suite's last lines: how many faults were survived, and which could not be made here, with the reason."""
+"""Prints at the end how many faults were survived, and which could not be tested here, with the reason."""
 
 import pytest
 
@@ -6,7 +6,7 @@ HERE = "tests/faults/"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Each test ends with its own account of every event, so one that passes has lost none uncounted."""
+    """Each test checks the account of its events, so a test that passes has lost none without counting it."""
     count = {
         outcome: len([report for report in terminalreporter.getreports(outcome) if report.nodeid.startswith(HERE)])
         for outcome in ("passed", "failed", "error")

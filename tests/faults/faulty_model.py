@@ -1,4 +1,4 @@
-"""Runs the daemon with a model that fails: `faulty_model.py CONFIG load|hang|raise|leak COUNT`, after COUNT answers."""
+"""Runs the daemon with a model that fails after COUNT answers: `faulty_model.py CONFIG load|hang|raise|leak COUNT`."""
 
 import sys
 import threading
@@ -19,7 +19,7 @@ LEAK_BYTES = 16 << 20  # at each inference
 
 
 class FaultyClassifier(Classifier):
-    """The real one, until it hangs, raises or leaks; its own warm-up does not count."""
+    """The real classifier until it hangs, raises or leaks; its warm-up does not count."""
 
     def __init__(self, bundle: Bundle, settings: ModelSettings, fault: str, count: int) -> None:
         self._left: int | None = None

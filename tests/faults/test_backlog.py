@@ -1,4 +1,4 @@
-"""A long outage leaves a long backlog: it follows quickly, and live events do not wait for it; nor does SIGTERM."""
+"""Tests a long backlog after a long outage: it is sent quickly, and neither live events nor SIGTERM wait for it."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ SLACK_S = 3.0  # what a busy test machine may add
 
 
 def fill(path: Path, count: int) -> list[str]:
-    """Store events as fast as the disk takes them."""
+    """Store events as fast as the disk allows."""
     template = make_event(event_ids(DEVICE, BOOT, 1)).to_json()
     first = json.loads(template)["id"]
     ids = [f"{first[:-6]}{number:06d}" for number in range(count)]

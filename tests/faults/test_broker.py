@@ -1,4 +1,4 @@
-"""Faults of the broker and of what lies between: said in one line, and every event accounted for."""
+"""Tests faults of the broker and of the connection: each is reported in one line, and every event is accounted for."""
 
 import logging
 import socket
@@ -28,7 +28,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever happens, no fault fills the journal."""
+    """Checks after each test that the fault did not flood the journal."""
     caplog.set_level(logging.INFO, "edge")
     yield
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -40,7 +40,7 @@ def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 
 
 def accepted_in_time(box: Room, count: int) -> None:
-    """The promise: on disk or acknowledged within 3 s."""
+    """Check the promise: on disk or acknowledged within 3 s."""
     began = time.monotonic()
     eventually(lambda: box.counter("events_published") + box.counter("events_spooled") >= count, "acceptance")
     assert time.monotonic() - began <= ACCEPTED_WITHIN_S + PATIENCE_S
@@ -171,7 +171,7 @@ def test_another_client_with_our_id(
 
 @contextmanager
 def server_that_never_acknowledges() -> Iterator[str]:
-    """Accepts each connection with a CONNACK, reads everything and says nothing more."""
+    """Accepts each connection with a CONNACK, reads everything and sends nothing more."""
     done = threading.Event()
 
     def serve(server: socket.socket) -> None:
@@ -230,7 +230,7 @@ def test_an_access_list_that_denies_a_topic_keeps_its_events_and_does_not_block_
         refused: list[str] = []
 
         def is_refused() -> bool:
-            """A reset connection may have swallowed the reason; the event then goes by way of the log."""
+            """A reset connection may have lost the reason; the event then goes through the log."""
             if len(refused) == box.counter("events_replayed"):
                 refused.extend(box.say(1, reason="change"))
             return box.counter("events_refused") >= 1
@@ -255,7 +255,7 @@ def test_an_access_list_that_denies_a_topic_keeps_its_events_and_does_not_block_
 def test_a_backlog_that_an_access_list_denies_is_kept_and_does_not_block_live_events(
     brokers: Brokers, log: Path, tmp_path: Path
 ) -> None:
-    """Mosquitto 2.0.11 resets the connection at a refusal, and with it the refusals that nobody has read yet."""
+    """Mosquitto 2.0.11 resets the connection at a refusal, so refusals that were not read yet are lost."""
     closed = brokers.start()
     closed.stop()
     with room(closed.url, log) as before:

@@ -1,4 +1,4 @@
-"""Whatever a camera does, the box goes on, says so once, and loses no event that it made."""
+"""Tests that the box continues whatever a camera does, reports each fault once, and loses no event."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_video_that_ends_is_shown_to_its_last_frame(
 
 @pytest.mark.parametrize("call", ["grab", "close"])
 def test_a_call_that_never_returns_does_not_stop_the_flush(tmp_path: Path, camera: FakeCamera, call: str) -> None:
-    """With no broker to take the events either: all are on disk before the process would leave for systemd."""
+    """There is no broker either: all events are on disk before the process would exit for systemd to restart it."""
     with box(NOBODY, tmp_path / "log.db", camera) as made:
         show_one_by_one(made, camera, [1, 2, 3, 4, 5])
         camera.block_in = call
@@ -148,7 +148,7 @@ def test_torn_frames_are_counted_and_the_next_whole_one_is_an_event(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_video_with_damaged_bytes_never_ends_the_box(tmp_path: Path, seed: int) -> None:
-    """A real decoder on really torn pictures: what can be decoded is shown, the rest is counted or ends it."""
+    """A real decoder reads damaged pictures: whatever decodes is classified, the rest is counted or ends the video."""
     video = tmp_path / "torn.avi"
     write_video(video, list(range(0, 250, 5)))
     content = bytearray(video.read_bytes())
@@ -194,7 +194,7 @@ def test_real_photos_of_many_sizes_follow_each_other(tmp_path: Path, testdata: P
 def test_a_camera_that_comes_back_under_another_number_is_found_by_its_id(
     tmp_path: Path, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
-    """A tree like /dev with links like udev's; clips stand for the pictures that the nodes deliver."""
+    """A tree like /dev with links like udev's; video files stand in for the device nodes."""
     dev = tmp_path / "dev"
     by_id = dev / "v4l" / "by-id" / "usb-Some_Camera-video-index0"
     by_id.parent.mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_id(
 def test_a_camera_that_fails_at_random_is_accounted_for(
     tmp_path: Path, camera: FakeCamera, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Errors at opening, in reads, in pictures, in any order: frames and events add up, and the log stays quiet."""
+    """Errors when opening, reading and decoding, in any order: frames and events add up, and the log stays short."""
     noise = random.Random(seed)
     shown = 0
     with box(NOBODY, tmp_path / "log.db", camera) as made:
@@ -256,7 +256,7 @@ def test_a_camera_that_fails_at_random_is_accounted_for(
 def test_a_blocked_read_needs_no_human(
     tmp_path: Path, bundle_dir: Path, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
-    """The real daemon, with the default limits: blocked, flushed, ended, started again as systemd does, and back."""
+    """The real daemon with the default limits: the read blocks, events are flushed, the process exits and restarts."""
     config = tmp_path / "config.toml"
     config.write_text(
         f"""

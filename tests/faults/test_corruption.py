@@ -1,4 +1,4 @@
-"""A card that forgets: random bytes of the log change, fifty times, and the room works on."""
+"""Tests that delivery continues after random bytes of the log have changed, fifty times."""
 
 import json
 import random
@@ -27,9 +27,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """A log of an outage, as a power cut leaves it and as a stop does; and the events in it.
+    """The files of an outage's log, after a power cut or after a stop, and its events.
 
-    After the cut all events are in the write-ahead log, after the stop all are in the file itself.
+    After the cut all events are in the write-ahead log; after the stop all are in the database file.
     """
     directory = tmp_path_factory.mktemp("outage")
     (directory / "cut").mkdir()
@@ -48,7 +48,7 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, di
 
 
 def damage(path: Path, chance: random.Random) -> str:
-    """Change bytes of one of the files; returns which."""
+    """Change bytes of one of the files; returns a description of the change."""
     wal = path.with_name(path.name + "-wal")
     file = wal if wal.exists() and chance.random() < 0.3 else path
     with file.open("r+b") as opened:

@@ -1,4 +1,4 @@
-"""Faults of the state directory: full, read-only, deleted; and a clock that jumps."""
+"""Tests faults of the state directory (full, read-only, deleted) and of the clock (jumps)."""
 
 import contextlib
 import logging
@@ -67,7 +67,7 @@ def test_a_full_disk_keeps_events_in_memory_until_there_is_room(
 
 
 def test_a_disk_of_three_megabytes_and_more_events_than_it_holds(brokers: Brokers, small_disk: Path) -> None:
-    """Memory takes what the disk does not, up to its own bound; beyond it the oldest go, and are counted."""
+    """What does not fit on the disk stays in memory, up to its limit; beyond it the oldest are dropped and counted."""
     broker, subscriber = brokers.prepare_heard()
     log = small_disk / "fallback.db"
     with room(broker.url, log) as box:
@@ -125,7 +125,7 @@ def test_a_read_only_disk(brokers: Brokers, small_disk: Path, caplog: pytest.Log
 def test_a_log_that_is_deleted_on_a_full_disk(
     brokers: Brokers, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its events are read through the open file once there is room for a new one; their places are not given again."""
+    """The old file is still open: its events are read once a new log fits. No number is used twice."""
     broker, subscriber = brokers.prepare_heard()
     log = small_disk / "fallback.db"
     others = small_disk / "others"
@@ -158,7 +158,7 @@ def disk_of_24_megabytes(small_disk: Path) -> Path:
 def test_a_damaged_log_on_a_disk_that_has_no_room_for_its_copy(
     brokers: Brokers, disk_of_24_megabytes: Path, free_bytes: int
 ) -> None:
-    """Its events come into the new log a few at a time, as those before them are delivered."""
+    """Its events are moved into the new log a few at a time, as the earlier ones are delivered."""
     log = disk_of_24_megabytes / "fallback.db"
     ids = event_ids(DEVICE, BOOT, 1)
     made = [make_event(ids) for _ in range(12_000)]
@@ -226,7 +226,7 @@ def test_a_log_bounded_in_bytes_counts_what_it_drops_across_restarts(brokers: Br
 def test_a_clock_that_jumps_ages_nothing_out(
     brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
-    """Nothing here asks the wall clock how old an event is."""
+    """An event's age is never measured by the wall clock."""
     broker, subscriber = brokers.prepare_heard()
     log = tmp_path / "fallback.db"
     now = time.time()
@@ -247,7 +247,7 @@ def test_a_clock_that_jumps_ages_nothing_out(
 def test_a_day_at_one_event_a_second_writes_less_than_a_megabyte(
     brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing at all is written for an event that the broker takes, so a day costs what the start costs."""
+    """Nothing is written for an event that the broker acknowledges, so a day costs only what the start costs."""
     caplog.set_level(logging.INFO, "edge")
     broker = brokers.start()
     before = disk_bytes_written()

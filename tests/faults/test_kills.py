@@ -1,4 +1,4 @@
-"""kill -9 at random moments, a hundred times: what was accepted is never lost, and nothing is invented."""
+"""Tests a hundred kills (-9) at random moments: no accepted event is lost, and none is invented."""
 
 import random
 import time
@@ -17,10 +17,10 @@ FALLBACK_AFTER_S = 0.1
 
 
 class Killer:
-    """Starts the delivery room again and again and kills it, with the account of what was safe by then.
+    """Starts delivery again and again and kills it, and keeps account of which events were safe by then.
 
-    Safe is what was seen on the disk or at the subscriber before a kill. No clock says so: how long a commit
-    takes is the test machine's affair.
+    An event is safe if it was seen on the disk or at the subscriber before a kill. No time limit is used, because how
+    long a commit takes depends on the test machine.
     """
 
     def __init__(self, subscriber: Subscriber, chance: random.Random) -> None:
@@ -30,7 +30,7 @@ class Killer:
         self.safe: set[str] = set()
 
     def kill_at_random(self, url: str, directory: Path, rounds: range) -> None:
-        """The last round lives until one of its own events is safe."""
+        """In the last round it is killed only after one of its own events is safe."""
         for number in rounds:
             options = {"per_s": 100, "fallback_after_s": FALLBACK_AFTER_S, "replay_per_s": 300}
             with driver(url, directory, run=number, **options) as box:

@@ -1,4 +1,4 @@
-"""The network goes away under an open connection: a real link of a real network namespace goes down."""
+"""Tests that delivery survives a failing network under an open connection, with a real link in a network namespace."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    """A network namespace whose only way out is the link `edge-there`; ours is `edge-here`."""
+    """A network namespace whose only way out is the link `edge-there`; our end is `edge-here`."""
     name = f"edge-{os.getpid()}"
     try:
         ip("netns", "add", name)

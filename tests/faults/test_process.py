@@ -1,4 +1,4 @@
-"""An inference that hangs or raises, and a memory limit that is reached, cost a restart and no event that was safe."""
+"""Tests that a hanging or failing inference, and a reached memory limit, cost a restart but no event that was safe."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ROOM_BYTES = 256 << 20
 
 
 def logged(config: Path) -> list[dict[str, object]]:
-    """What waits in the fallback log."""
+    """The events in the fallback log."""
     shown = run_command("fallback", "export", "--config", config)
     assert shown.returncode == 0, shown.stderr
     return [json.loads(line) for line in shown.stdout.splitlines()]
@@ -36,7 +36,7 @@ def counters(events: list[dict[str, object]]) -> list[int]:
 
 @pytest.fixture
 def config(configure: Configure, testdata: Path) -> Path:
-    """Ten numbered events a second from a looping video, and nobody to take them."""
+    """A config for ten numbered events a second from a looping video, without a broker."""
     source = f"file:{testdata / 'video' / 'vtest.avi'}"
     return configure(
         camera_source=source, camera_loop=True, camera_fps=10, decision_every_frame=True, mqtt_url="mqtt://127.0.0.1:9"
@@ -62,7 +62,7 @@ def test_a_model_that_fails_is_told_and_every_event_before_it_is_in_the_log(
 
 
 def test_a_stop_while_the_model_loads_is_heeded_at_once(config: Path, tmp_path: Path) -> None:
-    """A small board loads for most of a minute, and nobody waits that long for a shutdown."""
+    """Loading takes most of a minute on a small board; a shutdown must not wait for it."""
     script = Path(__file__).with_name("faulty_model.py")
     daemon = Daemon([sys.executable, str(script), str(config), "load", "0"], tmp_path)
     try:
@@ -75,7 +75,7 @@ def test_a_stop_while_the_model_loads_is_heeded_at_once(config: Path, tmp_path: 
 
 @pytest.fixture
 def memory_limit() -> Iterator[Path]:
-    """A memory cgroup of the test's own; writing a number into it limits who is in it."""
+    """A memory cgroup for the test; a process is added by writing its id."""
     if (CGROUP_V2 / "cgroup.controllers").exists():
         parent, name = CGROUP_V2, "memory.max"
     else:
@@ -125,6 +125,6 @@ def test_a_memory_limit_that_is_reached_costs_at_most_the_last_3_s(
 
 
 def used_bytes(group: Path) -> int:
-    """What the group holds now, caches included."""
+    """The group's memory use now, including caches."""
     file = group / "memory.current"
     return int((file if file.exists() else group / "memory.usage_in_bytes").read_text())
