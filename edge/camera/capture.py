@@ -79,13 +79,13 @@ class Capture:
         self._lost = False
 
     def start(self) -> None:
-        """Start the thread. A missing camera is no error: it is waited for."""
+        """Start the thread. A missing camera is not an error: the thread tries again until there is one."""
         self._health.starting()
         self._status.watch(STAGE, OPEN_PATIENCE_S)
         self._thread.start()
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame that was not taken yet, or the next of a file; None if none came in time.
+        """The newest frame that was not taken yet, or the next of a file; None if there is none in time.
 
         The pixels of the frame taken before may be overwritten from now on.
         """
@@ -101,7 +101,7 @@ class Capture:
 
     @property
     def live(self) -> bool:
-        """False for a file, of which no frame is dropped: each waits to be taken."""
+        """False for a file, of which no frame is dropped: each one waits until it is taken."""
         return self._source.live
 
     @property
@@ -162,7 +162,7 @@ class Capture:
         self._status.unwatch(STAGE)
 
     def _give_up(self) -> None:
-        """Be overdue at once: the process has to end for this camera to come back."""
+        """Make the stage overdue at once, because only a new process can use this camera again."""
         with self._changed:
             self._lost = True
         self._status.watch(STAGE, 0.0)

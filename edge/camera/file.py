@@ -1,4 +1,4 @@
-"""`file:PATH`: a video, a photo or a folder of photos, each picture of which is shown and none dropped."""
+"""`file:PATH`: a video, a photo or a folder of photos; every picture is shown, none is dropped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DEFAULT_VIDEO_FPS = 25.0  # of a video whose header states no usable rate
 
 
 class FileSource(DelegatingSource):
-    """Finds out at each `open` what the path is, and reads that from its beginning.
+    """Checks at each `open` whether the path is a video, a photo or a folder, and reads it from the beginning.
 
     Args:
         path: as written after `file:`; `~` is the home directory, `///path` is `/path`.
         geometry: how pictures are turned into frames.
-        loop: begin again at the end.
+        loop: start again at the end.
     """
 
     live = False
@@ -63,7 +63,7 @@ class FileSource(DelegatingSource):
 
 
 class PhotoSource:
-    """Shows photos in their order; one that cannot be read is passed over, and left out of later rounds."""
+    """Shows photos in their order; one that cannot be read is skipped, and left out of later rounds."""
 
     live = False
     fps = PHOTOS_PER_SECOND
@@ -73,32 +73,29 @@ class PhotoSource:
         self._photos = photos
         self._geometry = geometry
         self._loop = loop
-        self._shown = 0  # of this round
-        self._unreadable: set[Path] = set()
+        self._left: list[Path] = []  # of this round, the next one last
 
     def open(self) -> None:
-        """Begin with the first photo."""
-        self._shown = 0
+        """Start with the first photo."""
+        self._left = self._photos[::-1]
 
     def grab(self) -> bool:
         """Go to the next photo; False after the last."""
-        if self._shown == len(self._photos):
-            self._photos = [photo for photo in self._photos if photo not in self._unreadable]
+        if not self._left:
             if not self._photos:
                 raise CameraError("None of the photos can be read; put others there.")
             if not self._loop:
                 return False
-            self._shown = 0
-        self._shown += 1
+            self.open()
+        self._photo = self._left.pop()
         return True
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
         """Read and decode it."""
-        photo = self._photos[self._shown - 1]
         try:
-            pixels = read_photo(photo)
+            pixels = read_photo(self._photo)
         except PhotoError as error:
-            self._unreadable.add(photo)
+            self._photos.remove(self._photo)
             raise UnreadablePictureError(str(error)) from error
         return self._geometry.apply(pixels, buffers, rgb=True)
 
@@ -119,7 +116,7 @@ class VideoSource(OpenCVSource):
         self._any_grabbed = False  # since the beginning
 
     def open(self) -> None:
-        """Begin with the first picture."""
+        """Start with the first picture."""
         super().open()
         self._any_grabbed = False
         fps = self._opened().get(cv2.CAP_PROP_FPS)

@@ -26,7 +26,7 @@ COPY: Step = partial(cv2.copyTo, mask=None)
 class FrameBuffers:
     """A pool of arrays, so that a frame needs no new memory.
 
-    It is no ring buffer, because a slow consumer may keep its frame while the camera delivers many more.
+    A ring buffer would not do: a slow consumer may keep its frame while the camera delivers many more.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class FrameBuffers:
         return np.empty((height, width, 3), np.uint8)
 
     def give_back(self, pixels: Pixels) -> None:
-        """The frame in `pixels` is not needed any more."""
+        """Return an array whose frame is not needed any more."""
         self._free.append(pixels)
 
 

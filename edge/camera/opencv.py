@@ -1,4 +1,4 @@
-"""What the sources that read through OpenCV's VideoCapture share: V4L2, RTSP, CSI and video files."""
+"""The base class of the sources that read through OpenCV's VideoCapture: V4L2, RTSP, CSI and video files."""
 
 from __future__ import annotations
 

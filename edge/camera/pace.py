@@ -13,7 +13,7 @@ class RateLimiter:
         """Whether the picture that came at `now` (seconds) is used; an `fps` of 0 is no limit.
 
         The limit is kept on average. A camera's pictures come a little early or late, so one that is less than a
-        quarter of a period early counts as on time. Otherwise 30 fps under a limit of 10 became 7.5.
+        quarter of a period early counts as on time. Otherwise 30 fps under a limit of 10 would become 7.5.
         """
         if not fps:
             return True
@@ -21,14 +21,14 @@ class RateLimiter:
         early = self._due - now
         if period / 4 < early <= period * 5 / 4:
             return False
-        # A due time far in the past is from before a pause, one far in the future from a lower limit: start anew.
+        # A due time far in the past is from before a pause, one far in the future from a lower limit: start again.
         on_time = -period <= early <= period / 4
         self._due = (self._due if on_time else now) + period
         return True
 
 
 class Timeline:
-    """The times of a file's frames: start + index / fps, also when fps changes on the way.
+    """The times of a file's frames: start + index / fps, continued without a jump when fps changes.
 
     Args:
         start_s: the first frame's time.

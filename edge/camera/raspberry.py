@@ -13,7 +13,7 @@ from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
 
-# picamera2 raises these for a camera that is missing, busy, or gone (libcamera's own errors are RuntimeErrors).
+# picamera2 raises these for a camera that is missing, busy or unplugged; libcamera's own errors are RuntimeErrors.
 FAILURES = (RuntimeError, OSError, IndexError, TimeoutError, ValueError)
 # libcamera names formats by the order in a little-endian word: its BGR888 is R, G, B in memory.
 RED_GREEN_BLUE = "BGR888"
@@ -77,7 +77,7 @@ class Picamera2Source:
         self._nodes = [Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}") for number in numbers]
         try:
             main = {"format": RED_GREEN_BLUE, "size": self._size}
-            # queue=False: a request is the next picture, and not the last that has come.
+            # queue=False: a request waits for the next picture and does not return one that was taken before.
             configuration = camera.create_video_configuration(main=main, buffer_count=PICTURE_BUFFERS, queue=False)
             camera.configure(configuration)
             # libcamera may choose another format than requested, without an error.
@@ -116,7 +116,7 @@ class Picamera2Source:
             self._release_request()
 
     def close(self) -> None:
-        """Stop the camera. Once it is unplugged this blocks for ever inside picamera2, until the process ends.
+        """Stop the camera. If it was unplugged, this blocks inside picamera2 until the process ends.
 
         Raises:
             CameraError: libcamera cannot release it.

@@ -15,7 +15,7 @@ from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
 from edge.settings.toml_file import mask
 
-# Noise of the sensor changes some pixel of every picture, so a stream without any change is frozen and not still.
+# Sensor noise changes some pixel of every picture, even of a still scene, so a stream without any change is frozen.
 FROZEN_AFTER_S = 30.0
 COMPARE_EVERY_S = 1.0  # the checksum of a picture takes some milliseconds on a Pi
 
@@ -23,11 +23,11 @@ COMPARE_EVERY_S = 1.0  # the checksum of a picture takes some milliseconds on a 
 class RtspSource(OpenCVSource):
     """`rtsp://user:password@host/stream`; the stream's own size, shrunk to fit `size`.
 
-    FFmpeg's time-outs are shorter than `stall_after_s`. A camera that stops sending is therefore a failed read, after
-    which it is opened again, and no blocked call, which only the end of the process resolves.
+    FFmpeg's time-outs are shorter than `stall_after_s`. If a camera stops sending, the read therefore fails and the
+    camera is opened again; a call that never returned would force the whole process to end.
 
     A stream whose pictures do not change in any bit is opened again too: cameras freeze, and OpenCV up to 4.10
-    (Debian's, Pi OS's) repeats the last picture for ever once a stream has changed its resolution.
+    (Debian's, Pi OS's) repeats the last picture for ever after a stream has changed its resolution.
     """
 
     advice = "check its address, user and password, and that the camera and the network are up"

@@ -16,7 +16,7 @@ class UnreadablePictureError(CameraError):
 
 
 class LostCameraError(CameraError):
-    """The camera is gone, and another call into its driver would hang or abort. Only a new process helps."""
+    """The camera is gone, and another call into its driver would hang or abort. Only a new process can use it again."""
 
 
 class Source(Protocol):
@@ -87,7 +87,7 @@ def make_source(settings: CameraSettings) -> Source:
 
 
 class DelegatingSource(ABC):
-    """A source that finds out at each `open` which other source to read from."""
+    """A source that chooses at each `open` which other source to read from."""
 
     live = True
     fps = 0.0
@@ -105,7 +105,7 @@ class DelegatingSource(ABC):
         """
 
     def open(self) -> None:
-        """Open the source that is there now."""
+        """Choose a source and open it."""
         self.close()
         self._source = self._open_source()
 

@@ -1,4 +1,4 @@
-"""Whether the source delivers: in the status, in the log, and as the wait before it is opened again."""
+"""Reports in the status and the log whether a source delivers pictures, and how long to wait before it is reopened."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ REOPEN_FIRST_S, REOPEN_CAP_S = 0.5, 10.0  # the back-off between two attempts to
 
 
 class SourceHealth:
-    """Follows one source; used by the capture thread only, except `starting`.
+    """What is known of one source; the capture thread calls these methods as things happen to the source.
 
     Args:
-        source: names itself in the log.
+        source: its name is shown in the log and the status.
         status: gets the gauges `camera…` and the counters `camera_errors`, `camera_reopens` and `frames_unreadable`.
         on_camera: called when the source starts (True) or stops (False) delivering.
         stall_after_s: a live source that delivers only broken pictures for longer has failed.
@@ -45,14 +45,14 @@ class SourceHealth:
         # Half of each wait is fixed, so that a dead camera is not opened again and again without a pause.
         self._backoff = Backoff(REOPEN_FIRST_S, REOPEN_CAP_S, jitter=0.5, random_share=random_share)
         self._fault, self._broken_pictures = (RepeatingFault(logger, clock=clock) for _ in range(2))
-        self._readable_at = self._broken_at = 0.0  # when the last good, the last broken picture came
+        self._readable_at = self._broken_at = 0.0  # when the last readable and the last broken picture arrived
         self._last_warning = ""  # about a broken picture of a file
         self._online: bool | None = None
         self._online_since = 0.0
         self._shape: tuple[int, ...] = ()
 
     def starting(self) -> None:
-        """The daemon starts."""
+        """The capture thread is about to start."""
         self._status.gauge(camera="waiting", camera_source=self._source.name, camera_error="")
 
     def opening(self) -> None:
@@ -63,10 +63,10 @@ class SourceHealth:
     def opened(self) -> None:
         """The source is open."""
         self._readable_at = self._clock()
-        self._status.gauge(camera_source=self._source.name)  # `auto` has found out which one it is
+        self._status.gauge(camera_source=self._source.name)  # the name of `auto` is now that of the camera
 
     def skipped(self, now: float) -> None:
-        """A picture came that was not decoded, and counts as good."""
+        """A picture arrived and was not decoded, because of the rate limit; it counts as readable."""
         self._readable_at = now
 
     def delivered(self, now: float, pixels: Pixels) -> None:
@@ -91,7 +91,7 @@ class SourceHealth:
         """A picture could not be decoded.
 
         Raises:
-            CameraError: no picture of a live source could be for `stall_after_s`.
+            CameraError: no picture of a live source could be decoded for `stall_after_s`.
         """
         self._status.count("frames_unreadable")
         if not self._source.live:

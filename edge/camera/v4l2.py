@@ -24,7 +24,7 @@ VIDIOC_QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability), 104 bytes
 CAPABILITY = struct.Struct("16s32s32sIII12x")
 VIDEO_CAPTURE = 0x00000001 | 0x00001000  # single- or multi-planar
 DEVICE_CAPS = 0x80000000
-# Drivers of nodes that deliver raw sensor data or belong to an ISP. They need libcamera.
+# Drivers of nodes that deliver raw sensor data or belong to an ISP; only libcamera can use them.
 NOT_CAMERAS = ("bcm2835-isp", "bcm2835-codec", "unicam", "rp1-cfe", "pispbe", "rpivid", "rpi-hevc-dec", "tegra-video")
 VGA = 640 * 480
 

@@ -1,4 +1,4 @@
-"""Everything that the web server may use of the daemon: the service makes one `DaemonAccess` and hands it over."""
+"""Everything that the web server may use of the daemon; `daemon/service.py` makes one `DaemonAccess`."""
 
 from __future__ import annotations
 

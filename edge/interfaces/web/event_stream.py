@@ -55,7 +55,7 @@ def make_router(daemon: DaemonAccess, history: History, log_lines: LogLines, sto
         if listeners.locked():
             raise HTTPException(429, f"{MAX_LISTENERS} pages listen already.", {"Retry-After": "10"})
         async with listeners:
-            yield ""  # for `listen`, which knows now that this is no error
+            yield ""  # taken by `listen`: errors before this become the response, which begins now
             yield "retry: 2000\n\n"
             async for message in _messages(daemon, history, log_lines, stopping):
                 yield message

@@ -98,7 +98,7 @@ def make_router(daemon: DaemonAccess, stream: bool, stopping: threading.Event) -
             raise HTTPException(429, f"{MAX_STREAMS} clients watch already; use /snapshot.jpg.", {"Retry-After": "10"})
         async with streams:
             content = await anyio.to_thread.run_sync(encoder.jpeg, STREAM_SIDE)
-            yield b""  # for `mjpeg`, which knows now that this is no error
+            yield b""  # taken by `mjpeg`: errors before this become the response, which begins now
             while not stopping.is_set():
                 head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content)
                 yield head + content + b"\r\n"
@@ -106,6 +106,6 @@ def make_router(daemon: DaemonAccess, stream: bool, stopping: threading.Event) -
                 try:
                     content = await anyio.to_thread.run_sync(encoder.jpeg, STREAM_SIDE)
                 except HTTPException:
-                    return  # the response has begun: its end is all that can still be sent
+                    return  # too late for an error response; the client sees the end of the stream
 
     return router

@@ -1,4 +1,4 @@
-"""`POST /predict`: classifies photos between the camera's frames; what would delay those is refused with 429."""
+"""`POST /predict`: classifies photos between the camera's frames; more than fit between them are refused with 429."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
 BODY_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 10.0
 CACHED_ANSWERS = 64
-# A refusal is delayed this long, so that clients that retry at once take no time from the frames.
+# A refusal is delayed this long, so that clients that retry at once take little processor time from the frames.
 REFUSE_AFTER_S = 0.25
 MAX_REFUSALS_WAITING = 64
 RETRY_AFTER_S = 1
@@ -136,7 +136,7 @@ class Predictor:
                 503, f"The model did not answer within {ANSWER_WITHIN_S:.0f} s; see /api/status.", {"Retry-After": "5"}
             ) from error
         except asyncio.CancelledError as error:
-            if future.cancelled():  # by the pipeline, which stops; otherwise the client has gone
+            if future.cancelled():  # by the pipeline, which stops; otherwise the client has disconnected
                 raise HTTPException(503, "The daemon is stopping.", {"Retry-After": "5"}) from error
             raise
 

@@ -1,6 +1,6 @@
 """The web server's thread: binds the port and serves the app; no failure of it ends the daemon.
 
-FastAPI and uvicorn are imported for the first connection, so that a box without visitors does without their memory.
+FastAPI and uvicorn are imported at the first connection, so that they take no memory where the page is not used.
 """
 
 from __future__ import annotations
