@@ -19,7 +19,7 @@ from edge.vision.installed import Installed, switchable_bundles
 if TYPE_CHECKING:
     from edge.vision.classifier import Classifier
 
-logger = logging.getLogger("edge.vision.model")
+logger = logging.getLogger("edge.daemon.model_switch")
 
 # What a second model takes: the file's bytes, the unpacked weights, the packed weights, and the activations.
 FILES_IN_MEMORY = 4

@@ -55,7 +55,8 @@ class Decider:
         """The decision about one frame's probabilities, (classes,) float32, or None if it makes no event."""
         settings = self.settings
         self.top = top = top_k(self._smooth(probabilities, time_s, settings.smoothing_s), self._labels)
-        label = self._judge(top[0], settings.min_confidence)
+        enough = settings.min_confidence * (LEAVE_FACTOR if top[0].label == self._label else 1.0)
+        label = top[0].label if top[0].confidence >= enough else UNKNOWN
         reason: Reason | None = None
         if self._is_change(label, time_s, settings.hold_s):
             self._label, reason = label, "change"
@@ -79,10 +80,6 @@ class Decider:
             self._smoothed += np.float32(weight) * (probabilities - self._smoothed)
         self._smoothed_at = time_s
         return self._smoothed
-
-    def _judge(self, best: Label, min_confidence: float) -> str:
-        enough = min_confidence * (LEAVE_FACTOR if best.label == self._label else 1.0)
-        return best.label if best.confidence >= enough else UNKNOWN
 
     def _is_change(self, label: str, time_s: float, hold_s: float) -> bool:
         """Whether `label` differs from the last change's and has done so without a break for `hold_s`."""

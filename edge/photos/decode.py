@@ -1,7 +1,7 @@
-"""The one place where the bytes of a photo become pixels, and pixels a JPEG.
+"""Decodes photos to pixels, and encodes pixels as JPEG.
 
-Photos of commands, of `file:` sources, of uploads and of MQTT requests all pass `decode_photo`, so that they have the
-same formats, the same limits and the same sentences for what is refused.
+Photos of commands, `file:` sources, uploads and MQTT requests all pass `decode_photo`, so that the formats, limits and
+error messages are the same for all.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def decode_photo(content: bytes, name: str) -> Pixels:
 
     Args:
         content: the bytes of the file.
-        name: begins the error's sentence.
+        name: what the error messages call the photo.
 
     Raises:
         PhotoError: it is not a photo, truncated or damaged.

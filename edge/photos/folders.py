@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import PhotoError
 
-#: Of the files that count as photos in a folder, in lower case.
+#: A file in a folder counts as a photo if it ends with one of these, in any case.
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
@@ -48,18 +49,17 @@ def read_labels(table: Path, classes: int) -> list[LabelledPhoto]:
             rows = csv.DictReader(lines)
             if not {"file", "index"} <= set(rows.fieldnames or ()):
                 raise PhotoError(f"{table} lacks the columns file and index; write `file,index` into its first line.")
-            photos = [_labelled(table, rows.line_num, row, classes) for row in rows]
+            photos = []
+            for row in rows:
+                index = (row["index"] or "").strip()
+                if not row["file"] or not re.fullmatch("[0-9]{1,9}", index) or int(index) >= classes:
+                    raise PhotoError(
+                        f"{table}, line {rows.line_num}: needs a file and a class index from 0 to {classes - 1}."
+                    )
+                photos.append(LabelledPhoto(table.parent / row["file"], int(index)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise PhotoError(f"{table} cannot be read as CSV: {reason}.") from error
     if not photos:
         raise PhotoError(f"{table} names no photos; add one line `file,index` for each.")
     return photos
-
-
-def _labelled(table: Path, line: int, row: dict[str, str], classes: int) -> LabelledPhoto:
-    text = (row["index"] or "").strip()
-    digits = text.isascii() and text.isdigit() and len(text) <= 9
-    if not row["file"] or not digits or int(text) >= classes:
-        raise PhotoError(f"{table}, line {line}: needs a file and a class index from 0 to {classes - 1}.")
-    return LabelledPhoto(table.parent / row["file"], int(text))

@@ -1,13 +1,13 @@
 """What a photo's header states: its format, its width and height, and whether the file is complete.
 
-Read before a photo is decoded, because a few kilobytes can claim, and unpack to, gigabytes of pixels. A header that
-could show the decoder another size than this reader counts as no photo.
+It is read before a photo is decoded, because a few kilobytes can unpack to gigabytes of pixels. A file in whose header
+the decoder could find another size than this reader does not count as a photo.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 
 def is_photo(head: bytes) -> bool:
@@ -25,10 +25,10 @@ def photo_size(content: bytes) -> tuple[int, int] | None:
 
 
 def is_complete(content: bytes) -> bool:
-    """Whether the photo has the end that its format asks for. Decoders paint grey what is missing."""
+    """Whether the photo has the end that its format requires. Decoders fill missing parts with grey."""
     if content.startswith(b"\xff\xd8"):
-        # In a scan 0xFF is never followed by the 0xD9 of the end marker; before it, EXIF may hold a whole thumbnail.
-        return content.find(b"\xff\xd9", _jpeg_segment(content, lambda marker: marker == 0xDA)) >= 0
+        # The end marker cannot occur within the scan, but EXIF, which comes before, may contain a whole thumbnail.
+        return content.find(b"\xff\xd9", _jpeg_segment(content, ())) >= 0
     if content.startswith(b"\x89PNG"):
         return content.rfind(b"IEND\xaeB`\x82") >= 0  # with its checksum
     if content.startswith(b"RIFF"):
@@ -36,20 +36,23 @@ def is_complete(content: bytes) -> bool:
     return True
 
 
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
 def _jpeg(content: bytes) -> tuple[int, int] | None:
-    frame = _jpeg_segment(content, lambda marker: 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
+    frame = _jpeg_segment(content, _JPEG_FRAMES)
     if content[frame + 1] in (0xD9, 0xDA):  # end, or data before any frame
         return None
     height, width = struct.unpack_from(">HH", content, frame + 5)
     return width, height
 
 
-def _jpeg_segment(content: bytes, wanted: Callable[[int], bool]) -> int:
+def _jpeg_segment(content: bytes, wanted: Container[int]) -> int:
     """The offset of the first segment with a wanted marker, or of the scan or the end; len(content) if none."""
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
-        if wanted(marker) or marker in (0xD9, 0xDA):
+        if marker in wanted or marker in (0xD9, 0xDA):
             return at
         if marker == 0xFF:  # fill byte
             at += 1

@@ -208,7 +208,12 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
             digest = _read(home / DIGEST, given=given).split()[:1]
             if digest != [hashlib.sha256(text).hexdigest().encode()]:
                 raise BundleError(f"{home / MANIFEST} has another sha256 than {DIGEST} says; export the bundle again.")
-        contents = {file: _verified(home / file, manifest, given=given) for file in (MODEL, LABELS, GOLDEN)}
+        contents = {file: _read(home / file, given=given) for file in manifest.files}
+        for file, content in contents.items():
+            if hashlib.sha256(content).hexdigest() != manifest.files[file]:
+                raise BundleError(
+                    f"{home / file} is not what {MANIFEST} vouches for: truncated or changed; export the bundle again."
+                )
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:
         # Name the bundle itself: realpath's error names its first missing parent.
@@ -262,13 +267,6 @@ def _labels(content: bytes, manifest: Manifest, home: Path) -> tuple[str, ...]:
             " export the bundle again."
         )
     return labels
-
-
-def _verified(file: Path, manifest: Manifest, *, given: bool) -> bytes:
-    content = _read(file, given=given)
-    if hashlib.sha256(content).hexdigest() != manifest.files.get(file.name):
-        raise BundleError(f"{file} is not what {MANIFEST} vouches for: truncated or changed; export the bundle again.")
-    return content
 
 
 def _read(file: Path, *, given: bool) -> bytes:

@@ -52,7 +52,7 @@ class Installed:
 
     @property
     def current(self) -> str | None:
-        """The bundle that the link `current` names: the daemon runs it, at the latest from its next start on."""
+        """The bundle that the link `current` names; the daemon runs it from its next start on, or already."""
         return self._target(CURRENT)
 
     @property
@@ -168,22 +168,16 @@ class Installed:
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
             with self._locked():
-                if self._is_intact(target):
+                try:
+                    load_bundle(target)
+                except BundleError:  # missing or damaged
+                    if target.exists():
+                        target.rename(home.parent / "damaged")  # deleted with the staging directory
+                    home.rename(target)
+                else:
                     if (target / MANIFEST).read_bytes() != (home / MANIFEST).read_bytes():
                         raise BundleError(f"There is another bundle called {target.name}; remove that one first.")
-                    return target
-                if target.exists():
-                    target.rename(home.parent / "damaged")  # deleted with the staging directory
-                home.rename(target)
         return target
-
-    @staticmethod
-    def _is_intact(home: Path) -> bool:
-        try:
-            load_bundle(home)
-        except BundleError:
-            return False
-        return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -267,13 +261,13 @@ def set_modes(home: Path) -> None:
 
 
 def installed_bundles(settings: ModelSettings) -> Installed:
-    """The bundles beside the link that `model.bundle` names, else those of the state directory."""
+    """The bundles next to the link `current` if `model.bundle` names it, else those of the state directory."""
     bundle = settings.bundle
     return Installed(bundle.parent if bundle.name == CURRENT else state_directory() / "models")
 
 
 def switchable_bundles(settings: ModelSettings) -> Installed:
-    """As `installed_bundles`, if `model.bundle` names the link `current`.
+    """The bundles next to the link `current`, which `model.bundle` has to name.
 
     Raises:
         ConfigError: it names a fixed bundle.
@@ -283,4 +277,4 @@ def switchable_bundles(settings: ModelSettings) -> Installed:
             f"model.bundle in the config names {settings.bundle} for good; remove that line, so that it follows the"
             " link current, which this command switches."
         )
-    return installed_bundles(settings)
+    return Installed(settings.bundle.parent)
