@@ -98,12 +98,7 @@ def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> N
     logger = logging.getLogger(LOGGER_NAME)
     logger.handlers[:] = [_handler(environment)]
     logger.propagate = False
-    set_log_level(level)
-
-
-def set_log_level(level: str) -> None:
-    """Change the level while running, as SIGHUP does."""
-    logging.getLogger(LOGGER_NAME).setLevel(level.upper())
+    logger.setLevel(level.upper())
 
 
 def _handler(environment: Mapping[str, str]) -> logging.Handler:

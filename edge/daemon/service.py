@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
 from edge.board import host
-from edge.board.systemd import Notifier, set_log_level
+from edge.board.systemd import LOGGER_NAME, Notifier
 from edge.camera.capture import Capture
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.health import Health
 from edge.daemon.model_switch import ModelSwitch
 from edge.daemon.pipeline import Pipeline
-from edge.daemon.signals import Signals
+from edge.daemon.signals import signals_queued
 from edge.decision.decider import Decider
 from edge.delivery.delivery import Delivery
 from edge.delivery.inspect import newest_events
@@ -64,7 +65,6 @@ class Service:
         config: the file that SIGHUP reads again; None for the installed one.
         make_capture: makes the source of the frames.
         make_classifier: verifies a bundle and loads its model; raises BundleError.
-        exit_now: ends the process without waiting for any thread.
     """
 
     def __init__(
@@ -74,12 +74,10 @@ class Service:
         *,
         make_capture: Callable[..., Capture] = Capture,
         make_classifier: Callable[[Bundle, ModelSettings], Classifier] = load_classifier,
-        exit_now: Callable[[int], NoReturn] = os._exit,
     ) -> None:
         self._settings = settings
         self._config = config
-        self._exit_now = exit_now
-        self._signals = Signals()
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notifier = Notifier()
         self._status = Status()
         self._model = ModelSwitch(settings.model, self._status, make_classifier)
@@ -88,8 +86,7 @@ class Service:
         self._delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot, self._status)
         self._recent = Recent()
         self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
-        clocks = Clocks(uptime_s=host.uptime_s, synchronised=host.clock_synchronised)
-        self._maker = EventMaker(settings.device.name, boot, clocks)
+        self._maker = EventMaker(settings.device.name, boot)
         self._health = Health(
             self._status,
             self._state("counters.json"),
@@ -113,19 +110,19 @@ class Service:
                 if (error := sys.exc_info()[1]) is not None:
                     logger.critical("Ended by an unexpected error", exc_info=error)
                 logging.shutdown()
-                self._exit_now(EXIT_STUCK if error is not None else 0)
+                os._exit(EXIT_STUCK if error is not None else 0)
         return 0
 
     def _run(self) -> None:
         with ExitStack() as signals, ExitStack() as stack:
-            signals.enter_context(self._signals.handled(signal.SIGHUP))
+            signals.enter_context(signals_queued(self._signals, signal.SIGHUP))
             stack.callback(self._notifier.close)
             # The camera opens while the model loads, which takes longest.
             self._capture.start()
             stack.callback(self._stop_capture)
             classifier = self._model.load()
             # Until here there is nothing to lose, and SIGTERM ends the process at once, as it does by default.
-            signals.enter_context(self._signals.handled(signal.SIGTERM, signal.SIGINT))
+            signals.enter_context(signals_queued(self._signals, signal.SIGTERM, signal.SIGINT))
             self._delivery.start()
             stack.callback(lambda: self._delivery.stop(self._time_left(STOP_WITHIN_S)))
             self._decider = Decider(self._settings.decision, classifier.labels)
@@ -203,7 +200,9 @@ class Service:
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
         while not self._pipeline.ended.is_set():
-            number = self._signals.get(tick_s)
+            number = None
+            with suppress(queue.Empty):
+                number = self._signals.get(timeout=tick_s)
             if number == signal.SIGHUP:
                 self._reload()
             elif number is not None:
@@ -237,7 +236,7 @@ class Service:
             logger.error("The fallback log did not take everything; the gap in the event ids shows what is missing.")
         self._health.save()
         logging.shutdown()
-        self._exit_now(EXIT_STUCK)
+        os._exit(EXIT_STUCK)
 
     def _reload(self) -> None:
         logger.info("Reloading the settings.")
@@ -250,7 +249,7 @@ class Service:
             self._settings, waiting = live_change(self._settings, wanted)
             self._decider.settings = self._settings.decision
             self._capture.set_fps(self._settings.camera.fps)
-            set_log_level(self._settings.log.level)
+            logging.getLogger(LOGGER_NAME).setLevel(self._settings.log.level.upper())
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
         self._notifier.ready(self._status.snapshot().to_line())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.decision.decider import Decider
 from edge.settings.schema import DecisionSettings, ModelSettings
 from edge.vision.bundle import load_bundle
@@ -27,7 +27,7 @@ def frames_classified(bundle_dir: Path) -> Iterator[int]:
     def steps() -> Iterator[int]:
         classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
         decider = Decider(DecisionSettings(every_frame=True), classifier.labels)
-        maker = EventMaker("porch", "5f1c2e7a", Clocks())
+        maker = EventMaker("porch", "5f1c2e7a")
         frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
         buffer = classifier.new_input()
         for number in itertools.count():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.photo_scheduler import PHOTOS_WAITING, SHARE_OF_BUSY_TIME, FrameRhythm, PhotoScheduler
 from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
@@ -67,7 +67,7 @@ class Model:
 @contextmanager
 def running(camera: Camera, model: Model, status: Status | None = None) -> Iterator[Pipeline[Pixels]]:
     decider = Decider(DecisionSettings(), model.labels)
-    maker = EventMaker("a", "b", Clocks())
+    maker = EventMaker("a", "b")
     pipeline = Pipeline(camera, model, decider, maker, lambda _: None, status or Status())
     pipeline.start()
     try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
 from edge.events import Event, Probabilities
@@ -66,8 +66,13 @@ def running(frames: Frames, model: SlowModel) -> Iterator[tuple[Pipeline[Pixels]
     events: list[Event] = []
     status = Status()
     decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), model.labels)
-    clocks = Clocks(monotonic_ns=lambda: 50 * 10**9, wall_s=lambda: 1_700_000_000.0, uptime_s=lambda: 60.0)
-    pipeline = Pipeline(frames, model, decider, EventMaker("porch", "5f1c2e7a", clocks), events.append, status)
+    maker = EventMaker(
+        *("porch", "5f1c2e7a"),
+        monotonic_ns=lambda: 50 * 10**9,
+        wall_s=lambda: 1_700_000_000.0,
+        uptime_s=lambda: 60.0,
+    )
+    pipeline = Pipeline(frames, model, decider, maker, events.append, status)
     pipeline.start()
     try:
         yield pipeline, events, status
@@ -133,7 +138,7 @@ def test_an_inference_that_hangs_is_overdue_and_does_not_hold_up_a_stop() -> Non
     model = SlowModel(held=True)
     status = Status(clock=lambda: now[0])
     decider = Decider(DecisionSettings(), [str(n) for n in range(256)])
-    pipeline = Pipeline(Frames(5, live=False), model, decider, EventMaker("a", "b", Clocks()), lambda _: None, status)
+    pipeline = Pipeline(Frames(5, live=False), model, decider, EventMaker("a", "b"), lambda _: None, status)
     pipeline.start()
     assert model.started.acquire(timeout=WAIT_S)
     now[0] = 100.0

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.camera.capture import Capture
 from edge.camera.source import Source, make_source
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
 from edge.delivery import Delivery
@@ -72,7 +72,7 @@ class Box:
         self.capture = Capture(
             CameraSettings(**camera), self.status, on_camera=self.delivery.set_camera, make=make, jitter=lambda: 0.0
         )
-        self.maker = EventMaker(DEVICE, BOOT, Clocks())
+        self.maker = EventMaker(DEVICE, BOOT)
         decider = Decider(DecisionSettings(every_frame=True, smoothing_s=0, hold_s=0), self.model.labels)
         self.pipeline = Pipeline(self.capture, self.model, decider, self.maker, self.delivery.put, self.status)
 

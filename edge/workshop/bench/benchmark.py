@@ -17,7 +17,7 @@ from edge import __version__
 from edge.board import host
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source, make_source
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.events import isoformat_utc
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, Settings
@@ -104,7 +104,7 @@ def _measure(
 ) -> dict[str, Any]:
     """What is measured in the thread that infers: the fields of `Result` that are figures."""
     buffers = FrameBuffers()
-    maker = EventMaker(device, host.boot_id(), Clocks(uptime_s=host.uptime_s))
+    maker = EventMaker(device, host.boot_id())
     with _opened(source):
         frames = read_frames(source, buffers, FRAMES)
     step("every stage overlapped")

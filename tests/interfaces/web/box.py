@@ -16,7 +16,7 @@ import cv2
 import httpx
 import numpy as np
 
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider, Decision
 from edge.events import Event, Probabilities
@@ -152,7 +152,7 @@ def running(
     status.gauge(outbox_events=0)
     decider = Timed(DecisionSettings(smoothing_s=0, hold_s=0), labels)
     decider.ages = deque(maxlen=10_000)
-    maker = EventMaker("porch", "5f1c2e7a", Clocks())
+    maker = EventMaker("porch", "5f1c2e7a")
     logged: list[Event] = []
     pipeline = Pipeline(camera, model, decider, maker, recent.add, status, watch=recent.offer)
     described = {**MODEL, "classes": len(labels)}

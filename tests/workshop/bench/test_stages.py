@@ -9,7 +9,7 @@ import pytest
 
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import UnreadablePictureError
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import ModelSettings, MqttSettings
@@ -71,7 +71,7 @@ def test_a_broker_that_goes_is_told_and_the_rest_is_measured(bundle_dir: Path, b
             yield True
 
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
-    maker = EventMaker("porch", "5f1c2e7a", Clocks())
+    maker = EventMaker("porch", "5f1c2e7a")
     with publisher(MqttSettings(url=broker.url), "porch") as publishing:
         assert publishing.what == f"to the PUBACK of 127.0.0.1:{broker.port}"
         stages = stage_latencies(Told(pictures()), FrameBuffers(), classifier, maker, publishing, 0.01)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.daemon.event_maker import Clocks, EventMaker
+from edge.daemon.event_maker import EventMaker
 from edge.errors import CameraError
 from edge.settings.schema import CameraSettings, ModelSettings
 from edge.status.snapshot import Status
@@ -14,7 +14,7 @@ from edge.vision.classifier import Classifier
 from edge.workshop.bench.publish import ToOutbox
 from edge.workshop.bench.sustained import FramesInMemory, camera_fps, pipeline_fps
 
-MAKER = EventMaker("porch", "5f1c2e7a", Clocks())
+MAKER = EventMaker("porch", "5f1c2e7a")
 SHORT_S = 0.05
 
 
