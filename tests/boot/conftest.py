@@ -1,4 +1,4 @@
-"""Fixtures and the table of results for the tests here, which skip unless scripts/test-install runs them."""
+"""Fixtures and the table of results for tests/boot, which skip unless scripts/test-install runs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PHOTOS = 4
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was done, how long it took, and what was seen."""
+    """Print each step, how long it took, and what was noted."""
     if STEPS:
         terminalreporter.section(f"what was seen on {Box.machine}")
         for seconds, what, seen in STEPS:
@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
-    """Four labelled photos; skips where there is no box."""
+    """Four labelled photos; skips if there is no box."""
     if not Box.machine:
         pytest.skip("no box here: scripts/test-install makes one")
     labelled = Path(os.environ["EDGE_CLASSIFIER_TESTDATA"], "photos", "labelled")
@@ -33,7 +33,7 @@ def photos() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def here(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[int]]:
-    """A function that returns the classes which this machine gives the photos, with a model from the same weights."""
+    """A function that returns the classes that this machine gives the photos, with a model from the same weights."""
 
     def classify(*weights: str) -> list[int]:
         models = tmp_path_factory.mktemp("models")

@@ -1,4 +1,4 @@
-"""Drives a booted Debian trixie from outside, and records what was seen on it."""
+"""Controls a booted Debian trixie from outside, and records what was measured on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STEPS: list[tuple[float, str, str]] = []  # seconds, what was done, what was see
 
 
 class Box:
-    """The machine, driven from outside as a user at its terminal would."""
+    """The machine, used from outside like a user at its terminal."""
 
     machine = os.environ.get("BOX_MACHINE", "")
 
     def do(self, *arguments: str, check: bool = True, within_s: float | None = None) -> str:
-        """Run tests/boot/box and return its output, errors included."""
+        """Run tests/boot/box and return its output, including errors."""
         told = subprocess.run(
             [str(PROGRAM), *arguments],
             stdin=subprocess.DEVNULL,
@@ -45,30 +45,30 @@ class Box:
         return self.run(f"systemctl show -P {key} edge-classifier").strip()
 
     def hears(self, topic: str, *, count: int = 1, within_s: float = 60) -> list[Any]:
-        """The next messages on a topic of this box, as JSON where they are JSON."""
+        """The next messages on a topic of this box, decoded if they are JSON."""
         wait = int(within_s * PATIENCE)
         told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
         return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
 
     def crashes(self) -> int:
-        """How often the service crashed. Not counted is exit code 75, which a busy emulated processor causes."""
+        """How often the service crashed. Exit code 75 is not counted, because a slow emulated processor causes it."""
         told = self.run("journalctl -u edge-classifier --no-pager -o cat", user="root")
         ended = [line for line in told.splitlines() if "Main process exited" in line]
         return len([line for line in ended if "status=75" not in line])
 
     def classify(self, command: str) -> list[int]:
-        """The best class that `edge-classifier classify` gives each of the photos there."""
+        """The best class that `edge-classifier classify` on the box gives each of the photos."""
         return classes(self.run(f"{command} --json photos/*", check=False))
 
 
 def classes(lines: str) -> list[int]:
-    """The best class of each JSON line of `classify`."""
+    """The best class in each JSON line of `classify`."""
     return [json.loads(line)["top"][0]["index"] for line in lines.splitlines() if line.startswith("{")]
 
 
 @contextmanager
 def step(what: str) -> Iterator[Callable[[str], None]]:
-    """Time a step for the table at the end; the function that it yields takes what was seen."""
+    """Time a step for the table at the end; call the yielded function with what to note there."""
     began, seen = time.monotonic(), ["FAILED"]
     try:
         yield lambda sentence: seen.__setitem__(0, sentence)
@@ -78,7 +78,7 @@ def step(what: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def booted(photos: list[Path], folder: Path, layer: str = "") -> Iterator[Box]:
-    """A box with this checkout, without weights, and the photos in the home of pi."""
+    """A box with this checkout, without weights, and with the photos in the home of pi."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=CHECKOUT, check=True, capture_output=True).stdout
     (folder / "edge-classifier").mkdir(parents=True)
     (folder / "photos").mkdir()

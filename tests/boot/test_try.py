@@ -1,4 +1,4 @@
-"""The README's first command, as a user who is not root, in a clone where nothing is installed yet."""
+"""Tests the README's first command as a user who is not root, in a clone in which nothing is installed yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def files(box: Box) -> set[str]:
-    """Files of pi in the clone, in ~/.cache and in /tmp, without what Python compiled and pip's cache."""
+    """The files of user pi in the clone, in ~/.cache and in /tmp, without bytecode and pip's cache."""
     found = box.run("find edge-classifier .cache /tmp -user pi 2>/dev/null", check=False).splitlines()
     return {path for path in found if "__pycache__" not in path and not path.startswith(".cache/pip/")}
 

@@ -1,4 +1,4 @@
-"""`sudo ./install.sh` with weights in the checkout, and the life of what it installs, to its end. In order."""
+"""Tests `sudo ./install.sh` with weights in the checkout, then use, upgrade, rollback and removal, in this order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OURS = "^/(opt|srv|usr/local/bin|etc/mosquitto)/|edge"
 
 
 def files(box: Box) -> set[str]:
-    """Every path that may be the installer's and is no package's; not what Python compiled beside packages'."""
+    """Every path that may be the installer's and belongs to no package, without the bytecode beside packages' files."""
     listed = box.run(
         "sort -u /var/lib/dpkg/info/*.list > /tmp/packaged;"
         " find / -xdev -printf '%p\\n' | sort | comm -23 - /tmp/packaged"
@@ -49,7 +49,7 @@ def before(box: Box, weights: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def installed(box: Box, before: set[str]) -> str:
-    """What the installer said."""
+    """The installer's output."""
     assert "/srv/photos" in before
     with step("sudo ./install.sh") as saw:
         told = box.run("cd edge-classifier && sudo ./install.sh --yes --device box --source file:/srv/photos")

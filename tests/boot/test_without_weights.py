@@ -1,4 +1,4 @@
-"""`sudo ./install.sh` where no weights lie in the checkout, torchvision's server is away, and there is no camera."""
+"""Tests `sudo ./install.sh` without weights in the checkout, without torchvision's server and without a camera."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
 @pytest.fixture(scope="module")
 def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """With Debian's packages where the life with weights has left them, because they take most of the time."""
+    """A box that keeps the Debian packages of the test with weights, because installing them takes most of the time."""
     with booted(photos, tmp_path_factory.mktemp("box"), "packages") as started:
         started.run("echo 0.0.0.0 download.pytorch.org >> /etc/hosts", user="root")
         yield started

@@ -1,4 +1,4 @@
-"""What the camera's tests share."""
+"""Fixtures for the tests of the camera."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def status() -> Status:
 
 @pytest.fixture
 def capture_of(status: Status) -> Iterator[Callable[..., Capture]]:
-    """Starts a Capture, and ends it after the test even where its camera blocks."""
+    """Starts a Capture, and ends it after the test even if its camera blocks."""
     running: list[tuple[Capture, FakeCamera | None]] = []
 
     def start(camera: FakeCamera | None = None, *, on_status: Status | None = None, **options: object) -> Capture:
@@ -45,7 +45,7 @@ def capture_of(status: Status) -> Iterator[Callable[..., Capture]]:
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """Waits for what another thread does; a generous deadline, since the machine may be busy."""
+    """Waits for another thread; the deadline is long because the machine may be busy."""
 
     def wait(condition: Callable[[], bool], what: str = "", deadline_s: float = 20.0) -> None:
         end = time.monotonic() + deadline_s

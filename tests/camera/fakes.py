@@ -1,4 +1,4 @@
-"""Cameras whose every move the test decides; they implement `Source` and are passed in."""
+"""Cameras that a test controls step by step; they implement `Source` and are passed in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shot = int | Exception | None  # a grey level, what goes wrong, or the end
 
 
 class Clock:
-    """Time that passes when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -28,7 +28,7 @@ class Clock:
 
 
 class FakeCamera:
-    """Delivers what the test puts into `shots`, one at a time, and remembers what was done to it."""
+    """Delivers what the test puts into `shots`, one at a time, and records the calls."""
 
     def __init__(self, *, live: bool = True, fps: float = 10.0, size: tuple[int, int] = (8, 6)) -> None:
         self.name = "fake:0"
@@ -46,7 +46,7 @@ class FakeCamera:
         self._shot: Shot = None
 
     def __call__(self, settings: CameraSettings) -> FakeCamera:
-        """As the `make` of a Capture."""
+        """Serves as the `make` of a Capture."""
         return self
 
     def show(self, *shots: Shot) -> None:
@@ -94,7 +94,7 @@ class FakeCamera:
 
 
 def grey(pixels: Pixels) -> int:
-    """The grey level of a picture that has only one; fails on a picture that was written to meanwhile."""
+    """The grey level of a uniform picture; fails if the picture was overwritten meanwhile."""
     level = int(pixels.flat[0])
     assert np.all(pixels == level), "a frame changed in its consumer's hands"
     return level

@@ -1,4 +1,4 @@
-"""A network camera: RTSP (RFC 2326) with RTP interleaved, pictures as RTP/JPEG (RFC 2435), Basic authentication."""
+"""A network camera: RTSP (RFC 2326) with interleaved RTP, pictures as RTP/JPEG (RFC 2435), Basic authentication."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FRAGMENT = 1400
 
 
 class RtspCamera:
-    """Serves one picture again and again, to one client after the other.
+    """Serves one picture repeatedly, to one client after the other.
 
-    The test changes `picture`, or makes it `silent` (connections stay, nothing comes), or hangs up.
+    The test changes `picture`, makes it `silent` (connections stay open, nothing is sent), or closes connections.
     """
 
     def __init__(self, picture_bgr: Pixels, user: str = "", password: str = "") -> None:
@@ -106,7 +106,7 @@ class RtspCamera:
 
 
 def rtp_jpeg(picture_bgr: Pixels) -> list[tuple[bytes, bool]]:
-    """The payloads of one picture, and which is the last; width and height must be multiples of 16."""
+    """The payloads of one picture and whether each is the last; width and height must be multiples of 16."""
     height, width = picture_bgr.shape[:2]
     _, encoded = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])
     data = np.asarray(encoded).tobytes()

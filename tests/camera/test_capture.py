@@ -1,4 +1,4 @@
-"""The capture thread keeps the newest frame, opens again what fails, and shows what blocks."""
+"""Tests that the capture thread keeps the newest frame, reopens a failing camera, and reports a blocked one."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_a_call_that_never_returns_stops_the_beats_and_nothing_else(
 
 
 def test_waiting_for_a_camera_is_a_beat(capture_of: Start, eventually: Wait) -> None:
-    """However long the camera is away, nothing is overdue: a restart would not bring it back."""
+    """However long the camera is missing, nothing is overdue: a restart would not bring it back."""
     clock = Clock()
     status = Status(clock)
     camera = FakeCamera()
@@ -290,7 +290,7 @@ def test_stop_closes_the_camera_and_ends_the_watch(capture_of: Start, status: St
 def test_a_lost_camera_is_overdue_at_once_and_never_touched_again(
     capture_of: Start, status: Status, eventually: Wait
 ) -> None:
-    """Only a new process helps; the sooner the daemon sees it, the sooner it can flush and leave."""
+    """Only a new process helps, so the daemon should flush and exit as soon as possible."""
     told: list[bool] = []
     camera = FakeCamera()
     capture = capture_of(camera, on_camera=told.append)

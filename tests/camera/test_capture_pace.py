@@ -1,4 +1,4 @@
-"""A file keeps its own times, a live camera the lower of two limits, and what is not wanted is not decoded."""
+"""Tests the rates of files and live cameras, and that frames that are not needed are not decoded."""
 
 from __future__ import annotations
 

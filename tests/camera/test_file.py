@@ -1,4 +1,4 @@
-"""A video, a photo or a folder of photos is shown to its end, in its own colours, whatever lies between."""
+"""Tests that a video, a photo or a folder of photos is read to its end in the right colours, despite damaged files."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_looping_begins_again_and_time_goes_on(video: Path, capture_of: Callable
 
 
 def test_real_photos_keep_their_colours(photos_dir: Path, capture_of: Callable[..., Capture]) -> None:
-    """Strongly coloured photos through the whole room; fails if red and blue are swapped anywhere."""
+    """Strongly coloured photos through the whole camera stage; fails if red and blue are swapped."""
     for name, more_red_than_blue in (("coffee.png", 60), ("chelsea.png", 60), ("rocket.jpg", -40)):
         (frame,) = take_all(capture_of(source=f"file:{photos_dir / name}"))
         expected = cv2.imread(str(photos_dir / name)).reshape(-1, 3).mean(0)[::-1]
@@ -203,7 +203,7 @@ def test_a_photo_that_classify_refuses_is_refused_with_the_same_sentence(
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG that claims to be of any size; a few bytes."""
+    """A PNG of a few bytes that claims any size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))

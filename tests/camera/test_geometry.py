@@ -1,4 +1,4 @@
-"""A picture is cropped, shrunk and turned the same way for every source, and never distorted."""
+"""Tests that pictures of every source are cropped, shrunk and turned in the same way, and never distorted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A limit is kept on average, and a file's frames have exact times."""
+"""Tests that a frame rate is kept on average, and that a file's frames have exact times."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""picamera2 comes from apt and is rarely there; a stand-in with its interface shows what is asked of it.
+"""Tests the picamera2 source with a stand-in of its interface, because picamera2 comes only from apt.
 
-The real one was run on libcamera's virtual camera (vimc).
+The real one was run with libcamera's virtual camera (vimc).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Real V4L2 and real libcamera, on the kernel's virtual cameras, where a machine has them.
+"""Tests real V4L2 and real libcamera on the kernel's virtual cameras, on machines that have them.
 
-`modprobe vivid n_devs=1 node_types=0x1` and `modprobe vimc` make them; root may unplug them. Elsewhere these skip.
+`modprobe vivid n_devs=1 node_types=0x1` and `modprobe vimc` create them; root may unplug them. Elsewhere the tests
+skip.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BARS = ["white", "yellow", "cyan", "green", "magenta", "red", "blue", "black"]
 
 
 def bar_names(pixels: Pixels) -> list[str]:
-    """The colours of eight bars, left to right, in the rows where no text is drawn over them."""
+    """The colours of eight bars from left to right, in the rows without text."""
     height, width, _ = pixels.shape
     names = {
         (1, 1, 1): "white",
@@ -67,7 +68,7 @@ def control(node: Path, **controls: int) -> None:
 
 
 def platform_device(node: Path) -> tuple[Path, str]:
-    """The driver's folder in /sys, and the device's name there, which is what unbinding it takes."""
+    """The driver's folder in /sys and the device's name there, which are needed to unbind it."""
     device = Path("/sys/class/video4linux", node.name, "device").resolve()
     return (device / "driver").resolve(), device.name
 
@@ -188,7 +189,7 @@ finally:
 
 
 def run_picamera2(what: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, since that is what an unplugged camera costs."""
+    """In a separate process, because an unplugged picamera2 camera ends its process."""
     if not (DRIVERS / "vimc" / "vimc.0").exists() or importlib.util.find_spec("picamera2") is None:
         pytest.skip("this machine has no picamera2 with a virtual camera (vimc)")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *sys.path])}

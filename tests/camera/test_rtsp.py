@@ -1,4 +1,4 @@
-"""A network camera is shown in its own colours, and one that falls silent is neither waited for nor told secrets of."""
+"""Tests that a network camera's colours are right, and that a silent one neither blocks nor reveals its password."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_camera_that_falls_silent_is_opened_again_and_never_taken_for_blocked(
 def test_a_change_of_resolution_mid_stream_is_followed(
     serve: Callable[..., RtspCamera], capture_of: Start, status: Status, eventually: Wait
 ) -> None:
-    """At once by a newer OpenCV; Debian's 4.10 freezes on it, and the frozen stream is opened again."""
+    """A newer OpenCV follows at once; Debian's 4.10 freezes, and the frozen stream is reopened."""
     camera = serve(RED)
     capture = capture_of(source=f"rtsp://127.0.0.1:{camera.port}/live", size=(640, 480))
     assert is_red(rgb(capture))

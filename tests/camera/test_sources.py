@@ -1,4 +1,4 @@
-"""A URI names its source; one that cannot be opened is a sentence that says what to do, without credentials."""
+"""Tests that a URI selects its source, and that one that cannot be opened gives a sentence without credentials."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_by_id_name_of_a_number_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def silent_server() -> Iterator[int]:
-    """Accepts connections and never says a word."""
+    """Accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""`edge-classifier classify`: one line a photo, a stable JSON form, and a bad photo never stops the others."""
+"""Tests `edge-classifier classify`: one line a photo, a stable JSON form, and no end at a bad photo."""
 
 import csv
 import fcntl
@@ -27,7 +27,7 @@ from tests.daemon_process import environment, run_command
 
 @pytest.fixture(scope="module")
 def photos(photos_dir: Path) -> list[Path]:
-    """A cup of coffee from above and a camera on its tripod."""
+    """A cup of coffee from above, and a camera on its tripod."""
     return [photos_dir / "coffee.png", photos_dir / "camera.png"]
 
 
@@ -35,7 +35,7 @@ def photos(photos_dir: Path) -> list[Path]:
 def spoken(
     bundle_dir: Path, photos: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> subprocess.CompletedProcess[str]:
-    """One real process: two photos, a bad one between them, a name that is no UTF-8, as JSON."""
+    """One real process: two photos, a bad one between them, and a name that is not UTF-8, as JSON."""
     odd = tmp_path_factory.mktemp("photos") / "caf\udce9.jpg"
     odd.write_bytes(photos[0].read_bytes())
     bad = odd.parent / "notes.txt"
@@ -112,7 +112,7 @@ def test_no_photo_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture(scope="module")
 def folder(variants: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 links to 60 photos of every size, whose order by name says nothing of what they show, and 4 bad ones."""
+    """300 links to 60 photos of every size, named in another order than their contents, and 4 bad ones."""
     home = tmp_path_factory.mktemp("many")
     for number in range(300):
         (home / f"{number:04d}.jpg").symlink_to(variants[number * 7 % 60])

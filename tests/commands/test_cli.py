@@ -1,4 +1,4 @@
-"""The command line: help that reads well at 80 columns, one-sentence errors, and the right exit codes."""
+"""Tests the command line: help for 80 columns, one-sentence errors, and the exit codes."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_config_errors_are_sentences_with_exit_code_78(tmp_path: Path, capsys: p
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An installed box: a config directory that its group alone may enter, and a model for everybody."""
+    """An installed box: a config directory that only its group may enter, and a model for every user."""
     with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for its user alone
         root = Path(place)
         root.chmod(0o755)
@@ -118,7 +118,7 @@ def test_who_may_not_read_the_config_may_use_the_model(
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints."""
+    """The output of a new interpreter."""
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
 

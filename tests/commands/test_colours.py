@@ -1,4 +1,4 @@
-"""Red and blue are compared with a camera's own YUV, in which nobody can exchange them."""
+"""Tests doctor's check that red and blue are not swapped, which compares pictures with the camera's own YUV."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Camera:
 
 
 def yuyv_of(rgb: Pixels) -> npt.NDArray[np.uint8]:
-    """ITU-R BT.601, full range, as a webcam makes it."""
+    """ITU-R BT.601, full range, as webcams convert."""
     red, green, blue = (rgb[..., channel].astype(float) for channel in range(3))
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     cb, cr = (blue - luma) / 1.772 + 128, (red - luma) / 1.402 + 128

@@ -1,4 +1,4 @@
-"""doctor tells of each thing how it is, in one line, and what to do about it."""
+"""Tests doctor's checks: one line for each, with a remedy for each problem."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def test_a_disk_smaller_than_the_log_may_grow_is_told(tmp_path: Path) -> None:
 
 
 def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
-    """A /sys that says so much was written to the disk of `directory`."""
+    """A /sys in which the disk of `directory` has this many bytes written."""
     device = directory.stat().st_dev
     stat = root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"
     stat.parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch
 
 
 def gpu(**told: object) -> str:
-    """A program that says what torch and TensorRT would say on a Jetson where all is well, but for `told`."""
+    """A program that prints what torch and TensorRT report on a healthy Jetson, changed by the keyword arguments."""
     well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "runtime": True, "broken": ""}
     return f"print({json.dumps(json.dumps(well | told))})"
 
@@ -129,7 +129,7 @@ def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
 def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no Jetson here, but a torch; and a library where the daemon looks for Torch-TensorRT's."""
+    """There is no Jetson here, but a torch, and a library in the place of Torch-TensorRT's."""
     finding = model.jetson(tmp_path)
     assert finding.severity == "warning"
     assert "CUDA" in finding.sentence, finding

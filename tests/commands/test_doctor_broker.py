@@ -1,4 +1,4 @@
-"""doctor asks a real broker whether it lets us work, and who else goes by our name."""
+"""Tests doctor's checks at a real broker: access rights, and another box of the same name."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def no_log(directory: Path) -> FallbackSettings:
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    """Starts the delivery of a box called porch, as its daemon does."""
+    """Starts the delivery of a box called porch, like its daemon."""
     with ExitStack() as stack:
 
         def start(broker: Mosquitto, boot: str, **mqtt: object) -> Status:

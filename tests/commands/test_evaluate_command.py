@@ -1,4 +1,4 @@
-"""`edge-classifier evaluate`: counts that can be checked by hand, and a table or one JSON object."""
+"""Tests `edge-classifier evaluate`: counts that can be checked by hand, as a table or one JSON object."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def rows(variants: list[Path]) -> list[tuple[Path, int]]:
-    """Some pictures of each photo with the class that they show."""
+    """Some pictures of each photo, with their right class."""
     return [(picture, INDEXES[picture.stem.partition("-")[2]]) for picture in variants[:COUNT]]
 
 

@@ -1,4 +1,4 @@
-"""`edge-classifier fallback` looks into the log, beside a running daemon too, and sends or deletes what waits."""
+"""Tests `edge-classifier fallback`: show, export, replay and purge, also while a daemon runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""forget leaves no ghost of a box at the broker."""
+"""Tests that `forget` removes all of a box's retained messages from the broker."""
 
 import argparse
 import subprocess

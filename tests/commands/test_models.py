@@ -1,4 +1,4 @@
-"""Bundles come in whole and verified or not at all, and what is in use is never lost by accident."""
+"""Tests that bundles are installed whole and verified or not at all, and that the current one is never lost."""
 
 import hashlib
 import http.server
@@ -31,7 +31,7 @@ LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Iterator[Installed]:
-    """An empty place for bundles; whatever a test does there, nothing half-done is left."""
+    """An empty directory for bundles; checks after each test that nothing unfinished is left."""
     place = Installed(tmp_path / "state" / "models")
     yield place
     assert [left for pattern in LITTER for left in place.directory.glob(pattern)] == []
@@ -72,7 +72,7 @@ def test_a_bundle_is_installed_from_a_directory_or_an_archive(
 def test_the_whole_sha256_of_the_manifest_is_taken_along_or_made(
     installed: Installed, bundle: Path, tmp_path: Path, mode: str
 ) -> None:
-    """Bundles from older versions bring none; where one is brought it has to be right."""
+    """Bundles from older versions have none; if there is one, it has to be right."""
 
     def source() -> Path:
         return bundle if mode == "directory" else packed(tmp_path / "bundle.tar", bundle, mode)
@@ -91,7 +91,7 @@ def staged(installed: Installed, bundle: Path) -> Path:
 
 
 def accept_again(directory: str, bundle: str, rounds: int) -> None:
-    """Of a process of its own."""
+    """Add the bundle again and again, in a separate process."""
     installed = Installed(Path(directory))
     for _ in range(rounds):
         home = staged(installed, Path(bundle))
@@ -144,7 +144,7 @@ def test_an_archive_without_a_folder_in_it_is_taken_too(installed: Installed, bu
 
 @pytest.fixture
 def url(bundle: Path, tmp_path: Path) -> Iterator[str]:
-    """A server of archives."""
+    """The URL of an archive of the bundle."""
     (tmp_path / "served").mkdir()
     packed(tmp_path / "served" / "bundle.tgz", bundle)
 
@@ -246,7 +246,7 @@ def test_an_archive_writes_nothing_but_the_four_files(
 def test_a_file_that_claims_to_be_large_is_not_written(
     installed: Installed, bundle: Path, tmp_path: Path, claim: dict[str, str], told: str
 ) -> None:
-    """A few bytes in the archive, which would fill the disk with zeros."""
+    """A few bytes in the archive that would fill the disk with zeros."""
     with tarfile.open(tmp_path / "claims.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in (LABELS, GOLDEN, MANIFEST):
             tar.add(bundle / name, f"bundle/{name}")
@@ -306,14 +306,14 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
 def test_nobody_switches_to_a_bundle_that_is_being_removed(
     installed: Installed, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else `current` names nothing, and the daemon does not start again."""
+    """Otherwise `current` would name nothing, and the daemon could not start."""
     (tmp_path / "other").mkdir()
     stays, goes = (add(source, installed) for source in (bundle, small_bundle(tmp_path / "other", b"ash\noak\nyew\n")))
     installed.switch(stays)
     staging, switches = installed.staging, []
 
     def staging_late(purpose: Purpose) -> Path:
-        """When the links were looked at, and nothing is moved yet."""
+        """Starts a switch to the bundle after the links were read and before anything is moved."""
         switches.append(others.submit(Installed(installed.directory).switch, goes))
         with pytest.raises(futures.TimeoutError):
             switches[0].result(timeout=0.3)

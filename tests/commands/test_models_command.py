@@ -1,4 +1,4 @@
-"""`edge-classifier models` where no daemon runs: a bundle is verified before it is used."""
+"""Tests `edge-classifier models` without a daemon: a bundle is verified before it is used."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ Command = Callable[..., int]
 
 @pytest.fixture
 def models(tmp_path: Path, bundle_dir: Path) -> Path:
-    """An installed real bundle, in use."""
+    """An installed real bundle that is in use."""
     directory = tmp_path / "state" / "models"
     directory.mkdir(parents=True)
     shutil.copytree(bundle_dir, directory / bundle_dir.name)
@@ -27,7 +27,7 @@ def models(tmp_path: Path, bundle_dir: Path) -> Path:
 
 @pytest.fixture
 def command(models: Path, tmp_path: Path) -> Command:
-    """`edge-classifier models …` without a daemon."""
+    """Run `edge-classifier models …` without a daemon."""
     config = tmp_path / "config.toml"
     config.write_text(
         f'[model]\nbundle = "{models / "current"}"\nthreads = 1\n[fallback]\npath = "{tmp_path / "state" / "f.db"}"\n'

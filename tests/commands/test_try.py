@@ -1,4 +1,4 @@
-"""`try` shows what came back from a broker of its own, in 80 columns, and leaves nothing behind."""
+"""Tests that `try` shows what it receives from its own broker, in 80 columns, and leaves nothing behind."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""What is said is stable: smoothed by time, held before it changes, unknown when unsure, and never silent for long."""
+"""Tests the decision: smoothing over time, hold time, `unknown` below the confidence, and heartbeats."""
 
 import numpy as np
 import pytest

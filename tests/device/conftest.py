@@ -1,4 +1,4 @@
-"""The device for the tests here, which skip unless scripts/test-device runs them."""
+"""Fixtures for tests/device, which skip unless scripts/test-device runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class Device:
-    """The machine, driven from outside as an operator would, by ssh and by its power plug."""
+    """The machine, used from outside like an operator would, through ssh and its power switch."""
 
     def lab(self, *arguments: str, check: bool = True, **environment: str) -> str:
         told = subprocess.run(
@@ -42,7 +42,7 @@ class Device:
         return self.ssh(f"systemctl show -P {key} edge-classifier").strip()
 
     def hears(self, topic: str, *, count: int = 1, within_s: int = 60) -> list[Any]:
-        """The next messages on a topic of this device, as JSON where they are JSON."""
+        """The next messages on a topic of this device, decoded if they are JSON."""
         told = self.ssh(f"mosquitto_sub -t edge/lab/{topic} -C {count} -W {within_s}", check=False)
         return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
 
@@ -58,7 +58,7 @@ class Device:
 
 @pytest.fixture(scope="session")
 def device() -> Iterator[Device]:
-    """The device, freshly made and booted."""
+    """The device, newly made and booted."""
     if "LAB_KERNEL" not in os.environ:
         pytest.skip("no device here: scripts/test-device makes one")
     machine = Device()

@@ -1,4 +1,4 @@
-"""One device's life: installed, used, mistreated, upgraded and left as it was. The tests are its days, in order."""
+"""Tests one device in the order of its life: installed, used, mistreated, upgraded and uninstalled."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PLUGGED_IN = "echo vivid.0 > /sys/bus/platform/drivers/vivid/bind"
 
 
 def files(device: Device) -> set[str]:
-    """Every path of the system with its size and owner; contents of what is in /etc."""
+    """Every path of the system with its size and owner, and the contents of the files in /etc."""
     listed = device.ssh(f"find / -xdev -printf '%p %y %u:%g %m\\n' | grep -vE '{BUSY}'")
     contents = device.ssh(
         f"find /etc -xdev -type f -exec sha256sum {{}} + | awk '{{print $2, $1}}' | grep -vE '{BUSY}'"
@@ -32,7 +32,7 @@ def files(device: Device) -> set[str]:
 
 @pytest.fixture(scope="session")
 def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The device as it was before anything was installed; the checkout and the download lie in /root."""
+    """The files before anything was installed; the checkout and the download are in /root."""
     source = tmp_path_factory.mktemp("source")
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=CHECKOUT, check=True, capture_output=True).stdout
     (source / "edge-classifier").mkdir()

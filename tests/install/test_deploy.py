@@ -1,4 +1,4 @@
-"""What an operator copies from deploy/ says the same as the code."""
+"""Tests that the files in deploy/, which operators copy, agree with the code."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What deploy/docker says can be followed: hadolint finds nothing, and what it names is there.
+"""Tests deploy/docker without Docker: hadolint finds nothing, and every file that it names exists.
 
-An image is not built here: that needs Docker and its registry.
+No image is built here, because that needs Docker and its registry.
 """
 
 import os

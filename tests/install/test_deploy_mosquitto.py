@@ -1,4 +1,4 @@
-"""Each broker example in deploy/mosquitto starts, and serves a box that is configured as its comment says."""
+"""Tests that each broker example in deploy/mosquitto starts, and serves a box configured as its comment describes."""
 
 import re
 import shutil
@@ -65,7 +65,7 @@ class Site:
         shutil.copy(EXAMPLES / "acl", directory)
 
     def here(self, text: str, port: int) -> str:
-        """An example's text with this machine's ports and paths."""
+        """An example's text, changed to this machine's ports and paths."""
         text = re.sub(r"(?m)^listener \d+.*", f"listener {port} 127.0.0.1\nuser root", text)
         text = re.sub(r"broker\.example:\d+", f"127.0.0.1:{self.central_port}", text)
         return re.sub(r"/etc/mosquitto/certs/|/etc/mosquitto/|/etc/edge-classifier/", f"{self.directory}/", text)
@@ -89,7 +89,7 @@ class Site:
         assert process.poll() is None, log.read_text()
 
     def box(self, example: str) -> Settings:
-        """The settings that an example's comment gives for a box."""
+        """The settings for a box in an example's comment."""
         comment = (EXAMPLES / example).read_text(encoding="utf-8")
         config = self.directory / "config.toml"
         toml = [line[3:].strip() for line in comment.splitlines() if re.match(r"#   (\[\w+\]|\w+ = )", line)]
@@ -97,7 +97,7 @@ class Site:
         return load_settings(config, environment={})
 
     def say(self, settings: Settings, device: str) -> Status:
-        """Be a box that says one thing; returns its status, which goes on changing until the test ends."""
+        """Run a box that publishes one event; returns its status, which is updated until the test ends."""
         status = Status()
         fallback = settings.fallback.model_copy(update={"path": self.directory / f"{device}.db"})
         delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status)
@@ -107,17 +107,17 @@ class Site:
         return status
 
     def tells(self, topic: str, message: str, *options: str) -> None:
-        """Leave a retained message on a topic."""
+        """Publish a retained message on a topic."""
         client = ["mosquitto_pub", "-h", "127.0.0.1", "-t", topic, "-m", message, "-q", "1", "-r", *options]
         subprocess.run(client, check=True, cwd=self.directory)
 
     def hears(self, topic: str, *options: str) -> bytes:
-        """The first message on a topic, which a retained one is even for a late subscriber."""
+        """The first message on a topic; a late subscriber still gets a retained one."""
         client = ["mosquitto_sub", "-h", "127.0.0.1", "-t", topic, "-C", "1", "-W", "20", *options]
         return subprocess.run(client, capture_output=True, check=False, cwd=self.directory).stdout
 
     def installer(self, command: str) -> str:
-        """What functions of the installer say, where `machine` is the machine's root."""
+        """The output of functions of the installer, with `machine` as the machine's root."""
         script = f"""
             at={self.directory}/machine; name=edge-classifier root=$at/opt state=$at/state host= broker=none log=$at/log
             config=$at/etc/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
@@ -128,7 +128,7 @@ class Site:
         return told.stdout
 
     def machine(self, file: str, text: str) -> Path:
-        """A file of that machine."""
+        """Write a file of that machine."""
         path = self.directory / "machine" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

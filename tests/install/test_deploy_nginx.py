@@ -1,4 +1,4 @@
-"""The reverse proxy of deploy/nginx serves the page: login, server-sent events, photos and their limits."""
+"""Tests that the page works through the nginx of deploy/nginx: login, server-sent events, photos and their limits."""
 
 import re
 import shutil
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    """A box whose page wants a token."""
+    """A box whose page requires a token."""
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN + "\n")
     with running(token_file=token_file) as started:
@@ -33,7 +33,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def browser(box: Box, tmp_path: Path) -> Iterator[httpx.Client]:
-    """A client of nginx, which runs the example with this machine's ports and certificates."""
+    """A client of nginx, which runs the example with free ports and certificates of this machine."""
     assert NGINX is not None
     Certificates(tmp_path).make()
     Certificates(tmp_path).issue("porch")

@@ -1,4 +1,4 @@
-"""install.sh says in one sentence what is missing, and does nothing before it knows."""
+"""Tests that install.sh reports in one sentence what is missing, before it changes anything."""
 
 import configparser
 import contextlib
@@ -30,7 +30,7 @@ SHELL_SCRIPTS = sorted(
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """install.sh in a directory of its own, so that nothing touches this checkout's .venv."""
+    """install.sh in a separate directory, so that this checkout's .venv is not touched."""
     shutil.copy(CHECKOUT / "install.sh", tmp_path)
     shutil.copytree(CHECKOUT / "scripts" / "install", tmp_path / "scripts" / "install")
     (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""install.sh recognises the board and the Debian under it, and leaves alone what has to stay there.
+"""Tests that install.sh recognises the board and its Debian, and leaves the manufacturer's packages alone.
 
-None of these boards is needed: the files that identify one are written into a folder, and the plan for it is read.
+No board is needed: the files that identify one are written into a folder, and the printed plan is checked.
 """
 
 import os
@@ -79,7 +79,7 @@ def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -
 
 
 def runs_int8(**environment: str) -> subprocess.CompletedProcess[str]:
-    """How the installer tries a torch before it relies on it."""
+    """Run the installer's check of a torch."""
     return subprocess.run(
         ["bash", "-euc", f". scripts/install/packages.sh; runs_int8 {sys.executable}"],
         cwd=CHECKOUT,

@@ -1,4 +1,4 @@
-"""The installer's step that writes the config changes what was given, and never leaves half a file."""
+"""Tests that the installer changes only the given settings in the config, and never leaves half a file."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ Writer = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def write_config(tmp_path: Path) -> Writer:
-    """The installer's step for a config that is there."""
+    """Run the installer's step on an existing config."""
     program(
         tmp_path / "venv" / "bin" / "edge-classifier",
         f'#!/bin/sh\nPYTHONPATH={CHECKOUT} exec {sys.executable} -m edge "$@"\n',
@@ -83,7 +83,7 @@ def test_a_config_that_would_be_refused_stays_as_it_was_and_what_was_refused_is_
 
 
 def check_source(source: str, config: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
-    """The installer's look at --source, and what it then writes into the config."""
+    """Run the installer's check of --source, and print the settings that it adds."""
     script = f"""
         name=no-such-user source='{source}' host= config={config} keys=()
         . scripts/install/common.sh; . scripts/install/config.sh

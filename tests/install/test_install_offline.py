@@ -1,4 +1,4 @@
-"""What `--download DIR` fetches where there is internet is all that `--offline DIR` needs where there is none."""
+"""Tests that `--download DIR` fetches everything that `--offline DIR` needs on a machine without internet."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = static
 
 @pytest.fixture
 def carried(tmp_path: Path) -> Path:
-    """A download for trixie on a PC, where all packages are Debian's."""
+    """A download for trixie on a PC, on which all packages are Debian's."""
     (tmp_path / "weights.pth").write_bytes(WEIGHTS)
     told = install(
         CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"
@@ -43,7 +43,7 @@ def carried(tmp_path: Path) -> Path:
 def offline_on_trixie(
     carried: Path, *, has_packages: bool = True, machine: str = "x86_64"
 ) -> subprocess.CompletedProcess[str]:
-    """The plan there, told by the installer that was carried along."""
+    """The plan there, printed by the installer in the download."""
     root, stand_ins = carried.parent / "root", carried.parent / "bin"
     (root / "etc").mkdir(parents=True)
     (root / "etc" / "os-release").write_text(TRIXIE)
@@ -164,7 +164,7 @@ def test_a_download_goes_where_it_can_be_written(directory: str, code: int, tmp_
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="no Jetson has it, and numpy 1 has no wheel for it")
 @pytest.mark.timeout(600)
 def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path) -> None:
-    """With torch and OpenCV there already, as on a Jetson: two hundred megabytes less to fetch."""
+    """torch and OpenCV are there already, as on a Jetson, which saves fetching 200 MB."""
     for name, text in (("torch", TORCH), ("cv2", OPENCV)):
         (tmp_path / "site" / name).mkdir(parents=True)
         (tmp_path / "site" / name / "__init__.py").write_text(text)

@@ -1,4 +1,4 @@
-"""A release that does not run leaves nothing of its own behind: the one before runs with all that it ran with."""
+"""Tests that a release that does not run is undone: the previous one runs again with its unit, drop-ins and model."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ esac
 
 
 class Machine:
-    """A machine's files, with a service that runs only as its release was tested; `old` runs on it."""
+    """A machine's files, and a service that runs only with its own release's unit and model; `old` runs there."""
 
     def __init__(self, home: Path) -> None:
         self.root, self.state, self.unit = home / "opt", home / "state", home / f"{NAME}.service"
@@ -70,13 +70,13 @@ class Machine:
             (directory / link).symlink_to(target)
 
     def runs_with(self) -> dict[str, str]:
-        """The release, and all that is in place with it."""
+        """The release, and everything that is installed with it."""
         found = {file.name: file.read_text() for file in (self.unit, *self.drop_ins.iterdir())}
         links = (self.root / "current", *(self.state / "models").iterdir())
         return found | {str(link): str(link.readlink()) for link in links if link.is_symlink()}
 
     def stage(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Functions of the installer, alone."""
+        """Run functions of the installer."""
         script = (
             f"name={NAME} root={self.root} state={self.state} unit={self.unit} release={self.release('new')}"
             f" command_link={self.command}"

@@ -1,4 +1,4 @@
-"""`--dry-run --root DIR` makes the plan for another machine from its files, such as those of a card in a reader."""
+"""Tests that `--dry-run --root DIR` prints the plan for another machine, from the files of its card in a reader."""
 
 import shutil
 from pathlib import Path

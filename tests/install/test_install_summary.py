@@ -1,4 +1,4 @@
-"""The installer's last screen says how the service is, what is missing and what to do about it, and what comes next."""
+"""Tests the installer's last screen: the service's state, what is missing with its remedy, and the next steps."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ esac
 
 @pytest.fixture
 def summary(tmp_path: Path) -> Callable[..., str]:
-    """What the last screen says of a service with a status."""
+    """The last screen for a service with a given status."""
     program(tmp_path / "edge-classifier", DOCTOR)
     bundle = tmp_path / "state" / "models" / "resnet18-int8-3fa9c1"
     bundle.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What --uninstall leaves on the machine and at the broker, and what it says of that."""
+"""Tests what --uninstall leaves on the machine and at the broker, and what it prints about it."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from tests.installer import CHECKOUT, program
 
 
 class Machine:
-    """A machine's files, with a service installed."""
+    """The files of a machine with an installed service."""
 
     def __init__(self, home: Path, forgets: int) -> None:
         self.home = home
@@ -21,7 +21,7 @@ class Machine:
         program(home / "edge-classifier", f'#!/bin/sh\necho "$@" >>{home}/did\nexit {forgets}\n')
 
     def stage(self, command: str) -> str:
-        """What functions of the installer say."""
+        """The output of functions of the installer."""
         script = f"""
             name=edge-classifier root={self.home}/opt state={self.home}/var/state unit={self.home}/unit
             config={self.home}/etc/config.toml broker_config={self.home}/broker.conf command_link={self.home}/$name
@@ -41,7 +41,7 @@ class Machine:
         return told.stdout
 
     def left(self) -> set[str]:
-        """The files that are left, but for the stand-ins."""
+        """The files that are left, without the stand-ins."""
         files = {str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()}
         return files - {"did", "bin/systemctl"}
 

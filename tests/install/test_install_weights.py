@@ -1,4 +1,4 @@
-"""Which weights an install makes its model from is known, and said, before anything is done."""
+"""Tests that the installer determines and prints which weights it will use before it changes anything."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ cd {CHECKOUT}; . scripts/install/common.sh; . scripts/install/release.sh; cd {{c
 
 
 def saved() -> bytes:
-    """The least of a zip file that torch.save writes."""
+    """The smallest zip file that looks like one of torch.save."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", b"")
@@ -49,7 +49,7 @@ ZIP = saved()
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A checkout of what is asked here, with an empty weights/ and a server where nobody listens."""
+    """A checkout with what these tests need, an empty weights/ and a server that does not answer."""
     (tmp_path / "edge" / "workshop" / "export").mkdir(parents=True)
     (tmp_path / "scripts" / "install").mkdir(parents=True)
     (tmp_path / "weights").mkdir()
@@ -63,7 +63,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def answering_server() -> Iterator[str]:
-    """A server that answers, even if with 404: pip will say what is wrong with it."""
+    """A server that answers with 404, which is enough: pip will report what is wrong."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -73,7 +73,7 @@ def answering_server() -> Iterator[str]:
 
 
 def ask(copy: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What scripts/install/weights.py says there."""
+    """The output of scripts/install/weights.py there."""
     return subprocess.run(
         [sys.executable, copy / "scripts" / "install" / "weights.py", *arguments],
         env=os.environ | environment,
@@ -207,7 +207,7 @@ def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) ->
 
 
 class BrokenOff(BaseHTTPRequestHandler):
-    """The network goes away in the middle of the file."""
+    """The connection ends in the middle of the file."""
 
     def do_GET(self) -> None:
         self.send_response(200)

@@ -1,4 +1,4 @@
-"""What is pinned is what is installed, every file of it by its sha256, whatever machine it is for."""
+"""Tests that what is pinned is what is installed, each file checked by its sha256, for every kind of machine."""
 
 import base64
 import configparser
@@ -67,7 +67,7 @@ def test_what_is_installed_is_what_is_pinned_down_to_what_others_bring_along() -
 
 @pytest.mark.skipif(not MADE_HERE.exists(), reason="this environment was not made by ./install.sh --dev")
 def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> None:
-    """`--no-deps` installs what the list says, so that a package missing there would be missing here."""
+    """With `--no-deps` pip installs only what the list has, so a package that it lacks would be missing here."""
     command = [sys.executable, WHEELS, "wanted", tmp_path, "--extra", *EXTRAS[:3], "--cpu-index", "theirs"]
     subprocess.run(command, cwd=CHECKOUT, check=True)
     names = re.findall(r"^([a-z0-9-]+)==", (tmp_path / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
@@ -103,7 +103,7 @@ def test_what_there_is_not_is_refused_and_nothing_written(option: str, value: st
 
 
 def wheel_of(folder: Path, name: str, version: str, text: str = "") -> str:
-    """Writes a wheel with one module; returns its sha256."""
+    """Write a wheel with one module; returns its sha256."""
     module, info = f"{name}.py", f"{name}-{version}.dist-info"
     files = {
         module: text,
@@ -122,7 +122,7 @@ def wheel_of(folder: Path, name: str, version: str, text: str = "") -> str:
 
 
 def install_pinned(wanted: Path, target: Path, *options: str, index: str = "") -> subprocess.CompletedProcess[str]:
-    """The installer's own function, with another index in place of PyTorch's."""
+    """Run the installer's function with another index in place of PyTorch's."""
     common = (CHECKOUT / "scripts/install/common.sh").read_text(encoding="utf-8")
     script = re.sub("cpu_index=https:.*", f"cpu_index={index}", common)
     return subprocess.run(
@@ -158,7 +158,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[str]:
-    """An index as PyTorch's is: a page for each package, whose links end with the sha256."""
+    """An index like PyTorch's: a page for each package, whose links end with the sha256."""
     (tmp_path / "index/torch").mkdir(parents=True)
     handler = functools.partial(Quiet, directory=str(tmp_path / "index"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

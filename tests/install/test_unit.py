@@ -1,4 +1,4 @@
-"""The systemd unit is hardened, starts no sooner and no later than it should, and names what is installed."""
+"""Tests that the systemd unit is hardened, is ordered correctly, and names files that are installed."""
 
 import configparser
 import shutil
@@ -12,7 +12,7 @@ UNIT = SYSTEMD / "edge-classifier.service"
 
 
 def values(section: str, key: str) -> list[str]:
-    """Every value of a key; a unit file may repeat one."""
+    """Every value of a key, which a unit file may repeat."""
     found, current = [], ""
     for line in UNIT.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):

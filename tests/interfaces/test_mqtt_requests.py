@@ -1,4 +1,4 @@
-"""Home Assistant finds the box, requests are answered, and a renamed box leaves no ghost; on a real broker."""
+"""Tests Home Assistant's discovery, requests over MQTT, and the removal of retained messages, on a real broker."""
 
 import base64
 import json

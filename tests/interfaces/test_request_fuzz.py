@@ -1,4 +1,4 @@
-"""Whatever anybody publishes as a request is answered, once, and changes nothing that it may not change."""
+"""Tests that any request published over MQTT is answered once, and changes nothing that it may not change."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ RANGES = {"min_confidence": (0, 100), "fps": (0, 240)}
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asker, Done]]:
-    """A box on a real broker, and somebody who is up to no good."""
+    """A box on a real broker, and a client that sends bad requests."""
     folder = tmp_path_factory.mktemp("fuzz")
     with brokers_in(folder) as started:
         broker = started.start()
@@ -43,7 +43,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asker, Do
 
 
 def eventually_ready(asker: Asker) -> None:
-    """Ask until the box hears: its subscription is not ours to await."""
+    """Send requests until the box answers, because the test cannot see when the box has subscribed."""
     for _ in range(40):
         asker.send("edge/porch/request/reload")
         with contextlib.suppress(queue.Empty):

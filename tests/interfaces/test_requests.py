@@ -1,4 +1,4 @@
-"""A request may fail in any way; the box goes on and serves the next one."""
+"""Tests that a request may fail in any way and the next one is still answered."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The door for the command line: it answers who may ask, tells a daemon from none, and outlives nonsense."""
+"""Tests the Unix socket for the command line: who gets an answer, whether a daemon runs, and bad input."""
 
 import os
 import socket
@@ -92,7 +92,7 @@ def test_nonsense_is_refused_and_the_next_one_is_answered(door: Path, sent: byte
 
 
 def test_a_time_without_file_descriptors_is_said_once_and_then_requests_are_taken_again(tmp_path: Path) -> None:
-    """In a process of its own, whose descriptors nobody else needs."""
+    """In a separate process, so that the lack of descriptors affects nothing else."""
     script = f"""
 import logging, resource, socket, threading
 from pathlib import Path

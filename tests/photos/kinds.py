@@ -1,4 +1,4 @@
-"""Photos of every kind that is read: each format, and the unusual ones that cameras and programs write."""
+"""Photos of every supported kind: each format, and the unusual variants that cameras and programs write."""
 
 import io
 from collections.abc import Callable
@@ -14,7 +14,7 @@ KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 def scene() -> Pixels:
-    """48 high, 64 wide; a colour of its own in each quarter, so that a turn or a swapped channel shows."""
+    """A picture of 64 × 48 pixels with another colour in each quarter, so that a rotation or swapped channels show."""
     pixels = np.empty((48, 64, 3), np.uint8)
     pixels[:24, :32], pixels[:24, 32:], pixels[24:, :32], pixels[24:, 32:] = RED, GREEN, BLUE, YELLOW
     return pixels
@@ -31,7 +31,7 @@ def encoded(kind: str, **options: object) -> bytes:
 
 
 def corners(pixels: Pixels) -> list[tuple[int, ...]]:
-    """Colours near the corners, row by row."""
+    """The colours near the corners, row by row."""
     height, width = pixels.shape[:2]
     places = [(5, 5), (5, width - 6), (height - 6, 5), (height - 6, width - 6)]
     return [tuple(map(int, pixels[place])) for place in places]

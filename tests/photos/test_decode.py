@@ -1,4 +1,4 @@
-"""Every photo becomes correct RGB pixels or one sentence, without a surprise and without eating the memory."""
+"""Tests that every photo becomes correct RGB pixels or one sentence, with limited memory."""
 
 import os
 import struct
@@ -84,7 +84,7 @@ def test_exif_turns_the_photo_upright(orientation: int) -> None:
 
 
 def with_thumbnail(photo: bytes) -> bytes:
-    """The JPEG with a whole little JPEG in its EXIF segment, as every camera writes it."""
+    """The JPEG with a small JPEG in its EXIF segment, as cameras write it."""
     segment = b"Exif\0\0" + b"II*\0\x08\0\0\0\0\0\0\0\0\0" + encoded("JPEG")
     return photo[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + photo[2:]
 
@@ -146,7 +146,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_bomb(*, hidden: bool = False) -> bytes:
-    """30,000 × 30,000 pixels in a few kB; `hidden` behind a chunk that looks like a small header."""
+    """30,000 × 30,000 pixels in a few kB; `hidden`: behind a chunk that looks like a small header."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
     front = png_chunk(b"abCd", struct.pack(">II", 1, 1) + bytes(5)) if hidden else b""
     packed = zlib.compressobj(9)
@@ -184,7 +184,7 @@ def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
 
 
 def test_bombs_cost_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In a process of its own, whose peak tells; decoded, one alone would take 2700 MB."""
+    """In a separate process, whose peak memory is measured; decoded, one photo would take 2700 MB."""
     for number, content in enumerate(BOMBS.values()):
         (tmp_path / f"{number}.bomb").write_bytes(content)
     code = """
@@ -216,7 +216,7 @@ print(peak() - before)
 
 
 def test_a_bad_photo_writes_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
-    """The sentence is the caller's to print; OpenCV's own dozen lines would bury it."""
+    """The caller prints the sentence; OpenCV's own dozen lines would hide it."""
     for kind in KINDS:
         content = encoded(kind)
         refusal(content[:-20])
@@ -226,7 +226,7 @@ def test_a_bad_photo_writes_nothing_by_itself(capfd: pytest.CaptureFixture[str])
 
 
 def decode_or_refuse(content: bytes) -> None:
-    """Anything but pixels or PhotoError fails the test."""
+    """Fail on any other outcome than pixels or a PhotoError."""
     try:
         pixels = decode_photo(content, "fuzz")
     except PhotoError:

@@ -1,4 +1,4 @@
-"""An empty file runs, every error is told at once with its line, and a reload changes only what can change."""
+"""Tests the settings: defaults, all errors at once with their lines, masked passwords, and what a reload may change."""
 
 import contextlib
 import sys

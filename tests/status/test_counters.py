@@ -1,4 +1,4 @@
-"""Counts go on across restarts, survive whatever happens to their file, and hardly ever write."""
+"""Tests that counters continue across restarts, survive any damage to their file, and are rarely written."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_directory_that_cannot_be_written_is_told_once_and_stops_nothing(
 
 
 def test_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
-    """Ten kills (-9) of a process that does nothing but write: the count never goes back and is never damaged."""
+    """Ten kills (-9) of a process that only writes: the count never decreases and the file is never damaged."""
     path = tmp_path / "counters.json"
     program = (
         "import sys; from pathlib import Path; from edge.status.counters import PersistentCounters\n"

@@ -1,4 +1,4 @@
-"""The newest frame is copied only while somebody asks, and events are numbered without gaps."""
+"""Tests that the newest frame is copied only while it is requested, and that events are numbered without gaps."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""One consistent picture: counters add up over threads, percentiles happened, and a stage that stops is named."""
+"""Tests the status: counters over several threads, percentiles, overdue stages, and the documented keys."""
 
 import ast
 import logging

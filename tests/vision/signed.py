@@ -1,4 +1,4 @@
-"""Bundles whose checksums and name all match, whatever is in them: what only their own answers can give away."""
+"""Bundles whose checksums and name all match whatever they contain, so that only their answers can reveal a fault."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from edge.vision.installed import Installed
 
 
 def signed_text(home: Path, text: bytes) -> Path:
-    """Put `text` into the manifest of the bundle in `home`, and give the directory the name that follows from it."""
+    """Write `text` as the manifest of the bundle in `home`, and give the directory the matching name."""
     (home / MANIFEST).write_bytes(text)
     write_digest(home)
     try:
@@ -29,7 +29,7 @@ def signed(
     change: Callable[[dict[str, Any]], object] = lambda document: None,
     **contents: bytes,
 ) -> Path:
-    """A copy of a bundle in `folder` with other contents and another manifest, signed anew.
+    """A copy of a bundle in `folder` with other contents and another manifest, with new checksums.
 
     `contents` are called model, labels and golden.
     """
@@ -45,7 +45,7 @@ def signed(
 
 
 def small_bundle(folder: Path, labels: bytes = b"cat\ndog\nowl\n") -> Path:
-    """A bundle of a few bytes in `folder`, sound but for its model, which cannot run; needs no real weights."""
+    """A bundle of a few bytes in `folder`, valid except for its model, which cannot run; needs no real weights."""
     home = folder / "unnamed"
     home.mkdir()
     contents = {MODEL: b"model", LABELS: labels, GOLDEN: b"photo"}
@@ -79,7 +79,7 @@ def install(models: Path, *bundles: Path) -> Installed:
 
 
 def lying(bundle: Path, folder: Path) -> Path:
-    """A bundle whose every checksum is right and whose answer to its golden photo is not."""
+    """A bundle whose checksums all match, but whose answer to its golden photo is wrong."""
     folder.mkdir()
     return signed(bundle, folder, lambda document: document["golden"][0].update(confidence=1.0))
 

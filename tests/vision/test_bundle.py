@@ -1,4 +1,4 @@
-"""A bundle is taken when every byte is vouched for, and refused with one sentence otherwise."""
+"""Tests that a bundle is accepted if all its checksums match, and otherwise refused with one sentence."""
 
 import contextlib
 import hashlib
@@ -25,13 +25,13 @@ STRANGER = 61234  # a user that no machine has
 
 @pytest.fixture
 def copy(bundle_dir: Path, tmp_path: Path) -> Path:
-    """A bundle that a test may spoil."""
+    """A copy of a bundle that a test may damage."""
     return Path(shutil.copytree(bundle_dir, tmp_path / bundle_dir.name))
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a few bytes, sound but for its model, which nothing here runs; needs no real weights."""
+    """A bundle of a few bytes that is valid except for its model, which is never run; needs no real weights."""
     return small_bundle(tmp_path_factory.mktemp("small"))
 
 
@@ -96,7 +96,7 @@ def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
 
 
 def test_a_manifest_with_the_same_six_digits_is_another(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """24 bits can be found by trying: the whole sha256 stands beside the manifest, as `sha256sum` reads it."""
+    """Another manifest with the same 24 bits can be found; `bundle.sha256` has all digits, as `sha256sum` reads it."""
     assert (copy / DIGEST).read_text() == f"{hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()}  {MANIFEST}\n"
     monkeypatch.setattr("edge.vision.bundle.bundle_name", lambda *_: copy.name)
     document = json.loads((copy / MANIFEST).read_text())
@@ -118,7 +118,7 @@ def test_a_bundle_from_before_there_was_a_digest_is_known_by_its_name(copy: Path
 @pytest.mark.parametrize("place", ["", MANIFEST, DIGEST, MODEL, LABELS, GOLDEN, ".."])
 @pytest.mark.parametrize("mode", [0o002, 0o020])
 def test_a_bundle_that_others_may_change_is_refused(copy: Path, place: str, mode: int) -> None:
-    """TorchScript is code: who may swap it runs code as the daemon."""
+    """TorchScript is code: a user who may change it executes code as the daemon."""
     path = (copy / place).resolve()
     path.chmod(path.stat().st_mode | mode)
     assert f"chmod go-w {path}" in refusal(copy)
@@ -160,7 +160,7 @@ def test_what_everyone_may_write_to_is_refused_even_when_it_is_named_on_the_comm
 
 
 def test_a_state_directory_in_which_everybody_may_rename_is_refused(copy: Path, tmp_path: Path) -> None:
-    """Whoever may rename `models/` puts another in its place."""
+    """A user who may rename `models/` can put another in its place."""
     home = Path(shutil.move(copy, tmp_path / "state" / "models" / copy.name))
     assert load_bundle(home).name == home.name
     (tmp_path / "state").chmod(0o777)
@@ -281,7 +281,7 @@ JSON = st.recursive(
 
 
 def loaded_or_refused(small: Path, text: bytes) -> None:
-    """Anything but a Bundle or a BundleError fails the test."""
+    """Fail on any other outcome than a Bundle or a BundleError."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "bundles" / small.name
         shutil.copytree(small, home)

@@ -1,4 +1,4 @@
-"""The classifier answers as its bundle promised, on this machine, or refuses with one sentence."""
+"""Tests that the classifier answers on this machine as its bundle promises, or refuses with one sentence."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from tests.vision.signed import signed
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def bundle_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of each network whose real weights are here."""
+    """A bundle of each network whose real weights are available."""
     return bundle_of(request.param, tmp_path_factory)
 
 
@@ -44,7 +44,7 @@ def classifier(bundle: Bundle) -> Classifier:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """torch's thread count is the process's: whoever changes it puts it back."""
+    """Restores torch's number of threads, which belongs to the whole process."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -61,7 +61,7 @@ def refusal(bundle: Bundle) -> str:
 
 
 def with_input(bundle: Bundle, **change: object) -> Bundle:
-    """The bundle with another input contract, as if its manifest said so."""
+    """The bundle with another input contract, as if its manifest had it."""
     contract = bundle.manifest.input.model_copy(update=change)
     return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"input": contract}))
 
@@ -100,7 +100,7 @@ def test_one_buffer_gives_one_answer_as_often_as_it_is_asked(classifier: Classif
 
 
 def test_swapped_channels_give_another_answer(classifier: Classifier, photos_dir: Path) -> None:
-    """Red and blue matter to the model: it is less sure of a photo whose colours are not its own."""
+    """Colours matter to the model: it is less sure of a photo with red and blue swapped."""
     for name in ("coffee.png", "rocket.jpg"):
         photo = read_photo(photos_dir / name)
         right = classifier.predict(photo).probabilities
@@ -116,7 +116,7 @@ def test_threads_are_as_many_as_set(bundle: Bundle, count: int) -> None:
 
 
 def test_the_engine_is_set_before_the_model_is_loaded(bundle_dir: Path) -> None:
-    """In a fresh process, where torch's default engine would be used otherwise."""
+    """In a new process, in which torch's default engine would be used otherwise."""
     code = """
 import json, sys
 from pathlib import Path
@@ -144,7 +144,7 @@ print(json.dumps([wrong, *seen]))
 
 
 def test_the_hashed_bytes_are_the_loaded_bytes(bundle_dir: Path, tmp_path: Path) -> None:
-    """Whoever swaps the file after the check changes nothing."""
+    """Replacing the file after the check has no effect."""
     home = signed(bundle_dir, tmp_path)
     bundle = load_bundle(home)
     (home / "model.ts").write_bytes(b"swapped")

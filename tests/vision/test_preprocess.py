@@ -1,4 +1,4 @@
-"""The region that is kept is resized straight into the padded buffer, as torchvision would resize it."""
+"""Tests that the kept region is resized straight into the padded buffer, with torchvision's result."""
 
 import tracemalloc
 from pathlib import Path
@@ -22,13 +22,13 @@ LITE = InputContract(size=224, resize=256, border=(0, 1), border_rgb=(127, 127, 
 
 
 def noise(height: int, width: int) -> Pixels:
-    """Smooth enough to be a photo, different everywhere."""
+    """A picture as smooth as a photo, different everywhere."""
     coarse = np.random.default_rng(height * width).integers(0, 256, (12, 16, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
 def border_of(pixels: Pixels, contract: InputContract) -> Pixels:
-    """Every pixel of the buffer that is not the photo's."""
+    """Every pixel of the buffer outside the photo."""
     before, size = contract.border[0], contract.size
     mask = np.ones(pixels.shape[1:3], bool)
     mask[before : before + size, before : before + size] = False
@@ -63,7 +63,7 @@ def test_filling_writes_the_photo_in_place_and_leaves_the_border(
 
 @pytest.mark.parametrize("contract", [RESNET, BICUBIC], ids=["bilinear", "bicubic"])
 def test_filling_allocates_no_picture(contract: InputContract) -> None:
-    """NumPy tells tracemalloc of every array; a picture of 224 × 224 would be 150 kB."""
+    """NumPy reports every array to tracemalloc; a picture of 224 × 224 would be 150 kB."""
     buffer, frame = new_buffer(contract), noise(480, 640)
     fill(buffer, frame, contract)
     tracemalloc.start()
@@ -89,7 +89,7 @@ def test_what_is_read_lies_inside_the_picture(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("shape", [(480, 640), (600, 400), (1080, 1920), (333, 517)])
 def test_it_is_what_torchvision_makes_of_the_photo(shape: tuple[int, int]) -> None:
-    """Resize to 256 with antialias, then cut out the centre."""
+    """torchvision's steps: resize to 256 with antialiasing, then cut out the centre."""
     frame, buffer = noise(*shape), new_buffer(RESNET)
     fill(buffer, frame, RESNET)
     picture = tv.resize(torch.from_numpy(frame).permute(2, 0, 1), [256], antialias=True)
@@ -102,7 +102,7 @@ def test_it_is_what_torchvision_makes_of_the_photo(shape: tuple[int, int]) -> No
 @pytest.mark.parametrize("name", ["camera", "chelsea", "coffee", "rocket"])
 @pytest.mark.parametrize("short", [200, 256, 333, 480, 720, 1080, 3000])
 def test_bicubic_is_what_torchvision_makes_of_photos(photos_dir: Path, name: str, short: int) -> None:
-    """Bilinear is 1 to 2 levels from it on these."""
+    """The bilinear result differs from it by 1 to 2 levels on these photos."""
     (file,) = photos_dir.glob(f"{name}.*")
     photo = read_photo(file)
     factor = short / min(photo.shape[:2])
@@ -124,7 +124,7 @@ def test_red_stays_red(contract: InputContract) -> None:
 
 
 def test_views_turned_and_flipped_are_taken_as_they_are() -> None:
-    """The camera's geometry may hand over a view with any strides."""
+    """The camera's geometry may return a view with any strides."""
     frame = noise(480, 640)
     for view in (frame[::-1, ::-1], frame.transpose(1, 0, 2), frame[::2, ::3]):
         one, other = new_buffer(RESNET), new_buffer(RESNET)

@@ -1,4 +1,4 @@
-"""A bundle that could not be tried is told in a sentence: which one, why, and what to do."""
+"""Tests that a bundle that could not be tried is reported in a sentence with its name, the reason and the remedy."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The chart is a real SVG, a real PNG, or a sentence."""
+"""Tests that a chart is a valid SVG or PNG, or that the error is one sentence."""
 
 from pathlib import Path
 from xml.etree import ElementTree

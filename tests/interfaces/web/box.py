@@ -1,4 +1,4 @@
-"""A box for the web tests: a camera and a model under the test's control, a real pipeline, a real server."""
+"""A box for the web tests: a camera and a model that the test controls, a real pipeline and a real server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODEL: dict[str, Any] = {
 
 
 class Camera:
-    """Delivers frames at a rate, whose brightness is the class that the model answers; can be unplugged."""
+    """Delivers frames at a given rate, whose brightness is the class that the model answers; can be unplugged."""
 
     live = True
     ended = False
@@ -63,17 +63,17 @@ class Camera:
 
 
 def picture(shows: int) -> Pixels:
-    """A frame that the model takes for class `shows`."""
+    """A frame for which the model answers class `shows`."""
     return np.full((120, 160, 3), shows * 30, np.uint8)
 
 
 def photo(shows: int, width: int = 160, height: int = 120) -> bytes:
-    """The same as a file."""
+    """The same as the bytes of an image file."""
     return bytes(cv2.imencode(".png", np.full((height, width, 3), shows * 30, np.uint8))[1])
 
 
 class Model:
-    """Answers with the brightness; one inference takes `inference_s`, or until `hold` is set."""
+    """Answers with the brightness; an inference takes `inference_s`, or until `hold` is set."""
 
     name = str(MODEL["name"])
 
@@ -101,7 +101,7 @@ class Model:
 
 
 class Timed(Decider):
-    """Remembers how old each frame was when it was decided upon, in seconds."""
+    """Records how old each frame was, in seconds, when the decision was made."""
 
     ages: deque[float]
 
@@ -112,7 +112,7 @@ class Timed(Decider):
 
 @dataclass
 class Box:
-    """What a test holds."""
+    """The parts of the box that tests use."""
 
     camera: Camera
     model: Model

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def faults(payload: dict[str, Any]) -> list[str]:
-    """What Home Assistant refuses, and what it would drop without a word; empty where all is well."""
+    """What Home Assistant refuses, and what it would ignore silently; empty if all is well."""
     schemas = import_module("homeassistant.components.mqtt.schemas")
     invalid = import_module("voluptuous").Invalid
     try:

@@ -16,7 +16,7 @@ import numpy as np
 
 
 def photo(number: int, photos: list[bytes]) -> bytes:
-    """A JPEG file that no cache knows."""
+    """A JPEG file that no cache has seen."""
     if photos:
         return photos[number % len(photos)] + number.to_bytes(8, "big")  # decoders stop before what follows
     pixels = np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8)

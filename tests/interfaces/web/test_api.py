@@ -1,4 +1,4 @@
-"""Programs ask over real HTTP and get what the box saw, said and is."""
+"""Tests the REST API over real HTTP: predictions, events, status, streams, limits and errors."""
 
 import base64
 import contextlib
@@ -225,7 +225,7 @@ def test_the_surplus_is_told_to_come_back(box: Box) -> None:
 
 
 def test_photos_that_wait_for_the_model_hold_no_pixels(box: Box) -> None:
-    """As many as may wait, of 150 MB each, would not fit into the memory of any board."""
+    """The pixels of all photos that may wait (150 MB each) would not fit into a board's memory."""
     photos, width = 4, 91
 
     def pixels() -> list[object]:
@@ -261,7 +261,7 @@ def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch:
 
 def test_a_label_is_not_told_while_the_camera_is_away(box: Box) -> None:
     def told(stream: httpx.Response) -> Iterator[dict[str, Any]]:
-        """Each `top` message, with the camera that the last `status` message told of."""
+        """Each `top` message, with the camera's state in the last `status` message."""
         kind, camera = "", ""
         for line in stream.iter_lines():
             if line.startswith("event: "):

@@ -1,4 +1,4 @@
-"""The whole daemon with real weights, a video of photos and a real broker: the page answers, fast, and ends with it."""
+"""Tests the page in the whole daemon, with real weights, a video of photos and a real broker."""
 
 import time
 from pathlib import Path
@@ -21,14 +21,14 @@ BUSY_MACHINE_S = 2.0  # what other work on the machine may add to a median
 
 
 def work_of(client: httpx.Client) -> tuple[float, float]:
-    """Seconds of the processor that the daemon has taken so far, and the frames that it classified."""
+    """The daemon's processor time so far, in seconds, and the number of frames that it has classified."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     value = {sample.name: sample.value for family in families for sample in family.samples}
     return value["process_cpu_seconds_total"], value["edge_classifier_frames_classified_total"]
 
 
 def work_for_a_frame(client: httpx.Client) -> float:
-    """Seconds of the processor, of which other work on the machine takes nothing."""
+    """Processor time for a frame, in seconds; unlike elapsed time, other work on the machine does not lengthen it."""
     cpu_before_s, frames_before = work_of(client)
     while (now := work_of(client))[1] < frames_before + FRAMES:
         time.sleep(0.5)  # asking is work, too

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that a box really gives, and the dashboard has a shape Grafana takes."""
+"""Tests that the dashboard and the alerts use metrics that a box provides, and that Grafana can read the dashboard."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ NOT_OURS = {"up"}  # Prometheus makes it
 
 @pytest.fixture(scope="module")
 def series() -> set[str]:
-    """The name of every series that a box gives."""
+    """The name of every series that a box provides."""
     with running() as box:
         assert has(lambda: "stage=" in box.client.get("/metrics").text)
         text = box.client.get("/metrics").text

@@ -1,4 +1,4 @@
-"""Fifty clients hammer /predict: the camera keeps its rate, some are answered, the rest gets 429."""
+"""Tests that with fifty clients flooding /predict the camera keeps its rate, some get answers and the rest gets 429."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def measured(box: Box, seconds: float) -> Measured:
 
 
 def flooded(box: Box) -> tuple[Measured, Measured, dict[str, int]]:
-    """Before, during, and the count of each status."""
+    """Measurements before and during the flood, and the number of answers with each status."""
     before = measured(box, 3.0)
     address = box.server.address.removeprefix("http://").rpartition(":")
     arguments = [address[0], address[2], str(CLIENTS), str(SECONDS)]

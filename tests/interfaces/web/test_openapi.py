@@ -1,4 +1,4 @@
-"""What the OpenAPI document says is what the API does, whatever is asked."""
+"""Tests with random requests that the API does what its OpenAPI document describes."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ NEVER_END = ("/api/stream",)
 
 
 def fuzzed(address: str, folder: Path, *more: str) -> str:
-    """Run schemathesis for a bounded time; returns its report, and fails with it."""
+    """Run schemathesis for a limited time; returns its report, and fails if it found a fault."""
     pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
     arguments = ["run", f"{address}/openapi.json", "--max-examples", "25", "--request-timeout", "10", "--seed", "6"]
     arguments += ["--phases", "examples,coverage,fuzzing", "--no-color"]

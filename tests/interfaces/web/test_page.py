@@ -1,4 +1,4 @@
-"""The page as a person meets it: a real Chromium, a real server; screenshots in artifacts/web/."""
+"""Tests the page in a real Chromium with a real server; screenshots are in artifacts/web/."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Watched:
 
 @pytest.fixture
 def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watched]:
-    """A page in a context of its own; parameters of `new_context` through indirect parametrization."""
+    """A page in a separate browser context; indirect parameters go to `new_context`."""
     context = browser.new_context(**({"viewport": DESK} | getattr(request, "param", {})))
     seen = Watched(context.new_page())
     yield seen
@@ -92,7 +92,7 @@ def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watche
 
 
 def says(page: Page, selector: str, text: str) -> None:
-    """Wait until an element says something."""
+    """Wait until an element has a text."""
     page.wait_for_function(
         "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)", arg=[selector, text]
     )
@@ -150,7 +150,7 @@ def test_while_the_camera_is_away_no_label_is_shown_and_nothing_jumps(
 
 
 def test_the_timeline_shows_no_label_for_the_time_without_a_camera(box: Box, watched: Watched) -> None:
-    """A cat for a minute, 44 without frames, then a dog for five."""
+    """A cat for a minute, 44 seconds without frames, then a dog for five."""
     now = time.time()
     states = [
         {"time": datetime.fromtimestamp(now - ago, timezone.utc).isoformat(), "label": label, "reason": "change"}

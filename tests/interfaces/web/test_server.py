@@ -1,4 +1,4 @@
-"""The page never takes the daemon with it, and lets in only whom it should."""
+"""Tests that a failing page never stops the daemon, and that only permitted clients have access."""
 
 import contextlib
 import socket
@@ -205,7 +205,7 @@ def test_a_person_logs_in_once_and_the_cookie_is_no_token(token_file: Path) -> N
 
 
 def test_what_uvicorn_refuses_before_the_app_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/web.md says of the two errors that are no problem documents."""
+    """docs/web.md names these two errors, which are no problem documents."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
     with running() as box:
         place = urlsplit(box.server.address)

@@ -1,4 +1,4 @@
-"""The page is small, speaks both languages, and holds nothing that its own policy would refuse."""
+"""Tests that the page is small, is in both languages, and contains nothing that its content security policy forbids."""
 
 import re
 from pathlib import Path

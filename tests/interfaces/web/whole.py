@@ -8,7 +8,7 @@ from tests.broker import eventually
 
 
 def write_config(folder: Path, video: Path, bundle: Path, broker_url: str, web: str = "") -> Path:
-    """A config file in a folder of its own; returns its path."""
+    """Write a config file into a new folder; returns its path."""
     folder.mkdir()
     config = folder / "config.toml"
     config.write_text(
@@ -33,6 +33,6 @@ path = "{folder}/fallback.db"
 
 
 def page_of(running: daemon_process.Daemon) -> str:
-    """Where the page is, once it is there."""
+    """The page's address, once it is served."""
     found = eventually(lambda: re.search(r"The page is at (http://\S+)", running.log), "the page is up", 60.0)
     return str(found[1])

@@ -1,4 +1,4 @@
-"""A result as a Pi 4 would give it, to vary in tests."""
+"""A result as of a Pi 4, for tests to vary."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ CALM = Condition(temperature_celsius=52.1, under_voltage=False, throttled=False,
 
 
 def result(**changes: Any) -> Result:
-    """A calm run of four threads; `changes` are fields of `Result`."""
+    """An undisturbed run with four threads; `changes` are fields of `Result`."""
     machine = Machine(
         board="Raspberry Pi 4 Model B Rev 1.4",
         cpu="Cortex-A72",

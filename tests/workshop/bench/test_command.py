@@ -1,4 +1,4 @@
-"""The command measures the real bundle, with a real broker and without one."""
+"""Tests `edge-classifier bench` on a real bundle, with a real broker and without one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SECONDS = "0.2"  # each figure has its least number of measurements, however sho
 
 
 def check(result: Result) -> None:
-    """Whatever the machine, these hold."""
+    """Check what holds on every machine."""
     assert set(result.stages) == set(STAGES)
     assert all(0 < one.p50 <= one.p95 <= one.p99 for one in result.stages.values())
     assert result.cold_start_s > 0

@@ -1,4 +1,4 @@
-"""The comparison with other engines: interleaved rounds become honest ratios, and a missing engine is told."""
+"""Tests the comparison with other engines: ratios of interleaved rounds, and a message for a missing engine."""
 
 import json
 import os
@@ -18,7 +18,7 @@ TRUTH = {"a.JPEG": 1, "b.JPEG": 2}
 
 
 def engine(name: str, milliseconds: list[float], top: tuple[int, int] = (1, 2)) -> Result:
-    """One whose rounds took so long, in the clock's time and, twice that, in processor time."""
+    """An engine whose rounds took these times, and twice as much processor time."""
     result = Result(name, version="1.0", top=dict(zip(TRUTH, top, strict=True)), resident_mb=100)
     for kind in KINDS:
         result.rounds[kind] = [[ms, ms, ms] for ms in milliseconds]
@@ -45,7 +45,7 @@ def test_the_tables_name_every_engine_its_accuracy_and_what_is_missing() -> None
 
 
 def test_the_published_document_says_what_the_next_one_will() -> None:
-    """Its words are the program's, so that what is corrected in one is in the other."""
+    """docs/benchmarks.md has the text of benchmarks/report.py, so both have to be changed together."""
     document = (CHECKOUT / "docs/benchmarks.md").read_text(encoding="utf-8")
     for words in re.split(r"\{\w+\}", HEAD):
         assert words in document
@@ -87,7 +87,7 @@ def test_this_project_answers_in_a_process_of_its_own(bundle_dir: Path, variants
 
 
 def test_the_pytest_plugin_that_the_engines_bring_does_not_stop_the_tests(tmp_path: Path) -> None:
-    """hydra-core has one, installed with `--no-deps`, so that importing it fails."""
+    """hydra-core has a plugin; installed with `--no-deps`, it fails when imported."""
     plugin = tmp_path / "hydra_core-1.3.8.dist-info"
     plugin.mkdir()
     (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: hydra-core\nVersion: 1.3.8\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A broken picture or a broker that goes costs nothing else, and a source that gives no more is a sentence."""
+"""Tests that bench continues after a broken picture or a lost broker, and reports a source that ends in a sentence."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -21,7 +21,7 @@ from tests.broker import Brokers
 
 
 class Told:
-    """A source that gives what it is told: a picture (True), or a broken one (False), until there is no more."""
+    """A source that gives pictures (True) or broken ones (False) as listed, then ends."""
 
     name, live, fps = "told", False, 1.0
 

@@ -1,4 +1,4 @@
-"""What is sustained is sustained by the daemon's own stages, the capture thread among them."""
+"""Tests that the sustained rate is measured with the daemon's own stages, including the capture thread."""
 
 from pathlib import Path
 

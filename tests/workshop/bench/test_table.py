@@ -1,4 +1,4 @@
-"""The table fits a terminal, names the best thread count, and never passes off a throttled run as a good one."""
+"""Tests that the table fits a terminal, names the best number of threads, and marks a throttled run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each network whose real weights are here, folded, and what it is shown first."""
+"""Fixtures for tests/workshop/export: each network with real weights, folded, and the golden photo as its input."""
 
 import pytest
 import torch

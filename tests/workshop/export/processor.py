@@ -1,4 +1,4 @@
-"""A GPU for tests that have none: it computes on the processor, in FP32 where a GPU has FP16."""
+"""A stand-in for a GPU: it computes on the processor, in FP32 where a GPU has FP16."""
 
 import torch
 
@@ -8,7 +8,7 @@ from edge.workshop.export.gpu import NoEngineError
 
 
 class Processor:
-    """An `export.gpu.Gpu`; its engine, if it is to have one, is the graph that TensorRT would be given."""
+    """An `export.gpu.Gpu`; its engine, if it has one, is the graph that TensorRT would be given."""
 
     dtype = torch.float32
     place = "cpu"
@@ -25,7 +25,7 @@ class Processor:
 
 
 class FakeCuda(Cpu):
-    """A `vision.device.Device` that takes any bundle, and knows which engine it was made for."""
+    """A `vision.device.Device` that accepts any bundle, and knows which engine it was made for."""
 
     def __init__(self, engine: Engine) -> None:  # without the checks that this machine is the bundle's
         self.engine = engine

@@ -1,4 +1,4 @@
-"""The promises in figures, on real photos with real weights; with `-n 0` every test prints what it measured."""
+"""Tests the promised figures on real photos with real weights; with `-n 0 -s` every test prints what it measured."""
 
 import csv
 import statistics
@@ -39,7 +39,7 @@ def bundle_dir(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def closer(file: Path, folder: Path) -> Iterator[Path]:
-    """Two cuts of a picture: of a few dozen pictures one near tie would be more than the point that may be lost."""
+    """Two cuts of a picture: with only a few dozen pictures one near tie would exceed the permitted loss of a point."""
     with Image.open(file) as photo:
         width, height = photo.size
         for name, left, top in (("left", 0, height // 10), ("right", width // 10, 0)):
@@ -50,7 +50,7 @@ def closer(file: Path, folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def pictures(request: pytest.FixtureRequest) -> list[tuple[Path, int]]:
-    """Pictures with their right classes: the labelled photos, or what is made of those that everybody has."""
+    """Pictures with their right classes: the labelled photos, or variants of the four photos."""
     if not TESTDATA:  # but the cat, of which two answers are equally good
         files = request.getfixturevalue("variants")
         folder = request.getfixturevalue("tmp_path_factory").mktemp("pictures")
@@ -117,7 +117,7 @@ def test_int8_says_what_fp32_says(answers: Answers, bundle_dir: Path, capsys: py
 
 
 def test_int8_takes_a_third_of_the_bytes(bundle_dir: Path, weights: Weights) -> None:
-    """Of EfficientNet-Lite0's half: its kernels are small beside the graph and the scales of each channel."""
+    """EfficientNet-Lite0: half, because its kernels are small compared with the graph and each channel's scales."""
     fp32 = sum(tensor.numel() * tensor.element_size() for tensor in weights.state.values())
     assert (bundle_dir / MODEL).stat().st_size < fp32 / (2 if "lite0" in bundle_dir.name else 3)
 
@@ -125,7 +125,7 @@ def test_int8_takes_a_third_of_the_bytes(bundle_dir: Path, weights: Weights) -> 
 def test_tensorrts_symmetric_int8_says_what_fp32_says(
     network: FloatNetwork, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The graph that a Jetson builds its engine from, computed here; not of every labelled photo, to save time."""
+    """The graph from which a Jetson builds its engine, computed here, on part of the labelled photos to save time."""
     explicit = RawPixels(GpuNetwork(network, data_free_ranges(network)), torch.float32)
     step = 4 if TESTDATA else 1
     photos, fp32 = answers.buffers[::step], answers.fp32[::step]
@@ -169,7 +169,7 @@ def test_every_convolution_is_quantized(
 
 
 def test_fp32_here_is_fp32_in_torchvision(testdata: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Full-size photos: folding, border, decoder and our resize against torchvision's own steps through PIL."""
+    """On full-size photos: folding, border, decoder and resize against torchvision's own steps with PIL."""
     weights = real_weights("resnet18")
     network = fold(ARCHITECTURES["resnet18"](), weights.state)
     reference = resnet18()

@@ -1,4 +1,4 @@
-"""The figures of a report can be worked out by hand, and it fits a terminal and a picture."""
+"""Tests a report's figures against ones worked out by hand, and that it fits a terminal and a picture."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,7 +21,7 @@ def evaluation(*answers: Answer) -> Evaluation:
 
 @pytest.fixture
 def some() -> Evaluation:
-    """Four of five right; two of them 95 % sure, one 65 %, one 61 %; the wrong one 67 %."""
+    """Four of five right: two of them 95 % sure, one 65 %, one 61 %; the wrong one 67 %."""
     return evaluation(
         Answer(0, (0, 1), 95.0, fp32=0, difference=1.0),
         Answer(1, (1, 0), 95.0, fp32=1),

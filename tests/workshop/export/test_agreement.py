@@ -1,4 +1,4 @@
-"""A model that does not say what FP32 says is not installed, whoever gave photos to tell."""
+"""Tests that a model that disagrees with FP32 is not installed, with the user's photos and without any."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from tests.workshop.export.trained_like import trained_like
 
 
 def narrow(network: FloatNetwork) -> dict[str, Range]:
-    """Ranges that cut off just so much that the golden photo is still answered right."""
+    """Ranges that cut off so much that only the golden photo is still answered correctly."""
     part = {"resnet18": 0.4, "efficientnet_lite0": 0.85}[network.architecture.name]
     return {
         name: found if name == "pixels" else Range(found.low * part, found.high * part)
@@ -36,7 +36,7 @@ def narrow(network: FloatNetwork) -> dict[str, Range]:
 def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_installed(
     weights: Weights, testdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
 ) -> None:
-    """Its answer to the golden photo alone, which it is very sure of, does not give it away."""
+    """The golden photo alone does not reveal it, because the model is very sure of that one."""
     monkeypatch.setattr(exporter, "data_free_ranges", narrow)
     monkeypatch.setattr(judge, "LEAST_CORRELATION", 0)  # which refuses EfficientNet-Lite0 before
     photos = photos_in(testdata / "photos" / "labelled")[::4] if given else []
@@ -58,7 +58,7 @@ def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_in
 
 
 class Answers(torch.nn.Module):
-    """Says one after the other what it was given."""
+    """Returns the given answers one after the other."""
 
     def __init__(self, answers: Sequence[Sequence[float]]) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def judged(int8: list[list[float]], fp32: list[list[float]]) -> Agreement:
 
 
 def test_a_class_said_of_everything_hides_nothing() -> None:
-    """Both put one class first on every view, so they agree on all; what follows it is another with each."""
+    """Both put the same class first on every view, so they always agree; the classes after it differ."""
     fp32 = [[0.9, 0.06, 0.03, 0.01], [0.9, 0.01, 0.06, 0.03], [0.8, 0.1, 0.02, 0.08]]
     found = judged([[0.9, 0.01, 0.01, 0.08], [0.9, 0.08, 0.01, 0.01], [0.9, 0.01, 0.08, 0.01]], fp32)
     assert (found.top1, found.classes) == (100, 1)
@@ -119,7 +119,7 @@ def test_fp16_is_refused_by_its_name_and_without_the_ranges_that_it_has_not() ->
 
 
 def test_near_ties_between_two_classes_count_for_little() -> None:
-    """Of two logits the correlation of one photo is 1 or -1, so it is one over all photos."""
+    """With two logits the correlation on one photo is 1 or -1, so it is computed over all photos."""
     fp32 = [[0.99, 0.01], [0.02, 0.98], [0.51, 0.49], [0.49, 0.51]]
     found = judged([[0.98, 0.02], [0.02, 0.98], [0.49, 0.51], [0.51, 0.49]], fp32)
     assert (found.top1, found.top1_or_tie) == (50, 100)
@@ -129,7 +129,7 @@ def test_near_ties_between_two_classes_count_for_little() -> None:
 def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_told(
     variants: list[Path], tmp_path: Path
 ) -> None:
-    """With one photo alone one hit would be 100 %; and random weights put one class first whatever they see."""
+    """On one photo one hit would be 100 %, and random weights put one class first on every photo."""
     exported = export_bundle(trained_like("resnet18", variants[:12]), tmp_path / "models", photos=variants[:1])
     found = exported.manifest.agreement
     assert found is not None

@@ -1,4 +1,4 @@
-"""Every network goes through the one recipe: exported, held against its FP32 self, and run as the daemon runs it."""
+"""Tests that every network can be exported with the one recipe, agrees with FP32, and runs in the daemon."""
 
 import json
 from collections.abc import Callable
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def photos(variants: list[Path]) -> list[Path]:
-    """Hundreds of photos where they are, and otherwise what is made of four."""
+    """Hundreds of photos if the test data has them, otherwise variants of four."""
     return sorted((Path(TESTDATA) / "photos" / "labelled").glob("*.JPEG")) if TESTDATA else variants
 
 
@@ -121,7 +121,7 @@ def heard(subscriber: Subscriber) -> set[str]:
 def test_two_classes_of_ones_own_are_named_and_counted(
     photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A fine-tuned network as its owner has it: a file from torch.save, and a file with two names."""
+    """A fine-tuned network as a user has it: a file from torch.save, and a file with two names."""
     weights = trained_like("mobilenet_v3_large", photos[:SEEN], classes=2)
     torch.save(weights.state, tmp_path / "mine.pth")
     (tmp_path / "labels.txt").write_text("Katze\r\nHund\r\n\r\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`edge-classifier export`: progress on stderr, a table, and the bundle's path last; or one JSON object."""
+"""Tests `edge-classifier export`: progress on stderr, a table with the bundle's path last, or one JSON object."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ host = host_target()
 def done(
     weights_file: Path, variants: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """One real process that exports and compares on a few photos; and the directory for the bundles."""
+    """One real process that exports and compares on a few photos, and its directory of bundles."""
     folder = tmp_path_factory.mktemp("export")
     (folder / "photos").mkdir()
     for photo in variants[:5]:
@@ -110,7 +110,7 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
 def test_a_bundle_for_another_instruction_set_is_written_and_not_used(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Here it can be made, because only the machine's name is another: what it makes for runs on this one."""
+    """It can be made here, because only the machine's name is changed: the kernels are this machine's."""
     monkeypatch.setattr("platform.machine", lambda: "aarch64" if host == "x86_64" else "x86_64")
     given = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), "--target", host]
     assert main([*given, "--json"]) == 0
@@ -133,7 +133,7 @@ def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
     done: tuple[subprocess.CompletedProcess[str], Path], weights_file: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """It is to run on a GPU, says the config; the process that loads the bundle says that it cannot."""
+    """The config requires a GPU; the process that loads the bundle reports that there is none."""
     _, models = done
     before = sorted(os.listdir(models)), (models / "current").resolve()  # noqa: PTH208
     config = tmp_path / "config.toml"
@@ -147,7 +147,7 @@ def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
 
 
 def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_file: Path, tmp_path: Path) -> None:
-    """A developer's shell often has 002, which leaves files to a group."""
+    """A developer's umask is often 002, which makes files writable for a group."""
     models = tmp_path / "state" / "models"
     command = [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", models]
     shown = subprocess.run(
@@ -204,7 +204,7 @@ def test_mistakes_are_one_sentence_with_their_code(
 def test_a_least_agreement_that_is_no_percent_is_refused_in_a_sentence(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """0.95 is meant as a part of one, and taken as percent it would be no gate."""
+    """0.95 is meant as a fraction; taken as percent it would refuse nothing."""
     with pytest.raises(SystemExit):
         main(["export", f"--min-agreement={text}"])
     told = capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_a_least_agreement_that_is_no_percent_is_refused_in_a_sentence(
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_path: Path) -> None:
-    """A limit on the size of a file fails writes as a full disk does."""
+    """A limit on the size of files makes writes fail as on a full disk."""
     limited = subprocess.run(
         [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", tmp_path / "models"],
         env=environment(),
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_
 
 
 def test_the_gates_are_written_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `export` does without an option, what its help says, and what the exporter does by itself."""
+    """The default of the option, the text of its help, and the default of the exporter agree."""
     assert build_parser().parse_args(["export"]).min_agreement == MIN_AGREEMENT
     assert inspect.signature(export_bundle).parameters["min_agreement"].default == MIN_AGREEMENT
     monkeypatch.setattr(export, "LEAST_CORRELATION", 0.123)

@@ -1,4 +1,4 @@
-"""Folding is exact: batch norms, mean and standard deviation go into the convolutions, and nothing changes."""
+"""Tests that folding is exact: batch norms, mean and standard deviation go into the convolutions."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def state(testdata: Path) -> StateDict:
 
 
 def logits(network: FloatNetwork, pixels: torch.Tensor) -> torch.Tensor:
-    """What goes into the softmax, (1, classes)."""
+    """The input of the softmax, (1, classes)."""
     values = dict(network.values(pixels))
     head = network.operations[-1]
     assert isinstance(head, FoldedHead)
@@ -42,7 +42,7 @@ def golden_buffer(table: Architecture) -> torch.Tensor:
 
 
 def test_the_stem_is_exact_to_1e_5(state: StateDict) -> None:
-    """Without a border there is nothing to round: float pixels through both ways."""
+    """Without a border nothing is rounded: float pixels go through both networks."""
     table = ARCHITECTURES["resnet18"]()
     network = fold(table, state)
     stem = network.operations[0]
@@ -60,7 +60,7 @@ def test_the_stem_is_exact_to_1e_5(state: StateDict) -> None:
 
 
 def test_the_network_is_within_0_02_logits_of_torchvision(state: StateDict, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is left is the border's colour, which is the mean rounded to a whole pixel value."""
+    """The difference is the border's colour, which is the mean rounded to a whole pixel value."""
     table = ARCHITECTURES["resnet18"]()
     buffer = golden_buffer(table)
     reference = resnet18().eval()
@@ -76,7 +76,7 @@ def test_the_network_is_within_0_02_logits_of_torchvision(state: StateDict, caps
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"efficientnet_lite0"}))
 def test_every_network_of_torchvisions_in_the_table_is_torchvisions(name: str) -> None:
-    """Random weights and statistics, so that every number matters; the border holds the mean itself here."""
+    """With random weights and statistics, so that every number matters; here the border is the exact mean."""
     torch.manual_seed(0)
     reference = get_model(name, weights=None).eval()
     for module in reference.modules():
@@ -123,7 +123,7 @@ def refusal(name: str, state: StateDict) -> str:
 
 
 def test_weights_of_another_network_are_refused() -> None:
-    """A ResNet-34 holds every key of a ResNet-18, and would answer nonsense as one."""
+    """A ResNet-34 has every key of a ResNet-18, but would give useless answers as one."""
     deeper = resnet34().state_dict()
     shallower = resnet18().state_dict()
     assert shallower.keys() < deeper.keys()

@@ -1,4 +1,4 @@
-"""A Jetson's bundle up to where a GPU is needed: the graph, its ONNX form, the FP16 module, and who runs what."""
+"""Tests a Jetson's bundle as far as possible without a GPU: the graph, its ONNX form, the FP16 module, the engines."""
 
 import io
 import sys
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_fp16_says_what_fp32_says(network: FloatNetwork, golden: torch.Tensor) -> None:
-    """On the processor, whose FP16 is slow and as exact as a GPU's."""
+    """On the processor, whose FP16 is slow but as exact as a GPU's."""
     half = RawPixels(GpuNetwork(network, None, lambda weight: weight.half()), torch.float16)
     with torch.inference_mode():
         answer, expected = half(golden)[0], network(golden)[0]
@@ -39,7 +39,7 @@ def test_fp16_says_what_fp32_says(network: FloatNetwork, golden: torch.Tensor) -
 
 
 def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: torch.Tensor) -> None:
-    """An independent reader of explicit quantization: every weight but the first and the head's, and every value."""
+    """ONNX Runtime, an independent reader of explicit quantization, gives the same answer."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     explicit = GpuNetwork(network, data_free_ranges(network)).eval()
@@ -157,7 +157,7 @@ COMPILE = "Input = lambda *_, **__: None\ndef compile(*_, **__): raise {}"
 def test_a_torch_tensorrt_that_does_not_work_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str
 ) -> None:
-    """A package of that name that fails as NVIDIA's may; the real one is not for this machine."""
+    """A package of that name that fails as NVIDIA's may; the real one does not run on this machine."""
     if content is not None:
         (tmp_path / "torch_tensorrt.py").write_text(content, encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path)

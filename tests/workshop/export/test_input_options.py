@@ -1,4 +1,4 @@
-"""What a network was trained on ends in its bundle, in the folded weights and in every picture it is judged on."""
+"""Tests that the input options of `export` reach the bundle, the folded weights and every picture it is judged on."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ NEW_FIELDS = ("interpolation", "crop", "normalization")
 
 @pytest.mark.parametrize("colour", ["RGB", "BGR"])
 def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> None:
-    """Against torchvision's network, which is fed as its training fed it; the border holds the mean itself here."""
+    """Compared with torchvision's network with its training's input; the border is the exact mean here."""
     torch.manual_seed(0)
     reference = get_model("resnet18", weights=None).eval()
     mean, std = torch.tensor((0.4, 0.5, 0.6))[None, :, None, None], torch.tensor((0.5, 0.4, 0.3))[None, :, None, None]
@@ -49,7 +49,7 @@ def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> Non
 
 
 def test_what_photos_are_like_does_not_hang_on_the_networks_normalisation() -> None:
-    """0 and 1 say that nothing is normalised, not that photos are black."""
+    """Mean 0 and std 1 mean that nothing is normalised, not that photos are black."""
     state = get_model("resnet18", weights=None).state_dict()
     plain = InputOptions(mean=(0, 0, 0), std=(1, 1, 1)).applied_to(ARCHITECTURES["resnet18"]())
     assert expected_means(fold(plain, state))["stem"].tolist() == pytest.approx([0.485, 0.456, 0.406])
@@ -85,7 +85,7 @@ def test_tensorflows_padding_is_for_sizes_that_32_divides() -> None:
 def test_the_bundle_says_it_and_is_judged_and_evaluated_by_it(
     bundle_dir: Path, weights_file: Path, photos_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lite0 as if it had been trained on BGR; it says of the photos what it says as it is."""
+    """EfficientNet-Lite0 as if it had been trained on BGR has to give the same answers."""
     state = torch.load(weights_file, weights_only=True)
     state["_conv_stem.weight"] = state["_conv_stem.weight"].flip(1)
     mine, models = tmp_path / "mine.pth", tmp_path / "models"

@@ -1,4 +1,4 @@
-"""The recipe: ranges without photos and with them, every value in them, and a bundle only where it can run."""
+"""Tests the quantization recipe: ranges with and without photos, every weight, and where a bundle can run."""
 
 import dataclasses
 import json
@@ -77,7 +77,7 @@ def test_calibration_makes_another_bundle_that_says_so(weights: Weights, variant
 def test_a_bundle_for_the_other_instruction_set_is_made_or_refused_in_a_sentence(
     weights: Weights, tmp_path: Path
 ) -> None:
-    """Some builds of torch hold both machines' kernels; one that does not says where to export."""
+    """Some builds of torch have the kernels of both machines; for others the error names where to export."""
     target = "arm64" if host_target() == "x86_64" else "x86_64"
     refused = ""
     try:
@@ -98,7 +98,7 @@ needs_qnnpack = pytest.mark.skipif(
 def test_an_arm_host_without_xnnpack_gets_a_bundle_for_qnnpack_that_agrees_with_fp32(
     weights: Weights, variants: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """QNNPACK's kernels for x86 stand in for ARM's; which type they take is tried on this very torch."""
+    """QNNPACK's kernels for x86 stand in for ARM's; the torch in use decides which type they take."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     photos = photos_in(Path(TESTDATA) / "photos" / "labelled")[::6][:40] if TESTDATA else variants[:40]
     exported = export_bundle(weights, tmp_path / "models", photos=photos)

@@ -1,4 +1,4 @@
-"""Weights are rounded so that their errors cancel out in a photo's flat patches, and none moves by a whole step."""
+"""Tests that weights are rounded so that their errors cancel out in flat patches, and none moves by a whole step."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from edge.workshop.export.rounding import rounded, weight_scales
 
 
 def noise(weight: torch.Tensor, whole: torch.Tensor, scales: torch.Tensor, inputs: torch.Tensor) -> float:
-    """What rounding adds to the outputs, squared, on average; a constant is left out, as the bias takes it back."""
+    """The mean square of the error that rounding adds to the outputs, without its mean, which the bias corrects."""
     added = F.conv2d(inputs, whole * scales[:, None, None, None] - weight)
     return float(added.var(dim=(0, 2, 3)).mean())
 
@@ -27,7 +27,7 @@ def test_no_weight_moves_by_a_whole_step(shape: tuple[int, ...], small_pairs: bo
 
 
 def test_what_is_flat_meets_less_noise_than_with_nearest_rounding() -> None:
-    """Photos are flat nearly everywhere; in what is all noise the two ways hardly differ."""
+    """Photos are flat nearly everywhere; on noise the two ways hardly differ."""
     torch.manual_seed(1)
     rough = torch.rand(16, 3, 40, 40)
     flat = F.interpolate(torch.rand(16, 1, 4, 4), size=(40, 40), mode="bicubic") + 0.1 * rough

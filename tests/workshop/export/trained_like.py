@@ -1,7 +1,7 @@
-"""Networks with random weights that behave as trained ones do where it matters to INT8.
+"""Networks with random weights that behave like trained ones where it matters for INT8.
 
-Their batch norms hold the statistics of what really goes through them, a branch adds less than what it is added
-to, and the head is sure of the golden photo. What their classes are means nothing.
+Their batch norms have the statistics of their real inputs, a branch adds less than the trunk has, and the head is sure
+of the golden photo. Their classes mean nothing.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ SPREAD = 1.5  # standard deviation of the golden photo's logits
 
 
 def trained_like(name: str, photos: Sequence[Path], classes: int = 1000) -> Weights:
-    """A state dict of torchvision's `name`, the same every time; its batch norms have seen `photos`."""
+    """A state dict of torchvision's `name`, always the same; its batch norms have seen `photos`."""
     table = ARCHITECTURES[name]()
     torch.manual_seed(0)
     network = get_model(name, weights=None, num_classes=classes).eval()
@@ -53,7 +53,7 @@ def _normalised(table: Architecture, photos: Sequence[Path]) -> torch.Tensor:
 
 
 def _be_sure(table: Architecture, state: dict[str, torch.Tensor]) -> None:
-    """Spread the logits, and lift the golden photo's first class: a golden photo has to lead."""
+    """Spread the logits, and raise the golden photo's first class, because a golden photo needs a clear lead."""
     network = fold(table, state)
     head, linear = network.operations[-1], table.operations[-1]
     assert isinstance(head, FoldedHead)
