@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
 import cv2
 
@@ -149,23 +148,17 @@ class Capture:
             except FAILURES as error:
                 wait_s = self._health.failed(error)
                 if isinstance(error, LostCameraError):
-                    self._give_up()
+                    with self._changed:
+                        self._lost = True
+                    self._status.watch(STAGE, 0.0)  # overdue at once: only a new process can use this camera again
                     return
-                self._timeline = None  # the times of a file that is opened again begin now
-                self._close()
-                self._pause(lambda: False, wait_s)
+                self._close_for(wait_s)
                 continue
             self._close()
             if ended:
                 self._end()
                 break
         self._status.unwatch(STAGE)
-
-    def _give_up(self) -> None:
-        """Make the stage overdue at once, because only a new process can use this camera again."""
-        with self._changed:
-            self._lost = True
-        self._status.watch(STAGE, 0.0)
 
     def _open(self) -> None:
         self._health.opening()
@@ -182,6 +175,12 @@ class Capture:
             logger.debug("closing %s: %s", self._source.name, error)
         self._status.beat(STAGE)
 
+    def _close_for(self, seconds: float) -> None:
+        self._timeline = None  # the times of a file that is opened again begin then
+        self._close()
+        reopen_at = self._clock() + seconds
+        self._wait(lambda: reopen_at - self._clock())
+
     def _end(self) -> None:
         self._health.ended(self._sequence)
         with self._changed:
@@ -191,7 +190,7 @@ class Capture:
     def _deliver(self) -> bool:
         """Deliver frames until the source ends (True) or the daemon stops (False)."""
         while not self._stopping:
-            if not self._source.live and not self._pause(lambda: self._waiting is None):
+            if not self._source.live and not self._wait(lambda: 0.0 if self._waiting is None else BEAT_S):
                 break
             self._status.beat(STAGE)
             began = self._clock()
@@ -218,9 +217,8 @@ class Capture:
     def _put_when_due(self, pixels: Pixels, capture_s: float) -> None:
         self._timeline = self._timeline or Timeline(self._clock())
         moment = self._timeline.next(self._fps or self._source.fps)
-        due = partial(due_s, moment, self._put_at)  # the rates may change during the wait
-        while (early := due(self._fps, self._board_limit) - self._clock()) > 0 and not self._stopping:
-            self._pause(lambda: False, min(early, BEAT_S))
+        # The rates may change during the wait.
+        self._wait(lambda: due_s(moment, self._put_at, self._fps, self._board_limit) - self._clock())
         self._put_at = self._clock()
         self._put(pixels, moment, capture_s)
 
@@ -234,14 +232,10 @@ class Capture:
             self._changed.notify_all()
         self._status.count("frames_captured")
 
-    def _pause(self, until: Callable[[], bool], at_most_s: float | None = None) -> bool:
-        """Wait, with beats, until the condition holds, the time is over, or the daemon stops; whether it holds."""
-        deadline = None if at_most_s is None else self._clock() + at_most_s
+    def _wait(self, left_s: Callable[[], float]) -> bool:
+        """Wait, with beats, until `left_s()` seconds are none or less; False if the daemon stops."""
         with self._changed:
-            while not self._stopping and not until():
-                left = BEAT_S if deadline is None else min(BEAT_S, deadline - self._clock())
-                if left <= 0:
-                    return False
+            while not self._stopping and (left := left_s()) > 0:
                 self._status.beat(STAGE)
-                self._changed.wait(left)
+                self._changed.wait(min(left, BEAT_S))
             return not self._stopping

@@ -31,9 +31,7 @@ class History:
         wall_s: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._status = status
-        self._wall_s = wall_s
-        self._clock = clock
+        self._status, self._wall_s, self._clock = status, wall_s, clock
         self._points: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._away: deque[dict[str, float | None]] = deque(maxlen=KEPT_ABSENCES)
         self._rate = FrameRate(clock)
@@ -44,13 +42,13 @@ class History:
         """Take a sample; to be called every `SAMPLE_S`."""
         snapshot = self._status()
         self.frames_per_s = round(self._rate.measure(snapshot.counters.get("frames_classified", 0)), 1)
-        self.note_camera(snapshot)
+        self._note_camera(snapshot)
         if self._clock() >= self._next_point:
             self._next_point = self._clock() + EVERY_S
-            self.add_point(snapshot)
+            self._add_point(snapshot)
 
-    def note_camera(self, snapshot: StatusSnapshot) -> None:
-        """Note when the camera stops and starts to deliver: in between, the last label does not apply."""
+    def _note_camera(self, snapshot: StatusSnapshot) -> None:
+        # While the camera does not deliver, the last label does not apply.
         online = snapshot.gauges.get("camera") == "online"
         gone = bool(self._away) and self._away[-1]["until"] is None
         if gone and online:
@@ -58,8 +56,7 @@ class History:
         elif not gone and not online:
             self._away.append({"since": round(self._wall_s(), 1), "until": None})
 
-    def add_point(self, snapshot: StatusSnapshot) -> None:
-        """Add the current values to the plots."""
+    def _add_point(self, snapshot: StatusSnapshot) -> None:
         inference = snapshot.latency_ms.get("inference", {})
         self._points.append(
             {

@@ -66,8 +66,8 @@ class Predictor:
         """End the decoding thread."""
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
-    async def answers(self, request: Request) -> list[Answer]:
-        """Classify the photos of one request, in their order.
+    async def predict(self, request: Request) -> Answer | list[Answer]:
+        """Classify the photos of one request; several are answered in their order.
 
         Raises:
             HTTPException: too many requests are served already, or one of the photos cannot be answered.
@@ -81,7 +81,8 @@ class Predictor:
                 raise HTTPException(408, f"The photos did not arrive within {BODY_WITHIN_S:.0f} s.") from error
             except ClientDisconnect as error:
                 raise HTTPException(400, "The client went away while sending.") from error
-            return [await self._answer(content, name) for name, content in photos]
+            answers = [await self._answer(content, name) for name, content in photos]
+        return answers[0] if len(answers) == 1 else answers
 
     async def _refuse(self, why: str) -> NoReturn:
         if not self._refusals.locked():
@@ -148,9 +149,10 @@ def _milliseconds_since(began: float) -> float:
 def make_router(predictor: Predictor) -> APIRouter:
     """The route of `/predict`."""
     router = APIRouter()
-
-    @router.post(
+    router.add_api_route(
         "/predict",
+        predictor.predict,
+        methods=["POST"],
         summary="Classify photos",
         description=DESCRIPTION,
         response_model=Answer | list[Answer],
@@ -158,8 +160,4 @@ def make_router(predictor: Predictor) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
         tags=["photos"],
     )
-    async def predict(request: Request) -> Answer | list[Answer]:
-        answers = await predictor.answers(request)
-        return answers[0] if len(answers) == 1 else answers
-
     return router
