@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from edge.delivery import salvage
-from edge.delivery.log_file import (
-    READ_ERRORS,
-    ROW_BYTES,
-    Account,
-    LogFile,
-    NewerError,
-    OwnerLock,
-    Row,
-    connect,
-    is_damage,
-    read_account,
-)
+from edge.delivery.account import DELETED, Account, Progress
+from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, LogFile, NewerError, Row, is_damage
 from edge.delivery.salvage import Salvage
 from edge.errors import StateError
 
@@ -34,14 +26,6 @@ STEPS_AT_ONCE = 10  # of a salvage, before anything else is done: a small log is
 DROP_SHARE = 100  # a full log drops at least 1/100 at once, so that not every commit has to delete
 
 Result = TypeVar("Result")
-
-
-class Entry(NamedTuple):
-    """One stored event: its place in the log and its JSON."""
-
-    seq: int
-    payload: bytes
-    refused: str = ""  # why the broker refused it when it was last tried
 
 
 @dataclass(slots=True)
@@ -73,17 +57,15 @@ class FallbackLog:
         self.path = path
         self._max_bytes = max_bytes
         self._file: LogFile | None = None
-        self._lock: OwnerLock | None = None
-        self._known = Account()
+        self._lock: int | None = None  # a descriptor
+        self._known = Account()  # as of the last call
         self._salvage: Salvage | None = None
-        self._accounts: dict[str, Account] = {}  # as last known, of the files that were set aside, by their names
-        #: Whether a damaged file was set aside, and how often, since this object exists.
-        self.times_damaged = 0
+        self._set_aside: dict[str, Account] = {}  # as last known, of the files that were set aside, by their names
 
     @property
     def depth(self) -> int:
         """How many events wait, as of the last call; those of an older file that are still to be saved included."""
-        return self._known.depth + (self._salvage.remaining if self._salvage else 0)
+        return self._known.waiting
 
     @property
     def salvaging(self) -> bool:
@@ -116,33 +98,22 @@ class FallbackLog:
 
     def close(self) -> None:
         """Close the file; it opens again when it is used again."""
-        if self._salvage is not None:
-            if self._salvage.progress.source == salvage.DELETED:
-                self._save_before_the_end()
-            self._salvage.close()
-            self._salvage = None
-        gone = self._file is not None and self._known.depth > 0 and self._file.is_gone()
+        if self._salvage is not None and self._salvage.of_a_deleted_file:
+            # A file without a name ends with this process; what is not saved by then counts as dropped.
+            until = time.monotonic() + LAST_SAVES_S
+            with contextlib.suppress(StateError):
+                while time.monotonic() < until and self.salvage():
+                    pass
+        gone = self._file is not None and self._file.is_gone()
+        self._end_salvage()
         self._close_file()
-        if gone:
-            self._count_as_dropped(self._known)
+        if gone:  # its events went with it; the space that it left has room for their count
+            with (
+                contextlib.suppress(OSError, *READ_ERRORS),
+                contextlib.closing(LogFile(self.path, self._max_bytes)) as file,
+            ):
+                salvage.continue_account(self.path, file, self._known, self._set_aside)
         self._release()
-
-    def _count_as_dropped(self, known: Account) -> None:
-        """The deleted file took its events with it; the space that it left has room for the count."""
-        logger.error("%d events are lost: the fallback log %s was deleted.", known.depth, self.path)
-        with (
-            contextlib.suppress(OSError, *READ_ERRORS),
-            contextlib.closing(LogFile(self.path, self._max_bytes)) as file,
-            file.transaction(),
-        ):
-            file.set_account(Account(next_seq=known.next_seq, dropped=known.dropped + known.depth))
-
-    def _save_before_the_end(self) -> None:
-        """A file without a name ends with this process; what is not saved by then counts as dropped."""
-        until = time.monotonic() + LAST_SAVES_S
-        with contextlib.suppress(StateError):
-            while time.monotonic() < until and self.salvage():
-                pass
 
     def commit(self, changes: Changes) -> list[int]:
         """Do all changes in one transaction and return once they are on the disk (fsync).
@@ -152,16 +123,14 @@ class FallbackLog:
         """
         return self._attempt(lambda file: self._commit(file, changes))
 
-    def read(self, after: int, limit: int) -> list[Entry]:
+    def read(self, after: int, limit: int) -> list[Row]:
         """The next events in order.
 
         Args:
             after: the seq of the last event already seen, 0 for the beginning.
             limit: at most so many.
         """
-        return self._attempt(
-            lambda file: [Entry(row.seq, row.payload, row.refused or "") for row in file.read(after, limit)]
-        )
+        return self._attempt(lambda file: file.read(after, limit))
 
     def salvage(self) -> bool:
         """Bring the next events of a damaged or deleted file into this one.
@@ -175,14 +144,12 @@ class FallbackLog:
         if self._salvage is None:
             return False
         if not self._has_room(file):
-            self._salvage.wait_for_room(self.path)
+            self._salvage.wait_for_room(self.path, self.depth - self._known.depth)
             return False
-        rows, progress = self._salvage.read()
-        self._known = salvage.store(file, rows, progress)
-        self._salvage.progress = progress
-        if progress.ended:
+        if not self._salvage.step(file):
             self._salvage.put_away(self.path)
-            self._salvage = salvage.begin(self.path, file, self._accounts)
+            self._salvage = salvage.begin(self.path, file, self._set_aside)
+        self._known = file.account()
         return True
 
     def _has_room(self, file: LogFile) -> bool:
@@ -196,17 +163,26 @@ class FallbackLog:
         """Do `work` on the open file, and once more on a new one when the file turns out to be damaged."""
         try:
             try:
-                return work(self._opened())
+                return self._work(work)
             except READ_ERRORS as error:
                 if not is_damage(error):
                     raise
                 self._replace_damaged(error)
-                return work(self._opened())
+                return self._work(work)
         except (OSError, *READ_ERRORS) as error:
-            self._close_file_with_a_name()
+            if self._file is None or not self._file.is_gone():  # a file without a name is the only way to its events
+                self._close_file()
+                self._release()
             raise StateError(
                 f"The fallback log {self.path} cannot be used ({error}); make room there, or let this user write there."
             ) from error
+
+    def _work(self, work: Callable[[LogFile], Result]) -> Result:
+        file = self._opened()
+        self._known = file.account()
+        result = work(file)
+        self._known = file.account()
+        return result
 
     def _opened(self) -> LogFile:
         if self._file is not None and self._file.is_gone():
@@ -215,16 +191,10 @@ class FallbackLog:
             self._own()
             salvage.finish_set_aside(self.path)
             self._file = LogFile(self.path, self._max_bytes)
+            salvage.continue_account(self.path, self._file, self._known, self._set_aside)
             if self._salvage is None:
-                self._salvage = salvage.begin(self.path, self._file, self._accounts)
-                self._salvage_at_once(self._file)
-            else:  # the new file was damaged too, and the salvage into it goes on into the next
-                with self._file.transaction():
-                    account = self._file.account()
-                    account.next_seq = max(account.next_seq, self._known.next_seq)
-                    self._file.set_account(account)
-                    self._file.set_salvage(asdict(self._salvage.progress))
-        self._known = self._file.account()
+                self._salvage = salvage.begin(self.path, self._file, self._set_aside)
+            self._salvage_at_once(self._file)
         return self._file
 
     def _replace_deleted(self, gone: LogFile) -> None:
@@ -235,97 +205,89 @@ class FallbackLog:
         """
         self._release()
         self._own()
-        old = Salvage.of_deleted(gone, self._known)
-        file = LogFile(self.path, self._max_bytes)
-        try:
-            with file.transaction():
-                file.set_account(replace(self._known, depth=0, bytes=0))
-                file.set_salvage(asdict(old.progress))
-        except BaseException:
-            file.close()
-            raise
+        deleted = Salvage.of_deleted(gone)
+        with contextlib.ExitStack() as on_error:
+            file = on_error.enter_context(contextlib.closing(LogFile(self.path, self._max_bytes)))
+            with file.transaction() as account:
+                account.continue_from(self._known)
+                if account.salvage is not None and account.salvage.source == DELETED:
+                    account.dropped += account.salvage.lost  # of a file that was deleted before this one
+                account.salvage = Progress(DELETED, self._known.depth, self._known.next_seq)
+            on_error.pop_all()
         logger.warning("The fallback log %s was deleted; its events move to a new one.", self.path)
-        self._file, self._salvage = file, old
+        self._end_salvage()
+        self._file, self._salvage = file, deleted
         self._salvage_at_once(file)
 
     def _salvage_at_once(self, file: LogFile) -> None:
+        self._known = file.account()
         for _ in range(STEPS_AT_ONCE):
             if not self._salvage_step(file):
                 break
 
     def _replace_damaged(self, damage: Exception) -> None:
         self._close_file()
-        if isinstance(damage, NewerError):
-            logger.warning(
-                "The fallback log %s cannot be read: %s. It is kept as %s.newer-…; its events wait for that version.",
-                *(self.path, damage, self.path.name),
-            )
-            self._set_newer_aside()
+        newer = isinstance(damage, NewerError)
+        if newer:
+            what = "The fallback log %s cannot be read: %s. It is kept as %s.newer-…; its events wait for that version."
         else:
-            logger.warning(
-                "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept.",
-                *(self.path, damage, self.path.name),
-            )
-            self._accounts[salvage.set_aside(self.path).name] = self._known
-        self.times_damaged += 1
-
-    def _set_newer_aside(self) -> None:
-        """Continue the newer file's event numbers, drop count and clock offsets, if it has them."""
-        known = Account()
-        with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(self.path)) as newer:
-            known = read_account(newer)
-        salvage.set_aside(self.path, f"{self.path.name}.newer-{time.strftime('%Y%m%dT%H%M%S')}")
-        with contextlib.closing(LogFile(self.path, self._max_bytes)) as file, file.transaction():
-            file.set_account(Account(next_seq=known.next_seq, dropped=known.dropped, offsets=known.offsets))
+            what = "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept."
+        logger.warning(what, self.path, damage, self.path.name)
+        name = salvage.set_aside(self.path, newer=newer).name
+        if self._known != Account():
+            self._set_aside[name] = self._known
 
     def _own(self) -> None:
-        if self._lock is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = OwnerLock(self.path)
+        """Keep a second daemon, and `fallback replay` during a daemon's run, away from this log.
+
+        The file stays when the lock is given up: deleting it would let two owners lock two files of one name.
+        """
+        if self._lock is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{self.path}.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise BlockingIOError(error.errno, "another edge-classifier is using it") from error
+        self._lock = lock
 
     def _release(self) -> None:
         if self._lock is not None:
-            self._lock.release()
+            os.close(self._lock)
             self._lock = None
 
-    def _close_file_with_a_name(self) -> None:
-        """After a fault: the events of a file without a name would be lost with it."""
-        if self._file is None or not self._file.is_gone():
-            if self._salvage is not None and self._salvage.progress.source != salvage.DELETED:
-                self._salvage.close()
-                self._salvage = None
-            self._close_file()
-            self._release()
-
     def _close_file(self) -> None:
+        """Close the file and what is salvaged into it, but for a deleted file, which could not be opened again."""
+        if self._salvage is not None and not self._salvage.of_a_deleted_file:
+            self._end_salvage()
         if self._file is not None:
             self._file.close()
             self._file = None
 
+    def _end_salvage(self) -> None:
+        if self._salvage is not None:
+            self._salvage.close()
+            self._salvage = None
+
     def _commit(self, file: LogFile, changes: Changes) -> list[int]:
         if changes.add:
             file.leave_room()
-        with file.transaction():
-            account = file.account()  # in the transaction: `fallback purge` may run beside us
-            seqs = list(range(account.next_seq, account.next_seq + len(changes.add)))
-            account.next_seq += len(changes.add)
-            account.dropped += changes.dropped
-            account.forget(file.delete(changes.delete))
+        with file.transaction() as account:  # reads it again: `fallback purge` may have changed it
+            file.delete(account, changes.delete)
             for seq, reason in changes.refused.items():
                 file.refuse(seq, reason)
             incoming = sum(len(payload) + ROW_BYTES for payload, _ in changes.add)
             excess = file.used_bytes() + incoming - file.limit_bytes
             if excess > 0:
-                gone = file.delete_oldest(max(excess, file.limit_bytes // DROP_SHARE))
-                account.forget(gone)
-                account.dropped += len(gone)
-            file.insert(Row.of(seq, *event) for seq, event in zip(seqs, changes.add, strict=True))
-            account.depth += len(changes.add)
-            account.bytes += incoming
+                account.dropped += file.delete_oldest(account, max(excess, file.limit_bytes // DROP_SHARE))
+            account.dropped += changes.dropped
+            rows = [Row.of(seq, *event) for seq, event in enumerate(changes.add, account.next_seq)]
+            for row in rows:
+                file.insert(account, row)
             if changes.offset_s is not None and account.depth:
                 account.offsets[changes.boot] = changes.offset_s
             if not account.depth and self._salvage is None:
                 account.offsets.clear()  # no event is left whose time they could correct
-            file.set_account(account)
-        self._known = account
-        return seqs
+        return [row.seq for row in rows]

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.delivery.log_file import READ_ERRORS, Account, LogFile, is_damage
-from edge.delivery.salvage import stored_progress
+from edge.delivery.log_file import READ_ERRORS, LogFile, is_damage
 from edge.errors import EventError, StateError
 from edge.events import Event
 
@@ -69,9 +68,7 @@ def summarise(path: Path, max_bytes: int) -> Summary:
         return summary
     with opened(path, max_bytes) as file:
         account = file.account()
-        summary.events, summary.bytes, summary.dropped = account.depth, account.bytes, account.dropped
-        if (progress := stored_progress(file)) is not None:
-            summary.events += progress.remaining
+        summary.events, summary.bytes, summary.dropped = account.waiting, account.bytes, account.dropped
         refused = "SELECT refused, count(*) FROM events WHERE refused IS NOT NULL GROUP BY refused"
         summary.refused = dict(file.connection.execute(refused).fetchall())
         summary.oldest, summary.newest = (_time_of(file, order) for order in ("ASC", "DESC"))
@@ -93,17 +90,14 @@ def purge(path: Path, max_bytes: int) -> int:
     """Delete every stored event, which are not counted as dropped; returns how many there were."""
     if not _exists(path):
         return 0
-    with opened(path, max_bytes) as file, file.transaction():
-        account = file.account()
+    with opened(path, max_bytes) as file, file.transaction() as account:  # a running daemon reads it again
+        events = account.waiting
         file.connection.execute("DELETE FROM events")
-        # A running daemon reads the account again before it changes anything; seqs are never used twice.
-        file.set_account(Account(next_seq=account.next_seq, dropped=account.dropped, unknown=account.unknown))
-        progress = stored_progress(file)
-        if progress is None:
-            return account.depth
-        remaining, progress.ended = progress.remaining, True
-        file.set_salvage(asdict(progress))
-        return account.depth + remaining
+        account.depth = account.bytes = 0
+        account.offsets.clear()
+        if account.salvage is not None:
+            account.salvage.ended = True
+        return events
 
 
 def _exists(path: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -12,24 +11,23 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from edge.delivery.account import Account
 
 PAGE_BYTES = 1024
 WAL_BYTES = 1024 * 1024  # copied back at this size: more would hold up live events, less would fsync more often
 ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell header
 CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
-MAX_OFFSETS = 64
 BUSY_S = 1.0  # how long one waits for another process
 VERSION = 1  # PRAGMA user_version; logs from before it have 0. It grows when an older program must not touch the file
-ACCOUNT, SALVAGE = 1, 2  # the rows of `account`; programs from before the second one do not read it
 SCHEMA = (
     "CREATE TABLE events (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, refused TEXT, payload BLOB NOT NULL)",
-    "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",
+    "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",  # one row
 )
 # What the file format fixes at its beginning, given our page size and WAL. SQLite takes a damaged write
-# version for a read-only file, and we would wait for ever for somebody to mend the permissions.
+# version for a read-only file, and the log would wait for ever for permissions to be corrected.
 HEADER = b"SQLite format 3\0\x04\x00\x02\x02\x00\x40\x20\x20"
 
 
@@ -46,12 +44,12 @@ READ_ERRORS = (sqlite3.Error, DamagedError, UnicodeDecodeError)
 
 
 class Row(NamedTuple):
-    """One event with the checksum that was stored beside it."""
+    """One event with the checksum that was stored with it."""
 
-    seq: int
+    seq: int  # its place in the log
     crc: int
-    refused: str | None
-    payload: bytes
+    refused: str | None  # why the broker refused it when it was last tried
+    payload: bytes  # JSON
 
     @classmethod
     def of(cls, seq: int, payload: bytes, refused: str) -> Row:
@@ -70,60 +68,11 @@ class Row(NamedTuple):
         return len(self.payload) + ROW_BYTES
 
 
-@dataclass(slots=True)
-class Account:
-    """What the log remembers besides the events; written in the same transactions."""
-
-    next_seq: int = 1  # never used twice, or the late PUBACK of a purged event could delete another one
-    depth: int = 0  # events stored
-    bytes: int = 0  # their payloads and ROW_BYTES each
-    dropped: int = 0  # events lost in this log's life, because it was full or damaged
-    offsets: dict[str, float] = field(default_factory=dict)  # boot → wall − uptime in seconds
-    unknown: dict[str, Any] = field(default_factory=dict)  # what a newer version stored; written back as it is
-
-    @classmethod
-    def of_document(cls, document: dict[str, Any]) -> Account:
-        """The account that a log's JSON document holds, whichever version wrote it."""
-        known = {key: document[key] for key in KNOWN_KEYS & document.keys()}
-        return cls(**known, unknown={key: value for key, value in document.items() if key not in known})
-
-    def to_document(self) -> dict[str, Any]:
-        """JSON types."""
-        return {key: getattr(self, key) for key in KNOWN_KEYS} | self.unknown
-
-    def forget(self, sizes: list[int]) -> None:
-        """Count out events that are deleted, given by their payloads' sizes."""
-        self.depth -= len(sizes)
-        self.bytes -= sum(sizes) + ROW_BYTES * len(sizes)
-
-
-KNOWN_KEYS = {known.name for known in fields(Account)} - {"unknown"}
-
-
 def is_damage(error: Exception) -> bool:
     """Whether an error is about the file's content rather than about the disk or the permissions."""
     if isinstance(error, sqlite3.OperationalError):
         return str(error).startswith(("no such ", "unsupported file format", "malformed"))
     return isinstance(error, sqlite3.DatabaseError | DamagedError | UnicodeDecodeError)
-
-
-class OwnerLock:
-    """Keeps a second daemon, and `fallback replay` beside a daemon, away from one log.
-
-    The file stays when the lock is given up: deleting it would let two owners lock two files of one name.
-    """
-
-    def __init__(self, log: Path) -> None:
-        self._descriptor = os.open(log.with_name(log.name + ".lock"), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._descriptor)
-            raise BlockingIOError(error.errno, "another edge-classifier is using it") from error
-
-    def release(self) -> None:
-        """Let others in."""
-        os.close(self._descriptor)
 
 
 class LogFile:
@@ -138,22 +87,19 @@ class LogFile:
         self.path = path
         wal_bytes = min(WAL_BYTES, max_bytes // 4)
         # Twice, because one transaction may go past the size at which the log is copied back and restarted.
-        self.limit_bytes = max_bytes - 2 * wal_bytes
         self.reserve_bytes = 2 * wal_bytes
-        with path.open("ab+") as file:  # made here, so that a missing right is an OSError that says so
-            file.seek(0)
-            header = file.read(len(HEADER))
-        if header not in (b"", HEADER):
-            raise DamagedError("it does not begin as an SQLite file of ours")
-        self.connection = connect(path)
-        try:
+        self.limit_bytes = max_bytes - self.reserve_bytes
+        with contextlib.ExitStack() as opened:
+            # The file is created here, so that a missing right is an OSError that says so. It stays open as long as the
+            # connection: closing any descriptor of a file drops the locks that SQLite holds on it, and the next process
+            # that closes the log would then delete the write-ahead log that we write to.
+            self._raw = opened.enter_context(path.open("ab+"))
+            if self.first_page()[: len(HEADER)] not in (b"", HEADER):
+                raise DamagedError("it does not begin as an SQLite file of ours")
+            self.connection = opened.enter_context(contextlib.closing(connect(path)))
             self._set_up(wal_bytes)
             self._check()
-            status = path.stat()
-        except BaseException:
-            self.close()
-            raise
-        self._identity = (status.st_dev, status.st_ino)
+            self._opened = opened.pop_all()
 
     def _set_up(self, wal_bytes: int) -> None:
         # What an SD card bears, measured in bytes written per byte of 420-byte events, one commit of 3 / of 60
@@ -168,15 +114,16 @@ class LogFile:
         execute(f"PRAGMA wal_autocheckpoint={wal_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit={wal_bytes}")
         if self._is_empty():
-            with self.transaction():
-                if self._is_empty():  # `fallback show` may come while a daemon makes the file, and the other way round
-                    for statement in SCHEMA:
-                        execute(statement)
-                    execute(f"PRAGMA user_version={VERSION}")
-                    self.set_account(Account())
+            execute("BEGIN IMMEDIATE")
+            if self._is_empty():  # another process may have created the tables meanwhile, such as `fallback show`
+                for statement in SCHEMA:
+                    execute(statement)
+                execute(f"PRAGMA user_version={VERSION}")
+                self._set_account(Account())
+            execute("COMMIT")
 
     def _use_write_ahead_log(self) -> None:
-        """SQLite itself waits for no other that does this to a new file at the same moment."""
+        """Try until BUSY_S have passed: SQLite does not wait for another process that does this to a new file."""
         until = time.monotonic() + BUSY_S
         while True:
             try:
@@ -192,8 +139,7 @@ class LogFile:
         return not tables
 
     def _check(self) -> None:
-        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
+        if (version := format_version(self.connection)) > VERSION:
             raise NewerError(f"a newer version of the program wrote it, in format {version}")
         if tuple(sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
             raise DamagedError("its tables are not ours")
@@ -205,7 +151,11 @@ class LogFile:
 
     def close(self) -> None:
         """Close the file; the last one to do so copies the write-ahead log back."""
-        self.connection.close()
+        self._opened.close()
+
+    def first_page(self) -> bytes:
+        """The beginning of the file, as of the last time the write-ahead log was copied back."""
+        return os.pread(self._raw.fileno(), PAGE_BYTES, 0)
 
     def leave_room(self) -> None:
         """Raise OSError when the disk is all but full: deleting what was delivered takes some room, too."""
@@ -218,19 +168,20 @@ class LogFile:
         return disk.f_bavail * disk.f_frsize - self.reserve_bytes
 
     def is_gone(self) -> bool:
-        """Whether somebody deleted or replaced the file while it is open."""
+        """Whether the file was deleted or replaced while it is open."""
         try:
-            status = self.path.stat()
+            return not os.path.samestat(os.fstat(self._raw.fileno()), self.path.stat())
         except FileNotFoundError:
             return True
-        return (status.st_dev, status.st_ino) != self._identity
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing, and on the disk when it ends."""
+    def transaction(self) -> Iterator[Account]:
+        """All or nothing, and on the disk when it ends. Gives the account, and stores what was changed in it."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            account = self.account()
+            yield account
+            self._set_account(account)
             self.connection.execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:  # a full disk has already rolled back
@@ -241,29 +192,16 @@ class LogFile:
         """What the log remembers, as of now: another process may have purged it."""
         return read_account(self.connection)
 
-    def salvage(self) -> dict[str, Any] | None:
-        """How far the salvage of an older file has come; None: there is none."""
-        return read_document(self.connection, SALVAGE)
+    def _set_account(self, account: Account) -> None:
+        document = json.dumps(account.to_document(), separators=(",", ":")).encode()
+        self.connection.execute("REPLACE INTO account VALUES (1, ?, ?)", (zlib.crc32(document), document))
 
-    def set_account(self, account: Account) -> None:
-        """Remember this instead."""
-        while len(account.offsets) > MAX_OFFSETS:
-            account.offsets.pop(next(iter(account.offsets)))
-        self._set_document(ACCOUNT, account.to_document())
-
-    def set_salvage(self, progress: dict[str, Any] | None) -> None:
-        """Remember how far the salvage of an older file has come."""
-        self.connection.execute("DELETE FROM account WHERE one = ?", (SALVAGE,))
-        if progress is not None:
-            self._set_document(SALVAGE, progress)
-
-    def _set_document(self, place: int, content: dict[str, Any]) -> None:
-        document = json.dumps(content, separators=(",", ":")).encode()
-        self.connection.execute("REPLACE INTO account VALUES (?, ?, ?)", (place, zlib.crc32(document), document))
-
-    def insert(self, rows: Iterable[Row]) -> None:
-        """Store events; one whose seq is there already is skipped."""
-        self.connection.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)", rows)
+    def insert(self, account: Account, row: Row) -> None:
+        """Store an event."""
+        self.connection.execute("INSERT INTO events VALUES (?, ?, ?, ?)", row)
+        account.next_seq = max(account.next_seq, row.seq + 1)
+        account.depth += 1
+        account.bytes += row.bytes
 
     def crc_of(self, seq: int) -> int | None:
         """The checksum of a stored event; None: there is none at this place."""
@@ -279,30 +217,30 @@ class LogFile:
                 raise DamagedError(f"the checksum of event {row.seq} is wrong")
         return rows
 
-    def delete(self, seqs: Iterable[int]) -> list[int]:
-        """Delete events; returns the payload sizes of those that were there."""
-        sizes: list[int] = []
+    def delete(self, account: Account, seqs: Iterable[int]) -> None:
+        """Delete those of the events that are there."""
         # Neighbours in one statement: a backlog is acknowledged in order.
         for _, run in itertools.groupby(enumerate(sorted(seqs)), lambda place: place[1] - place[0]):
             neighbours = [seq for _, seq in run]
-            found = self.connection.execute(
-                "DELETE FROM events WHERE seq BETWEEN ? AND ? RETURNING length(payload)",
-                (neighbours[0], neighbours[-1]),
-            )
-            sizes += [_size(size) for (size,) in found]
-        return sizes
+            self._delete_range(account, neighbours[0], neighbours[-1])
 
-    def delete_oldest(self, least_bytes: int) -> list[int]:
-        """Delete the oldest events until `least_bytes` are free; returns their payload sizes."""
-        sizes: list[int] = []
+    def delete_oldest(self, account: Account, least_bytes: int) -> int:
+        """Delete the oldest events until `least_bytes` are free; returns how many."""
         last, freed = 0, 0
         for last, size in self.connection.execute("SELECT seq, length(payload) FROM events ORDER BY seq"):  # noqa: B007
-            sizes.append(_size(size))
-            freed += sizes[-1] + ROW_BYTES
+            freed += _size(size) + ROW_BYTES
             if freed >= least_bytes:
                 break
-        self.connection.execute("DELETE FROM events WHERE seq <= ?", (last,))
-        return sizes
+        return self._delete_range(account, 0, last)
+
+    def _delete_range(self, account: Account, first: int, last: int) -> int:
+        found = self.connection.execute(
+            "DELETE FROM events WHERE seq BETWEEN ? AND ? RETURNING length(payload)", (first, last)
+        )
+        sizes = [_size(size) + ROW_BYTES for (size,) in found]
+        account.depth -= len(sizes)
+        account.bytes -= sum(sizes)
+        return len(sizes)
 
     def refuse(self, seq: int, reason: str) -> None:
         """Remember why the broker refused an event."""
@@ -316,29 +254,26 @@ class LogFile:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a file whatever its state; the first statement tells."""
+    """Open a file whatever its state; damage shows at the first statement."""
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     connection.text_factory = lambda raw: raw.decode(errors="replace")  # damage must not look like another error
     return connection
 
 
+def format_version(connection: sqlite3.Connection) -> int:
+    """The version of the format in which an open file was written."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def read_account(connection: sqlite3.Connection) -> Account:
     """The account of an open file."""
-    document = read_document(connection, ACCOUNT)
-    if document is None:
-        raise DamagedError("its account is missing")
-    return Account.of_document(document)
-
-
-def read_document(connection: sqlite3.Connection, place: int) -> dict[str, Any] | None:
-    """One row of `account`, None where there is none."""
-    row = connection.execute("SELECT crc, document FROM account WHERE one = ?", (place,)).fetchone()
+    row = connection.execute("SELECT crc, document FROM account WHERE one = 1").fetchone()
     if row is None:
-        return None
-    if not isinstance(row[1], bytes) or zlib.crc32(row[1]) != row[0]:
+        raise DamagedError("its account is missing")
+    crc, document = row
+    if not isinstance(document, bytes) or zlib.crc32(document) != crc:
         raise DamagedError("its account is wrong")
-    content: dict[str, Any] = json.loads(row[1])
-    return content
+    return Account.of_document(json.loads(document))
 
 
 def _size(found: object) -> int:

@@ -3,6 +3,9 @@
 A damaged file is renamed at once to `<log>.salvage-<n>`, so that a new log can take its place. Its events follow in
 steps, each of which is one commit of the new log that also holds how far the salvage has come: a power cut or a full
 disk between two steps undoes nothing. Events keep their place (`seq`), so they are replayed before newer ones.
+
+A log of a newer version of the program is renamed to `<log>.newer-<time>` instead, and becomes `<log>.salvage-<n>` when
+that version runs again.
 """
 
 from __future__ import annotations
@@ -12,18 +15,19 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edge.delivery.account import DELETED, Account, Progress
 from edge.delivery.log_file import (
     PAGE_BYTES,
     READ_ERRORS,
     ROW_BYTES,
-    Account,
+    VERSION,
     LogFile,
     Row,
     connect,
+    format_version,
     read_account,
 )
 
@@ -37,34 +41,6 @@ LAST = 2**62  # no log comes so far
 FAR = 2**40  # where a new log begins if the old one's last place is unknown
 PAGE_COUNT = slice(28, 32)  # in the first page
 SUFFIXES = ("", "-wal", "-shm")
-DELETED = ""  # the source of events that are read from a file without a name
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a salvage has come; stored in the new log."""
-
-    source: str  # the file's name, or DELETED
-    expected: int | None  # events that the old file's account counts; None: it cannot be read
-    end: int  # no event has this seq or a higher one
-    saved: int = 0
-    first: int = 0  # seq of the oldest event that was saved
-    last: int = 0  # and of the newest
-    after: int = 0  # everything up to this seq has been looked at
-    misses: int = 0  # attempts that found nothing since the last event
-    ended: bool = False  # only the old file is still to be put away
-
-    @property
-    def remaining(self) -> int:
-        """How many events are still to be saved, as far as is known."""
-        return 0 if self.ended else max(1, (self.expected or 0) - self.saved)
-
-    @property
-    def lost(self) -> int:
-        """How many events could not be read, at least."""
-        if self.expected is not None:
-            return max(0, self.expected - self.saved)
-        return self.last - self.first + 1 - self.saved if self.saved else 0
 
 
 class Salvage:
@@ -72,23 +48,19 @@ class Salvage:
 
     Args:
         connection: to the old file.
-        progress: where to begin.
         path: of the old file; None: it was deleted and has no name any more.
-        first_page: what the file had in the place of the lent one, which is written back at the end.
+        opened: closes the connection.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, progress: Progress, path: Path | None, first_page: bytes = b""
-    ) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, opened: contextlib.ExitStack) -> None:
+        self.connection = connection
         self._path = path
-        self._first_page = first_page
+        self._opened = opened
         self._max_gap = MAX_GAP if path is None else min(MAX_GAP, path.stat().st_size // ROW_BYTES)
         self._waits_for_room = False
-        self.progress = progress
 
     @classmethod
-    def of_deleted(cls, old: LogFile, known: Account) -> Salvage:
+    def of_deleted(cls, old: LogFile) -> Salvage:
         """Of a log that was deleted while it was open.
 
         Its write-ahead log and shared memory lose their names too, so that the new log makes its own. SQLite closes
@@ -96,19 +68,67 @@ class Salvage:
         """
         for suffix in SUFFIXES[1:]:
             Path(f"{old.path}{suffix}").unlink(missing_ok=True)
-        return cls(old.connection, Progress(DELETED, known.depth, known.next_seq), None)
+        with contextlib.ExitStack() as opened:
+            opened.callback(old.close)
+            return cls(old.connection, None, opened.pop_all())
+
+    @classmethod
+    def of_damaged(cls, path: Path, sound: LogFile) -> Salvage:
+        """Of a file that was set aside, opened with the first page of a sound one.
+
+        That page is the same in every log but for the number of pages. With one byte of it wrong, or fewer pages than
+        it states, SQLite reads nothing of all the others. `close` writes the old page back.
+        """
+        sound.connection.execute("PRAGMA wal_checkpoint")  # else its first page is in the write-ahead log
+        page = bytearray(sound.first_page())
+        page[PAGE_COUNT] = max(1, -(-path.stat().st_size // PAGE_BYTES)).to_bytes(4, "big")
+        with contextlib.ExitStack() as opened:
+            opened.callback(_replace_first_page, path, _replace_first_page(path, bytes(page)))
+            connection = opened.enter_context(contextlib.closing(connect(path)))
+            return cls(connection, path, opened.pop_all())
 
     @property
-    def remaining(self) -> int:
-        """How many events are still to be saved, as far as is known."""
-        return self.progress.remaining
+    def of_a_deleted_file(self) -> bool:
+        """Whether the events can be read only as long as this process runs."""
+        return self._path is None
 
-    def read(self) -> tuple[list[Row], Progress]:
-        """The next whole events, oldest first, and the progress once they are stored."""
-        rows: list[Row] = []
+    def first_progress(self, source: str, known: Account | None) -> Progress:
+        """Where the salvage begins; `known` is the old file's account should it be unreadable there."""
+        old, end = known, LAST
+        with contextlib.suppress(*READ_ERRORS):
+            old = read_account(self.connection)
+        if old is not None:
+            return Progress(source, old.depth, old.next_seq)
+        with contextlib.suppress(*READ_ERRORS):
+            (newest,) = self.connection.execute("SELECT max(seq) FROM events").fetchone()
+            end = newest + 1 if isinstance(newest, int) else LAST
+        return Progress(source, None, end)
+
+    def step(self, file: LogFile) -> bool:
+        """Bring the next events into the new log, in one commit; returns False if this was the last step."""
+        with file.transaction() as account:
+            progress = account.salvage
+            ended_before = progress is None or progress.ended  # `fallback purge` ends it from outside
+            if progress is None or ended_before:
+                return False
+            for row in self._read(progress):
+                stored = file.crc_of(row.seq)
+                if stored == row.crc:
+                    continue  # a salvage that began again finds some there already
+                # A new event took this place while two damaged files waited.
+                file.insert(account, row if stored is None else row._replace(seq=account.next_seq))
+            if progress.ended:
+                account.dropped += progress.lost
+                if self.of_a_deleted_file:
+                    account.salvage = None
+        if progress.ended:
+            report_lost(progress)
+        return not progress.ended
+
+    def _read(self, progress: Progress) -> Iterator[Row]:
+        """The next whole events, oldest first; the progress follows."""
         size = 0
-        progress = Progress(**asdict(self.progress))
-        for _ in range(0 if progress.ended else STEP_READS):
+        for _ in range(STEP_READS):
             if size >= STEP_BYTES:
                 break
             if progress.after + 1 >= progress.end:
@@ -121,18 +141,17 @@ class Salvage:
                 continue
             progress.after = row.seq
             if row.seq < progress.end and row.whole:
-                rows.append(row)
                 size += row.bytes
                 progress.misses = 0
                 progress.saved += 1
                 progress.first = progress.first or row.seq
                 progress.last = row.seq
-        return rows, progress
+                yield row
 
     def _next(self, after: int) -> Row | None:
         """The event after a place; None: it cannot be reached."""
         try:
-            found = self._connection.execute(
+            found = self.connection.execute(
                 "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT 1", (after,)
             ).fetchone()
         except READ_ERRORS:
@@ -141,23 +160,18 @@ class Salvage:
         # Damaged pages may lead in a circle.
         return row if isinstance(row.seq, int) and row.seq > after else None
 
-    def wait_for_room(self, log: Path) -> None:
-        """Report, once, that the next events cannot be stored now."""
+    def wait_for_room(self, log: Path, events: int) -> None:
+        """Log, once, that the next events cannot be stored now."""
         if not self._waits_for_room:
             self._waits_for_room = True
             logger.warning(
-                "%d events of a damaged or deleted fallback log wait until there is room beside %s.",
-                *(self.remaining, log),
+                "%d events of a damaged or deleted fallback log wait until there is room for them in %s.", events, log
             )
 
     def close(self) -> None:
         """Close the old file; a salvage that has not ended goes on with the next start."""
         with contextlib.suppress(*READ_ERRORS):
-            self._connection.close()
-        if self._path is not None and self._first_page:
-            with self._path.open("r+b") as file:
-                file.write(self._first_page)
-            self._first_page = b""
+            self._opened.close()
 
     def put_away(self, log: Path) -> None:
         """Rename the old file to `<log>.corrupt-<time>`, and delete all but the newest few of those."""
@@ -170,22 +184,53 @@ class Salvage:
                 Path(f"{old}{suffix}").unlink(missing_ok=True)
 
 
-def set_aside(log: Path, name: str | None = None) -> Path:
-    """Rename a log's files; the events in them are found again at the next start, whatever happens meanwhile."""
-    number = 1
-    while (to := Path(f"{log}.salvage-{number}")).exists():
-        number += 1
-    to = to if name is None else log.with_name(name)
+def set_aside(log: Path, *, newer: bool = False) -> Path:
+    """Rename a log's files; its events are found again at the next start, whatever happens meanwhile."""
+    to = Path(f"{log}.newer-{time.strftime('%Y%m%dT%H%M%S')}") if newer else _free_name(log)
     _move(log, to)
     return to
 
 
 def finish_set_aside(log: Path) -> None:
-    """Rename what a cut between two renames left behind, before a new log is made."""
-    if (whole := Path(f"{log}.whole")).exists():  # versions before 1 had saved everything there
-        set_aside(whole, f"{log.name}.salvage-{len(_waiting(log)) + 1}")
+    """Rename what a cut between two renames left behind, and newer files that can be read now; before a log is made."""
     if not log.exists() and (waiting := _waiting(log)) and not Path(f"{waiting[-1]}-wal").exists():
         _move(log, waiting[-1])
+    for file in _newer(log):
+        readable = False
+        with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(file)) as connection:
+            readable = format_version(connection) <= VERSION
+        if readable:
+            logger.info("The fallback log %s can be read by this version; its events follow.", file)
+            _move(file, _free_name(log))
+
+
+def continue_account(log: Path, file: LogFile, known: Account, set_aside: Mapping[str, Account]) -> None:
+    """Let a new log go on with the numbers, drops and clock offsets of the one that it replaces.
+
+    Args:
+        log: the new log's path.
+        file: the new log; nothing is changed if it has an account already.
+        known: the replaced log's account, if this process had it open.
+        set_aside: the accounts of the files that this process has set aside, by their names.
+    """
+    if file.account() != Account():
+        return
+    accounts, deleted = [known], 0
+    if known == Account():
+        for path in reversed(_waiting(log)):
+            with contextlib.suppress(*READ_ERRORS), contextlib.closing(Salvage.of_damaged(path, file)) as old:
+                accounts.append(read_account(old.connection))
+        for path in _newer(log):
+            with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(path)) as newer:
+                accounts.append(read_account(newer))
+    elif known not in set_aside.values():
+        deleted = known.depth  # the old file was deleted while it was closed
+    with file.transaction() as account:
+        for each in accounts:
+            account.continue_from(each)
+        account.dropped += deleted
+    if deleted:
+        logger.error("%d events are lost: the fallback log %s was deleted.", deleted, log)
 
 
 def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | None:
@@ -193,104 +238,39 @@ def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | N
 
     Args:
         log: the new log's path.
-        file: the new log, whose account takes over what the old one's says.
-        known: what is known of old files, by name, should their own accounts be unreadable.
+        file: the new log.
+        known: the accounts of old files, by name, should they be unreadable there.
     """
-    progress = stored_progress(file)
-    if progress is not None and progress.source == DELETED:
-        _count_lost(file, progress)  # the process that had it open has ended
-        progress = None
     waiting = _waiting(log)
-    if progress is not None and not (waiting and progress.source == waiting[0].name):
-        progress = None  # its file is put away already
-        with file.transaction():
-            file.set_salvage(None)
-    if not waiting:
-        return None
-    connection, first_page = _opened(waiting[0], file)
-    if progress is None:
-        progress = _begin(connection, file, waiting[0].name, known.get(waiting[0].name, Account()))
-    return Salvage(connection, progress, waiting[0], first_page)
+    salvage = Salvage.of_damaged(waiting[0], file) if waiting else None
+    source = waiting[0].name if waiting else None
+    stored = file.account().salvage
+    if (stored.source if stored else None) == source:
+        return salvage
+    lost = None
+    with file.transaction() as account:
+        if stored and stored.source == DELETED:  # the process that had the deleted file open has ended
+            lost = stored
+            account.dropped += stored.lost
+        account.salvage = None
+        if salvage is not None and source is not None:
+            account.salvage = salvage.first_progress(source, known.get(source))
+            # Where the old seqs are unknown, new events take places far behind them.
+            account.next_seq = max(account.next_seq, FAR if account.salvage.end == LAST else account.salvage.end)
+    if lost:
+        report_lost(lost)
+    return salvage
 
 
-def store(file: LogFile, rows: list[Row], progress: Progress) -> Account:
-    """Add salvaged events and the progress to the new log, in one commit."""
-    with file.transaction():
-        account = file.account()
-        already_ended = (file.salvage() or {}).get("ended", False)  # `fallback purge` ends it from outside
-        if already_ended:
-            rows, progress.ended = [], True
-        account.next_seq = max(account.next_seq, progress.last + 1)
-        for row in rows:
-            stored = file.crc_of(row.seq)
-            if stored == row.crc:
-                continue  # a salvage that began again finds some there already
-            if stored is not None:  # a new event took this place while two damaged files waited
-                row = row._replace(seq=account.next_seq)  # noqa: PLW2901
-                account.next_seq += 1
-            file.insert([row])
-            account.depth += 1
-            account.bytes += row.bytes
-        newly_ended = progress.ended and not already_ended
-        if newly_ended:
-            account.dropped += progress.lost
-        file.set_account(account)
-        file.set_salvage(None if progress.ended and progress.source == DELETED else asdict(progress))
-    if newly_ended:
-        _report(progress)
-    return account
-
-
-def _begin(connection: sqlite3.Connection, file: LogFile, source: str, known: Account) -> Progress:
-    """Read the old account, and let the new log's go on from it."""
-    old: Account | None = known if known.next_seq > 1 else None
-    with contextlib.suppress(*READ_ERRORS):
-        old = read_account(connection)
-    progress = Progress(source, None, LAST)
-    if old is not None:
-        progress = Progress(source, old.depth, old.next_seq)
-    else:
-        with contextlib.suppress(*READ_ERRORS):
-            (newest,) = connection.execute("SELECT max(seq) FROM events").fetchone()
-            progress.end = newest + 1 if isinstance(newest, int) else LAST
-    with file.transaction():
-        account = file.account()
-        if old is not None:
-            account.dropped += old.dropped
-            account.offsets = old.offsets | account.offsets
-        # Where the old seqs are unknown, new events take places far behind them.
-        account.next_seq = max(account.next_seq, FAR if progress.end == LAST else progress.end)
-        file.set_account(account)
-        file.set_salvage(asdict(progress))
-    return progress
-
-
-def _opened(path: Path, sound: LogFile) -> tuple[sqlite3.Connection, bytes]:
-    """Open a damaged file with the first page of a sound one.
-
-    That page is the same in every log but for the number of pages. With one byte of it wrong, or fewer pages than it
-    says, SQLite reads nothing of all the others.
-    """
-    sound.connection.execute("PRAGMA wal_checkpoint")  # else its first page is in the write-ahead log
-    with sound.path.open("rb") as file:
-        page = bytearray(file.read(PAGE_BYTES))
-    pages = -(-path.stat().st_size // PAGE_BYTES)
-    page[PAGE_COUNT] = max(1, pages).to_bytes(4, "big")
-    with path.open("r+b") as file:
-        found = file.read(PAGE_BYTES)
-        file.seek(0)
-        file.write(page)
-    return connect(path), found
-
-
-def stored_progress(file: LogFile) -> Progress | None:
-    """How far the salvage into this log has come; None: there is none."""
-    stored = file.salvage()
-    return (
-        None
-        if stored is None
-        else Progress(**{key.name: stored[key.name] for key in fields(Progress) if key.name in stored})
-    )
+def report_lost(progress: Progress) -> None:
+    """Log how many events a salvage that has ended could not read."""
+    what = f"{progress.lost} events of the fallback log cannot be read any more and count as dropped"
+    if progress.expected is not None and progress.lost:
+        logger.warning("%s.", what)
+    elif progress.lost:
+        logger.warning("At least %s; its own count cannot be read.", what)
+    elif progress.expected is None:
+        logger.warning("An unknown number of events of the fallback log is lost: its own count cannot be read.")
 
 
 def _waiting(log: Path) -> list[Path]:
@@ -300,23 +280,25 @@ def _waiting(log: Path) -> list[Path]:
     return [file for _, file in sorted(numbered)]
 
 
-def _count_lost(file: LogFile, progress: Progress) -> None:
-    with file.transaction():
-        account = file.account()
-        account.dropped += progress.lost
-        file.set_account(account)
-        file.set_salvage(None)
-    _report(progress)
+def _free_name(log: Path) -> Path:
+    number = 1
+    while (name := Path(f"{log}.salvage-{number}")).exists():
+        number += 1
+    return name
 
 
-def _report(progress: Progress) -> None:
-    what = f"{progress.lost} events of the fallback log cannot be read any more and count as dropped"
-    if progress.expected is not None and progress.lost:
-        logger.warning("%s.", what)
-    elif progress.lost:
-        logger.warning("At least %s; its own count cannot be read.", what)
-    elif progress.expected is None:
-        logger.warning("An unknown number of events of the fallback log is lost: its own count cannot be read.")
+def _newer(log: Path) -> list[Path]:
+    """The files of newer versions, oldest first."""
+    return sorted(log.parent.glob(f"{log.name}.newer-*T??????"))
+
+
+def _replace_first_page(path: Path, page: bytes) -> bytes:
+    """Write the first page of a file; returns the one that was there."""
+    with path.open("r+b") as file:
+        found = file.read(PAGE_BYTES)
+        file.seek(0)
+        file.write(page)
+    return found
 
 
 def _move(old: Path, new: Path) -> None:

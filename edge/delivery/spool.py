@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from edge.delivery.fallback import COMMIT_BYTES, Changes, Entry, FallbackLog
+from edge.delivery.fallback import COMMIT_BYTES, Changes, FallbackLog
+from edge.delivery.log_file import Row
 from edge.delivery.outbox import Outbox, Pending
 from edge.errors import EventError, StateError
 from edge.events import Event
@@ -177,7 +178,7 @@ class Spool:
     def rewind(self) -> None:
         """A connection begins: nothing is in flight, and what was refused may be tried again."""
         self._in_flight = set(self._delivered)
-        self._buffer: deque[Entry] = deque()
+        self._buffer: deque[Row] = deque()
         self._after = 0
         self._exhausted = False
         self._retry_refused_up_to = self._log.newest
@@ -200,18 +201,18 @@ class Spool:
         while True:
             if not self._buffer and not self._fill():
                 return None
-            entry = self._buffer.popleft()
-            self._after = entry.seq
-            if entry.seq in self._in_flight or (entry.refused and entry.seq > self._retry_refused_up_to):
+            row = self._buffer.popleft()
+            self._after = row.seq
+            if row.seq in self._in_flight or (row.refused and row.seq > self._retry_refused_up_to):
                 continue
-            self._in_flight.add(entry.seq)
+            self._in_flight.add(row.seq)
             if self._per_s:
                 # A late start is made up for, by at most a tenth of a second's worth.
                 self._next_at = max(self._next_at, self._clock() - 0.1) + 1 / self._per_s
-            return entry.seq, self._as_replayed(entry.payload)
+            return row.seq, self._as_replayed(row.payload)
 
     def _fill(self) -> bool:
-        found: list[Entry] = []
+        found: list[Row] = []
         if not self._try(lambda: found.extend(self._log.read(self._after, READ_AT_ONCE))):
             return False
         self._buffer.extend(found)

@@ -64,7 +64,7 @@ def test_a_refused_event_stays_with_its_reason(tmp_path: Path) -> None:
     log = FallbackLog(tmp_path / "fallback.db", MIB)
     first, second = store(log, range(2))
     log.commit(Changes(refused={first: "Not authorized (0x87)"}))
-    assert [(entry.seq, entry.refused) for entry in log.read(0, 10)] == [(first, "Not authorized (0x87)"), (second, "")]
+    assert [(row.seq, row.refused or "") for row in log.read(0, 10)] == [(first, "Not authorized (0x87)"), (second, "")]
     log.close()
 
 

@@ -1,6 +1,7 @@
 """Tests that a damaged log is set aside at once, and that its events are saved while live ones continue."""
 
 import json
+import multiprocessing
 import shutil
 import sqlite3
 import zlib
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.delivery import salvage
+from edge.delivery import log_file, salvage
 from edge.delivery.fallback import Changes, FallbackLog
-from edge.delivery.inspect import purge, summarise
+from edge.delivery.inspect import purge, stored_events, summarise
 from edge.delivery.log_file import SCHEMA, LogFile
 from edge.errors import StateError
 from edge.events import event_ids
@@ -55,19 +56,21 @@ def test_live_events_and_the_watchdog_do_not_wait_for_a_large_salvage(
     broker.start()
     box = Room(broker.url, damaged, run=2)
     saved, at_beat, most = 0, 0, 0
-    store, beat = salvage.store, box.status.beat
+    step, beat = salvage.Salvage.step, box.status.beat
 
-    def counted(file: salvage.LogFile, rows: list[salvage.Row], progress: salvage.Progress) -> salvage.Account:
+    def counted(old: salvage.Salvage, file: LogFile) -> bool:
         nonlocal saved
-        saved += len(rows)
-        return store(file, rows, progress)
+        before = file.account().depth
+        more = step(old, file)
+        saved += file.account().depth - before
+        return more
 
     def beats(stage: str) -> None:
         nonlocal at_beat, most
         most, at_beat = max(most, saved - at_beat), saved
         beat(stage)
 
-    monkeypatch.setattr(salvage, "store", counted)
+    monkeypatch.setattr(salvage.Salvage, "step", counted)
     monkeypatch.setattr(box.status, "beat", beats)
     box.delivery.start()
     try:
@@ -268,7 +271,8 @@ def test_an_account_of_another_version_is_no_damage(tmp_path: Path, newer: dict[
     old_log(path, **newer)
     log = FallbackLog(path, MAX_BYTES)
     log.open()
-    assert (log.times_damaged, log.depth, log.dropped) == (0, 3, 5)
+    assert (log.depth, log.dropped) == (3, 5)
+    assert not summarise(path, MAX_BYTES).set_aside
     assert log.offsets == {"5f1c2e7a": 1.5}
     assert log.commit(Changes(add=[(b"{}", "")])) == [10]
     log.close()
@@ -284,7 +288,8 @@ def test_a_mistake_in_the_program_is_no_damage(tmp_path: Path) -> None:
     log.open()
     with pytest.raises(TypeError):
         log.commit(Changes(add=[(None, "")]))  # type: ignore[list-item]
-    assert (log.times_damaged, log.dropped) == (0, 5)
+    assert log.dropped == 5
+    assert not summarise(path, MAX_BYTES).set_aside
     assert len(log.read(0, 10)) == 3
     log.close()
 
@@ -303,3 +308,53 @@ def test_a_log_in_a_newer_format_is_left_as_it_is(tmp_path: Path, caplog: pytest
     with closing(sqlite3.connect(aside)) as left:
         assert left.execute("SELECT seq FROM events").fetchall() == [(7,), (8,), (9,)]
     assert "a newer version of the program wrote it, in format 2. It is kept as fallback.db.newer-" in caplog.text
+
+
+def test_the_events_of_a_newer_format_follow_when_the_newer_version_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fallback.db"
+    old_log(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as newer:
+        newer.execute("PRAGMA user_version=2")
+    with closing(FallbackLog(path, MAX_BYTES)) as log:
+        assert log.commit(Changes(add=[(b'{"then": 1}', "")])) == [10]
+    with closing(FallbackLog(path, MAX_BYTES)) as log:
+        assert salvaged(log) == ['{"then": 1}'], "this version leaves the file where it is"
+    monkeypatch.setattr(log_file, "VERSION", 2)
+    monkeypatch.setattr(salvage, "VERSION", 2)
+    with closing(FallbackLog(path, MAX_BYTES)) as log:
+        assert salvaged(log) == ["{}", "{}", "{}", '{"then": 1}']
+        assert (log.depth, log.dropped) == (4, 5)
+    assert not list(tmp_path.glob("fallback.db.newer-*"))
+
+
+def test_a_command_that_looks_into_the_log_during_a_salvage_leaves_its_write_ahead_log(damaged: Path) -> None:
+    """The last process that closes an SQLite file deletes that; the daemon's locks show that it is not the last."""
+    with closing(FallbackLog(damaged, MAX_BYTES)) as log:
+        log.open()
+        assert log.salvaging
+        looked = multiprocessing.get_context("spawn").Process(target=summarise, args=(damaged, MAX_BYTES))
+        looked.start()
+        looked.join()
+        assert looked.exitcode == 0
+        log.commit(Changes(add=[(b'{"new": 1}', "")]))
+        assert b'{"new": 1}' in stored_events(damaged, MAX_BYTES)
+        assert damaged.with_name("fallback.db-wal").exists()
+
+
+def test_a_log_that_is_deleted_while_it_is_closed_after_a_fault_counts_its_events(
+    small: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a full disk a person may delete it to make room."""
+    log = FallbackLog(small, MAX_BYTES)
+    log.open()
+    with monkeypatch.context() as full:
+        full.setattr(LogFile, "insert", no_room)
+        with pytest.raises(StateError, match="make room there"):
+            log.commit(Changes(add=[(b"{}", "")]))
+    small.unlink()
+    assert log.commit(Changes(add=[(b"{}", "")])) == [301]
+    assert (log.depth, log.dropped) == (1, 300)
+    assert "300 events are lost" in caplog.text
+    log.close()
