@@ -11,28 +11,30 @@ from edge.settings.schema import Settings
 
 HELP = "measure speed, memory and start on this machine"
 DESCRIPTION = """\
-Measures the bundle in use, here: the time of each stage, the frames a second
-that all stages reach together, memory, thread counts, and the time from the
-start of a process to its first label. It says what it ran on, and if the board
-was throttled meanwhile the first line says so (a Pi that was so since boot does
-not tell whether it was so again: reboot it before a run that counts).
+Measures the bundle in use on this machine: the time of each stage, the frames
+a second that all stages reach together, memory, thread counts, and the time
+from the start of a process to its first label. The output names the hardware
+and software. If the board was throttled during the run, the first line warns of
+it. A Pi that was throttled since boot does not record another time: reboot it
+before an important run.
 
-Pictures are the bundle's golden photo, --photos' or the --camera's, without its
-limit of frames a second. `sustained` is the whole daemon, whose capture thread
-reads and decodes each picture anew; a camera may give fewer pictures than the
-model can take, and the line `frames` tells how many it gave. `from memory` is
-the same without capture and decoding, much as on a board whose camera delivers
-small frames that need none.
+The frames come from the bundle's golden photo, from --photos, or from the
+configured camera (--camera) without its limit of frames a second. `sustained`
+is the whole daemon, whose capture thread reads and decodes each frame anew. A
+camera may be slower than the model; the line `frames` shows how many frames it
+gave. `from memory` is the same without capture and decoding, as on a board
+whose camera delivers small frames that need neither.
 
-Where a broker answers, events go to it as `<base>/<device>/bench`; nothing
-listens there. Stop the daemon meanwhile: it would use the same processors.
+If a broker answers, events are published to it on `<base>/<device>/bench`,
+which has no subscribers. Stop the daemon first: it would use the same
+processors.
 
   edge-classifier bench --json > before.json
   edge-classifier bench --compare before.json --plot chart.svg"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to measure, and how to tell it."""
+    """Add the options of `bench`."""
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="a bundle's directory (default: model.bundle)")
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--photos", type=Path, metavar="DIR", help="photos, or a video, as the camera")
@@ -48,17 +50,22 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.workshop.bench.result import read_result
     from edge.workshop.bench.table import compared, comparison, table
 
-    # Read first: a wrong file should not cost a minute.
+    # Read before the measurement, so that a wrong file does not cost a minute.
     old = read_result(arguments.compare) if arguments.compare else None
     if arguments.photos is not None and not arguments.photos.exists():
         raise ConfigError(f"There is no {arguments.photos}; name a folder of photos, a photo or a video.")
-    from edge.workshop.bench.benchmark import Wanted, run_benchmark  # imports torch and OpenCV
+    from edge.workshop.bench.benchmark import run_benchmark  # imports torch and OpenCV
 
-    bundle = arguments.model or settings.model.bundle
-    given = arguments.model is not None
-    wanted = Wanted(bundle, arguments.seconds, arguments.photos, arguments.camera, given)
-    result = run_benchmark(settings, wanted, step=_tell)
-    _tell("")
+    result = run_benchmark(
+        settings,
+        arguments.model or settings.model.bundle,
+        arguments.seconds,
+        given=arguments.model is not None,
+        photos=arguments.photos,
+        configured_camera=arguments.camera,
+        progress=_show_progress,
+    )
+    _show_progress("")
     if arguments.plot:
         from edge.workshop.charts import draw_benchmark
 
@@ -70,7 +77,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _tell(step: str) -> None:
+def _show_progress(step: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[Kmeasuring: {step} …" if step else "\r\x1b[K", end="", file=sys.stderr, flush=True)
 

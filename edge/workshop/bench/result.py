@@ -1,4 +1,4 @@
-"""What one run of the benchmark found, and its JSON, which later versions go on reading."""
+"""The result of one benchmark run, and its JSON, which later versions must still read."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ STAGES = ("capture", "preprocess", "inference", "decision", "publish")
 
 
 class Part(BaseModel):
-    """Base of the result's parts."""
+    """Base class of the result and its parts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Machine(Part):
-    """What it ran on, and with."""
+    """The hardware and software of a run."""
 
     board: str
     cpu: str
     processors: int
-    cpu_features: tuple[str, ...]  # those that the kernels choose by
+    cpu_features: tuple[str, ...]  # those by which the kernels are chosen
     python: str
     torch: str
-    torch_build: str  # the libraries it computes with
+    torch_build: str  # the libraries that it computes with
     engine: str
-    gpu: str = ""  # its name; empty where the model runs on the processor
+    gpu: str = ""  # its name; empty if the model runs on the processor
 
 
 class Condition(Part):
-    """How the board felt."""
+    """The board's temperature, supply and load at one moment."""
 
     temperature_celsius: float | None
     under_voltage: bool
     throttled: bool
-    load: float  # processes that wanted to run, averaged over the last minute
-    # What the board remembers, by which a strain is seen that came and went between two looks at it.
+    load: float  # runnable processes, averaged over the last minute
+    # Recorded since boot: throttling that began and ended between two readings shows here.
     under_voltage_since_boot: bool = False
     throttled_since_boot: bool = False
-    over_current_events: int = 0  # since boot
+    over_current_events: int = 0
 
     @property
     def strained(self) -> bool:
-        """Whether figures taken now are not the board's best."""
+        """Whether the board is slower now than it can be."""
         return self.under_voltage or self.throttled
 
 
 class Latency(Part):
-    """Milliseconds of one stage; nearest rank, so each really happened."""
+    """Percentiles of one stage in milliseconds, by nearest rank: each is a time that was measured."""
 
     p50: float
     p95: float
     p99: float
-    what: str  # in words what was timed
+    what: str  # a description of what was timed
 
 
 class ThreadCount(Part):
-    """Inference with so many threads."""
+    """The median of inference with a number of threads."""
 
     threads: int
     p50_ms: float
 
 
 class Result(Part):
-    """One run."""
+    """The result of one run."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     version: str
@@ -83,11 +83,11 @@ class Result(Part):
     cold_start_s: float
     import_torch_s: float
     model_fps: float  # inference alone, one after the other
-    sustained_fps: float  # every stage, overlapped, capture and decoding among them
+    sustained_fps: float  # every stage overlapped, including capture and decoding
     of_model_percent: float  # sustained over model alone, the median of interleaved rounds
-    from_memory_fps: float  # the same pipeline without capture: its frames lie in memory
-    from_memory_percent: float  # that over model alone
-    captured: str  # in words where the frames of sustained came from
+    from_memory_fps: float  # the same pipeline without capture: its frames are in memory
+    from_memory_percent: float  # from memory over model alone
+    captured: str  # a description of where the frames of `sustained` came from
     peak_memory_mb: float
     steady_memory_mb: float
     stages: dict[str, Latency]
@@ -98,9 +98,10 @@ class Result(Part):
 
     @property
     def during(self) -> Condition:
-        """The condition after the run, with the strain that the board did not yet remember before it.
+        """The condition after the run, with under-voltage and throttling as recorded for the time of the run.
 
-        A Pi remembers that it was strained, not when: what had happened since boot already, and is over, is not seen.
+        A Pi records that it was throttled since boot, not when: if it was before the run, another time during the run
+        is not noticed.
         """
         before, after = self.before, self.after
         sagged = after.under_voltage_since_boot and not before.under_voltage_since_boot
@@ -110,7 +111,7 @@ class Result(Part):
 
     @property
     def strained(self) -> bool:
-        """Whether figures are not the board's best, for all that can be known."""
+        """Whether the board is known to have been slower than it can be."""
         return self.before.strained or self.after.strained or self.during.strained
 
     @property
@@ -119,29 +120,29 @@ class Result(Part):
         return min(self.thread_counts, key=lambda count: count.p50_ms).threads
 
     def to_json(self) -> str:
-        """One line; a run that is compared with none does not mention it."""
+        """One line; without the key `comparison` if there is none."""
         return self.model_dump_json(by_alias=True, exclude={"comparison"} if self.comparison is None else None)
 
 
 class Comparison(Part):
-    """An older run beside this one."""
+    """An older run, for comparison with this one."""
 
     older: Result
-    now_over_before: dict[str, float]  # by the comparison table's names; none for a figure that was 0
+    now_over_before: dict[str, float]  # the keys are the names in the comparison table; a figure that was 0 has none
 
 
 def latency(milliseconds: Sequence[float], what: str) -> Latency:
-    """The percentiles of what was measured, at least once."""
+    """The percentiles of at least one measurement."""
     ordered = sorted(milliseconds)
     p50, p95, p99 = (round(ordered[max(0, math.ceil(len(ordered) * p / 100) - 1)], 3) for p in (50, 95, 99))
     return Latency(p50=p50, p95=p95, p99=p99, what=what)
 
 
 def read_result(file: Path) -> Result:
-    """What `bench --json` printed into a file.
+    """Read a file that holds the output of `bench --json`.
 
     Raises:
-        ConfigError: it cannot be read, or is something else.
+        ConfigError: the file cannot be read, or holds something else.
     """
     try:
         return Result.model_validate_json(file.read_bytes())

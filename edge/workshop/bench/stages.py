@@ -1,4 +1,4 @@
-"""One frame after the other through every stage, each timed alone."""
+"""Sends one frame after the other through every stage, and times each stage alone."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from edge.camera.source import Source, UnreadablePictureError
 from edge.daemon.event_maker import EventMaker
 from edge.decision.decider import Decider
 from edge.errors import CameraError
-from edge.events import Event
 from edge.frames import Pixels
 from edge.settings.schema import DecisionSettings
 from edge.vision.classifier import Classifier
 from edge.workshop.bench.publish import Publisher
 from edge.workshop.bench.result import STAGES, Latency, latency
 
-LEAST = 20  # frames, however slow the board: below that a p95 is a maximum
-UNREADABLE = 100  # pictures in a row, after which no good one is expected
+LEAST = 20  # measurements, however slow the board is; of fewer, the p95 would be the maximum
+UNREADABLE = 100  # broken pictures in a row, after which no good one is expected
 # Every frame becomes an event, so that the last two stages are as busy as they can get.
 EVERY_FRAME = DecisionSettings(every_frame=True)
 
 
 def read_frames(source: Source, buffers: FrameBuffers, count: int) -> list[Pixels]:
-    """The next `count` pictures, each in memory of its own.
+    """Copies of the next `count` pictures.
 
     Raises:
-        CameraError: there are not so many.
+        CameraError: the source has fewer.
     """
     return [next_picture(source, buffers)[0].copy() for _ in range(count)]
 
 
 def next_picture(source: Source, buffers: FrameBuffers) -> tuple[Pixels, float]:
-    """The next picture that can be read, and the milliseconds that it took once it was there.
+    """The next picture that can be read, and the milliseconds from the grabbed picture to RGB pixels.
 
     Raises:
         CameraError: the source has ended, or UNREADABLE pictures in a row were broken.
@@ -59,15 +58,15 @@ def stage_latencies(
     publisher: Publisher,
     seconds: float,
 ) -> dict[str, Latency]:
-    """Percentiles of each of STAGES over `seconds` of frames, and over LEAST at least.
+    """The percentiles of each of STAGES, measured for `seconds` and with at least LEAST frames.
 
     Raises:
-        CameraError: the source gives no pictures any more.
+        CameraError: the source has ended or gives broken pictures only.
     """
     decider = Decider(EVERY_FRAME, classifier.labels)
     buffer = classifier.new_input()
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    said = publisher.what
+    destination = publisher.destination
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(times["publish"]) < LEAST:
         pixels, capture_ms = next_picture(source, buffers)
@@ -80,12 +79,12 @@ def stage_latencies(
             captured_ns = time.monotonic_ns()
             decision = decider.decide(probabilities, captured_ns / 1e9)
             assert decision is not None  # EVERY_FRAME
-            event: Event = maker.make(decision, classifier.name, captured_ns, {})
+            event = maker.make(decision, classifier.name, captured_ns, {})
         with _timed(times["publish"]):
             publisher.publish(event)
-        if publisher.what != said:  # what was timed before was something else
+        if publisher.destination != destination:  # the broker failed: what was timed before is not comparable
             times["publish"].clear()
-            said = publisher.what
+            destination = publisher.destination
         size = f"{pixels.shape[1]} × {pixels.shape[0]}"
         buffers.give_back(pixels)
     what = {
@@ -93,13 +92,13 @@ def stage_latencies(
         "preprocess": f"{size} to the model's input",
         "inference": "buffer to probabilities",
         "decision": "probabilities to event",
-        "publish": said,
+        "publish": destination,
     }
     return {stage: latency(values, what[stage]) for stage, values in times.items()}
 
 
 def inference_p50_ms(classifier: Classifier, frames: Sequence[Pixels], seconds: float) -> float:
-    """The median of inference over `seconds`, and over LEAST inferences at least."""
+    """The median of inference, measured for `seconds` and at least LEAST times."""
     buffer = classifier.new_input()
     times: list[float] = []
     until = time.monotonic() + seconds

@@ -1,60 +1,63 @@
-"""A result for people, in 80 columns; two of them side by side."""
+"""Formats a result as text of 80 columns, or two results side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from edge.workshop.bench.result import STAGES, Comparison, Condition, Result
 
 WIDTH = 80
-BAR = 24  # of a thread count
+BAR = 24  # characters of the longest bar
 
 
 def table(result: Result) -> str:
-    """Everything that one run found."""
+    """Everything that one run measured."""
     return "\n".join(
         [*_warnings(result), *_head(result), "", *_stages(result), "", *_rates(result), "", *_bars(result)]
     )
 
 
 def comparison(old: Result, new: Result) -> str:
-    """Two runs side by side; the last column says what became of it."""
+    """Two runs side by side; the last column is the ratio of the new figure to the old one."""
     lines = [*_warnings(new)]
     if old.strained:
         lines.append("THROTTLED: the older run was; do not compare with it.")
     lines += [f"{'':20}{'before':>18}{'now':>18}{'now/before':>14}", "─" * 70]
-    for name, value in (("model", lambda r: r.model), ("board", lambda r: r.machine.board), ("torch", _torch)):
-        lines.append(f"{name:20}{_cut(value(old), 17):>18}{_cut(value(new), 17):>18}")
-    for name, unit, digits, number in _numbers():
-        before, now = number(old), number(new)
-        times = f"{now / before:.2f} ×" if before else "–"
-        lines.append(f"{name:20}{before:>14.{digits}f} {unit:3}{now:>14.{digits}f} {unit:3}{times:>14}")
+    for name, was, now in (
+        ("model", old.model, new.model),
+        ("board", old.machine.board, new.machine.board),
+        ("torch", old.machine.torch, new.machine.torch),
+    ):
+        lines.append(f"{name:20}{_cut(was, 17):>18}{_cut(now, 17):>18}")
+    figures = _figures(new)
+    for name, (before, unit, digits) in _figures(old).items():
+        after = figures[name][0]
+        ratio = f"{after / before:.2f} ×" if before else "–"
+        lines.append(f"{name:20}{before:>14.{digits}f} {unit:3}{after:>14.{digits}f} {unit:3}{ratio:>14}")
     return "\n".join(line.rstrip() for line in lines)
 
 
 def compared(old: Result, new: Result) -> Result:
-    """The new run with the same comparison, for machines."""
-    numbers = ((name, number(old), number(new)) for name, _, _, number in _numbers())
-    times = {name: round(now / before, 3) for name, before, now in numbers if before}
+    """The new run with the comparison in it, for `--json`."""
+    figures = _figures(new)
+    ratios = {name: round(figures[name][0] / before, 3) for name, (before, _, _) in _figures(old).items() if before}
     older = old.model_copy(update={"comparison": None})
-    return new.model_copy(update={"comparison": Comparison(older=older, now_over_before=times)})
+    return new.model_copy(update={"comparison": Comparison(older=older, now_over_before=ratios)})
 
 
-def _torch(result: Result) -> str:
-    return result.machine.torch
-
-
-def _numbers() -> Iterator[tuple[str, str, int, Callable[[Result], float]]]:
-    yield "cold start", "s", 2, lambda r: r.cold_start_s
-    yield "import torch alone", "s", 2, lambda r: r.import_torch_s
-    for stage in STAGES:
-        yield f"{stage} p50", "ms", 2, lambda r, stage=stage: r.stages[stage].p50  # type: ignore[misc]
-    yield "inference p99", "ms", 2, lambda r: r.stages["inference"].p99
-    yield "model alone", "fps", 1, lambda r: r.model_fps
-    yield "sustained", "fps", 1, lambda r: r.sustained_fps
-    yield "from memory", "fps", 1, lambda r: r.from_memory_fps
-    yield "peak memory", "MB", 0, lambda r: r.peak_memory_mb
-    yield "steady memory", "MB", 0, lambda r: r.steady_memory_mb
+def _figures(result: Result) -> dict[str, tuple[float, str, int]]:
+    """The figures that are compared: number, unit, and digits after the point."""
+    return {
+        "cold start": (result.cold_start_s, "s", 2),
+        "import torch alone": (result.import_torch_s, "s", 2),
+        **{f"{stage} p50": (result.stages[stage].p50, "ms", 2) for stage in STAGES},
+        "inference p99": (result.stages["inference"].p99, "ms", 2),
+        "model alone": (result.model_fps, "fps", 1),
+        "sustained": (result.sustained_fps, "fps", 1),
+        "from memory": (result.from_memory_fps, "fps", 1),
+        "peak memory": (result.peak_memory_mb, "MB", 0),
+        "steady memory": (result.steady_memory_mb, "MB", 0),
+    }
 
 
 def _warnings(result: Result) -> Iterator[str]:
@@ -78,10 +81,10 @@ def _head(result: Result) -> Iterator[str]:
     if machine.gpu:
         yield _cut(f"on the GPU: {machine.gpu}")
     yield _cut(f"torch is built with {machine.torch_build}")
-    yield f"before: {_felt(result.before)}; after: {_felt(result.after)}"
+    yield f"before: {_condition(result.before)}; after: {_condition(result.after)}"
 
 
-def _felt(condition: Condition) -> str:
+def _condition(condition: Condition) -> str:
     if condition.temperature_celsius is None:
         return f"load {condition.load:.1f}"
     return f"{condition.temperature_celsius:.0f} °C, load {condition.load:.1f}"

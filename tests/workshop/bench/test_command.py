@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.settings.schema import CameraSettings, MqttSettings, Settings
-from edge.workshop.bench.benchmark import Wanted, run_benchmark
+from edge.workshop.bench.benchmark import run_benchmark
 from edge.workshop.bench.result import STAGES, Result
 from tests.broker import Brokers, free_port
 from tests.daemon_process import run_command
@@ -58,8 +58,9 @@ def test_events_go_to_a_broker_that_answers(bundle_dir: Path, photos_dir: Path, 
     heard = brokers.subscribe(broker)
     settings = Settings(mqtt=MqttSettings(url=broker.url), camera=CameraSettings(size=(320, 240)))
     conditions = iter([CALM, CALM.model_copy(update={"throttled": True})])
-    wanted = Wanted(bundle_dir, float(SECONDS), photos=photos_dir)
-    result = run_benchmark(settings, wanted, how=lambda: next(conditions))
+    result = run_benchmark(
+        settings, bundle_dir, float(SECONDS), photos=photos_dir, read_condition=lambda: next(conditions)
+    )
     check(result)
     assert result.stages["publish"].what == f"to the PUBACK of 127.0.0.1:{broker.port}"
     assert result.after.strained
@@ -79,7 +80,7 @@ def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_ove
     (tmp_path / "1.jpg").write_bytes(photo)
     camera = CameraSettings(source=f"file:{tmp_path}", loop=False)
     nobody = MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}")
-    check(run_benchmark(Settings(mqtt=nobody, camera=camera), Wanted(bundle_dir, float(SECONDS), camera=True)))
+    check(run_benchmark(Settings(mqtt=nobody, camera=camera), bundle_dir, float(SECONDS), configured_camera=True))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,6 @@ def test_a_broker_that_goes_is_told_and_the_rest_is_measured(bundle_dir: Path, b
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
     maker = EventMaker("porch", "5f1c2e7a")
     with publisher(MqttSettings(url=broker.url), "porch") as publishing:
-        assert publishing.what == f"to the PUBACK of 127.0.0.1:{broker.port}"
+        assert publishing.destination == f"to the PUBACK of 127.0.0.1:{broker.port}"
         stages = stage_latencies(Told(pictures()), FrameBuffers(), classifier, maker, publishing, 0.01)
     assert stages["publish"].what == f"to outbox, no PUBACK of 127.0.0.1:{broker.port}"

@@ -11,7 +11,7 @@ from edge.settings.schema import CameraSettings, ModelSettings
 from edge.status.snapshot import Status
 from edge.vision.bundle import GOLDEN, load_bundle
 from edge.vision.classifier import Classifier
-from edge.workshop.bench.publish import ToOutbox
+from edge.workshop.bench.publish import Publisher
 from edge.workshop.bench.sustained import FramesInMemory, camera_fps, pipeline_fps
 
 MAKER = EventMaker("porch", "5f1c2e7a")
@@ -26,15 +26,15 @@ def classifier(bundle_dir: Path) -> Classifier:
 @pytest.mark.timeout(120)
 def test_each_frame_is_captured_before_it_is_classified(classifier: Classifier, bundle_dir: Path) -> None:
     camera = CameraSettings(source=f"file:{bundle_dir / GOLDEN}", loop=True)
-    assert camera_fps(camera, classifier, MAKER, ToOutbox("a test"), SHORT_S)[0] > 0
+    assert camera_fps(camera, classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)[0] > 0
     once = camera.model_copy(update={"loop": False})
     with pytest.raises(CameraError, match="has ended"):
-        camera_fps(once, classifier, MAKER, ToOutbox("a test"), SHORT_S)
+        camera_fps(once, classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)
 
 
 def test_frames_from_memory_are_captured_by_nobody(classifier: Classifier) -> None:
     frames = FramesInMemory([np.zeros((240, 320, 3), np.uint8)])
-    classified, captured = pipeline_fps(frames, Status(), classifier, MAKER, ToOutbox("a test"), SHORT_S)
+    classified, captured = pipeline_fps(frames, Status(), classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)
     assert classified > 0
     assert captured == 0
 
@@ -43,4 +43,4 @@ def test_frames_from_memory_are_captured_by_nobody(classifier: Classifier) -> No
 def test_a_camera_that_is_not_there_is_a_sentence(classifier: Classifier, tmp_path: Path) -> None:
     camera = CameraSettings(source=f"file:{tmp_path / 'nowhere.jpg'}")
     with pytest.raises(CameraError, match="There is no file"):
-        camera_fps(camera, classifier, MAKER, ToOutbox("a test"), SHORT_S)
+        camera_fps(camera, classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)
