@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 MAX_EVENT_BYTES = 64 * 1024
 Reason = Literal["change", "heartbeat", "frame"]
 Probabilities = npt.NDArray[np.float32]  # (classes,) float32 in 0..1, sums to 1
-# JSON as it was written: no text for a number, no number for a flag, no NaN.
+# Text is not accepted as a number, nor a number as a flag, nor NaN.
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True)
 
 
@@ -97,7 +97,7 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """The event as JSON types, `schema` first."""
-        # `warnings`: an int in a float's place is written as it is.
+        # warnings=False: an int in a float's field is written without a warning.
         document: dict[str, Any] = _JSON.dump_python(self, warnings=False)
         return document
 

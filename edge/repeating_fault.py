@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 REMIND_AFTER_S = 60.0
-MAX_REASONS = 5  # logged at once in one fault; more than that is a sentence with a changing number in it
+MAX_REASONS = 5  # different sentences that are logged at once; more would come from one with a changing number
 
 
 class RepeatingFault:
     """One kind of fault of one stage; every method may be called from any thread.
 
-    All its lines have the same level, so that a filter by level shows the end of each fault that it shows the start of.
+    All its lines have one level, so that a filter by level shows both the start and the end of a fault, or neither.
 
     Args:
         logger: where the lines go.
@@ -53,12 +53,13 @@ class RepeatingFault:
             line = sentence if self._count == 1 else f"{sentence} ({self._count} times in {now - self._began:.0f} s)"
             self._logger.log(self._level, "%s", line)
 
-    def over(self, sentence: str) -> None:
-        """Log that the fault has ended, with its duration and count; nothing if there was none."""
+    def over(self, sentence: str) -> bool:
+        """Log that the fault has ended, with its duration and count; returns False if there was none."""
         with self._lock:
             if not self._count:
-                return
+                return False
             times = "once" if self._count == 1 else f"{self._count} times"
             lasted = self._clock() - self._began
             self._count = 0
             self._logger.log(self._level, "%s (after %.0f s; failed %s)", sentence, lasted, times)
+            return True

@@ -1,7 +1,7 @@
-"""One MQTT connection: a paho client that is thrown away at the end, and its reports.
+"""One MQTT connection: a paho client that is used once, and reports of what happens on it.
 
 A client is used for one connection only, because paho sends what is in flight again after a reconnect, before the
-caller can prevent it. Callbacks only pass on tuples: an exception there would end the network thread.
+caller can prevent it. Callbacks only pass tuples on, because an exception in them would end the network thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Granted(NamedTuple):
     reasons: tuple[str, ...]
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """A message on a subscribed topic; `retained` ones were published before the subscription."""
 
     topic: str
@@ -71,7 +71,7 @@ class Ended(NamedTuple):
     by_broker: bool = False  # the broker or the network closed it
 
 
-Report = Connected | Acknowledged | Granted | Heard | Ended
+Report = Connected | Acknowledged | Granted | Received | Ended
 
 
 class Connection:
@@ -137,8 +137,9 @@ class Connection:
                 open_socket.shutdown(socket.SHUT_RDWR)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the network thread; returns whether it has ended."""
-        self._thread.join(timeout_s)
+        """Wait for the network thread; returns whether it has ended or was never started."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -209,13 +210,13 @@ class Connection:
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         asked = message.properties
         where, correlation = getattr(asked, "ResponseTopic", ""), getattr(asked, "CorrelationData", b"")
-        self._report(Heard(message.topic, bytes(message.payload), message.retain, where, correlation))
+        self._report(Received(message.topic, bytes(message.payload), message.retain, where, correlation))
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if self._unwanted.is_set():
-            return  # the end has its sentence already
+            return  # `abandon` or a refused CONNACK has set `_end` already
         where = self._settings.address
         if flags.is_disconnect_packet_from_server:
             sentence = f"The broker at {where} ended the connection ({reason})."

@@ -1,7 +1,7 @@
 """The delivery stage: every event reaches the broker, or the fallback log on disk until the broker takes it.
 
 Its thread owns the outbox (events in memory), the spool (events on disk) and the publisher (the broker). Look here for
-the order in which they are served, and for what happens when the daemon stops.
+the order in which the thread serves them, and for what happens when the daemon stops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from edge.delivery.connection import Report
 from edge.delivery.fallback import FallbackLog
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
@@ -25,8 +24,8 @@ from edge.status.snapshot import Status
 logger = logging.getLogger("edge.delivery")
 
 STAGE = "delivery"
-BEAT_LIMIT_S = 30.0  # an SD card may take seconds over one fsync
-LAST_WORDS_S = 1.0  # the wait for the PUBACKs of the last events at a stop, and again for that of `offline`
+BEAT_LIMIT_S = 30.0  # one fsync may take an SD card seconds
+LAST_PUBACKS_S = 1.0  # the wait for the PUBACKs of the last events at a stop, and again for that of `offline`
 CALLS_AT_ONCE = 200  # before what is due is looked at
 
 
@@ -43,9 +42,9 @@ class Delivery:
         self._outbox = Outbox()
         log = FallbackLog(fallback.path, fallback.max_bytes)
         self._spool = Spool(log, fallback.replay_per_s, boot, status, time.monotonic)
-        self._publisher = Publisher(mqtt, device, self._outbox, self._spool, status, post=self._post_report)
+        self._publisher = Publisher(mqtt, device, self._outbox, self._spool, status, post=self._inbox.put)
         self._stop_by: float | None = None
-        self._last_words_until = 0.0
+        self._last_pubacks_until = 0.0
         self._thread = threading.Thread(target=self._run, name=STAGE, daemon=True)
 
     # --- any thread ---
@@ -86,9 +85,6 @@ class Delivery:
             logger.error("The delivery thread did not end within %g s; its disk or its broker hangs.", timeout_s)
         self._status.unwatch(STAGE)
 
-    def _post_report(self, report: Report) -> None:
-        self._inbox.put(partial(self._publisher.link.take, report))
-
     # --- the thread ---
 
     def _run(self) -> None:
@@ -113,7 +109,7 @@ class Delivery:
 
     def _begin_stop(self, by: float) -> None:
         now = time.monotonic()
-        self._stop_by, self._last_words_until = by, now + min(LAST_WORDS_S, (by - now) / 4)
+        self._stop_by, self._last_pubacks_until = by, now + min(LAST_PUBACKS_S, (by - now) / 4)
 
     def _accept(self, event: Event) -> None:
         payload = event.to_json().encode()
@@ -129,7 +125,7 @@ class Delivery:
         if (replay_wait_s := self._publisher.replay_wait_s()) is not None:
             due.append(now + replay_wait_s)
         if self._stop_by is not None:
-            due.append(self._last_words_until)
+            due.append(self._last_pubacks_until)
         return max(0.0, min(at for at in due if at is not None) - now)
 
     def _store_at(self) -> float | None:
@@ -149,19 +145,18 @@ class Delivery:
             self._spool.write_rest()
 
     def _may_end(self) -> bool:
-        return not self._publisher.link.online or not len(self._outbox) or time.monotonic() >= self._last_words_until
+        return not self._publisher.link.online or not len(self._outbox) or time.monotonic() >= self._last_pubacks_until
 
     def _end(self, by: float) -> None:
-        """Store first: what the broker does not get now it gets after the next start."""
+        """Store first: the next start sends what the broker does not get now."""
         stored = self._spool.commit(self._outbox, urgent=True)
         self._publisher.set_retained("availability", b"offline")
-        until = min(time.monotonic() + LAST_WORDS_S, by - 0.5)
+        until = min(time.monotonic() + LAST_PUBACKS_S, by - 0.5)
         self._publisher.send()
         while not self._publisher.idle and time.monotonic() < until:
             self._make_calls(max(0.0, until - time.monotonic()))
             self._publisher.send()
-        self._publisher.link.disconnect()
-        self._publisher.link.join(max(0.1, min(1.0, by - time.monotonic() - 0.3)))
+        self._publisher.link.close(max(0.1, min(1.0, by - time.monotonic() - 0.3)))
         self._spool.commit(self._outbox, urgent=True)
         if not stored and len(self._outbox):
             logger.error("%d events are lost: neither the broker nor the disk took them.", len(self._outbox))

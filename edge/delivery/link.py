@@ -11,21 +11,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 from edge.backoff import Backoff
-from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Report
+from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Received, Report
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 
 logger = logging.getLogger("edge.delivery")
 
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
-DENIED_CAP_S = 60.0  # a wrong password or a client id used twice is not mended within seconds
-CONNACK_WITHIN_S = 6.0  # the timeouts of TCP and TLS fit in
-SILENCE_S = 5.0  # a broker that acknowledges nothing for so long does not work any more
-STEADY_S = 10.0  # a connection that lasted so long resets the back-off
-TWIN_AFTER = 3  # so many short connections in a row look like another client with our id
+DENIED_CAP_S = 60.0  # after a wrong password or a client id used twice, which a person has to fix
+CONNACK_WITHIN_S = 6.0  # longer than the timeouts of TCP and TLS
+SILENCE_S = 5.0  # without any PUBACK for this long the connection is given up
+STEADY_S = 10.0  # connections longer than this reset the back-off
+TWIN_AFTER = 3  # short connections in a row that indicate another client with our id
 WINDOW = 100  # messages under way at once, unless the broker takes fewer
 HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
 MAX_REFUSED = 100  # topics that are remembered as refused
@@ -37,13 +38,13 @@ class State(Enum):
     WAITING = auto()  # until the next attempt is due
     CONNECTING = auto()  # no CONNACK yet
     ACCEPTED = auto()  # a CONNACK, but no PUBACK yet: a broker that hangs stays here
-    PROVEN = auto()  # the broker acknowledges
-    STEADY = auto()  # and has done so for a while
+    PROVEN = auto()  # at least one PUBACK
+    STEADY = auto()  # PROVEN for STEADY_S
     CLOSING = auto()  # given up or ended by us; the connection's last report is awaited
 
 
 class Owner(Protocol):
-    """What the link calls, from within `tick` and `take`."""
+    """What the link calls in its owner's thread."""
 
     def connected(self) -> None:
         """A connection begins; the broker may be another one, so retained topics have to be sent again."""
@@ -52,7 +53,7 @@ class Owner(Protocol):
         """The broker acknowledges messages, and no other client seems to use our id."""
 
     def ended(self, sentence: str, *, denied: bool) -> None:
-        """A connection ended; `denied`: for a reason that lasts until somebody fixes it."""
+        """A connection ended; `denied`: another attempt within seconds would fail too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ class _UnderWay:
 
 
 class Link:
-    """Holds at most one connection; everything but `post` happens in its owner's thread.
+    """Holds at most one connection; used in its owner's thread.
 
     Args:
         client_id: how the broker knows this link.
         will: topic of the last will, "" for none.
-        post: called from the network thread with each report, which the owner's thread then gives to `take`.
+        post: called from the network thread with a call that the owner's thread has to make.
         clock: monotonic seconds.
         connect: makes a connection; passed in by tests.
     """
@@ -81,7 +82,7 @@ class Link:
         owner: Owner,
         *,
         will: str,
-        post: Callable[[Report], None],
+        post: Callable[[Callable[[], object]], None],
         clock: Callable[[], float] = time.monotonic,
         connect: Callable[[MqttSettings, str, str, Callable[[Report], None]], Connection] = Connection,
     ) -> None:
@@ -93,14 +94,17 @@ class Link:
         self._short_lives = 0  # connections in a row that ended before they were steady, for no other known reason
         self._refused: dict[str, float] = {}  # refused topic → when it may be tried again
         self._fault = RepeatingFault(logger, clock=clock)
-        # Of the present connection:
-        self._connection: Connection | None = None
+        self._granted: Callable[[Granted], None] = lambda report: None
+        self._received: Callable[[Received], None] = lambda report: None
+        # Of the present connection, which is not started before the end of WAITING:
+        self._connection = self._new_connection()
         self._window = 0
         self._under_way: dict[int, _UnderWay] = {}  # by message id, oldest first
         self._answered_at = 0.0
         self._saw_refusal = False
-        # A broker that ends the connection at a refusal while more is under way resets it, and the reason is lost. So
-        # after a connection that ended with events unanswered one message at a time is sent, until one is answered.
+        # A broker may answer a refused message by closing the connection. If other messages are under way then, the
+        # refusal and its reason can be lost in a TCP reset. So after a connection that ended with unanswered events,
+        # messages are sent one at a time until an event is answered.
         self._cautious = False
 
     # --- what may be sent ---
@@ -124,7 +128,7 @@ class Link:
         return self.online and len(self._under_way) < self._room and self.allows(topic)
 
     def takes_backlog(self, topic: str) -> bool:
-        """The same for events of the past, which leave a quarter of the window to live events."""
+        """The same for the backlog, which leaves a quarter of the window to live events."""
         proven = self._state in (State.PROVEN, State.STEADY)
         return proven and len(self._under_way) < max(1, self._room * 3 // 4) and self.allows(topic)
 
@@ -146,23 +150,21 @@ class Link:
         Args:
             answered: called once the broker has answered, with "" or why it refused the message.
         """
-        if self._connection is None:
-            return False
         mid = self._connection.publish(topic, payload, retain=retain, correlation=correlation)
-        if mid is None:
-            return False
-        self._under_way[mid] = _UnderWay(topic, retain, self._clock(), answered)
-        return True
+        if mid is not None:
+            self._under_way[mid] = _UnderWay(topic, retain, self._clock(), answered)
+        return mid is not None
 
     def send_unacknowledged(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 0, if there is a connection."""
-        if self._connection is not None and self.online:
-            self._connection.publish(topic, payload, qos=0)
+        self._connection.publish(topic, payload, qos=0)
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe; the answer is a `Granted` report."""
-        if self._connection is not None:
-            self._connection.subscribe(topics)
+    def subscribe(
+        self, topics: Sequence[str], *, granted: Callable[[Granted], None], received: Callable[[Received], None]
+    ) -> None:
+        """Subscribe; `granted` is called with the broker's answer, `received` with each message."""
+        self._granted, self._received = granted, received
+        self._connection.subscribe(topics)
 
     # --- transitions ---
 
@@ -177,7 +179,6 @@ class Link:
             return
         match self._state:
             case State.WAITING:
-                self._connection = self._connect(self._settings, self._client_id, self._will, self._post)
                 self._enter(State.CONNECTING, CONNACK_WITHIN_S)
                 self._connection.start()
             case State.CONNECTING:
@@ -203,22 +204,26 @@ class Link:
                 self._owner.connected()
             case Granted() if self.online:
                 self._prove()
+                self._granted(report)
+            case Received():
+                self._received(report)
             case Acknowledged() if self.online:
                 self._prove()
                 self._acknowledged(report)
 
-    def disconnect(self) -> None:
-        """End the connection with a DISCONNECT, so that the will stays unpublished."""
-        if self._connection is not None and self.online:
+    def close(self, timeout_s: float) -> None:
+        """End the connection with a DISCONNECT, so that the broker does not publish the will; wait for its thread."""
+        if self.online:
             self._connection.disconnect()
-        elif self._connection is not None:
+        else:
             self._connection.abandon("Stopped.")
         self._enter(State.CLOSING)
+        self._connection.join(timeout_s)
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the connection's thread."""
-        if self._connection is not None:
-            self._connection.join(timeout_s)
+    def _new_connection(self) -> Connection:
+        return self._connect(
+            *(self._settings, self._client_id, self._will), lambda report: self._post(partial(self.take, report))
+        )
 
     def _enter(self, state: State, for_s: float = float("inf")) -> None:
         self._state, self._due = state, self._clock() + for_s
@@ -233,9 +238,8 @@ class Link:
         return self._short_lives >= TWIN_AFTER
 
     def _give_up(self, what_it_does: str) -> None:
-        if self._connection is not None:
-            where = self._settings.address
-            self._connection.abandon(f"The broker at {where} {what_it_does}; check that it runs and is free.")
+        where = self._settings.address
+        self._connection.abandon(f"The broker at {where} {what_it_does}; check that it runs and is free.")
         self._enter(State.CLOSING)
 
     def _prove(self) -> None:
@@ -270,7 +274,7 @@ class Link:
 
     def _ended(self, end: Ended) -> None:
         sentence, denied = end.sentence, end.denied
-        # MQTT 3.1.1 has no reason for "taken over". There several short connections in a row are the sign.
+        # MQTT 3.1.1 does not report "taken over"; there, several short connections in a row indicate it.
         if end.taken_over:
             self._short_lives = TWIN_AFTER
         elif end.by_broker and self._state in (State.ACCEPTED, State.PROVEN) and not self._saw_refusal:
@@ -283,6 +287,6 @@ class Link:
             )
         self._cautious = not all(message.retained for message in self._under_way.values())
         self._under_way.clear()
-        self._connection = None
+        self._connection = self._new_connection()
         self._enter(State.WAITING, self._backoff.next_s(DENIED_CAP_S if denied else None))
         self._owner.ended(sentence, denied=denied)

@@ -1,7 +1,7 @@
-"""What the daemon publishes of itself: retained states first, then live events, then the backlog on disk.
+"""Publishes over the link: retained states first, then live events, then the backlog on disk.
 
-Look here for the order of messages and for what becomes of an event once the broker has answered. When the link is
-connected or given up is link.py's concern.
+Look here for the order of messages and for what happens to an event when the broker has answered. link.py decides when
+to connect and when to give a connection up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from edge.delivery.connection import Report
 from edge.delivery.link import Link
 from edge.delivery.outbox import Outbox, Pending
 from edge.delivery.spool import Spool
@@ -27,10 +26,10 @@ STATUS_EVERY_S = 10.0
 
 
 class Publisher:
-    """Publishes over a link of its own; used by the delivery thread only.
+    """Owns the link that carries the events; used by the delivery thread only.
 
     Args:
-        post: called from the network thread with each report, which the delivery thread then gives to `link.take`.
+        post: called from the network thread with a call that the delivery thread has to make.
     """
 
     def __init__(
@@ -41,12 +40,12 @@ class Publisher:
         spool: Spool,
         status: Status,
         *,
-        post: Callable[[Report], None],
+        post: Callable[[Callable[[], object]], None],
     ) -> None:
         self._address, self._prefix = settings.address, topic_prefix(settings, device)
         self._outbox, self._spool, self._status = outbox, spool, status
-        self._retained: dict[str, bytes] = {}  # what each retained topic should carry …
-        self._unsent: dict[str, None] = {}  # … and which of them have to be sent, in order
+        self._retained: dict[str, bytes] = {}  # what each retained topic carries …
+        self._unsent: dict[str, None] = {}  # … and those that are to be sent, in order
         self._status_at = 0.0
         self._fault = RepeatingFault(logger)
         will = self._prefix + "availability"
@@ -97,7 +96,7 @@ class Publisher:
                 return
 
     def replay_wait_s(self) -> float | None:
-        """Seconds until the next event of the backlog may be sent; None: not before something else happens."""
+        """Seconds until the next event of the backlog may be sent; None: none may be sent now."""
         return self._spool.wait_s() if self.link.takes_backlog(self._prefix + "replay") else None
 
     @property
@@ -142,9 +141,7 @@ class Publisher:
     def works(self) -> None:
         """Log the connection, or the end of the fault that there was."""
         sentence = f"Connected to the broker at {self._address}."
-        if self._fault.active:
-            self._fault.over(sentence)
-        else:
+        if not self._fault.over(sentence):
             logger.info("%s", sentence)
 
     def ended(self, sentence: str, *, denied: bool) -> None:

@@ -1,8 +1,8 @@
 """Requests over MQTT, Home Assistant's discovery and the `snapshot` topic, on one connection of their own.
 
-Its client id is `edge-classifier-<device>-remote`. It is apart from the events' connection, because an access list that
-forbids one of these topics must not end the connection of the events, and a flood of requests must not fill its window.
-Look here when the box does not answer, or does not appear in Home Assistant; what a request does is in requests.py.
+Its client id is `edge-classifier-<device>-remote`. It is separate from the events' connection: an access list that
+forbids one of these topics must not end the events' connection, and a flood of requests must not fill its window. Look
+here when the box does not answer, or does not appear in Home Assistant; requests.py has what a request does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from edge.delivery.connection import Granted, Heard, Report
+from edge.delivery.connection import Granted, Received
 from edge.delivery.link import Link
 from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
@@ -49,13 +49,13 @@ class _Answer(NamedTuple):
 
 
 class MqttRequests:
-    """Owns the threads "mqtt-requests", which owns the link, and "requests", which does one request after the other.
+    """Owns the threads "mqtt-requests", which owns the link, and "requests", which does the requests one by one.
 
     Args:
         device: the box's name.
         announcement: the discovery document.
-        handle: does a request (its name and its document) and returns the fields of the answer; raises RequestError.
-        snapshot: the newest frame as JPEG, or None; called each `mqtt.snapshot_every_s`.
+        handle: carries out a request (its name, its document); returns the fields of the answer, raises RequestError.
+        snapshot: the newest frame as JPEG, or None; called every `mqtt.snapshot_every_s` seconds.
         identity: a file with the topics under which the box was known, so that those of a former name are removed.
         jitter: a random number in 0..1.
         clock: monotonic seconds.
@@ -79,15 +79,15 @@ class MqttRequests:
         self._prefix, self._birth_topic = topic_prefix(settings, device), birth_topic(settings)
         self._discovery_topic = discovery_topic(settings, device)
         self._retained_topics, self._subscriptions = retained_topics(settings, device), subscriptions(settings, device)
-        self._requests: queue.Queue[Heard | None] = queue.Queue(MAX_WAITING)
+        self._requests: queue.Queue[Received | None] = queue.Queue(MAX_WAITING)
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
         self._stopping = threading.Event()
         # Of the thread "mqtt-requests":
         self._answers: deque[_Answer] = deque()
         self._unannounced: dict[str, bytes] = {}  # retained topic → payload; what the broker has not accepted yet
         self._announce_at = float("inf")  # when to answer Home Assistant's birth message
-        self._waiting, self._deaf = RepeatingFault(logger), RepeatingFault(logger)
-        self._link = Link(settings, client_id(device, "-remote"), self, will="", post=self._post_report, clock=clock)
+        self._connection_fault, self._subscription_fault = RepeatingFault(logger), RepeatingFault(logger)
+        self._link = Link(settings, client_id(device, "-remote"), self, will="", post=self._inbox.put, clock=clock)
         self._threads = [
             threading.Thread(target=self._run, name="mqtt-requests", daemon=True),
             threading.Thread(target=self._work, name="requests", daemon=True),
@@ -109,9 +109,6 @@ class MqttRequests:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _post_report(self, report: Report) -> None:
-        self._inbox.put(partial(self._take, report))
-
     # --- the thread "mqtt-requests" ---
 
     def _run(self) -> None:
@@ -120,26 +117,27 @@ class MqttRequests:
                 self._inbox.get(timeout=self._wait_s())()
             self._link.tick()
             self._send()
-        self._link.disconnect()
-        self._link.join(GOODBYE_S)
+        self._link.close(GOODBYE_S)
 
     def _wait_s(self) -> float:
         due = min(self._link.due, self._announce_at if self._link.idle else float("inf"))
         return max(0.0, min(1.0, due - self._clock()))
 
-    def _take(self, report: Report) -> None:
-        self._link.take(report)
-        if isinstance(report, Heard):
-            self._heard(report)
-        elif isinstance(report, Granted):
-            self._granted(report)
+    def _subscribed(self, granted: Granted) -> None:
+        if not any(granted.reasons):
+            self._subscription_fault.over("The broker grants the subscriptions again.")
+            return
+        self._subscription_fault.happened(
+            f"The broker refuses the subscription to {' or '.join(self._subscriptions)}; requests do not arrive. "
+            "Check its access list."
+        )
 
-    def _heard(self, message: Heard) -> None:
+    def _received(self, message: Received) -> None:
         if message.topic == self._birth_topic:
             if message.payload == BIRTH:
                 self._announce_at = self._clock() + ANNOUNCE_WITHIN_S * self._jitter()
             return
-        # A retained request was meant for an earlier moment.
+        # A retained request was sent before this connection and is out of date.
         if message.retained or len(self._name(message)) > MAX_NAME:
             return
         try:
@@ -149,7 +147,7 @@ class MqttRequests:
                 self._answers.append(self._answer(message, _error("Too many requests wait; ask again in a moment.")))
 
     def _send(self) -> None:
-        """Announcements first and each alone: where the broker ends the connection at a refusal, its reason arrives."""
+        """Announcements first, one at a time, so that the reason of a refusal arrives before the broker disconnects."""
         if self._link.idle and self._clock() >= self._announce_at:
             self._announce_at = float("inf")
             self._unannounced[self._discovery_topic] = self._announcement
@@ -195,33 +193,24 @@ class MqttRequests:
 
     def connected(self) -> None:
         """Subscribe, then announce the device and clear what its former names left retained."""
-        self._link.subscribe(self._subscriptions)
+        self._link.subscribe(self._subscriptions, granted=self._subscribed, received=self._received)
         self._answers.clear()
-        ghosts = [topic for topic in self._known_topics() if topic not in self._retained_topics]
-        self._unannounced = {**dict.fromkeys(ghosts, b""), self._discovery_topic: self._announcement}
+        former = [topic for topic in self._known_topics() if topic not in self._retained_topics]
+        self._unannounced = {**dict.fromkeys(former, b""), self._discovery_topic: self._announcement}
 
     def works(self) -> None:
-        """End the fault that kept requests away."""
-        self._waiting.over("Requests and Home Assistant's discovery work again.")
+        """Log that requests arrive again after a refused connection."""
+        self._connection_fault.over("Requests and Home Assistant's discovery work again.")
 
     def ended(self, sentence: str, *, denied: bool) -> None:
-        """Log a refused connection only: of a broker that is away the connection of the events says everything."""
+        """Log a refused connection only: the events' link logs that the broker is away."""
         if denied:
-            self._waiting.happened(f"Requests and Home Assistant's discovery wait: {sentence}")
+            self._connection_fault.happened(f"Requests and Home Assistant's discovery wait: {sentence}")
 
-    def _granted(self, granted: Granted) -> None:
-        if not any(granted.reasons):
-            self._deaf.over("The broker lets us hear requests and Home Assistant again.")
-            return
-        self._deaf.happened(
-            f"The broker does not let us hear {self._prefix}request/+ or {self._birth_topic}; requests do not arrive. "
-            "Check its access list."
-        )
-
-    def _name(self, message: Heard) -> str:
+    def _name(self, message: Received) -> str:
         return message.topic.removeprefix(self._prefix + "request/")
 
-    def _answer(self, request: Heard, document: dict[str, Any]) -> _Answer:
+    def _answer(self, request: Received, document: dict[str, Any]) -> _Answer:
         topic = request.response_topic or f"{self._prefix}response/{self._name(request)}"
         # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
         return _Answer(topic, json.dumps(document, separators=(",", ":")).encode(), request.correlation)
@@ -241,7 +230,7 @@ class MqttRequests:
                 if request is not None:
                     self._inbox.put(partial(self._answers.append, self._answer(request, self._do(request))))
 
-    def _do(self, request: Heard) -> dict[str, Any]:
+    def _do(self, request: Received) -> dict[str, Any]:
         transaction: Any = None
         try:
             document = _parse(request.payload)

@@ -28,7 +28,7 @@ from edge.status.recent import Recent
 logger = logging.getLogger("edge.interfaces.requests")
 
 SNAPSHOT_SIDE = 640
-FRESH_S = 0.5
+FRESH_S = 0.5  # a frame up to this age is used; otherwise the next one is awaited
 FRAME_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 10.0
 
@@ -95,7 +95,7 @@ class RequestHandler:
                 raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
             except Exception as error:  # the thread has to serve later requests
                 logger.exception("The request %.40s failed; the daemon goes on.", name)
-                raise RequestError(f"The box failed at this ({type(error).__name__}); its log says where.") from error
+                raise RequestError(f"The request failed ({type(error).__name__}); the log has the place.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:

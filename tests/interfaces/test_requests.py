@@ -26,7 +26,7 @@ def test_a_request_that_fails_as_nobody_thought_is_told_and_logged_and_the_next_
 ) -> None:
     done = Done()
     monkeypatch.setattr(edge.interfaces.requests, "encode_photo", fails)
-    with pytest.raises(RequestError, match=r"The box failed at this \(ZeroDivisionError\); its log says where\."):
+    with pytest.raises(RequestError, match=r"The request failed \(ZeroDivisionError\); the log has the place\."):
         done.requests.handle("snapshot", {})
     (record,) = caplog.records
     assert record.getMessage() == "The request snapshot failed; the daemon goes on."

@@ -110,14 +110,14 @@ def twin(
 
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
     """The boot in each status that comes ("" from a version that did not tell), and whether it is a retained one."""
-    from edge.delivery.connection import Heard
+    from edge.delivery.connection import Received
 
     with _connected(mqtt, device) as talk:
         talk.subscribe([f"{mqtt.base}/{device}/status"])
         until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:
             try:
-                message = talk.next(Heard, left_s)
+                message = talk.next(Received, left_s)
                 document = json.loads(message.payload)
             except (BrokerError, ValueError):  # nothing more came, or it is no status of ours
                 continue
