@@ -7,10 +7,10 @@ import dataclasses
 import json
 import sys
 
-from edge.commands.doctor_checks import every_check
+from edge.commands.doctor_checks import findings
 from edge.settings.schema import Settings
 
-HELP = "check everything that the daemon needs, and say what to do"
+HELP = "check everything that the daemon needs, with a remedy for each problem"
 DESCRIPTION = """\
 Looks at the system, torch, the model, the camera and its colours, the broker,
 its access list and other boxes of our name, the clock, the power, the disk,
@@ -32,15 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Run every check and print its result at once; the exit code is that of the worst."""
-    findings = []
-    for check in every_check(settings, arguments.config):
-        finding = check()
-        findings.append(finding)
+    found = []
+    for finding in findings(settings, arguments.config):
+        found.append(finding)
         if not arguments.json:
             print(f"{MARKS[finding.severity]}  {finding.check:9} {finding.sentence}")
             if finding.remedy:
                 print(f"{'':16}→ {finding.remedy}" if sys.stdout.encoding == "utf-8" else f"{'':16}{finding.remedy}")
             sys.stdout.flush()
     if arguments.json:
-        print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}, ensure_ascii=False))
-    return max(EXIT_CODES[finding.severity] for finding in findings)
+        print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in found]}, ensure_ascii=False))
+    return max(EXIT_CODES[finding.severity] for finding in found)

@@ -37,7 +37,7 @@ def test_a_board_without_sensors_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_disk_smaller_than_the_log_may_grow_is_told(tmp_path: Path) -> None:
-    settings = Settings(fallback=FallbackSettings(path=tmp_path / "not" / "yet" / "log.db", max_bytes=2**60))
+    settings = FallbackSettings(path=tmp_path / "not" / "yet" / "log.db", max_bytes=2**60)
     finding = disk.space(settings)
     assert finding.severity == "warning"
     assert "fallback.max_bytes" in finding.remedy
@@ -54,7 +54,7 @@ def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
 @pytest.mark.parametrize(("megabytes", "severity"), [(20, "ok"), (1000, "warning")])
 def test_an_sd_card_that_is_written_to_death_is_seen(tmp_path: Path, megabytes: int, severity: str) -> None:
     disk_of(tmp_path, tmp_path / "root", megabytes=megabytes)
-    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    settings = FallbackSettings(path=tmp_path / "log.db")
     finding = disk.writes(settings, tmp_path / "root", uptime_s=2 * 3600.0)
     assert finding.severity == severity
     assert f"{12 * megabytes:,} MB a day" in finding.sentence
@@ -62,7 +62,7 @@ def test_an_sd_card_that_is_written_to_death_is_seen(tmp_path: Path, megabytes: 
 
 def test_what_boot_writes_says_nothing_about_a_day(tmp_path: Path) -> None:
     disk_of(tmp_path, tmp_path / "root", megabytes=1000)
-    settings = Settings(fallback=FallbackSettings(path=tmp_path / "log.db"))
+    settings = FallbackSettings(path=tmp_path / "log.db")
     assert disk.writes(settings, tmp_path / "root", uptime_s=60.0).severity == "ok"
 
 

@@ -8,41 +8,24 @@ from edge.board.child_process import run_apart
 from edge.commands.doctor_checks.finding import Finding, service_runs, unit_property
 from edge.settings.schema import CameraSettings
 
-CAMERA = """\
-import sys
-from edge.camera.geometry import FrameBuffers
-from edge.camera.source import make_source
-from edge.settings.toml_file import load_settings
-from edge.errors import EdgeClassifierError
+# Runs in a child process: a camera's driver may block, and picamera2 frees its camera only when the process ends.
+PROGRAM = """\
 from pathlib import Path
-source = make_source(load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera)
+from edge.commands.doctor_checks.colours import compare_colours, first_picture
+from edge.errors import EdgeClassifierError
+from edge.settings.toml_file import load_settings
 try:
-    source.open()
-    for _ in range(5):  # the first frames of a camera may be dark or late
-        source.grab()
-    height, width, _ = source.retrieve(FrameBuffers()).shape
+    camera = load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera
+    print({0})
 except EdgeClassifierError as error:
     sys.exit(str(error))
-print(f"{source.name} gives {width} × {height}")
-"""
-COLOURS = """\
-import sys
-from edge.commands.doctor_checks.colours import compare_colours
-from edge.settings.toml_file import load_settings
-from edge.errors import EdgeClassifierError
-from pathlib import Path
-try:
-    order, sentence = compare_colours(load_settings(Path(sys.argv[1]) if sys.argv[1] else None).camera)
-except EdgeClassifierError as error:
-    sys.exit(str(error))
-print(order, sentence, sep="\\n")
 """
 
 
 def camera(settings: CameraSettings, config: Path | None) -> Finding:
-    """Whether a frame arrives. While the service runs and has the camera, its status answers.
+    """Whether a frame arrives; while the service runs and uses the camera, its status shows that.
 
-    Warns about a file that ends, after which the service would start again each time.
+    Warns about a file that ends: the service ends with it, and systemd starts it again each time.
     """
     if settings.source.startswith("file:") and not settings.loop and unit_property("LoadState") == "loaded":
         ends = f"{settings.source} ends, and the service then starts again, with its model, each time"
@@ -52,30 +35,21 @@ def camera(settings: CameraSettings, config: Path | None) -> Finding:
         if "camera online" in status:
             return Finding("camera", "ok", "the running service has it, and frames arrive")
         return Finding("camera", "warning", f"the service says: {status}")
-    ran = run_apart(CAMERA, str(config or ""))
-    if ran.code == 0:
-        return Finding("camera", "ok", ran.output)
-    return Finding("camera", "warning", ran.last_line)
+    ran = run_apart(PROGRAM.format("first_picture(camera)"), str(config or ""))
+    return Finding("camera", "ok", ran.output) if ran.code == 0 else Finding("camera", "warning", ran.last_line)
 
 
-def colours(config: Path | None, program: str = COLOURS) -> Finding:
-    """Whether red and blue are exchanged, judged by a second reading of the same scene.
-
-    Args:
-        config: the file that names the camera.
-        program: Python code that prints the order as one word, and a sentence on the next line.
-    """
+def colours(config: Path | None) -> Finding:
+    """Whether red and blue are exchanged, judged by a second reading of the same scene."""
     if service_runs():
         return Finding("colours", "ok", "not compared while the service has the camera: stop it to have them compared")
-    ran = run_apart(program, str(config or ""))
+    ran = run_apart(PROGRAM.format("*compare_colours(camera)"), str(config or ""))
     if ran.code != 0:
         return Finding("colours", "warning", f"not compared: {ran.last_line}")
-    order, _, sentence = ran.output.partition("\n")
+    order, _, sentence = ran.output.partition(" ")
     if order == "exchanged":
-        return Finding(
-            "colours",
-            "warning",
-            sentence,
-            "Look at the page's live picture; if red is blue there, report it with the camera's name and its driver.",
+        remedy = (
+            "Look at the page's live picture; if red is blue there, report it with the camera's name and its driver."
         )
+        return Finding("colours", "warning", sentence, remedy)
     return Finding("colours", "ok", sentence)

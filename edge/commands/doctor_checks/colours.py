@@ -1,8 +1,8 @@
-"""Finds out whether a camera source exchanges red and blue, by comparing it with a second reading of the same scene.
+"""What doctor does with a camera, in a child process: reads a picture, and checks that red and blue are in order.
 
-The second reading is a V4L2 camera's own YUV, in which the colours have a fixed order. Parts of the scene that are
-redder than the rest there have to be redder in the source's picture too. For other cameras the answer says why they
-are not compared.
+The check of the colours compares two readings of one scene. The second is a V4L2 camera's own YUV, in which the colours
+have a fixed order. Parts of the scene that are redder than the rest there have to be redder in the source's picture
+too. For other cameras the answer says why they are not compared.
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ ALIKE = 0.5  # correlation; the scene may move a little between the two readings
 FIRST_FRAMES = 5  # may be dark or late
 
 
+def first_picture(settings: CameraSettings) -> str:
+    """A sentence with the name of the source and the size of its pictures.
+
+    Raises:
+        CameraError: the camera cannot be opened or delivers nothing.
+    """
+    source = make_source(settings)
+    height, width, _ = _picture(source).shape
+    return f"{source.name} gives {width} × {height}"
+
+
 def compare_colours(
     settings: CameraSettings,
     *,
@@ -52,9 +63,9 @@ def compare_colours(
     pixels = _picture(source)
     scheme, _, where = source.name.partition(":")
     if scheme == "picamera2":
-        return "right", "libcamera has settled for red, green, blue, which is what was asked for"
+        return "right", "libcamera has settled for red, green, blue, as requested"
     if scheme != "v4l2":
-        return "unknown", f"not compared: what decodes {scheme}: names the order itself"
+        return "unknown", f"not compared: the decoder of {scheme}: sources names the order of its colours"
     node = Path(f"/dev/video{where}" if where.isdigit() else where)
     yuyv = (read_yuyv or _read_yuyv)(node, plain.size)
     if yuyv is None:
@@ -94,9 +105,10 @@ def _parts(difference: npt.NDArray[np.float64]) -> Redness:
 def _picture(source: Source) -> Pixels:
     source.open()
     try:
-        for _ in range(FIRST_FRAMES):
-            if not source.grab():
-                raise CameraError(f"{source.name} has no picture to compare.")
+        if not source.grab():
+            raise CameraError(f"{source.name} has no picture.")
+        for _ in range(1, FIRST_FRAMES):
+            source.grab()
         return source.retrieve(FrameBuffers())
     finally:
         source.close()

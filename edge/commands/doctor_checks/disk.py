@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.board import host
 from edge.commands.doctor_checks.finding import Finding, unit_property
-from edge.settings.schema import Settings
+from edge.settings.schema import FallbackSettings
 
 # A card of 32 GB can be rewritten about 500 times. Small writes cost several times their size, so 5 GB a day wear it
 # out in about three years.
@@ -18,19 +18,19 @@ SECTOR_BYTES = 512  # of /sys/dev/block/*/stat, whatever the disk's own are
 DAY_S = 86400.0
 
 
-def space(settings: Settings) -> Finding:
+def space(fallback: FallbackSettings) -> Finding:
     """There is room for the fallback log to grow to its limit."""
-    free, wanted = shutil.disk_usage(_existing(settings.fallback.path)).free, settings.fallback.max_bytes
+    free, wanted = shutil.disk_usage(_existing(fallback.path)).free, fallback.max_bytes
     sentence = f"{free / 1e6:,.0f} MB free, and the fallback log may take {wanted / 1e6:,.0f} MB"
     if free > wanted:
         return Finding("disk", "ok", sentence)
     return Finding("disk", "warning", sentence, "Make room, or lower fallback.max_bytes.")
 
 
-def writes(settings: Settings, root: Path = host.ROOT, uptime_s: float | None = None) -> Finding:
-    """The bytes a day that all programs, and those that the service, write to the fallback log's disk."""
+def writes(fallback: FallbackSettings, root: Path = host.ROOT, uptime_s: float | None = None) -> Finding:
+    """How much is written to the fallback log's disk: by all programs, a day, and by the service, since its start."""
     uptime_s = host.uptime_s() if uptime_s is None else uptime_s
-    device = _existing(settings.fallback.path).stat().st_dev
+    device = _existing(fallback.path).stat().st_dev
     everything = _written(root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
     if everything is None:
         return Finding("writes", "ok", "the kernel does not count what is written to the fallback log's disk")
@@ -43,7 +43,7 @@ def writes(settings: Settings, root: Path = host.ROOT, uptime_s: float | None = 
     sentence = f"{a_day / 1e6:,.0f} MB a day are written to the disk{_by_the_service(root)}"
     if a_day <= BUDGET_BYTES_A_DAY:
         return Finding("writes", "ok", sentence)
-    remedy = "Look who writes: sudo iotop -oa. deploy/journald.conf keeps the journal in memory."
+    remedy = "To see which program writes: sudo iotop -oa. deploy/journald.conf keeps the journal in memory."
     return Finding("writes", "warning", f"{sentence}; an SD card is to last for years.", remedy)
 
 

@@ -1,4 +1,4 @@
-"""`Finding`, which every check returns, and queries to systemd and other programs."""
+"""`Finding`, the result of every check, and queries to systemd and other programs."""
 
 from __future__ import annotations
 

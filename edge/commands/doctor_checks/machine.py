@@ -29,7 +29,7 @@ def clock() -> Finding:
     if host.clock_synchronised():
         return Finding("clock", "ok", "synchronised")
     remedy = "Wait a minute after boot, then look at: timedatectl timesync-status"
-    return Finding("clock", "warning", "not synchronised: events say that their time is not certain", remedy)
+    return Finding("clock", "warning", "not synchronised: events are marked as having an uncertain time", remedy)
 
 
 def power(root: Path = host.ROOT) -> Finding:

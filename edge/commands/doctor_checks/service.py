@@ -32,24 +32,22 @@ def service() -> Finding:
         return Finding("service", "failure", why, f"Look at: journalctl -u {UNIT} -n 50")
     exposure = _exposure(ask("systemd-analyze", "security", "--no-pager", UNIT))
     if exposure is not None and exposure > EXPOSED:
-        loose = f"runs, but less confined than it came: exposure {exposure} instead of {EXPOSED} at most"
+        loose = f"runs, but less confined than installed: exposure {exposure} instead of {EXPOSED} at most"
         return Finding("service", "warning", loose, f"Look at what its drop-ins open: systemctl cat {UNIT}")
     return Finding("service", "ok", "runs" if exposure is None else f"runs, confined (exposure {exposure})")
 
 
 def restarts() -> Finding:
-    """How often systemd restarted it since boot; when the last time, and why."""
+    """How often systemd restarted it since boot, and when and why it did so last."""
     if not _installed():
         return Finding("restarts", "ok", "not installed as a service")
     count = unit_property("NRestarts")
     if count in ("", "0"):
         return Finding("restarts", "ok", "none since it was started")
-    failures = ask("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager", FAILED)
-    words = ask(
-        *("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager"),
-        *("--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1"),
-    )
-    sentence = f"{count} since it was started{why(failures)}{last_words(words)}"
+    journal = ("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager")
+    failures = ask(*journal, FAILED)
+    errors = ask(*journal, "--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1")
+    sentence = f"{count} since it was started{why(failures)}{last_words(errors)}"
     return Finding("restarts", "warning", sentence, f"Look at: journalctl -u {UNIT} -p warning")
 
 
