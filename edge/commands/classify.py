@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from edge.errors import PhotoError, StateError
-from edge.events import Label, Prediction
+from edge.events import Label, Prediction, top_k
 from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _classify(
                 bad += 1
                 tqdm.write(f"edge-classifier: {outcome}", file=sys.stderr)
             else:
-                write(photo, classifier.top(outcome.probabilities, TOP), outcome)
+                write(photo, top_k(outcome.probabilities, classifier.labels, TOP), outcome)
     if summarise:
         seconds = time.perf_counter() - began
         summary = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"

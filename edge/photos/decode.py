@@ -7,7 +7,6 @@ error messages are the same for all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -84,10 +83,7 @@ def quiet_opencv() -> None:
     They write at each attempt to open a camera, hundreds of lines an hour while it is unplugged.
     """
     # PyPI's wheels have the function in cv2.utils.logging, Debian's package in cv2.
-    set_level: Callable[[int], object] = (
-        cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else getattr(cv2, "setLogLevel")  # noqa: B009
-    )
-    set_level(0)  # silent
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # silent
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at FFmpeg's first use
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from dataclasses import dataclass
@@ -155,10 +154,6 @@ class Manifest(Part):
         if asked is None:
             return ""
         return f"{asked} was asked for and this is {self.architecture}, because {asked}'s weights could not be fetched"
-
-    def to_json(self) -> str:
-        """The text of `bundle.json`."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edge.errors import BundleError, PhotoError
-from edge.events import Label, Prediction, Probabilities, top_k
+from edge.events import Prediction, Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import decode_photo
 from edge.settings.schema import ModelSettings
@@ -81,10 +81,6 @@ class Classifier:
             probabilities,
             {"preprocess": round((prepared - start) * 1e3, 2), "inference": round((end - prepared) * 1e3, 2)},
         )
-
-    def top(self, probabilities: Probabilities, k: int = 3) -> tuple[Label, ...]:
-        """The `k` most probable labels."""
-        return top_k(probabilities, self.labels, k)
 
     def _check_golden(self, bundle: Bundle) -> None:
         try:

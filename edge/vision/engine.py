@@ -42,11 +42,6 @@ def cpu_flags(root: Path = host.ROOT) -> frozenset[str]:
     return frozenset((info.get("flags") or info.get("Features", "")).split())
 
 
-def has_full_range(flags: frozenset[str]) -> bool:
-    """Whether x86's int8 kernels add products in 32 bits. Without VNNI they add two in 16 bits, which can saturate."""
-    return bool(flags & {"avx512_vnni", "avx_vnni", "amx_int8"})
-
-
 def host_engine(target: Target) -> Engine:
     """The fastest engine for `target` that this machine's torch has.
 
@@ -64,8 +59,8 @@ def host_engine(target: Target) -> Engine:
 
 
 def needs_small_pairs(engine: Engine) -> bool:
-    """Whether `engine` on this machine adds two products in 16 bits, which weights of full range would saturate."""
-    return engine in ("onednn", "fbgemm") and not has_full_range(cpu_flags())
+    """Whether `engine` adds two products in 16 bits, as x86's do without VNNI: weights of full range would saturate."""
+    return engine in ("onednn", "fbgemm") and not cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def host_activations(target: Target) -> Activations:

@@ -32,8 +32,11 @@ def refuse_if_others_may_write(path: Path, *, given: bool = False, opened: os.st
     if status.st_mode & (stat.S_IWOTH if given else stat.S_IWGRP | stat.S_IWOTH) and not shared:
         raise BundleError(f"More than its owner may write to {path}, and a model is code; run `chmod go-w {path}`.")
     if not given and status.st_uid not in _trusted_owners():
+        name = str(status.st_uid)
+        with suppress(KeyError):
+            name = pwd.getpwuid(status.st_uid).pw_name
         raise BundleError(
-            f"{path} belongs to {_name_of(status.st_uid)}, who is neither root, nor you, nor the daemon's user, and"
+            f"{path} belongs to the user {name}, who is neither root, nor you, nor the daemon's user, and"
             " a model is code; if you trust it, install a copy with `edge-classifier models add`."
         )
 
@@ -46,10 +49,3 @@ def _trusted_owners() -> set[int]:
             refuse_if_others_may_write(state.parent, given=True)  # otherwise any user could have made `state`
             owners.add(state.stat().st_uid)
     return owners
-
-
-def _name_of(user: int) -> str:
-    try:
-        return f"the user {pwd.getpwuid(user).pw_name}"
-    except KeyError:
-        return f"the user {user}"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
-from edge.events import Prediction, Probabilities
+from edge.events import Prediction, Probabilities, top_k
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.batch import BATCH, classify_photos
@@ -146,7 +146,7 @@ def test_a_folder_is_classified_in_order_and_bad_photos_are_told_and_counted(
 
     classifier = Classifier(load_bundle(bundle_dir), ModelSettings(threads=1))
     for row in rows[:60]:
-        top = classifier.top(classifier.predict(read_photo(Path(row["file"]))).probabilities)
+        top = top_k(classifier.predict(read_photo(Path(row["file"]))).probabilities, classifier.labels)
         assert [row["label"], row["label_2"], row["label_3"]] == [label.label for label in top]
         assert abs(float(row["confidence"]) - top[0].confidence) <= 0.1001
         assert (int(row["index_2"]), row["model"]) == (top[1].index, bundle_dir.name)

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from edge.errors import BundleError
+from edge.events import top_k
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, Target, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import cpu_flags, has_full_range, host_engine, host_target, use_engine
+from edge.vision.engine import cpu_flags, host_engine, host_target, needs_small_pairs, use_engine
 from edge.workshop.export.golden import PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
@@ -70,7 +71,7 @@ def with_input(bundle: Bundle, **change: object) -> Bundle:
 def test_known_photos(classifier: Classifier, photos_dir: Path, photo: str) -> None:
     (file,) = photos_dir.glob(f"{photo}.*")
     prediction = classifier.predict(read_photo(file))
-    top = classifier.top(prediction.probabilities)
+    top = top_k(prediction.probabilities, classifier.labels)
     assert top[0].label == LABELS[photo]
     assert top[0].confidence >= top[1].confidence >= top[2].confidence
     assert classifier.labels[top[0].index] == top[0].label
@@ -223,17 +224,20 @@ def test_the_engine_is_one_that_this_torch_has(
         use_engine("qnnpack", small_pairs=False)
 
 
-def test_the_engine_follows_the_cpu(tmp_path: Path) -> None:
+def test_the_engine_follows_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, cpuinfo in (
         ("x86", "processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n\nflags\t\t: fpu\n"),
         ("arm", "processor\t: 0\nFeatures\t: fp asimd asimddp\n"),
     ):
         (tmp_path / name / "proc").mkdir(parents=True)
         (tmp_path / name / "proc/cpuinfo").write_text(cpuinfo)
-    assert has_full_range(cpu_flags(tmp_path / "x86"))
+    assert cpu_flags(tmp_path / "x86") == {"fpu", "avx2", "avx512_vnni"}
     assert cpu_flags(tmp_path / "arm") == {"fp", "asimd", "asimddp"}
     assert cpu_flags(tmp_path / "none") == frozenset()
-    assert not has_full_range(frozenset({"avx2", "avx512f"}))
+    for flags, saturates in (({"avx2", "avx512_vnni"}, False), ({"avx2", "avx512f"}, True)):
+        monkeypatch.setattr("edge.vision.engine.cpu_flags", lambda flags=flags: frozenset(flags))
+        assert needs_small_pairs("onednn") == needs_small_pairs("fbgemm") == saturates
+        assert not needs_small_pairs("qnnpack")
     assert host_engine("arm64") == "qnnpack"
     with pytest.raises(BundleError, match=r"made for the engine tensorrt, which this torch .* lacks; export it again"):
         use_engine("tensorrt", small_pairs=False)

@@ -83,7 +83,7 @@ def write_bundle(
             golden=made.golden,
             agreement=made.agreement,
         )
-        text = manifest.to_json().encode("utf-8")
+        text = (manifest.model_dump_json(by_alias=True, indent=2) + "\n").encode()
         (home / MANIFEST).write_bytes(text)
         write_digest(home)
         size = (home / MODEL).stat().st_size

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from edge.commands.doctor_checks.model import model as doctors_model
 from edge.commands.try_ import fallback_notice
 from edge.errors import WeightsError
+from edge.events import top_k
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings, Settings
 from edge.vision.bundle import load_bundle
@@ -422,5 +423,5 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: P
     assert because in again.replace("\n", " ")
     assert max(map(len, again.splitlines()[:3])) <= 80
     classifier = Classifier(bundle, ModelSettings())
-    top = classifier.top(classifier.predict(read_photo(photos_dir / "coffee.png")).probabilities)
+    top = top_k(classifier.predict(read_photo(photos_dir / "coffee.png")).probabilities, classifier.labels)
     assert (classifier.name, top[0].label) == (bundle.name, "espresso")
