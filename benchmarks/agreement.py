@@ -82,12 +82,13 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     from edge.photos.folders import photos_in
     from edge.vision.engine import host_activations, host_engine, use_engine
     from edge.vision.torch_compat import trace_script
-    from edge.workshop.export.exporter import architecture, buffer_of, contract_of
-    from edge.workshop.export.fold import fold
-    from edge.workshop.export.judge import measure_agreement
-    from edge.workshop.export.quantize import QuantizedNetwork
-    from edge.workshop.export.ranges import data_free_ranges
-    from edge.workshop.export.weights import read_weights
+    from edge.workshop.export.exporter import buffer_of
+    from edge.workshop.export.judge.agreement import measure_agreement
+    from edge.workshop.export.network.architectures import architecture
+    from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+    from edge.workshop.export.quantize.int8_network import QuantizedNetwork
+    from edge.workshop.export.quantize.ranges import data_free_ranges
+    from edge.workshop.export.weights.state_dict import read_weights
 
     def views(pixels: Pixels) -> Iterator[Pixels]:
         height, width = pixels.shape[:2]
@@ -98,8 +99,8 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
 
     engine = host_engine(target)  # type: ignore[arg-type]
     use_engine(engine, small_pairs=True)
-    network = fold(architecture(name), read_weights(Path(weights), name).state)
-    contract = contract_of(network.architecture)
+    network = fold_batch_norms(architecture(name), read_weights(Path(weights), name).state)
+    contract = network.architecture.contract
     activations = host_activations(target)  # type: ignore[arg-type]
     int8 = QuantizedNetwork(network, data_free_ranges(network), engine, activations, small_pairs=bool(isa))
     files = photos_in(Path(photos))

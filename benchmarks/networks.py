@@ -53,7 +53,7 @@ def torchvision_resnet18(weights: Path) -> Any:
 def make_bundle(weights: Path, photos: Path, into: Path) -> None:
     """This project's, as `edge-classifier export` makes it: no calibration photos."""
     from edge.workshop.export.exporter import export_bundle
-    from edge.workshop.export.weights import read_weights
+    from edge.workshop.export.weights.state_dict import read_weights
 
     del photos
     (into / "bundle").symlink_to(export_bundle(read_weights(weights, "resnet18"), into).directory.name)

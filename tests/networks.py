@@ -12,7 +12,7 @@ import pytest
 from tests.workers import made_once
 
 if TYPE_CHECKING:
-    from edge.workshop.export.weights import Weights
+    from edge.workshop.export.weights.state_dict import Weights
 
 TESTDATA = os.environ.get("EDGE_CLASSIFIER_TESTDATA", "")
 NETWORKS = ["efficientnet_lite0", *(["resnet18"] if TESTDATA else [])]
@@ -34,7 +34,7 @@ def file_of(network: str) -> Path:
 
 def real_weights(network: str) -> Weights:
     """The FP32 weights of one of `NETWORKS`."""
-    from edge.workshop.export.weights import read_weights
+    from edge.workshop.export.weights.state_dict import read_weights
 
     return read_weights(file_of(network), network)
 

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.workshop.charts import check_name, draw_reliability
     from edge.workshop.evaluate.evaluate import evaluate
     from edge.workshop.evaluate.report import to_text
-    from edge.workshop.export.weights import read_weights
+    from edge.workshop.export.weights.state_dict import read_weights
 
     if arguments.plot:
         check_name(arguments.plot)

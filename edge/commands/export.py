@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.settings.defaults import state_directory
 from edge.settings.schema import Settings
-from edge.workshop.export.limits import LEAST_CORRELATION, MIN_AGREEMENT
+from edge.workshop.export.judge.limits import MIN_AGREEMENT, MIN_CORRELATION
 
 HELP = "make an INT8 model bundle from FP32 weights"
 DESCRIPTION = """\
@@ -80,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MIN_AGREEMENT,
         metavar="PERCENT",
         help=f"refuse a model that says what FP32 says on fewer of them, near ties aside (default: {MIN_AGREEMENT:g};"
-        f" 0: no gate on agreement). The logits have to correlate by {LEAST_CORRELATION} in any case",
+        f" 0: no gate on agreement). The logits have to correlate by {MIN_CORRELATION} in any case",
     )
-    parser.add_argument("--golden", type=Path, metavar="PHOTO", help="a golden photo of your own")
+    parser.add_argument("--golden", type=Path, metavar="GOLDEN_PHOTO", help="a golden photo of your own")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -117,9 +117,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.vision.installed import Installed
     from edge.vision.trial import verify_bundle
     from edge.workshop.export.exporter import export_bundle
-    from edge.workshop.export.golden import PHOTO
-    from edge.workshop.export.input_options import InputOptions
-    from edge.workshop.export.weights import find_weights
+    from edge.workshop.export.judge.views import GOLDEN_PHOTO
+    from edge.workshop.export.network.input_options import InputOptions
+    from edge.workshop.export.weights.find import find_weights
 
     trained_on = InputOptions(
         mean=arguments.mean and tuple(arguments.mean),
@@ -162,7 +162,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
         min_agreement=arguments.min_agreement,
-        golden=arguments.golden or PHOTO,
+        golden=arguments.golden or GOLDEN_PHOTO,
         labels=arguments.labels,
         trained_on=trained_on,
         step=say,

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from edge.errors import BundleError, StateError
 from edge.vision.bundle import ARCHITECTURE, DIGEST, FILES, MANIFEST, bundle_name, load_bundle, write_digest
 from edge.vision.installed import Installed, set_modes
-from edge.workshop.export.limits import LEAST_CORRELATION
+from edge.workshop.export.judge.limits import MIN_CORRELATION
 from edge.workshop.fetch import Progress, fetch
 
 MAX_BYTES = 256 << 20  # of an archive, and of what is in it
@@ -75,10 +75,10 @@ def _accepted(home: Path, installed: Installed, source: str) -> str:
     except BundleError as error:
         raise BundleError(str(error).replace(str(home), source)) from error  # where it was put together is gone by then
     name, agreement = bundle.name, bundle.manifest.agreement
-    if agreement is not None and agreement.correlation is not None and agreement.correlation < LEAST_CORRELATION:
+    if agreement is not None and agreement.correlation is not None and agreement.correlation < MIN_CORRELATION:
         raise BundleError(
             f"{name} says that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
-            f" {LEAST_CORRELATION} is the least; export it again."
+            f" {MIN_CORRELATION} is the least; export it again."
         )
     write_digest(home)  # bundles from older versions bring none
     set_modes(home)

@@ -20,7 +20,7 @@ from benchmarks.networks import Floats, normalised
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.weights import read_weights
+from edge.workshop.export.weights.state_dict import read_weights
 
 COUNTER = 12345  # the system call that the counter watches; its argument numbers the place
 libc = ctypes.CDLL(None)

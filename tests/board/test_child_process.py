@@ -13,7 +13,7 @@ from edge.commands import try_
 from edge.errors import WeightsError
 from edge.settings.schema import ModelSettings, Settings
 from edge.workshop.bench.cold_start import seconds_to_first_line
-from edge.workshop.export.package import unpack_package
+from edge.workshop.export.weights.download import unpack_package
 
 HAS_PIP = importlib.util.find_spec("pip") is not None  # asked before the planted one is there
 # What Python 3.13 imports of its own accord, what -c and -m are told to run, and what those import.

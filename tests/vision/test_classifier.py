@@ -20,7 +20,7 @@ from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, Target, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, host_engine, host_target, needs_small_pairs, use_engine
-from edge.workshop.export.golden import PHOTO
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
 from tests.samples import LABELS
@@ -83,14 +83,14 @@ def test_known_photos(classifier: Classifier, photos_dir: Path, photo: str) -> N
 
 
 def test_the_golden_photo_is_answered_as_promised(classifier: Classifier, bundle: Bundle) -> None:
-    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     for golden in bundle.manifest.golden:
         assert answer[golden.index] * 100 == pytest.approx(golden.confidence, abs=0.01)
 
 
 def test_one_buffer_gives_one_answer_as_often_as_it_is_asked(classifier: Classifier) -> None:
     buffer, other = classifier.new_input(), classifier.new_input()
-    photo = read_photo(PHOTO)
+    photo = read_photo(GOLDEN_PHOTO)
     classifier.prepare(photo, buffer)
     classifier.prepare(photo[:, ::-1], other)
     first = classifier.infer(buffer)
@@ -163,7 +163,7 @@ def test_a_wrong_answer_to_the_golden_photo_is_refused(bundle_dir: Path, tmp_pat
 
     message = refusal(load_bundle(signed(bundle_dir, tmp_path / "b", other_confidence)))
     assert "5.0 points off" in message
-    photo = cv2.imencode(".jpg", np.ascontiguousarray(read_photo(PHOTO)[::-1]))[1].tobytes()
+    photo = cv2.imencode(".jpg", np.ascontiguousarray(read_photo(GOLDEN_PHOTO)[::-1]))[1].tobytes()
     refusal(load_bundle(signed(bundle_dir, tmp_path / "c", golden=photo)))
 
 

@@ -12,11 +12,11 @@ from edge.photos.folders import LabelledPhoto
 from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.workshop.evaluate.accuracy import Answer, Evaluation
-from edge.workshop.export.exporter import architecture, contract_of
-from edge.workshop.export.fold import fold
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.input_options import of_contract
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.network.architectures import architecture
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.float_network import FloatNetwork
+from edge.workshop.export.network.input_options import of_contract
+from edge.workshop.export.weights.state_dict import Weights
 
 
 def evaluate(
@@ -53,13 +53,13 @@ def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
             " name the weights it was made from."
         )
     contract = bundle.manifest.input
-    network = fold(of_contract(contract).applied_to(architecture(weights.architecture)), weights.state)
+    network = fold_batch_norms(of_contract(contract).applied_to(architecture(weights.architecture)), weights.state)
     if network.classes != len(bundle.labels):
         raise WeightsError(
             f"{bundle.name} knows {len(bundle.labels)} classes and the weights {network.classes};"
             " name the weights it was made from."
         )
-    expected = contract_of(network.architecture)
+    expected = network.architecture.contract
     if contract.normalization is None:  # its border still has the mean's colour
         expected = expected.model_copy(update={"normalization": None})
     if expected != contract:

@@ -28,8 +28,8 @@ from edge.vision.bundle import (
 )
 from edge.vision.installed import Installed, set_modes, state_errors
 from edge.vision.torch_compat import save_script
-from edge.workshop.export.judge import Latency
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.judge.agreement import Latency
+from edge.workshop.export.weights.state_dict import Weights
 
 
 @dataclass(frozen=True)

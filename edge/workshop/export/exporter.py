@@ -1,4 +1,4 @@
-"""From FP32 weights to a bundle: fold, find ranges, quantize, trace, check, write."""
+"""From FP32 weights to a bundle: fold batch norms, find ranges, quantize, trace, check, write."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from edge.errors import BundleError
 from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.vision.bundle import Engine, InputContract, Manifest, Normalization, Quantization, Target
+from edge.vision.bundle import Engine, InputContract, Manifest, Quantization, Target
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script
-from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.bundle_writer import Made, write_bundle
-from edge.workshop.export.class_names import class_names
-from edge.workshop.export.fold import fold
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.golden import PHOTO, golden_classes
-from edge.workshop.export.gpu import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
-from edge.workshop.export.input_options import AS_KNOWN, InputOptions
-from edge.workshop.export.judge import (
-    ENOUGH_PHOTOS,
+from edge.workshop.export.judge.agreement import (
     Judged,
     Model,
+    golden_classes,
     measure_agreement,
     measure_latency,
     refuse_below,
     verify,
 )
-from edge.workshop.export.limits import MIN_AGREEMENT
-from edge.workshop.export.networks import Architecture
-from edge.workshop.export.quantize import QuantizedNetwork
-from edge.workshop.export.ranges import Range, calibrated_ranges, data_free_ranges
-from edge.workshop.export.report import Report
-from edge.workshop.export.views import of_photos, shipped_views
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, MIN_AGREEMENT
+from edge.workshop.export.judge.report import Report
+from edge.workshop.export.judge.views import GOLDEN_PHOTO, of_photos, shipped_views
+from edge.workshop.export.network.architectures import architecture
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.float_network import FloatNetwork
+from edge.workshop.export.network.input_options import AS_KNOWN, InputOptions
+from edge.workshop.export.quantize.gpu_network import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
+from edge.workshop.export.quantize.int8_network import QuantizedNetwork
+from edge.workshop.export.quantize.ranges import Range, calibrated_ranges, data_free_ranges
+from edge.workshop.export.weights.class_names import class_names
+from edge.workshop.export.weights.state_dict import Weights
 
 Step = Callable[[str], None]
 Each = Callable[[Sequence[Any]], Iterable[Any]]
@@ -77,30 +75,6 @@ class _Comparison:
     min_agreement: float  # percent
 
 
-def architecture(name: str) -> Architecture:
-    """The table of a network.
-
-    Raises:
-        BundleError: there is none of that name.
-    """
-    if name not in ARCHITECTURES:
-        raise BundleError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[name]()
-
-
-def contract_of(network: Architecture) -> InputContract:
-    """The buffer that `network` takes."""
-    red, green, blue = (round(mean * 255) for mean in network.mean)
-    return InputContract(
-        size=network.size,
-        resize=network.resize,
-        interpolation=network.interpolation,
-        border=network.border,
-        border_rgb=(red, green, blue),
-        normalization=Normalization(mean=network.mean, std=network.std, colour=network.colour),
-    )
-
-
 def export_bundle(
     weights: Weights,
     models: Path,
@@ -110,7 +84,7 @@ def export_bundle(
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
     min_agreement: float = MIN_AGREEMENT,
-    golden: Path = PHOTO,
+    golden: Path = GOLDEN_PHOTO,
     labels: Path | None = None,
     trained_on: InputOptions = AS_KNOWN,
     open_gpu: Callable[[], Gpu] = Jetson,
@@ -149,13 +123,13 @@ def export_bundle(
         use_engine(engine, small_pairs=small_pairs)
     step("folding batch norms and normalisation into the convolutions")
     table = trained_on.applied_to(architecture(weights.architecture))
-    network = fold(table, weights.state)
+    network = fold_batch_norms(table, weights.state)
     if table != architecture(weights.architecture):  # nobody published what it is worth on this input
         origin = weights.origin.model_copy(update={"top1": None})
         weights = dataclasses.replace(weights, origin=origin)
     names = class_names(network.classes, labels)
     step("finding the ranges of the activations")
-    contract = contract_of(network.architecture)
+    contract = network.architecture.contract
     ranges = (
         calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
         if calibration
@@ -247,7 +221,7 @@ def _judged(candidate: _Candidate, against: _Comparison, step: Step) -> Made:
         candidate.script,
         candidate.engine,
         candidate.quantization,
-        contract_of(network.architecture),
+        network.architecture.contract,
         classes,
         agreement,
         measure_latency(model, network, example),

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from edge.photos.decode import read_photo
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import fold
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.exporter import buffer_of
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.float_network import FloatNetwork
+from edge.workshop.export.weights.state_dict import Weights
 from tests.networks import NETWORKS, real_weights
 
 
@@ -20,9 +20,9 @@ def weights(request: pytest.FixtureRequest) -> Weights:
 
 @pytest.fixture(scope="module")
 def network(weights: Weights) -> FloatNetwork:
-    return fold(ARCHITECTURES[weights.architecture](), weights.state)
+    return fold_batch_norms(ARCHITECTURES[weights.architecture](), weights.state)
 
 
 @pytest.fixture(scope="module")
 def golden(network: FloatNetwork) -> torch.Tensor:
-    return buffer_of(read_photo(PHOTO), contract_of(network.architecture))
+    return buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract)

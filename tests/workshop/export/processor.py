@@ -4,11 +4,11 @@ import torch
 
 from edge.vision.bundle import Engine
 from edge.vision.device import Cpu
-from edge.workshop.export.gpu import NoEngineError
+from edge.workshop.export.quantize.gpu_network import NoEngineError
 
 
 class Processor:
-    """An `export.gpu.Gpu`; its engine, if it has one, is the graph that TensorRT would be given."""
+    """An `export.quantize.gpu_network.Gpu`; its engine, if it has one, is the graph that TensorRT would be given."""
 
     dtype = torch.float32
     place = "cpu"

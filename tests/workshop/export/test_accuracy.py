@@ -16,14 +16,14 @@ from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MODEL, load_bundle
 from edge.vision.classifier import Classifier
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import fold
-from edge.workshop.export.folded import FloatNetwork, FoldedConv
-from edge.workshop.export.gpu import GpuNetwork, RawPixels
-from edge.workshop.export.judge import correlation
-from edge.workshop.export.ranges import data_free_ranges
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.exporter import buffer_of
+from edge.workshop.export.judge.agreement import correlation
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.float_network import FloatConv, FloatNetwork
+from edge.workshop.export.quantize.gpu_network import GpuNetwork, RawPixels
+from edge.workshop.export.quantize.ranges import data_free_ranges
+from edge.workshop.export.weights.state_dict import Weights
 from tests.networks import TESTDATA, bundle_of, real_weights
 from tests.samples import INDEXES, LABELS
 
@@ -160,7 +160,7 @@ def test_every_convolution_is_quantized(
     convolutions = [kind for kind in kinds if "conv" in kind.lower()]
     with capsys.disabled():
         print(f"\nconvolutions: { ({kind: convolutions.count(kind) for kind in sorted(set(convolutions))}) }")
-    assert len(convolutions) == sum(isinstance(operation, FoldedConv) for operation in network.operations)
+    assert len(convolutions) == sum(isinstance(operation, FloatConv) for operation in network.operations)
     assert all(kind.startswith("quantized::conv2d") for kind in convolutions)
     # Nothing float before the head: one way into the integers and one out of them.
     assert kinds.count("aten::dequantize") == 1
@@ -171,12 +171,12 @@ def test_every_convolution_is_quantized(
 def test_fp32_here_is_fp32_in_torchvision(testdata: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On full-size photos: folding, border, decoder and resize against torchvision's own steps with PIL."""
     weights = real_weights("resnet18")
-    network = fold(ARCHITECTURES["resnet18"](), weights.state)
+    network = fold_batch_norms(ARCHITECTURES["resnet18"](), weights.state)
     reference = resnet18()
     reference.load_state_dict(weights.state)
     reference.eval()
     transforms = ResNet18_Weights.IMAGENET1K_V1.transforms()
-    contract = contract_of(network.architecture)
+    contract = network.architecture.contract
     photos = sorted((testdata / "photos" / "calibration").iterdir())
     same = 0
     for i in range(0, len(photos), BATCH):

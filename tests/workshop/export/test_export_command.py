@@ -19,7 +19,7 @@ from edge.vision.bundle import load_bundle
 from edge.vision.engine import host_target
 from edge.vision.installed import Installed
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.limits import MIN_AGREEMENT
+from edge.workshop.export.judge.limits import MIN_AGREEMENT
 from tests.daemon_process import CHECKOUT, environment, run_command
 
 host = host_target()
@@ -235,7 +235,7 @@ def test_the_gates_are_written_once(capsys: pytest.CaptureFixture[str], monkeypa
     """The default of the option, the text of its help, and the default of the exporter agree."""
     assert build_parser().parse_args(["export"]).min_agreement == MIN_AGREEMENT
     assert inspect.signature(export_bundle).parameters["min_agreement"].default == MIN_AGREEMENT
-    monkeypatch.setattr(export, "LEAST_CORRELATION", 0.123)
+    monkeypatch.setattr(export, "MIN_CORRELATION", 0.123)
     monkeypatch.setattr(export, "MIN_AGREEMENT", 45.6)
     with pytest.raises(SystemExit):
         build_parser().parse_args(["export", "--help"])

@@ -12,13 +12,13 @@ from torchvision.models import get_model
 
 from edge.photos.decode import read_photo
 from edge.vision.bundle import Origin
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.exporter import buffer_of, contract_of
-from edge.workshop.export.fold import fold
-from edge.workshop.export.folded import FoldedHead
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.networks import Architecture, Conv, Head
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.exporter import buffer_of
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.float_network import FloatHead
+from edge.workshop.export.network.operations import Architecture, Conv, Head
+from edge.workshop.export.weights.state_dict import Weights
 
 BRANCH = 0.4  # of the scale that the other batch norms have
 SPREAD = 1.5  # standard deviation of the golden photo's logits
@@ -45,7 +45,7 @@ def trained_like(name: str, photos: Sequence[Path], classes: int = 1000) -> Weig
 
 
 def _normalised(table: Architecture, photos: Sequence[Path]) -> torch.Tensor:
-    contract = contract_of(table)
+    contract = table.contract
     low, size = table.border[0], table.size
     batch = torch.cat([buffer_of(read_photo(photo), contract) for photo in photos])
     mean, std = (torch.tensor(value)[:, None, None] for value in (table.mean, table.std))
@@ -54,12 +54,12 @@ def _normalised(table: Architecture, photos: Sequence[Path]) -> torch.Tensor:
 
 def _be_sure(table: Architecture, state: dict[str, torch.Tensor]) -> None:
     """Spread the logits, and raise the golden photo's first class, because a golden photo needs a clear lead."""
-    network = fold(table, state)
+    network = fold_batch_norms(table, state)
     head, linear = network.operations[-1], table.operations[-1]
-    assert isinstance(head, FoldedHead)
+    assert isinstance(head, FloatHead)
     assert isinstance(linear, Head)
     with torch.inference_mode():
-        values = dict(network.values(buffer_of(read_photo(PHOTO), contract_of(table))))
+        values = dict(network.values(buffer_of(read_photo(GOLDEN_PHOTO), table.contract)))
         logits = head.logits(values[linear.input].mean((2, 3)))[0]
     scale = SPREAD / float(logits.std())
     state[f"{linear.linear}.weight"] *= scale

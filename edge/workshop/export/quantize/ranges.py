@@ -8,9 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from edge.workshop.export.activations import CURVES, FLAT_BELOW
-from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedGate, FoldedHead, walk
-from edge.workshop.export.networks import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation, MaxPool
+from edge.workshop.export.network.float_network import (
+    CURVES,
+    FLAT_BELOW,
+    FloatConv,
+    FloatGate,
+    FloatHead,
+    FloatNetwork,
+    walk,
+)
+from edge.workshop.export.network.operations import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation, MaxPool
 
 # Standard deviations on each side of the mean. From 6 to 8 the probabilities are equally close to FP32's; below
 # 6 too much is cut off, and above 8 the steps grow too coarse.
@@ -114,7 +121,7 @@ def _completed(network: FloatNetwork, ranges: dict[str, Range]) -> dict[str, Ran
     for operation in network.operations:
         if isinstance(operation, MaxPool):  # a quantized pool keeps its input's scale
             ranges[operation.output] = ranges[operation.input]
-        elif isinstance(operation, FoldedConv):
+        elif isinstance(operation, FloatConv):
             name = f"{operation.table.output}:norm"
             low = max(ranges[name].low, FLAT_BELOW.get(operation.table.activation, -math.inf))
             ranges[name] = Range(low, ranges[name].high)
@@ -133,7 +140,7 @@ class _MomentRules:
     def __init__(self) -> None:
         self.before: dict[str, _Moments] = {}
 
-    def conv(self, conv: FoldedConv, _: _Moments, residual: _Moments | None) -> _Moments:
+    def conv(self, conv: FloatConv, _: _Moments, residual: _Moments | None) -> _Moments:
         here = _Moments(conv.mean, conv.std)
         if residual is not None:
             here = here.plus(residual)
@@ -144,11 +151,11 @@ class _MomentRules:
     def max_pool(self, _: MaxPool, x: _Moments) -> _Moments:
         return x  # a pool's mean is a little higher; the difference does not matter here
 
-    def head(self, _: FoldedHead, x: _Moments) -> _Moments:
+    def head(self, _: FloatHead, x: _Moments) -> _Moments:
         return x  # the head is computed in floats and needs no range
 
 
-def _factors(gate: FoldedGate, value: _Moments) -> _Moments:
+def _factors(gate: FloatGate, value: _Moments) -> _Moments:
     """The moments of the gate's factor for each channel.
 
     The deviation is an overestimate, because the average that the gate reads varies less than the values do.

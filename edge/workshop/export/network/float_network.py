@@ -6,21 +6,35 @@ computed (`Rules`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-from edge.workshop.export.activations import CURVES
-from edge.workshop.export.networks import PIXELS, Architecture, Conv, Gate, Head, MaxPool
+from edge.workshop.export.network.operations import PIXELS, Activation, Architecture, Conv, Gate, Head, MaxPool
 
 Value = TypeVar("Value")
+Curve = Callable[[torch.Tensor], torch.Tensor]
+
+CURVES: dict[Activation, Curve] = {
+    "": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "hardsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+}
+
+# Smooth activations, and the input below which their output is treated as 0 (silu is still −0.015 there). ReLUs are
+# missing: the integer convolution does them itself.
+FLAT_BELOW: dict[Activation, float] = {"hardswish": -3.0, "silu": -6.0}
 
 
 @dataclass(frozen=True)
-class FoldedGate:
+class FloatGate:
     """What each channel is multiplied by, from all channels' averages."""
 
     table: Gate
@@ -36,7 +50,7 @@ class FoldedGate:
 
 
 @dataclass(frozen=True)
-class FoldedConv:
+class FloatConv:
     """A convolution that holds its batch norm; `mean` and `std` are those of its output on the training set."""
 
     table: Conv
@@ -45,7 +59,7 @@ class FoldedConv:
     mean: torch.Tensor  # (out,) before residual and activation
     std: torch.Tensor  # (out,)
     padding: int  # the same on every side
-    gate: FoldedGate | None = None
+    gate: FloatGate | None = None
 
     @property
     def groups(self) -> int:
@@ -60,7 +74,7 @@ class FoldedConv:
 
 
 @dataclass(frozen=True)
-class FoldedHead:
+class FloatHead:
     """Average, one or two linear layers, softmax."""
 
     table: Head
@@ -75,13 +89,13 @@ class FoldedHead:
         return F.linear(averages, self.weight, self.bias)
 
 
-FoldedOperation = FoldedConv | MaxPool | FoldedHead
+FloatOperation = FloatConv | MaxPool | FloatHead
 
 
 class Rules(Protocol[Value]):
     """How each kind of operation is computed on one type of value."""
 
-    def conv(self, conv: FoldedConv, x: Value, residual: Value | None) -> Value:
+    def conv(self, conv: FloatConv, x: Value, residual: Value | None) -> Value:
         """Convolution with batch norm, residual, activation and gate."""
         ...
 
@@ -89,16 +103,16 @@ class Rules(Protocol[Value]):
         """Maximum of each window."""
         ...
 
-    def head(self, head: FoldedHead, x: Value) -> Value:
+    def head(self, head: FloatHead, x: Value) -> Value:
         """The network's result."""
         ...
 
 
-def walk(operations: Iterable[FoldedOperation], pixels: Value, rules: Rules[Value]) -> Iterator[tuple[str, Value]]:
+def walk(operations: Iterable[FloatOperation], pixels: Value, rules: Rules[Value]) -> Iterator[tuple[str, Value]]:
     """Compute `operations` in order and yield the name and value of each; the head's name is ""."""
     values = {PIXELS: pixels}
     for operation in operations:
-        if isinstance(operation, FoldedConv):
+        if isinstance(operation, FloatConv):
             name, table = operation.table.output, operation.table
             x = rules.conv(operation, values[table.input], values[table.residual] if table.residual else None)
         elif isinstance(operation, MaxPool):
@@ -109,7 +123,7 @@ def walk(operations: Iterable[FoldedOperation], pixels: Value, rules: Rules[Valu
         yield name, x
 
 
-def result(operations: Iterable[FoldedOperation], pixels: Value, rules: Rules[Value]) -> Value:
+def result(operations: Iterable[FloatOperation], pixels: Value, rules: Rules[Value]) -> Value:
     """What the head computes from `pixels`."""
     x = pixels
     for _, x in walk(operations, pixels, rules):  # noqa: B007 (only the last value is needed)
@@ -128,7 +142,7 @@ class _FloatRules:
     def __init__(self) -> None:
         self.norm: torch.Tensor | None = None
 
-    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+    def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         norm = F.conv2d(x, conv.weight, conv.bias, conv.table.stride, conv.padding, groups=conv.groups)
         self.norm = norm
         return conv.finish(norm, residual)
@@ -136,7 +150,7 @@ class _FloatRules:
     def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
         return max_pool(pool, x)
 
-    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+    def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         return head.logits(x.mean((2, 3))).softmax(1)
 
 
@@ -146,21 +160,21 @@ class FloatNetwork(torch.nn.Module):
     Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
     """
 
-    def __init__(self, architecture: Architecture, operations: tuple[FoldedOperation, ...]) -> None:
+    def __init__(self, architecture: Architecture, operations: tuple[FloatOperation, ...]) -> None:
         super().__init__()
         self.architecture = architecture
         self.operations = operations
 
     @property
-    def convolutions(self) -> tuple[FoldedConv, ...]:
+    def convolutions(self) -> tuple[FloatConv, ...]:
         """The operations that are convolutions, in order."""
-        return tuple(operation for operation in self.operations if isinstance(operation, FoldedConv))
+        return tuple(operation for operation in self.operations if isinstance(operation, FloatConv))
 
     @property
     def classes(self) -> int:
         """How many probabilities come out."""
         head = self.operations[-1]
-        assert isinstance(head, FoldedHead)
+        assert isinstance(head, FloatHead)
         return head.weight.shape[0]
 
     def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

@@ -15,11 +15,10 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.vision.bundle import Activations, Engine
 from edge.vision.torch_compat import prepack, quantized_weight
-from edge.workshop.export.activations import FLAT_BELOW
-from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedHead, max_pool, result
-from edge.workshop.export.networks import PIXELS, MaxPool
-from edge.workshop.export.ranges import Range, expected_means
-from edge.workshop.export.rounding import rounded, weight_scales
+from edge.workshop.export.network.float_network import FLAT_BELOW, FloatConv, FloatHead, FloatNetwork, max_pool, result
+from edge.workshop.export.network.operations import PIXELS, MaxPool
+from edge.workshop.export.quantize.ranges import Range, expected_means
+from edge.workshop.export.quantize.rounding import rounded, weight_scales
 
 Convolution = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # of input and residual
 
@@ -59,7 +58,7 @@ class QuantizedNetwork(torch.nn.Module):
         """Probabilities (1, classes) of the padded buffer."""
         return result(self._operations, self._quantized(pixels), self)
 
-    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+    def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """With the weights that were packed at the start."""
         return self._convolutions[conv.table.output](x, residual)
 
@@ -67,7 +66,7 @@ class QuantizedNetwork(torch.nn.Module):
         """The maximum of each window, with the scale of `x`."""
         return max_pool(pool, x)
 
-    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+    def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         """Average, linear layers and softmax, in floats."""
         return head.logits(x.dequantize().mean((2, 3))).softmax(1)
 
@@ -89,7 +88,7 @@ class QuantizedNetwork(torch.nn.Module):
         zero = round(-value.low / scale)
         return scale, zero - 128 if self._signed else zero
 
-    def _packed(self, conv: FoldedConv) -> Convolution:
+    def _packed(self, conv: FloatConv) -> Convolution:
         table, ops = conv.table, torch.ops.quantized
         scales = weight_scales(conv.weight, small_pairs=self._small_pairs)
         whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
@@ -114,7 +113,7 @@ class QuantizedNetwork(torch.nn.Module):
         norm_scale, norm_zero = self._scale(f"{table.output}:norm")
         return lambda x, residual: add(ops.conv2d(x, packed, norm_scale, norm_zero), residual, scale, zero)
 
-    def _curved(self, conv: FoldedConv, packed: Any) -> Convolution:
+    def _curved(self, conv: FloatConv, packed: Any) -> Convolution:
         """A convolution before a smooth curve or a gate, which make floats of its integers and integers again."""
         table, ops = conv.table, torch.ops.quantized
         scale, zero = self._scale(table.output)

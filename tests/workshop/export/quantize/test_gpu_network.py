@@ -15,14 +15,14 @@ from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.device import load_tensorrt_runtime
-from edge.workshop.export import judge
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.folded import FloatNetwork, FoldedConv
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.gpu import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
-from edge.workshop.export.judge import correlation
-from edge.workshop.export.ranges import data_free_ranges
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.judge import agreement as judge
+from edge.workshop.export.judge.agreement import correlation
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.network.float_network import FloatConv, FloatNetwork
+from edge.workshop.export.quantize.gpu_network import GpuNetwork, NoEngineError, Precision, RawPixels, tensorrt_engine
+from edge.workshop.export.quantize.ranges import data_free_ranges
+from edge.workshop.export.weights.state_dict import Weights
 from tests.workshop.export.processor import FakeCuda, Processor
 
 pytestmark = pytest.mark.timeout(300)
@@ -52,7 +52,7 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
     model = onnx.load_from_string(file.getvalue())
     onnx.checker.check_model(model)
     kinds = [node.op_type for node in model.graph.node]
-    convolutions = sum(isinstance(operation, FoldedConv) for operation in network.operations)
+    convolutions = sum(isinstance(operation, FloatConv) for operation in network.operations)
     assert kinds.count("Conv") == convolutions
     # Every weight but the first's, and every value.
     assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") >= convolutions - 1 + convolutions
@@ -110,7 +110,7 @@ def test_a_jetsons_bundle_is_made_and_runs(
         return opened[-1]
 
     classifier = Classifier(bundle, ModelSettings(device="cuda"), open_cuda)
-    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     assert int(answer.argmax()) == manifest.golden[0].index
     assert len(opened) == 1
     with pytest.raises(BundleError, match=r"runs on a GPU only; set model\.device to auto"):
@@ -123,7 +123,7 @@ def test_a_jetsons_bundle_is_made_and_runs(
 def test_fp16_that_is_refused_is_not_called_int8(
     weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "MIN_CORRELATION", 2.0)
+    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 2.0)
     with pytest.raises(BundleError, match=r"^FP16 does not follow FP32 on the golden photo") as refused:
         export_bundle(
             weights, tmp_path / "models", target="jetson", precision="fp16", open_gpu=lambda: Processor(tensorrt=True)

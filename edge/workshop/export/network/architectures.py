@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge.workshop.export.networks import PIXELS, Activation, Architecture, Conv, Gate, Head, MaxPool, Operation
+from edge.errors import BundleError
+from edge.workshop.export.network.operations import (
+    PIXELS,
+    Activation,
+    Architecture,
+    Conv,
+    Gate,
+    Head,
+    MaxPool,
+    Operation,
+)
 
 Keys = tuple[str, str]  # of a convolution's weight, and the prefix of its batch norm
 
@@ -235,3 +245,14 @@ ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "efficientnet_b0": lambda: efficientnet_b0("efficientnet_b0"),
     "efficientnet_lite0": lambda: efficientnet_lite0("efficientnet_lite0"),
 }
+
+
+def architecture(name: str) -> Architecture:
+    """The table of a network.
+
+    Raises:
+        BundleError: there is none of that name.
+    """
+    if name not in ARCHITECTURES:
+        raise BundleError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[name]()

@@ -24,16 +24,10 @@ from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings, Settings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.workshop.export import weights as room
-from edge.workshop.export.weights import (
-    Entry,
-    Weights,
-    catalogue,
-    download,
-    find_weights,
-    packaged_weights,
-    read_weights,
-)
+from edge.workshop.export.weights import find as room
+from edge.workshop.export.weights.download import download, packaged_weights
+from edge.workshop.export.weights.find import find_weights
+from edge.workshop.export.weights.state_dict import Entry, Weights, catalogue, read_weights
 from tests.daemon_process import CHECKOUT, run_command
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.load.*:UserWarning", "ignore:Detected pickle protocol")

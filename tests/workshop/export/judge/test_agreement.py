@@ -10,15 +10,15 @@ import torch
 from edge.errors import BundleError
 from edge.photos.folders import photos_in
 from edge.vision.bundle import Agreement
-from edge.workshop.export import exporter, judge
+from edge.workshop.export import exporter
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.judge import Latency, measure_agreement, refuse_below
-from edge.workshop.export.ranges import Range, data_free_ranges
-from edge.workshop.export.report import Report
-from edge.workshop.export.views import SHIPPED, of_photos, shipped_views
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.judge import agreement as judge
+from edge.workshop.export.judge.agreement import Latency, measure_agreement, refuse_below
+from edge.workshop.export.judge.report import Report
+from edge.workshop.export.judge.views import GOLDEN_PHOTO, SHIPPED, of_photos, shipped_views
+from edge.workshop.export.network.float_network import FloatNetwork
+from edge.workshop.export.quantize.ranges import Range, data_free_ranges
+from edge.workshop.export.weights.state_dict import Weights
 from tests.daemon_process import CHECKOUT
 from tests.workshop.export.trained_like import trained_like
 
@@ -38,7 +38,7 @@ def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_in
 ) -> None:
     """The golden photo alone does not reveal it, because the model is very sure of that one."""
     monkeypatch.setattr(exporter, "data_free_ranges", narrow)
-    monkeypatch.setattr(judge, "LEAST_CORRELATION", 0)  # which refuses EfficientNet-Lite0 before
+    monkeypatch.setattr(judge, "MIN_CORRELATION", 0)  # which refuses EfficientNet-Lite0 before
     photos = photos_in(testdata / "photos" / "labelled")[::4] if given else []
     golden = SHIPPED / "camera.jpg"
     taken = export_bundle(weights, tmp_path / "taken", photos=photos, golden=golden, min_agreement=0)
@@ -147,7 +147,7 @@ def test_random_weights_with_ranges_that_cut_off_are_refused_though_they_agree(
         return {name: r if name == "pixels" else Range(r.low * 0.8, r.high * 0.8) for name, r in found.items()}
 
     monkeypatch.setattr(exporter, "data_free_ranges", cut)
-    monkeypatch.setattr(judge, "MIN_CORRELATION", 0.0)  # the golden photo's own gate is not what is tried here
+    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 0.0)  # the golden photo's own gate is not what is tried here
     with pytest.raises(BundleError, match=r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 48 views"):
         export_bundle(trained_like("efficientnet_b0", variants[:12]), tmp_path / "models")
     assert not (tmp_path / "models").exists()
@@ -178,4 +178,4 @@ def test_every_shipped_photo_is_free_small_and_named_in_notice() -> None:
     notice = (CHECKOUT / "NOTICE").read_text(encoding="utf-8")
     assert len(photos) == 7
     assert all(f'"{photo.stem}"' in notice for photo in (*photos, Path("coffee")))
-    assert sum(photo.stat().st_size for photo in (*photos, PHOTO)) < 200_000
+    assert sum(photo.stat().st_size for photo in (*photos, GOLDEN_PHOTO)) < 200_000

@@ -11,14 +11,14 @@ from torchvision.models import get_model, resnet18, resnet34, resnet50
 from edge.errors import WeightsError
 from edge.photos.decode import read_photo
 from edge.vision.preprocess import fill, new_buffer
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.exporter import architecture, contract_of
-from edge.workshop.export.fold import StateDict, fold
-from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedHead
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.networks import PIXELS, Architecture
-from edge.workshop.export.weights import catalogue as known_weights
-from edge.workshop.export.weights import packaged_weights, read_weights
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.network.architectures import ARCHITECTURES, architecture
+from edge.workshop.export.network.batch_norm_folding import StateDict, fold_batch_norms
+from edge.workshop.export.network.float_network import FloatConv, FloatHead, FloatNetwork
+from edge.workshop.export.network.operations import PIXELS, Architecture
+from edge.workshop.export.weights.download import packaged_weights
+from edge.workshop.export.weights.state_dict import catalogue as known_weights
+from edge.workshop.export.weights.state_dict import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +30,23 @@ def logits(network: FloatNetwork, pixels: torch.Tensor) -> torch.Tensor:
     """The input of the softmax, (1, classes)."""
     values = dict(network.values(pixels))
     head = network.operations[-1]
-    assert isinstance(head, FoldedHead)
+    assert isinstance(head, FloatHead)
     return head.logits(values[head.table.input].mean((2, 3)))
 
 
 def golden_buffer(table: Architecture) -> torch.Tensor:
-    contract = contract_of(table)
+    contract = table.contract
     buffer = new_buffer(contract)
-    fill(buffer, read_photo(PHOTO), contract)
+    fill(buffer, read_photo(GOLDEN_PHOTO), contract)
     return buffer.tensor
 
 
 def test_the_stem_is_exact_to_1e_5(state: StateDict) -> None:
     """Without a border nothing is rounded: float pixels go through both networks."""
     table = ARCHITECTURES["resnet18"]()
-    network = fold(table, state)
+    network = fold_batch_norms(table, state)
     stem = network.operations[0]
-    assert isinstance(stem, FoldedConv)
+    assert isinstance(stem, FloatConv)
     assert stem.table.input == PIXELS
     pixels = golden_buffer(table).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
@@ -68,7 +68,7 @@ def test_the_network_is_within_0_02_logits_of_torchvision(state: StateDict, caps
     mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
     photo = (buffer[:, 3:-3, 3:-3].permute(0, 3, 1, 2).float() / 255 - mean) / std
     with torch.inference_mode():
-        difference = float((logits(fold(table, state), buffer) - reference(photo)).abs().max())
+        difference = float((logits(fold_batch_norms(table, state), buffer) - reference(photo)).abs().max())
     with capsys.disabled():
         print(f"\nfolding and the rounded border: logits differ by at most {difference:.4f}")
     assert difference < 0.02
@@ -84,7 +84,7 @@ def test_every_network_of_torchvisions_in_the_table_is_torchvisions(name: str) -
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     table = ARCHITECTURES[name]()
-    network = fold(table, reference.state_dict())
+    network = fold_batch_norms(table, reference.state_dict())
     mean, std = (torch.tensor(value)[None, :, None, None] for value in (table.mean, table.std))
     photo = torch.rand(1, 3, 224, 224)
     border = table.border[0]
@@ -109,13 +109,13 @@ def test_efficientnet_lite0_is_the_packages_own() -> None:
     photo = (buffer[:, :224, :224].permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
         expected = reference(photo).softmax(1)
-        answer = fold(table, weights.state)(buffer)
+        answer = fold_batch_norms(table, weights.state)(buffer)
     assert float((answer - expected).abs().max()) < 1e-4
 
 
 def refusal(name: str, state: StateDict) -> str:
     with pytest.raises(WeightsError) as refused:
-        fold(ARCHITECTURES[name](), state)
+        fold_batch_norms(ARCHITECTURES[name](), state)
     message = str(refused.value)
     assert message.endswith(".")
     assert "\n" not in message

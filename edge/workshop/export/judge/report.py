@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.vision.bundle import Agreement
-from edge.workshop.export.judge import ENOUGH_PHOTOS, FEW_CLASSES, Latency, pictures_told
-from edge.workshop.export.limits import LEAST_CORRELATION
+from edge.workshop.export.judge.agreement import Latency, pictures_told
+from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Report:
         rows += [
             ("top-1 agreement", f"{agreement.top1:.1f} %", "", f"on {photos}"),
             ("… or a near tie", f"{agreement.top1_or_tie:.1f} %", "", "what FP32 gives nearly as much counts too"),
-            ("correlation of logits", f"{agreement.correlation:.3f}", "", f"{LEAST_CORRELATION} is the least"),
+            ("correlation of logits", f"{agreement.correlation:.3f}", "", f"{MIN_CORRELATION} is the least"),
             ("confidence differs by", f"{agreement.confidence_difference:.1f} points", "", "on average"),
         ]
         if agreement.classes is not None and agreement.classes < min(FEW_CLASSES, self.classes):

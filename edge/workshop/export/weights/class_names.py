@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.errors import WeightsError
 from edge.vision.bundle import MAX_NAME, is_name
 
-IMAGENET = Path(__file__).parent / "imagenet-labels.txt"
+IMAGENET = Path(__file__).parents[1] / "imagenet-labels.txt"
 
 
 def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:

@@ -13,17 +13,13 @@ import torch
 
 from edge.errors import BundleError
 from edge.events import Probabilities
-from edge.vision.bundle import Agreement
+from edge.vision.bundle import Agreement, GoldenClass
 from edge.vision.torch_compat import known_deprecations, trace_script
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.limits import LEAST_CORRELATION
+from edge.workshop.export.judge.limits import GOLDEN_MIN_CORRELATION, GOLDEN_MIN_LEAD, MIN_CORRELATION, TIE
+from edge.workshop.export.network.float_network import FloatNetwork
 
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
-MIN_CORRELATION = 0.9  # of the golden photo's logits; 0.98 and more is what the recipe reaches
-ENOUGH_PHOTOS = 20  # of one's own: with fewer one alone is more than the 5 points that may be missing
-FEW_CLASSES = 3  # FP32 puts fewer first: any constant answer would agree
-TIE = 0.8  # 0.2 in the logits: about what INT8 adds to the difference between two of them
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 Judged = Literal["INT8", "FP16"]
@@ -66,6 +62,23 @@ def _logits(probabilities: torch.Tensor) -> torch.Tensor:
     return logits - logits.mean()
 
 
+def golden_classes(probabilities: Probabilities) -> tuple[GoldenClass, ...]:
+    """The top three, for the manifest.
+
+    Raises:
+        BundleError: the first leads by less than GOLDEN_MIN_LEAD, so the photo cannot tell right from wrong.
+    """
+    order = probabilities.argsort()[::-1][:3]
+    confidences = [round(float(probabilities[i]) * 100, 2) for i in order]
+    lead = confidences[0] - confidences[1]
+    if not lead >= GOLDEN_MIN_LEAD:  # NaN is not
+        raise BundleError(
+            f"The golden photo's first class leads by {lead:.1f} points only, and {GOLDEN_MIN_LEAD:.0f} are needed to"
+            " tell a sound model from a broken one; give another with --golden PHOTO, or better weights."
+        )
+    return tuple(GoldenClass(index=int(i), confidence=c) for i, c in zip(order, confidences, strict=True))
+
+
 def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor, judged: Judged) -> None:
     """Hold the model's answer to the golden photo against FP32's.
 
@@ -82,8 +95,8 @@ def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.T
             f"FP32's first class {first} has {probabilities[first] * 100:.1f} % there and class {other} has"
             f" {probabilities[other] * 100:.1f} %"
         )
-    elif not found >= MIN_CORRELATION:
-        wrong = f"the logits' correlation is {found:.3f}, and {MIN_CORRELATION} is the least"
+    elif not found >= GOLDEN_MIN_CORRELATION:
+        wrong = f"the logits' correlation is {found:.3f}, and {GOLDEN_MIN_CORRELATION} is the least"
     if wrong:
         raise BundleError(f"{judged} does not follow FP32 on the golden photo ({wrong}); {_remedy(judged)}.")
 
@@ -150,7 +163,7 @@ def refuse_below(least: float, agreement: Agreement, judged: Judged) -> None:
         judged: the model's precision, as the sentence names it.
 
     Raises:
-        BundleError: it agrees on less, or the correlation is below `LEAST_CORRELATION`; the sentence says which.
+        BundleError: it agrees on less, or the correlation is below `MIN_CORRELATION`; the sentence says which.
     """
     found, correlated = agreement.top1_or_tie, agreement.correlation
     assert found is not None  # nor the other: only bundles from before they were measured lack them
@@ -160,10 +173,10 @@ def refuse_below(least: float, agreement: Agreement, judged: Judged) -> None:
     if not found >= least:
         wrong.append(f"{judged} agrees with FP32 on {found:.1f} % {where}, and {least:g} % are the least")
         remedy = _remedy(judged, "accept it with --min-agreement")
-    if not correlated >= LEAST_CORRELATION:
+    if not correlated >= MIN_CORRELATION:
         wrong.append(
             f"{judged}'s logits correlate with FP32's by {correlated:.3f} over those {where}, and"
-            f" {LEAST_CORRELATION} is the least, whatever --min-agreement says"
+            f" {MIN_CORRELATION} is the least, whatever --min-agreement says"
         )
         remedy = _remedy(judged)
     if wrong:

@@ -19,17 +19,17 @@ import torch
 
 from edge.errors import BundleError
 from edge.vision.torch_compat import trace_script
-from edge.workshop.export.folded import (
+from edge.workshop.export.network.float_network import (
+    FloatConv,
+    FloatGate,
+    FloatHead,
     FloatNetwork,
-    FoldedConv,
-    FoldedGate,
-    FoldedHead,
-    FoldedOperation,
+    FloatOperation,
     max_pool,
     result,
 )
-from edge.workshop.export.networks import PIXELS, MaxPool
-from edge.workshop.export.ranges import Range
+from edge.workshop.export.network.operations import PIXELS, MaxPool
+from edge.workshop.export.quantize.ranges import Range
 
 LOW, HIGH = -128, 127
 Precision = Literal["auto", "int8", "fp16"]
@@ -52,7 +52,7 @@ class GpuNetwork(torch.nn.Module):
         self._ranges = ranges
         self._operations = tuple(_moved(operation, move) for operation in network.operations)
         for operation in self._operations:
-            if isinstance(operation, FoldedConv):
+            if isinstance(operation, FloatConv):
                 # What is a buffer stays outside of the graph, so that its rounding stays in it, where TensorRT looks.
                 self.register_buffer(_buffer(operation), operation.weight)
 
@@ -60,7 +60,7 @@ class GpuNetwork(torch.nn.Module):
         """Probabilities of the padded pixels."""
         return result(self._operations, pixels / 256, self)
 
-    def conv(self, conv: FoldedConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+    def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
         """In floats, then rounded to the steps of INT8 where there are ranges."""
         table, weight = conv.table, self.get_buffer(_buffer(conv))
         if self._ranges is not None and table.input != PIXELS:
@@ -76,12 +76,12 @@ class GpuNetwork(torch.nn.Module):
         """The maximum of each window."""
         return max_pool(pool, x)
 
-    def head(self, head: FoldedHead, x: torch.Tensor) -> torch.Tensor:
+    def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         """Softmax in float32: FP16 would round small probabilities to 0."""
         return head.logits(x.mean((2, 3))).float().softmax(1)
 
 
-def _buffer(conv: FoldedConv) -> str:
+def _buffer(conv: FloatConv) -> str:
     return "weight_" + conv.table.output.replace(".", "_")
 
 
@@ -91,18 +91,18 @@ def _rounded(weight: torch.Tensor) -> torch.Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales.float(), zeros, 0, LOW, HIGH)
 
 
-def _moved(operation: FoldedOperation, move: Move) -> FoldedOperation:
+def _moved(operation: FloatOperation, move: Move) -> FloatOperation:
     if isinstance(operation, MaxPool):
         return operation
     weight, bias = operation.weight, move(operation.bias)
-    if isinstance(operation, FoldedHead):
+    if isinstance(operation, FloatHead):
         hidden = None if operation.hidden is None else (move(operation.hidden[0]), move(operation.hidden[1]))
         return dataclasses.replace(operation, weight=move(weight), bias=bias, hidden=hidden)
     if operation.table.input == PIXELS:
         weight = weight * (256 / 255)  # it takes bytes over 256, which FP16 holds exactly; over 255 it cannot
     gate = operation.gate
     if gate is not None:
-        gate = FoldedGate(
+        gate = FloatGate(
             gate.table, move(gate.squeeze), move(gate.squeeze_bias), move(gate.excite), move(gate.excite_bias)
         )
     return dataclasses.replace(operation, weight=move(weight), bias=bias, gate=gate)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edge.errors import WeightsError
 from edge.vision.bundle import Colour, InputContract, Interpolation
-from edge.workshop.export.networks import Architecture
+from edge.workshop.export.network.operations import Architecture
 
 Rgb = tuple[float, float, float]
 LEAST_STD = 1e-3  # 1/255, for networks that take 0..255, is above it

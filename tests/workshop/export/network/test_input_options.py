@@ -14,11 +14,10 @@ from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, Colour, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.preprocess import fill, new_buffer
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.exporter import contract_of
-from edge.workshop.export.fold import fold
-from edge.workshop.export.input_options import InputOptions
-from edge.workshop.export.ranges import expected_means
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.network.input_options import InputOptions
+from edge.workshop.export.quantize.ranges import expected_means
 from tests.samples import INDEXES
 from tests.vision.signed import signed
 
@@ -34,7 +33,7 @@ def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> Non
     mean, std = torch.tensor((0.4, 0.5, 0.6))[None, :, None, None], torch.tensor((0.5, 0.4, 0.3))[None, :, None, None]
     told = InputOptions(mean=(0.4, 0.5, 0.6), std=(0.5, 0.4, 0.3), size=160, resize=192, colour=colour)
     table = told.applied_to(ARCHITECTURES["resnet18"]())
-    network = fold(table, reference.state_dict())
+    network = fold_batch_norms(table, reference.state_dict())
     photo = torch.rand(1, 3, 160, 160)
     padded = mean.expand(1, 3, 166, 166).clone()
     padded[:, :, 3:-3, 3:-3] = photo
@@ -42,17 +41,17 @@ def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> Non
     with torch.inference_mode():
         expected = reference(fed.flip(1) if colour == "BGR" else fed).softmax(1)
         answer = network(padded.permute(0, 2, 3, 1) * 255)
-        other = fold(ARCHITECTURES["resnet18"](), reference.state_dict())(padded.permute(0, 2, 3, 1) * 255)
+        other = fold_batch_norms(ARCHITECTURES["resnet18"](), reference.state_dict())(padded.permute(0, 2, 3, 1) * 255)
     assert float((answer - expected).abs().max()) < 1e-5
     assert float((other - expected).abs().max()) > 1e-4
-    assert contract_of(table).border_rgb == (102, 128, 153)
+    assert table.contract.border_rgb == (102, 128, 153)
 
 
 def test_what_photos_are_like_does_not_hang_on_the_networks_normalisation() -> None:
     """Mean 0 and std 1 mean that nothing is normalised, not that photos are black."""
     state = get_model("resnet18", weights=None).state_dict()
     plain = InputOptions(mean=(0, 0, 0), std=(1, 1, 1)).applied_to(ARCHITECTURES["resnet18"]())
-    assert expected_means(fold(plain, state))["stem"].tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert expected_means(fold_batch_norms(plain, state))["stem"].tolist() == pytest.approx([0.485, 0.456, 0.406])
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from edge.vision.batch import BATCH
 from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
-from edge.workshop.export.architectures import ARCHITECTURES
-from edge.workshop.export.class_names import class_names
-from edge.workshop.export.exporter import Exported, buffer_of, contract_of, export_bundle
-from edge.workshop.export.fold import fold
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.judge import verify
-from edge.workshop.export.weights import read_weights
+from edge.workshop.export.exporter import Exported, buffer_of, export_bundle
+from edge.workshop.export.judge.agreement import verify
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.weights.class_names import class_names
+from edge.workshop.export.weights.state_dict import read_weights
 from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon_process import run_command, running
@@ -74,7 +74,7 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     assert bundle.manifest.weights.top1 is None  # nobody has proven random weights
     assert "unproven" in exported.report.to_table()
     classifier = Classifier(bundle, ModelSettings(threads=torch.get_num_threads()))
-    answer = classifier.predict(read_photo(PHOTO)).probabilities
+    answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     assert answer.shape == (1000,)
     assert int(answer.argmax()) == bundle.manifest.golden[0].index
     if classifier.takes_many:  # `classify` of a folder asks about a batch at once
@@ -134,7 +134,7 @@ def test_two_classes_of_ones_own_are_named_and_counted(
     bundle = load_bundle(Path(directory))
     assert bundle.labels == ("Katze", "Hund")
     assert len(json.loads((bundle.directory / MANIFEST).read_text())["golden"]) == 2
-    assert main(["classify", str(PHOTO), "--model", directory, "--json"]) == 0
+    assert main(["classify", str(GOLDEN_PHOTO), "--model", directory, "--json"]) == 0
     top = json.loads(capsys.readouterr().out)["top"]
     assert {label["label"] for label in top} == {"Katze", "Hund"}
     assert sum(label["confidence"] for label in top) == pytest.approx(100, abs=0.2)
@@ -173,8 +173,10 @@ def test_names_that_are_not_there_and_a_network_with_one_class(tmp_path: Path) -
 
 
 def test_int8_that_does_not_follow_fp32_is_refused(weights_file: Path) -> None:
-    network = fold(ARCHITECTURES["efficientnet_lite0"](), read_weights(weights_file, "efficientnet_lite0").state)
-    example = buffer_of(read_photo(PHOTO), contract_of(network.architecture))
+    network = fold_batch_norms(
+        ARCHITECTURES["efficientnet_lite0"](), read_weights(weights_file, "efficientnet_lite0").state
+    )
+    example = buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract)
     with torch.inference_mode():
         right = network(example)[0].numpy()
     verify(right, network, example, "INT8")

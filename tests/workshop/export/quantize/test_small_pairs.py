@@ -16,8 +16,8 @@ from edge.vision import engine
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_target
-from edge.workshop.export.golden import PHOTO
-from edge.workshop.export.rounding import rounded, weight_scales
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
+from edge.workshop.export.quantize.rounding import rounded, weight_scales
 from tests.networks import NETWORKS, TESTDATA, file_of
 from tests.samples import LABELS
 from tests.vision.signed import signed
@@ -34,7 +34,7 @@ SHAPES = {"stem": (16, 3, 3, 3), "window": (24, 64, 3, 3), "point": (64, 96, 1, 
 WORST = """\
 import json, sys
 import torch
-from edge.workshop.export.rounding import rounded, weight_scales
+from edge.workshop.export.quantize.rounding import rounded, weight_scales
 from edge.vision.torch_compat import known_deprecations, prepack, quantized_weight
 
 torch.backends.quantized.engine = "onednn"
@@ -130,7 +130,7 @@ def test_a_processor_without_vnni_exports_a_bundle_that_agrees_and_runs(
     assert report["agreement"]["top1"] >= 95  # two photos may differ; benchmarks/agreement.py has them all
     assert report["agreement"]["correlation"] >= 0.99
     assert load_bundle(Path(report["bundle"])).manifest.quantization.small_pairs  # type: ignore[union-attr]
-    assert edge_classifier("classify", str(PHOTO), "--model", report["bundle"])["top"][0]["label"]
+    assert edge_classifier("classify", str(GOLDEN_PHOTO), "--model", report["bundle"])["top"][0]["label"]
 
 
 @on_x86

@@ -11,9 +11,9 @@ import numpy as np
 
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.workshop.export.golden import PHOTO
 
-SHIPPED = Path(__file__).parent / "cc0"
+GOLDEN_PHOTO = Path(__file__).parents[1] / "golden.jpg"  # of every bundle, unless --golden names another
+SHIPPED = Path(__file__).parents[1] / "cc0"
 
 #: Gives one picture, (height, width, 3) uint8 RGB, when its turn comes.
 Picture = Callable[[], Pixels]
@@ -24,12 +24,12 @@ def of_photos(photos: Sequence[Path]) -> list[Picture]:
     return [partial(read_photo, photo) for photo in photos]
 
 
-def shipped_views(golden: Path = PHOTO) -> list[Picture]:
+def shipped_views(golden: Path = GOLDEN_PHOTO) -> list[Picture]:
     """Six views of each photo in `cc0/`, of the shipped golden photo, and of `golden` where that is another.
 
     A network with classes of its own may know none of the shipped ones, but its golden photo it is sure of.
     """
-    photos = [*sorted(SHIPPED.glob("*.jpg")), *dict.fromkeys((PHOTO, golden))]
+    photos = [*sorted(SHIPPED.glob("*.jpg")), *dict.fromkeys((GOLDEN_PHOTO, golden))]
     return [partial(_view, photo, change) for photo in photos for change in _CHANGES]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge.vision.bundle import Colour, Interpolation
+from edge.vision.bundle import Colour, InputContract, Interpolation, Normalization
 
 Activation = Literal["", "relu", "relu6", "hardswish", "silu", "hardsigmoid", "sigmoid"]
 PIXELS = "pixels"  # the name of the network's input
@@ -83,3 +83,16 @@ class Architecture:
     norm_epsilon: float = 1e-5
     # Keys of a batch norm that may be in the state dict and are not needed.
     ignored: tuple[str, ...] = field(default=("num_batches_tracked",))
+
+    @property
+    def contract(self) -> InputContract:
+        """The buffer that the network takes: the border has the mean colour, which is 0 after normalization."""
+        red, green, blue = (round(mean * 255) for mean in self.mean)
+        return InputContract(
+            size=self.size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            border=self.border,
+            border_rgb=(red, green, blue),
+            normalization=Normalization(mean=self.mean, std=self.std, colour=self.colour),
+        )

@@ -16,14 +16,14 @@ from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.torch_compat import known_deprecations, runs_qint8
-from edge.workshop.export.architectures import ARCHITECTURES
 from edge.workshop.export.exporter import export_bundle
-from edge.workshop.export.folded import FloatNetwork
-from edge.workshop.export.golden import golden_classes
-from edge.workshop.export.networks import Head, MaxPool
-from edge.workshop.export.quantize import QuantizedNetwork
-from edge.workshop.export.ranges import calibrated_ranges, data_free_ranges
-from edge.workshop.export.weights import Weights
+from edge.workshop.export.judge.agreement import golden_classes
+from edge.workshop.export.network.architectures import ARCHITECTURES
+from edge.workshop.export.network.float_network import FloatNetwork
+from edge.workshop.export.network.operations import Head, MaxPool
+from edge.workshop.export.quantize.int8_network import QuantizedNetwork
+from edge.workshop.export.quantize.ranges import calibrated_ranges, data_free_ranges
+from edge.workshop.export.weights.state_dict import Weights
 from tests.networks import TESTDATA
 
 

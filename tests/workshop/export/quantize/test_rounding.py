@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-from edge.workshop.export.rounding import rounded, weight_scales
+from edge.workshop.export.quantize.rounding import rounded, weight_scales
 
 
 def noise(weight: torch.Tensor, whole: torch.Tensor, scales: torch.Tensor, inputs: torch.Tensor) -> float:

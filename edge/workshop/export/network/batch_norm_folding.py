@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.errors import WeightsError
-from edge.workshop.export.folded import FloatNetwork, FoldedConv, FoldedGate, FoldedHead, FoldedOperation
-from edge.workshop.export.networks import PIXELS, Architecture, Conv, Head, MaxPool, Operation
+from edge.workshop.export.network.float_network import FloatConv, FloatGate, FloatHead, FloatNetwork, FloatOperation
+from edge.workshop.export.network.operations import PIXELS, Architecture, Conv, Head, MaxPool, Operation
 
 GREATEST = 1e15  # float32 holds the sum of a layer's squares, of which ranges are made
 
 StateDict = Mapping[str, torch.Tensor]
 
 
-def fold(architecture: Architecture, state: StateDict) -> FloatNetwork:
+def fold_batch_norms(architecture: Architecture, state: StateDict) -> FloatNetwork:
     """The float network of `architecture` with the weights of `state`.
 
     Raises:
@@ -63,15 +63,15 @@ def _keys(architecture: Architecture) -> set[str]:
     return keys
 
 
-def _fold_one(architecture: Architecture, operation: Operation, state: StateDict) -> FoldedOperation:
+def _fold_one(architecture: Architecture, operation: Operation, state: StateDict) -> FloatOperation:
     if isinstance(operation, MaxPool):
         return operation
     if isinstance(operation, Head):
         hidden = _layer(operation.hidden, state) if operation.hidden else None
-        return FoldedHead(operation, *_layer(operation.linear, state), hidden)
+        return FloatHead(operation, *_layer(operation.linear, state), hidden)
     gate = None
     if operation.gate is not None:
-        gate = FoldedGate(operation.gate, *_layer(operation.gate.squeeze, state), *_layer(operation.gate.excite, state))
+        gate = FloatGate(operation.gate, *_layer(operation.gate.squeeze, state), *_layer(operation.gate.excite, state))
     return _fold_conv(architecture, operation, state, gate)
 
 
@@ -98,7 +98,7 @@ def _refuse_beyond(what: str, value: torch.Tensor) -> None:
         )
 
 
-def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, gate: FoldedGate | None) -> FoldedConv:
+def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, gate: FloatGate | None) -> FloatConv:
     gamma, beta, mean, variance = (
         state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )
@@ -131,4 +131,4 @@ def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, ga
     bias = _float32(f"{operation.norm} folded", bias)
     weight = _float32(f"{operation.weight} folded", weight)
     beta, gamma = _float32(f"{operation.norm}.bias", beta), _float32(f"{operation.norm}.weight", gamma)
-    return FoldedConv(operation, weight, bias, beta, gamma.abs(), after, gate)
+    return FloatConv(operation, weight, bias, beta, gamma.abs(), after, gate)

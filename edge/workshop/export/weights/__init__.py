@@ -1,0 +1,1 @@
+"""Find, fetch and read FP32 weights, and name their classes."""
