@@ -18,8 +18,8 @@ from edge.settings.schema import Settings
 from edge.settings.toml_file import load_settings
 
 COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
-# These need only a model, which every user may read. Without access to the config they use the defaults.
-FOR_EVERYBODY = ("classify", "evaluate", "bench", "export", "try")
+# These need only a model, which every user may read. A user who may not read the config gets the defaults.
+FOR_EVERY_USER = ("classify", "evaluate", "bench", "export", "try")
 DESCRIPTION = """\
 Classifies what a camera sees and publishes the labels over MQTT. Events that
 the broker has not acknowledged wait on disk."""
@@ -60,10 +60,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     try:
         return load_settings(arguments.config)
     except UnreadableConfigError:
-        if arguments.config is not None or arguments.command not in FOR_EVERYBODY:
+        if arguments.config is not None or arguments.command not in FOR_EVERY_USER:
             raise
-        told = f"{DEFAULT_CONFIG} may not be read by this user; the built-in defaults are in effect."
-        print(f"edge-classifier: {told}", file=sys.stderr)
+        warning = f"{DEFAULT_CONFIG} may not be read by this user; the built-in defaults are in effect."
+        print(f"edge-classifier: {warning}", file=sys.stderr)
         return load_settings(Path(os.devnull))
 
 
@@ -81,6 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; keep Python from complaining at exit.
+        # The reader of our output has closed the pipe, as `head` does. Without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

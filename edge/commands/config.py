@@ -1,4 +1,4 @@
-"""`edge-classifier config`: checks and shows the settings."""
+"""`edge-classifier config`: checks the config file, or prints the settings in effect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from edge.commands.config_option import add_config_option
 from edge.settings.defaults import DEFAULT_CONFIG
 from edge.settings.schema import Settings
-from edge.settings.toml_file import mask, to_toml
+from edge.settings.toml_file import masked, to_toml
 
 HELP = "check the config file, or show what is in effect"
 DESCRIPTION = """\
@@ -28,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Print the result. `cli.py` has read the settings, so errors were raised before."""
+    """Print the result. `cli.py` has read the settings already and has reported all errors in them."""
     if arguments.action == "show":
-        document = settings.model_dump(mode="json")
-        document["camera"]["source"] = mask(document["camera"]["source"])
-        print(json.dumps(document) if arguments.json else to_toml(settings), end="\n" if arguments.json else "")
+        print(json.dumps(masked(settings)) + "\n" if arguments.json else to_toml(settings), end="")
         return 0
     path = arguments.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
     if arguments.json:

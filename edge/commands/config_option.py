@@ -1,4 +1,4 @@
-"""The option `--config`, which every command and every action of a command has."""
+"""The option `--config` of every command, and of every action of a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge.settings.defaults import DEFAULT_CONFIG
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--config FILE`. It may stand before and after an action; the later one counts."""
+    """Add `--config FILE`. It may stand before or after an action; the later one counts."""
     # SUPPRESS, so that an action without the option does not overwrite the command's.
     parser.add_argument(
         "--config",

@@ -1,4 +1,4 @@
-"""`edge-classifier forget`: clear what the broker keeps of this box, so that no ghost stays behind."""
+"""`edge-classifier forget`: removes a box's retained messages from the broker, so that it no longer appears there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import argparse
 from edge.errors import BrokerError
 from edge.settings.schema import Settings
 
-HELP = "clear this box's retained messages at the broker"
+HELP = "remove this box's retained messages from the broker"
 DESCRIPTION = """\
-A broker keeps the newest state of a box for ever. This clears what it keeps
-below <base>/<device>/ and for Home Assistant, which is wanted before a box is
-taken away, and after it was renamed: then give the old name with --device.
+A broker keeps the newest state of a box for ever. This removes what it keeps
+below <base>/<device>/ and for Home Assistant. Use it before a box is taken
+away, and after a box was renamed: then give its old name with --device.
 
-Stop the daemon first, or it says everything anew."""
+Stop the daemon first; otherwise it publishes everything again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

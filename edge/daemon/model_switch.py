@@ -128,8 +128,8 @@ class ModelSwitch:
         free = self._free_bytes()
         if free is not None and free < needed:
             raise BundleError(
-                f"{home.name} needs {needed >> 20} MB beside the running model, and {free >> 20} MB are free; stop the"
-                f" daemon, run `edge-classifier models use {home.name}`, and start it again."
+                f"{home.name} needs {needed >> 20} MB in addition to the running model, and {free >> 20} MB are free;"
+                f" stop the daemon, run `edge-classifier models use {home.name}`, and start it again."
             )
 
     def _describe(self, bundle: Bundle) -> None:

@@ -22,11 +22,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # JetPack 6 has Python 3.10
 
-# Matches the end of a name too (auth_token). Many recorders use user=…_password=…_channel=… as one path segment.
+# A name may also end like this (auth_token). Many recorders use user=…_password=…_channel=… as one path segment.
 _SECRET = re.compile(
     r"(?i)(user|username|usr|loginuse|pass?|passw|passwd|password|passphrase|pwd?|token|secret|auth|key)="
     r"[^&/\s]*?(?=_password=|_channel=|[&/\s]|$)"
 )
+# Sentences for the user in place of pydantic's.
 _WANTED = {
     "bool_type": "must be true or false",
     "float_type": "must be a number, without quotes",
@@ -53,7 +54,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not TOML: {error}. Mend that line and try again.") from error
+        raise ConfigError(f"{name} is not TOML: {error}. Fix that line and try again.") from error
     origin = _override(document, environment)
     try:
         # As JSON, because strict validation then accepts an array as a tuple and a string as a path.
@@ -150,31 +151,26 @@ def _line_of(text: str, section: str, key: str) -> int | None:
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings in effect as TOML, which `load_settings` can read.
-
-    The user name and password in a camera's URL are masked.
-    """
+    """The settings in effect as TOML, which `load_settings` can read; the secrets in a camera's URL are masked."""
     lines: list[str] = []
-    for name in Settings.model_fields:
-        section = getattr(settings, name)
-        lines += [f"[{name}]", *(f"{k} = {_toml_value(getattr(section, k))}" for k in type(section).model_fields), ""]
+    for name, section in masked(settings).items():
+        # JSON's texts, numbers, booleans and arrays are also TOML's.
+        keys = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in section.items())
+        lines += [f"[{name}]", *keys, ""]
     return "\n".join(lines)
 
 
+def masked(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The sections as JSON types; the secrets in a camera's URL are masked."""
+    document = settings.model_dump(mode="json")
+    document["camera"]["source"] = mask(settings.camera.source)
+    return document
+
+
 def mask(text: str) -> str:
-    """A URL with its user and password masked, for output and logs. In doubt more is masked.
+    """A URL with its user and password masked, for output and logs. If in doubt, more is masked.
 
     A password may contain an `@`, and some cameras expect it in the path or the query.
     """
     text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
     return _SECRET.sub(r"\1=***", text)
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    return json.dumps(mask(str(value)), ensure_ascii=False)  # JSON's escapes are TOML's

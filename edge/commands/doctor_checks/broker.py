@@ -1,6 +1,6 @@
-"""The broker: it takes us, its access list lets us work, and no other box goes by our name.
+"""Checks of the broker: it accepts us, its access list allows what we need, and no other box has our name.
 
-All of it under client ids of doctor's own: with the daemon's, the broker would throw the daemon out.
+They use client ids of their own: with the daemon's, the broker would disconnect the daemon.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from edge.settings.schema import FallbackSettings, MqttSettings
 if TYPE_CHECKING:
     from edge.delivery.blocking_client import BlockingClient
 
-LISTEN_S = 12.0  # a box tells its status each 10 s
-# Where we may write below our own name without anybody taking it for an event or a state.
+LISTEN_S = 12.0  # a box publishes its status each 10 s
+# Topics below our own name that no program reads as an event or a state.
 PROBES = ("doctor", "camera/doctor", "response/doctor")
-NO_BROKER = "not looked at: there is no broker to ask"
+NO_BROKER = "not checked: there is no broker to ask"
 
 
 def _connected(mqtt: MqttSettings, device: str) -> AbstractContextManager[BlockingClient]:
@@ -33,19 +33,19 @@ def _connected(mqtt: MqttSettings, device: str) -> AbstractContextManager[Blocki
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
-    """It is reachable, and takes us with our user, password and certificate."""
+    """It can be reached, and accepts our user, password and certificate."""
     try:
         with _connected(mqtt, device):
-            return Finding("broker", "ok", f"{mqtt.address} takes us")
+            return Finding("broker", "ok", f"{mqtt.address} accepts us")
     except EdgeClassifierError as error:
         return Finding("broker", "warning", str(error))
 
 
 def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Finding:
-    """Its access list lets us write below our own name and hear our requests.
+    """Its access list allows us to write below our own name and to subscribe to our requests.
 
-    What is written is empty and not retained, on topics of doctor's own: an event of doctor's would be believed. So a
-    list that names single topics is known only by what it refused to the daemon, which the fallback log remembers.
+    Only empty messages on topics of doctor's own are published, since readers would take any other for a real event.
+    An access list that allows these and refuses events shows only in the refusals that the fallback log recorded.
     """
     from edge.delivery.topics import birth_topic, subscriptions, topic_prefix
 
@@ -55,21 +55,24 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
     )
     if (refused := _refused_events(fallback)) is not None:
         return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
-    told = "The broker at {} refuses {}: {}"
     try:
-        with _connected(mqtt, device) as talk:
-            for topic in PROBES:
-                if reason := talk.publish(prefix + topic, b""):
-                    sentence = told.format(mqtt.address, prefix + topic, reason)
-                    return Finding("access", "warning", sentence, remedy)
-            for topic, reason in zip(topics, talk.subscribe(topics), strict=False):
+        with _connected(mqtt, device) as client:
+            for topic, reason in _answers(client, [prefix + probe for probe in PROBES], topics):
                 if reason:
-                    return Finding("access", "warning", told.format(mqtt.address, topic, reason), remedy)
+                    sentence = f"The broker at {mqtt.address} refuses {topic}: {reason}"
+                    return Finding("access", "warning", sentence, remedy)
     except EdgeClassifierError:
         return Finding("access", "warning", NO_BROKER)
     if mqtt.version != 5:
-        return Finding("access", "ok", "not known: MQTT 3.1.1 cannot tell what a broker refuses")
+        return Finding("access", "ok", "not known: with MQTT 3.1.1 a broker cannot report what it refuses")
     return Finding("access", "ok", f"we may write below {prefix} and subscribe to our requests")
+
+
+def _answers(client: BlockingClient, published: list[str], subscribed: list[str]) -> Iterator[tuple[str, str]]:
+    """Each topic that is published on or subscribed to, and the broker's reason for a refusal, or ""."""
+    for topic in published:
+        yield topic, client.publish(topic, b"")
+    yield from zip(subscribed, client.subscribe(subscribed), strict=False)
 
 
 def twin(
@@ -80,14 +83,14 @@ def twin(
     listen_s: float = LISTEN_S,
     runs: Callable[[], bool] = service_runs,
 ) -> Finding:
-    """No other box goes by our name: two with one id throw each other out for ever.
+    """No other box has our name: the broker disconnects one client when another connects with its id.
 
-    It is told by the boot in the statuses that come while we listen; a retained one may be our own of an earlier boot.
+    Another box is recognised by the boot id in its status; a retained status may be our own from an earlier boot.
 
     Args:
-        boot: ours, if it is not this machine's.
+        boot: our boot id; empty for this machine's.
         listen_s: how long to listen.
-        runs: whether our own daemon runs, and so has a status to be heard.
+        runs: whether our own daemon runs, and therefore publishes a status.
     """
     remedy = f"Give each box a device.name of its own; {device} is also the name of another."
     status = unit_property("StatusText")
@@ -98,35 +101,35 @@ def twin(
         for seen, retained in _boots(mqtt, device, listen_s):
             heard.add(seen)
             if seen not in ("", boot) and not retained:
-                other = f"Another box says that it is {mqtt.base}/{device}: its boot is {seen}, ours is {boot}."
+                other = f"Another box publishes as {mqtt.base}/{device}: its boot id is {seen}, ours is {boot}."
                 return Finding("twin", "warning", other, remedy)
     except EdgeClassifierError:
         return Finding("twin", "warning", NO_BROKER)
     if not heard and runs():
-        deaf = f"Not known: the broker lets us hear nothing of {mqtt.base}/{device}/status."
-        return Finding("twin", "warning", deaf, "Let our user read it; see deploy/mosquitto/acl.")
-    return Finding("twin", "ok", f"no other box called {device} spoke in {listen_s:.0f} s")
+        sentence = f"Not known: the broker sends us nothing of {mqtt.base}/{device}/status."
+        return Finding("twin", "warning", sentence, "Let our user read it; see deploy/mosquitto/acl.")
+    return Finding("twin", "ok", f"no other box called {device} published in {listen_s:.0f} s")
 
 
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
-    """The boot in each status that comes ("" from a version that did not tell), and whether it is a retained one."""
+    """The boot id in each status that arrives ("" from a version without one), and whether the message is retained."""
     from edge.delivery.connection import Received
 
-    with _connected(mqtt, device) as talk:
-        talk.subscribe([f"{mqtt.base}/{device}/status"])
+    with _connected(mqtt, device) as client:
+        client.subscribe([f"{mqtt.base}/{device}/status"])
         until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:
             try:
-                message = talk.next(Received, left_s)
+                message = client.next(Received, left_s)
                 document = json.loads(message.payload)
-            except (BrokerError, ValueError):  # nothing more came, or it is no status of ours
+            except (BrokerError, ValueError):  # nothing more arrived, or it is not a status
                 continue
             if isinstance(document, dict):
                 yield str(document.get("boot", "")), message.retained
 
 
 def _refused_events(fallback: FallbackSettings) -> str | None:
-    """What the broker said of the events that it refused; None: nothing, or the log is not ours to read."""
+    """How many events the broker refused, with its reasons; None if it refused none, or the log cannot be read."""
     from edge.delivery.inspect import summarise
 
     try:
