@@ -73,7 +73,7 @@ class Watched:
         self.page.goto(address)
         self.page.wait_for_selector("#picture:not([hidden])")
         self.page.wait_for_selector("#link[data-state=connected]")
-        self.page.wait_for_function("document.querySelectorAll('#top li').length === 3")
+        self.page.wait_for_function("() => document.querySelectorAll('#top li').length === 3")
         return self.page
 
 
@@ -145,7 +145,7 @@ def test_while_the_camera_is_away_no_label_is_shown_and_nothing_jumps(
         box.camera.plugged = True
         box.status.gauge(camera="online", camera_error="")
     says(page, "#label", "porch cat")
-    page.wait_for_function("document.querySelectorAll('#top li').length === 3")
+    page.wait_for_function("() => document.querySelectorAll('#top li').length === 3")
     says(page, "#camera", back)
 
 

@@ -1,20 +1,17 @@
 // Labels with their confidence as bars.
 
+import { make } from "./dom.js";
+
 /** Show [{label, confidence}] in a list; existing items are reused, so that the bars animate. */
 export function bars(list, top) {
   while (list.children.length > top.length) list.lastElementChild.remove();
   for (const [i, { label, confidence }] of top.entries()) {
-    let item = list.children[i];
-    if (!item) {
-      item = document.createElement("li");
-      const name = document.createElement("span"), value = document.createElement("span"), bar = document.createElement("i");
-      name.className = "name";
-      value.className = "value";
+    if (!list.children[i]) {
+      const bar = make("i", {});
       bar.setAttribute("aria-hidden", "true");
-      item.append(name, value, bar);
-      list.append(item);
+      list.append(make("li", {}, make("span", { className: "name" }), make("span", { className: "value" }), bar));
     }
-    const [name, value, bar] = item.children;
+    const [name, value, bar] = list.children[i].children;
     if (name.textContent !== label) name.textContent = label;
     value.textContent = `${confidence.toFixed(1)} %`;
     bar.style.setProperty("--part", `${Math.max(0.5, confidence)}%`);

@@ -1,14 +1,13 @@
 // The page: shows server-sent events, the newest frame and the last hour.
 
 import { bars } from "./bars.js";
+import { $, make, pause } from "./dom.js";
 import { listen } from "./photos.js";
 import { colourOf, drawLine, drawTimeline } from "./plots.js";
 import { switchLanguage, t, translate } from "./words.js";
 
 const PICTURE_EVERY_MS = 150, NO_PICTURE_WAIT_MS = 2000, HISTORY_EVERY_MS = 10_000, RECONNECT_MS = 3000;
 const KEPT_LINES = 100;
-const $ = (id) => document.getElementById(id);
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const seen = { status: null, label: "", top: [], history: { points: [], states: [], away: [] }, model: null, link: "connecting" };
 
 // --- state ---
@@ -70,9 +69,9 @@ function showHistory() {
   const shares = drawTimeline($("timeline"), states, away);
   $("timeline").setAttribute("aria-label", t("timeline", { list: shares.map(([label, part]) => `${label} ${Math.round(part * 100)} %`).join(", ") }));
   $("shares").replaceChildren(...shares.slice(0, 8).map(([label, part]) => {
-    const item = document.createElement("li");
+    const percent = t("share", { percent: Math.round(part * 100) });
+    const item = make("li", {}, `${label === "unknown" ? t("unknown") : label} ${percent}`);
     item.dataset.colour = colourOf(label);
-    item.textContent = `${label === "unknown" ? t("unknown") : label} ${t("share", { percent: Math.round(part * 100) })}`;
     return item;
   }));
   const latency = drawLine($("latency"), $("latency-range"), points, "inference_ms", "ms");
@@ -102,23 +101,18 @@ function showModel() {
   if (!m) return;
   const rows = [["name", m.name], ["checksum", m.files?.["model.ts"]], ["weights", m.weights?.source], ["classes", m.classes]];
   if (m.agreement) rows.push(["agreement", t(`on_${m.agreement.on}`, m.agreement)]);
-  $("model").replaceChildren(...rows.filter(([, value]) => value).flatMap(([key, value]) => {
-    const term = document.createElement("dt"), text = document.createElement("dd");
-    term.textContent = t(key);
-    text.textContent = value;
-    return [term, text];
-  }));
+  const known = rows.filter(([, value]) => value);
+  $("model").replaceChildren(...known.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
 }
 
 // --- the log ---
 
 function addLine({ time, level, text }) {
-  const log = $("log"), item = document.createElement("li"), when = document.createElement("time");
+  const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+  const when = make("time", { dateTime: time }, new Date(time).toLocaleTimeString());
+  const item = make("li", {}, when, ` ${text}`);
   item.dataset.level = level;
-  when.dateTime = time;
-  when.textContent = new Date(time).toLocaleTimeString();
-  item.append(when, ` ${text}`);
   log.append(item);
   while (log.children.length > KEPT_LINES) log.firstElementChild.remove();
   if (atEnd) log.scrollTop = log.scrollHeight;

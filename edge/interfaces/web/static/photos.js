@@ -1,11 +1,11 @@
 // Photos that are dropped, pasted or chosen: sent to /predict one at a time, with progress.
 
-import { t } from "./words.js";
 import { bars } from "./bars.js";
+import { $, make, pause } from "./dom.js";
+import { t } from "./words.js";
 
 const MAX_BYTES = 12 << 20;
 const TRIES = 5;
-const $ = (id) => document.getElementById(id);
 
 function send(file, onProgress) {
   return new Promise((resolve) => {
@@ -36,7 +36,7 @@ async function ask(file) {
     });
     if (status === 429) {
       doing.textContent = t("busy");
-      await new Promise((resolve) => setTimeout(resolve, (retryAfter || 1) * 1000));
+      await pause((retryAfter || 1) * 1000);
       continue;
     }
     if (status === 200) return body;
@@ -45,31 +45,16 @@ async function ask(file) {
   throw new Error(t("busy"));
 }
 
-function show(file, fill) {
-  const article = document.createElement("article");
-  article.className = "answer";
-  const preview = document.createElement("img");
-  preview.alt = file.name || "";
-  preview.src = URL.createObjectURL(file);
+function show(file, ...contents) {
+  const preview = make("img", { alt: file.name || "", src: URL.createObjectURL(file) });
   preview.onload = () => URL.revokeObjectURL(preview.src);
-  const text = document.createElement("div");
-  fill(text);
-  article.append(preview, text);
-  $("answers").prepend(article);
+  $("answers").prepend(make("article", { className: "answer" }, preview, make("div", {}, ...contents)));
   while ($("answers").children.length > 6) $("answers").lastElementChild.remove();
-}
-
-function note(text, className) {
-  const paragraph = document.createElement("p");
-  paragraph.className = className;
-  paragraph.textContent = text;
-  return paragraph;
 }
 
 let queue = Promise.resolve();
 
-/** Classify each photo, in order. */
-export function askAll(files) {
+function askAll(files) {
   for (const file of [...files].filter((one) => one.type.startsWith("image/") || !one.type)) {
     queue = queue.then(async () => {
       $("asking").hidden = false;
@@ -77,14 +62,12 @@ export function askAll(files) {
         if (file.size > MAX_BYTES) throw new Error(t("too_large", { name: file.name }));
         const answer = await ask(file);
         const { total, inference } = answer.latency_ms;
-        show(file, (text) => {
-          const list = document.createElement("ol");
-          list.className = "bars";
-          bars(list, answer.top);
-          text.append(list, note(t(answer.cached ? "remembered" : "took", { total: total.toFixed(0), inference: inference.toFixed(0) }), "range"));
-        });
+        const list = make("ol", { className: "bars" });
+        bars(list, answer.top);
+        const times = t(answer.cached ? "remembered" : "took", { total: total.toFixed(0), inference: inference.toFixed(0) });
+        show(file, list, make("p", { className: "range" }, times));
       } catch (error) {
-        show(file, (text) => text.append(note(t("failed", { why: error.message }), "wrong")));
+        show(file, make("p", { className: "wrong" }, t("failed", { why: error.message })));
       }
       $("asking").hidden = true;
     });
