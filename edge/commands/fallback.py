@@ -124,7 +124,7 @@ def _replay(settings: Settings) -> int:
     from tqdm import tqdm
 
     from edge.board.host import boot_id
-    from edge.delivery import Delivery
+    from edge.delivery.delivery import Delivery
     from edge.delivery.fallback import FallbackLog
     from edge.delivery.inspect import summarise
     from edge.status.snapshot import Status

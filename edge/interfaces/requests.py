@@ -103,7 +103,7 @@ class RequestHandler:
                 _checked(_NoFields, document)
                 return {"image": base64.b64encode(encode_photo(self._frame(), SNAPSHOT_SIDE)).decode()}
             case "classify":
-                return self._answer(_checked(_ClassifyFields, document))
+                return self._classified(_checked(_ClassifyFields, document).image)
             case "reload":
                 _checked(_NoFields, document)
                 self._reload()
@@ -116,10 +116,10 @@ class RequestHandler:
                 return fields.model_dump(exclude_none=True)
             case "use":
                 wanted = _checked(_UseFields, document).name
-                return {"model": _or_refuse(lambda: self._use(wanted))}
+                return _model(lambda: self._use(wanted))
             case "rollback":
                 _checked(_NoFields, document)
-                return {"model": _or_refuse(self._rollback)}
+                return _model(self._rollback)
             case _:
                 known = "snapshot, classify, reload, set, use or rollback"
                 raise RequestError(f"There is no request {name:.40}; ask for {known}.")
@@ -142,10 +142,10 @@ class RequestHandler:
             raise RequestError("The camera delivers no frames; see the status topic.")
         return frame.pixels
 
-    def _answer(self, fields: _ClassifyFields) -> dict[str, Any]:
+    def _classified(self, image: str) -> dict[str, Any]:
         try:
-            photo = base64.b64decode(fields.image, validate=True)
-            pixels = decode_photo(photo, "image") if fields.image else self._frame()
+            photo = base64.b64decode(image, validate=True)
+            pixels = decode_photo(photo, "image") if image else self._frame()
             found = self._classify(pixels).result(ANSWER_WITHIN_S)
         except ValueError as error:  # of base64
             raise RequestError("image is not base64.") from error
@@ -156,9 +156,9 @@ class RequestHandler:
         return dataclasses.asdict(found)
 
 
-def _or_refuse(change: Callable[[], str]) -> str:
+def _model(switch: Callable[[], str]) -> dict[str, str]:
     try:
-        return change()
+        return {"model": switch()}
     except EdgeClassifierError as error:
         raise RequestError(f"The running model stays: {error}") from error
 

@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt import publish
 
 from edge.commands.doctor_checks import broker as checks
-from edge.delivery import Delivery
+from edge.delivery.delivery import Delivery
 from edge.settings.schema import FallbackSettings, MqttSettings
 from edge.status.snapshot import Status
 from tests.broker import Brokers, Mosquitto, eventually, free_port

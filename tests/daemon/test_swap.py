@@ -15,7 +15,7 @@ from tests.broker import Brokers, Subscriber, eventually
 from tests.conftest import Configure
 from tests.daemon_process import Daemon, run_command, running
 from tests.networks import NETWORKS, bundle_of
-from tests.remote_box import Asker
+from tests.request_box import Asker
 from tests.vision.signed import install, lying, with_other_labels
 from tests.workshop.export.trained_like import trained_like
 

@@ -20,7 +20,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from edge.delivery import Delivery
+from edge.delivery.delivery import Delivery
 from edge.delivery.log_file import LogFile
 from edge.events import Event, Label, event_ids, isoformat_utc
 from edge.settings.schema import FallbackSettings, MqttSettings

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge.delivery import Delivery
+from edge.delivery.delivery import Delivery
 from edge.delivery.inspect import stored_events, summarise
 from edge.events import event_ids
 from edge.settings.schema import FallbackSettings, MqttSettings

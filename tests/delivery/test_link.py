@@ -102,7 +102,7 @@ def test_the_backlog_waits_for_the_first_answer_and_leaves_a_quarter_of_the_wind
     assert box.link.takes(EVENT)
 
 
-def test_after_a_broken_conversation_one_message_at_a_time_until_an_event_is_answered() -> None:
+def test_after_a_broken_connection_one_message_at_a_time_until_an_event_is_answered() -> None:
     box = Box()
     box.online()
     box.send(EVENT)

@@ -18,7 +18,7 @@ from edge.camera.source import Source, make_source
 from edge.daemon.event_maker import EventMaker
 from edge.daemon.pipeline import Pipeline
 from edge.decision.decider import Decider
-from edge.delivery import Delivery
+from edge.delivery.delivery import Delivery
 from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, DecisionSettings, FallbackSettings, MqttSettings

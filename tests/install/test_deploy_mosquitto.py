@@ -11,7 +11,7 @@ import pytest
 
 from edge.commands.doctor_checks import broker as doctor
 from edge.commands.try_broker import find_mosquitto, running
-from edge.delivery import Delivery
+from edge.delivery.delivery import Delivery
 from edge.delivery.topics import discovery_topic
 from edge.events import Event, Label
 from edge.settings.schema import MqttSettings, Settings

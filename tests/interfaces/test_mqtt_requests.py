@@ -17,7 +17,7 @@ from edge.interfaces import mqtt_requests
 from edge.interfaces.home_assistant import discovery_payload
 from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, Mosquitto, Subscriber, eventually
-from tests.remote_box import BASE, WAIT_S, Asker, box
+from tests.request_box import BASE, WAIT_S, Asker, box
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import edge.interfaces.requests
 from edge.errors import RequestError
 from edge.frames import Pixels
-from tests.remote_box import Done
+from tests.request_box import Done
 
 
 def test_a_request_for_which_there_is_no_memory_is_refused_and_the_next_one_done() -> None:
