@@ -1,4 +1,4 @@
-"""`edge-classifier fallback`: look into the fallback log, bring it out, or empty it."""
+"""`edge-classifier fallback`: show, export, replay or empty the fallback log."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import contextlib
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commands.config_option import add_config_option
 from edge.errors import BrokerError, StateError
-from edge.settings.schema import Settings
+from edge.settings.schema import FallbackSettings, Settings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 HELP = "show, export, replay or purge the events that wait on disk"
 DESCRIPTION = """\
-Events that the broker has not taken wait in the fallback log. The daemon sends
-them by itself once the broker is back.
+Events that the broker has not acknowledged wait in the fallback log. The daemon
+sends them once the broker is back.
 
 show    how many wait, since when, how many bytes, and how many were dropped
-        because the log was full; safe beside a running daemon.
+        because the log was full or damaged; safe while the daemon runs.
 export  writes them as JSON lines, oldest first, and leaves them in the log;
-        safe beside a running daemon.
+        safe while the daemon runs.
 replay  sends them now, when the daemon does not run; each leaves the log once
         the broker has acknowledged it.
-purge   deletes them for good; asks first. Safe beside a running daemon."""
+purge   deletes them for good; asks first. Safe while the daemon runs."""
 
 CONNECT_WITHIN_S = 15.0
 IDLE_S = 0.1
@@ -39,7 +40,7 @@ IDLE_S = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `show`, `export`, `replay` and `purge`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="show|export|replay|purge")
-    show = actions.add_parser("show", help="what waits", description="Tell what waits in the log.")
+    show = actions.add_parser("show", help="what waits", description="Show what waits in the log.")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     export = actions.add_parser("export", help="write the events", description="Write the events as JSON lines.")
     export.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to (default: standard output)")
@@ -54,21 +55,21 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do the chosen action."""
     match arguments.action:
         case "show":
-            return _show(settings, arguments.json)
+            return _show(settings.fallback, arguments.json)
         case "export":
-            return _export(settings, arguments.file)
+            return _export(settings.fallback, arguments.file)
         case "replay":
             return _replay(settings)
         case _:
-            return _purge(settings, arguments.yes)
+            return _purge(settings.fallback, arguments.yes)
 
 
-def _show(settings: Settings, as_json: bool) -> int:
+def _show(log: FallbackSettings, as_json: bool) -> int:
     from edge.delivery.inspect import summarise
 
-    summary = summarise(settings.fallback.path, settings.fallback.max_bytes)
+    summary = summarise(log.path, log.max_bytes)
     if as_json:
-        print(json.dumps(summary.to_dict(), ensure_ascii=False))
+        print(json.dumps(asdict(summary), ensure_ascii=False))
         return 0
     print(f"log        {summary.path}")
     print(f"events     {summary.events}")
@@ -83,10 +84,10 @@ def _show(settings: Settings, as_json: bool) -> int:
     return 0
 
 
-def _export(settings: Settings, file: Path | None) -> int:
+def _export(log: FallbackSettings, file: Path | None) -> int:
     from edge.delivery.inspect import stored_events
 
-    events = stored_events(settings.fallback.path, settings.fallback.max_bytes)
+    events = stored_events(log.path, log.max_bytes)
     if file is None:
         for event in events:
             sys.stdout.buffer.write(event + b"\n")
@@ -104,19 +105,21 @@ def _export(settings: Settings, file: Path | None) -> int:
     return 0
 
 
-def _purge(settings: Settings, sure: bool) -> int:
+def _purge(log: FallbackSettings, sure: bool) -> int:
     from edge.delivery.inspect import purge, summarise
 
-    waiting = summarise(settings.fallback.path, settings.fallback.max_bytes).events
+    waiting = summarise(log.path, log.max_bytes).events
     if not waiting:
         print("The fallback log is empty.")
         return 0
     if not sure:
-        answer = input(f"Delete {waiting} events that nobody has received? [y/N] ") if sys.stdin.isatty() else ""
+        answer = (
+            input(f"Delete {waiting} events that the broker has not acknowledged? [y/N] ") if sys.stdin.isatty() else ""
+        )
         if answer.strip().lower() not in ("y", "yes"):
             print("Nothing was deleted; give --yes to delete without being asked.", file=sys.stderr)
             return 1
-    print(f"{purge(settings.fallback.path, settings.fallback.max_bytes)} events were deleted.")
+    print(f"{purge(log.path, log.max_bytes)} events were deleted.")
     return 0
 
 
@@ -136,7 +139,7 @@ def _replay(settings: Settings) -> int:
         log.open()  # raises when the daemon runs
         while log.salvage():  # the rest of a damaged log is sent too
             pass
-        waiting = log.depth
+        waiting = log.account.waiting
     status = Status()
     delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot_id(), status)
     delivery.start()
@@ -147,7 +150,7 @@ def _replay(settings: Settings) -> int:
         delivery.stop(5.0)
     print(f"{answered - refused} events were replayed.")
     if refused:
-        raise BrokerError(f"The broker refused {refused} events; `edge-classifier fallback show` tells why.")
+        raise BrokerError(f"The broker refused {refused} events; `edge-classifier fallback show` shows why.")
     return 0
 
 

@@ -16,6 +16,7 @@ from edge.delivery import salvage
 from edge.delivery.account import DELETED, Account, Progress
 from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, LogFile, NewerError, Row, is_damage
 from edge.delivery.salvage import Salvage
+from edge.delivery.set_aside import finish_set_aside, set_aside
 from edge.errors import StateError
 
 logger = logging.getLogger("edge.delivery")
@@ -56,41 +57,17 @@ class FallbackLog:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self._max_bytes = max_bytes
+        #: What the log remembers, as of the last call.
+        self.account = Account()
         self._file: LogFile | None = None
         self._lock: int | None = None  # a descriptor
-        self._known = Account()  # as of the last call
         self._salvage: Salvage | None = None
         self._set_aside: dict[str, Account] = {}  # as last known, of the files that were set aside, by their names
-
-    @property
-    def depth(self) -> int:
-        """How many events wait, as of the last call; those of an older file that are still to be saved included."""
-        return self._known.waiting
 
     @property
     def salvaging(self) -> bool:
         """Whether events of a damaged or deleted file are still to be brought into this one."""
         return self._salvage is not None
-
-    @property
-    def newest(self) -> int:
-        """The seq of the newest event that was ever stored, as of the last call."""
-        return self._known.next_seq - 1
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes of the disk the waiting events take."""
-        return self._known.bytes
-
-    @property
-    def offsets(self) -> Mapping[str, float]:
-        """Wall − uptime in seconds of each boot whose clock was synchronised while its events were here."""
-        return self._known.offsets
-
-    @property
-    def dropped(self) -> int:
-        """How many events were dropped in this log's life, across restarts."""
-        return self._known.dropped
 
     def open(self) -> None:
         """Open or create the file; a damaged one is set aside."""
@@ -112,7 +89,7 @@ class FallbackLog:
                 contextlib.suppress(OSError, *READ_ERRORS),
                 contextlib.closing(LogFile(self.path, self._max_bytes)) as file,
             ):
-                salvage.continue_account(self.path, file, self._known, self._set_aside)
+                salvage.continue_account(self.path, file, self.account, self._set_aside)
         self._release()
 
     def commit(self, changes: Changes) -> list[int]:
@@ -144,18 +121,18 @@ class FallbackLog:
         if self._salvage is None:
             return False
         if not self._has_room(file):
-            self._salvage.wait_for_room(self.path, self.depth - self._known.depth)
+            self._salvage.wait_for_room(self.path, self.account.waiting - self.account.depth)
             return False
         if not self._salvage.step(file):
             self._salvage.put_away(self.path)
             self._salvage = salvage.begin(self.path, file, self._set_aside)
-        self._known = file.account()
+        self.account = file.account()
         return True
 
     def _has_room(self, file: LogFile) -> bool:
         """Whether new events still find room after the next step; an all but empty log may take some of the reserve."""
         spare = file.spare_bytes()
-        if self._known.bytes <= salvage.STEP_BYTES:
+        if self.account.bytes <= salvage.STEP_BYTES:
             return spare + file.reserve_bytes // 2 > 0
         return spare > file.reserve_bytes and file.used_bytes() + salvage.STEP_BYTES <= file.limit_bytes
 
@@ -179,9 +156,9 @@ class FallbackLog:
 
     def _work(self, work: Callable[[LogFile], Result]) -> Result:
         file = self._opened()
-        self._known = file.account()
+        self.account = file.account()
         result = work(file)
-        self._known = file.account()
+        self.account = file.account()
         return result
 
     def _opened(self) -> LogFile:
@@ -189,9 +166,9 @@ class FallbackLog:
             self._replace_deleted(self._file)
         if self._file is None:
             self._own()
-            salvage.finish_set_aside(self.path)
+            finish_set_aside(self.path)
             self._file = LogFile(self.path, self._max_bytes)
-            salvage.continue_account(self.path, self._file, self._known, self._set_aside)
+            salvage.continue_account(self.path, self._file, self.account, self._set_aside)
             if self._salvage is None:
                 self._salvage = salvage.begin(self.path, self._file, self._set_aside)
             self._salvage_at_once(self._file)
@@ -209,10 +186,10 @@ class FallbackLog:
         with contextlib.ExitStack() as on_error:
             file = on_error.enter_context(contextlib.closing(LogFile(self.path, self._max_bytes)))
             with file.transaction() as account:
-                account.continue_from(self._known)
+                account.continue_from(self.account)
                 if account.salvage is not None and account.salvage.source == DELETED:
                     account.dropped += account.salvage.lost  # of a file that was deleted before this one
-                account.salvage = Progress(DELETED, self._known.depth, self._known.next_seq)
+                account.salvage = Progress(DELETED, self.account.depth, self.account.next_seq)
             on_error.pop_all()
         logger.warning("The fallback log %s was deleted; its events move to a new one.", self.path)
         self._end_salvage()
@@ -220,7 +197,7 @@ class FallbackLog:
         self._salvage_at_once(file)
 
     def _salvage_at_once(self, file: LogFile) -> None:
-        self._known = file.account()
+        self.account = file.account()
         for _ in range(STEPS_AT_ONCE):
             if not self._salvage_step(file):
                 break
@@ -233,9 +210,9 @@ class FallbackLog:
         else:
             what = "The fallback log %s is damaged (%s); it is set aside as %s.corrupt-…, and what is readable is kept."
         logger.warning(what, self.path, damage, self.path.name)
-        name = salvage.set_aside(self.path, newer=newer).name
-        if self._known != Account():
-            self._set_aside[name] = self._known
+        name = set_aside(self.path, newer=newer).name
+        if self.account != Account():
+            self._set_aside[name] = self.account
 
     def _own(self) -> None:
         """Keep a second daemon, and `fallback replay` during a daemon's run, away from this log.

@@ -1,4 +1,4 @@
-"""Looking into the fallback log from outside, beside a running daemon or without one."""
+"""Reads, summarises and empties the fallback log from another process or thread, whether the daemon runs or not."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edge.delivery.log_file import READ_ERRORS, LogFile, is_damage
+from edge.delivery.set_aside import corrupt_files, newer_files, waiting_files
 from edge.errors import EventError, StateError
 from edge.events import Event
 
 READ_AT_ONCE = 500
-SET_ASIDE = ("corrupt-*T??????", "newer-*T??????", "salvage-[0-9]")
 
 
 @dataclass(slots=True)
@@ -31,10 +30,6 @@ class Summary:
     dropped: int = 0  # since the log exists
     refused: dict[str, int] = field(default_factory=dict)  # the broker's reason → how many events
     set_aside: list[str] = field(default_factory=list)  # damaged files
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
-        return asdict(self)
 
 
 @contextlib.contextmanager
@@ -62,7 +57,7 @@ def summarise(path: Path, max_bytes: int) -> Summary:
     """Count what waits; a log that does not exist yet is an empty one."""
     summary = Summary(str(path), max_bytes=max_bytes)
     with contextlib.suppress(OSError):
-        found = (file for kind in SET_ASIDE for file in path.parent.glob(f"{path.name}.{kind}"))
+        found = [*corrupt_files(path), *newer_files(path), *waiting_files(path)]
         summary.set_aside = sorted(map(str, found))
     if not _exists(path):
         return summary

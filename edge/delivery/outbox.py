@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 MEMORY_BYTES = 8 * 1024 * 1024  # what waits in memory when the disk takes nothing
@@ -25,10 +24,9 @@ class Pending:
 
 
 class Outbox:
-    """Keeps events in the order in which they were made, up to a number of bytes."""
+    """Keeps events in the order in which they were made, up to MEMORY_BYTES."""
 
-    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(self) -> None:
         # Sets in the order of making. A plain dict would search its emptied beginning for the oldest each time.
         self._unsafe: OrderedDict[Pending, None] = OrderedDict()  # sent or not, but in memory only
         self._unsent: OrderedDict[Pending, None] = OrderedDict()  # those of them that are to be sent
@@ -47,7 +45,7 @@ class Outbox:
         self._unsent[event] = self._unsafe[event] = None
         self._bytes += len(payload)
         dropped = 0
-        while self._bytes > self._memory_bytes:
+        while self._bytes > MEMORY_BYTES:
             # An event that was sent may still be acknowledged, and must not count as dropped then.
             oldest = next((old for old in self._unsafe if not old.awaited and old is not event), None)
             if oldest is None:
@@ -73,9 +71,16 @@ class Outbox:
             self._unsent.pop(event, None)
             self._bytes -= len(event.payload)
 
-    def unsafe(self) -> Iterator[Pending]:
-        """Every event that is neither acknowledged nor stored, oldest first."""
-        return iter(self._unsafe)
+    def oldest_part(self, most_bytes: int) -> list[Pending]:
+        """The oldest events that are neither acknowledged nor stored: at least one, if there is one."""
+        part: list[Pending] = []
+        size = 0
+        for event in self._unsafe:
+            size += len(event.payload)
+            if part and size > most_bytes:
+                break
+            part.append(event)
+        return part
 
     def oldest(self) -> float | None:
         """When the oldest of them was made, in monotonic seconds; None if there is none."""

@@ -3,18 +3,13 @@
 A damaged file is renamed at once to `<log>.salvage-<n>`, so that a new log can take its place. Its events follow in
 steps, each of which is one commit of the new log that also holds how far the salvage has come: a power cut or a full
 disk between two steps undoes nothing. Events keep their place (`seq`), so they are replayed before newer ones.
-
-A log of a newer version of the program is renamed to `<log>.newer-<time>` instead, and becomes `<log>.salvage-<n>` when
-that version runs again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,24 +18,21 @@ from edge.delivery.log_file import (
     PAGE_BYTES,
     READ_ERRORS,
     ROW_BYTES,
-    VERSION,
     LogFile,
     Row,
     connect,
-    format_version,
     read_account,
 )
+from edge.delivery.set_aside import SUFFIXES, newer_files, put_away, waiting_files
 
 logger = logging.getLogger("edge.delivery")
 
-KEEP_SET_ASIDE = 2
 STEP_READS = 500  # attempts to read in one step, so that a step takes some ten milliseconds
 STEP_BYTES = 128 * 1024  # the most that one step adds
 MAX_GAP = 20_000  # so many places in a row are tried one by one; then the steps double, to find what lies far behind
 LAST = 2**62  # no log comes so far
 FAR = 2**40  # where a new log begins if the old one's last place is unknown
 PAGE_COUNT = slice(28, 32)  # in the first page
-SUFFIXES = ("", "-wal", "-shm")
 
 
 class Salvage:
@@ -174,56 +166,31 @@ class Salvage:
             self._opened.close()
 
     def put_away(self, log: Path) -> None:
-        """Rename the old file to `<log>.corrupt-<time>`, and delete all but the newest few of those."""
+        """Close the old file, whose salvage has ended, and rename it."""
         self.close()
-        if self._path is not None:
-            _move(self._path, Path(f"{log}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}"))
-        kept = sorted(log.parent.glob(f"{log.name}.corrupt-*T??????"), key=lambda file: file.stat().st_mtime_ns)
-        for old in kept[:-KEEP_SET_ASIDE]:
-            for suffix in SUFFIXES:
-                Path(f"{old}{suffix}").unlink(missing_ok=True)
+        put_away(log, self._path)
 
 
-def set_aside(log: Path, *, newer: bool = False) -> Path:
-    """Rename a log's files; its events are found again at the next start, whatever happens meanwhile."""
-    to = Path(f"{log}.newer-{time.strftime('%Y%m%dT%H%M%S')}") if newer else _free_name(log)
-    _move(log, to)
-    return to
-
-
-def finish_set_aside(log: Path) -> None:
-    """Rename what a cut between two renames left behind, and newer files that can be read now; before a log is made."""
-    if not log.exists() and (waiting := _waiting(log)) and not Path(f"{waiting[-1]}-wal").exists():
-        _move(log, waiting[-1])
-    for file in _newer(log):
-        readable = False
-        with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(file)) as connection:
-            readable = format_version(connection) <= VERSION
-        if readable:
-            logger.info("The fallback log %s can be read by this version; its events follow.", file)
-            _move(file, _free_name(log))
-
-
-def continue_account(log: Path, file: LogFile, known: Account, set_aside: Mapping[str, Account]) -> None:
+def continue_account(log: Path, file: LogFile, known: Account, known_aside: Mapping[str, Account]) -> None:
     """Let a new log go on with the numbers, drops and clock offsets of the one that it replaces.
 
     Args:
         log: the new log's path.
         file: the new log; nothing is changed if it has an account already.
         known: the replaced log's account, if this process had it open.
-        set_aside: the accounts of the files that this process has set aside, by their names.
+        known_aside: the accounts of the files that this process has set aside, by their names.
     """
     if file.account() != Account():
         return
     accounts, deleted = [known], 0
     if known == Account():
-        for path in reversed(_waiting(log)):
+        for path in reversed(waiting_files(log)):
             with contextlib.suppress(*READ_ERRORS), contextlib.closing(Salvage.of_damaged(path, file)) as old:
                 accounts.append(read_account(old.connection))
-        for path in _newer(log):
+        for path in newer_files(log):
             with contextlib.suppress(*READ_ERRORS), contextlib.closing(connect(path)) as newer:
                 accounts.append(read_account(newer))
-    elif known not in set_aside.values():
+    elif known not in known_aside.values():
         deleted = known.depth  # the old file was deleted while it was closed
     with file.transaction() as account:
         for each in accounts:
@@ -241,7 +208,7 @@ def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | N
         file: the new log.
         known: the accounts of old files, by name, should they be unreadable there.
     """
-    waiting = _waiting(log)
+    waiting = waiting_files(log)
     salvage = Salvage.of_damaged(waiting[0], file) if waiting else None
     source = waiting[0].name if waiting else None
     stored = file.account().salvage
@@ -273,25 +240,6 @@ def report_lost(progress: Progress) -> None:
         logger.warning("An unknown number of events of the fallback log is lost: its own count cannot be read.")
 
 
-def _waiting(log: Path) -> list[Path]:
-    """The files that were set aside and not salvaged yet, oldest first."""
-    found = log.parent.glob(f"{log.name}.salvage-*")
-    numbered = [(int(number), file) for file in found if (number := file.name.rpartition("-")[2]).isdigit()]
-    return [file for _, file in sorted(numbered)]
-
-
-def _free_name(log: Path) -> Path:
-    number = 1
-    while (name := Path(f"{log}.salvage-{number}")).exists():
-        number += 1
-    return name
-
-
-def _newer(log: Path) -> list[Path]:
-    """The files of newer versions, oldest first."""
-    return sorted(log.parent.glob(f"{log.name}.newer-*T??????"))
-
-
 def _replace_first_page(path: Path, page: bytes) -> bytes:
     """Write the first page of a file; returns the one that was there."""
     with path.open("r+b") as file:
@@ -299,15 +247,3 @@ def _replace_first_page(path: Path, page: bytes) -> bytes:
         file.seek(0)
         file.write(page)
     return found
-
-
-def _move(old: Path, new: Path) -> None:
-    """Rename a log's three files, the main one first: a cut in between is finished by `finish_set_aside`."""
-    for suffix in SUFFIXES:
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{old}{suffix}").replace(f"{new}{suffix}")
-    descriptor = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

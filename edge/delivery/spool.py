@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import ParamSpec
 
 from edge.delivery.fallback import COMMIT_BYTES, Changes, FallbackLog
 from edge.delivery.log_file import Row
@@ -15,6 +16,7 @@ from edge.repeating_fault import RepeatingFault
 from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.delivery")
+P = ParamSpec("P")
 
 RETRY_S = 3.0  # between two attempts on a disk that takes nothing
 WRITE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
@@ -51,13 +53,13 @@ class Spool:
         self._write_at: float | None = None
         self._salvage_at = 0.0
         self._dropped = 0  # lost before they reached the log, not yet remembered there
-        self._told_dropped = 0
+        self._reported_dropped = 0
         self.rewind()
 
     # --- storing ---
 
     def open(self) -> None:
-        """Open the log, so that what is wrong with it shows at the start."""
+        """Open the log, so that a fault shows at the start."""
         self._try(self._log.open)
 
     def close(self) -> None:
@@ -65,16 +67,16 @@ class Spool:
         self._log.close()
 
     def clock_synchronised(self, offset_s: float) -> None:
-        """From now on wall − uptime of this boot is known; may be told again and again."""
+        """Set wall − uptime of this boot; may be called again and again."""
         self._offset_s = offset_s
-        stored = self._log.offsets.get(self._boot)
-        if self._log.depth and (stored is None or abs(stored - offset_s) > SAME_OFFSET_S):
+        stored = self._log.account.offsets.get(self._boot)
+        if self._log.account.waiting and (stored is None or abs(stored - offset_s) > SAME_OFFSET_S):
             self._write_soon()
 
     def dropped(self, events: int) -> None:
-        """So many events were lost before they could be stored."""
+        """Count events that were lost before they could be stored."""
         self._dropped += events
-        self._tell()
+        self._report()
 
     def delivered(self, seq: int) -> None:
         """The broker has acknowledged a stored event; it is deleted with the next commit."""
@@ -105,28 +107,28 @@ class Spool:
             urgent: try even if the disk refused a moment ago.
 
         Returns:
-            False: the disk does not take it now; it stays in memory and `retry_at` says when to come again.
+            False: the disk does not take it now; it stays in memory, and `retry_at` is when to try again.
         """
         if self._clock() < self._retry_at and not urgent:
             return False
-        part = _part(outbox)
+        part = outbox.oldest_part(COMMIT_BYTES)
         if not part and self._write_at is None and not self._dropped:
             return True  # nothing to store: spare the SD card a write
-        while self._try(lambda part=part: self._store(part)):  # type: ignore[misc]
+        while self._try(self._store, part):
             for event in part:
                 outbox.settle(event)
-            if not (part := _part(outbox)):
+            if not (part := outbox.oldest_part(COMMIT_BYTES)):
                 return True
         return False
 
     def write_rest(self) -> None:
-        """Write all but events: what is on its way to a healthy broker need not touch the disk.
+        """Write all but events, which need not touch the disk on their way to a healthy broker.
 
-        After a fault of the disk this is also how the log is looked into again.
+        After a fault of the disk this also tries to open the log again.
         """
         now = self._clock()
         if self._write_at is not None and now >= self._write_at:
-            self._try(lambda: self._store([]))
+            self._try(self._store, [])
         elif not self._log.salvaging:
             self._try(self._log.open)
         elif now >= self._salvage_at:
@@ -181,18 +183,18 @@ class Spool:
         self._buffer: deque[Row] = deque()
         self._after = 0
         self._exhausted = False
-        self._retry_refused_up_to = self._log.newest
+        self._retry_refused_up_to = self._log.account.next_seq - 1
         self._rewound = self._clock()
         self._next_at = self._clock()
 
     def wait_s(self) -> float | None:
         """Seconds until the rate limit lets the next event go; None: there is nothing to replay."""
         now = self._clock()
-        if self._exhausted and self._log.depth and now - self._rewound >= RETRY_REFUSED_S:
+        if self._exhausted and self._log.account.waiting and now - self._rewound >= RETRY_REFUSED_S:
             in_flight = self._in_flight
             self.rewind()
             self._in_flight = in_flight
-        if not self._buffer and (self._exhausted or not self._log.depth or now < self._retry_at):
+        if not self._buffer and (self._exhausted or not self._log.account.waiting or now < self._retry_at):
             return None
         return max(0.0, self._next_at - now)
 
@@ -207,7 +209,7 @@ class Spool:
                 continue
             self._in_flight.add(row.seq)
             if self._per_s:
-                # A late start is made up for, by at most a tenth of a second's worth.
+                # After a late start it goes faster, by at most a tenth of a second's worth of events.
                 self._next_at = max(self._next_at, self._clock() - 0.1) + 1 / self._per_s
             return row.seq, self._as_replayed(row.payload)
 
@@ -226,16 +228,16 @@ class Spool:
         try:
             event = Event.from_json(payload)
         except EventError:
-            return payload  # another version wrote it; it is still somebody's event
+            return payload  # another version wrote it; it is delivered as it is
         offset_s = self._offset_s if event.boot == self._boot else None
-        return event.replayed_json(self._log.offsets.get(event.boot) if offset_s is None else offset_s).encode()
+        return event.replayed_json(self._log.account.offsets.get(event.boot) if offset_s is None else offset_s).encode()
 
     # --- both ---
 
-    def _try(self, work: Callable[[], None]) -> bool:
+    def _try(self, work: Callable[P, object], *arguments: P.args, **options: P.kwargs) -> bool:
         """Whether the log could be used; a fault of the disk is one line and is tried again later."""
         try:
-            work()
+            work(*arguments, **options)
         except StateError as error:
             self._retry_at = self._clock() + RETRY_S
             self._fault.happened(f"{error} Until then events wait in memory.")
@@ -244,24 +246,12 @@ class Spool:
         if self._fault.active:
             self._fault.over("The fallback log can be used again.")
         self._status.gauge(log_error="")
-        self._tell()
+        self._report()
         return True
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Depth and drops, those of earlier runs included."""
-        self._status.gauge(log_depth=self._log.depth, log_bytes=self._log.bytes)
-        dropped = self._log.dropped + self._dropped
-        self._status.count("events_dropped", dropped - self._told_dropped)
-        self._told_dropped = dropped
-
-
-def _part(outbox: Outbox) -> list[Pending]:
-    """As many of the oldest events as one commit takes."""
-    part: list[Pending] = []
-    size = 0
-    for event in outbox.unsafe():
-        size += len(event.payload)
-        if part and size > COMMIT_BYTES:
-            break
-        part.append(event)
-    return part
+        self._status.gauge(log_depth=self._log.account.waiting, log_bytes=self._log.account.bytes)
+        dropped = self._log.account.dropped + self._dropped
+        self._status.count("events_dropped", dropped - self._reported_dropped)
+        self._reported_dropped = dropped

@@ -45,7 +45,7 @@ def test_events_survive_the_process_in_order(tmp_path: Path) -> None:
     log.close()
     again = FallbackLog(tmp_path / "state" / "fallback.db", MIB)
     again.open()
-    assert again.depth == 10
+    assert again.account.waiting == 10
     assert stored(again) == [payload(number) for number in range(10)]
     again.close()
 
@@ -54,7 +54,7 @@ def test_a_delivered_event_is_gone_and_its_place_is_never_used_again(tmp_path: P
     log = FallbackLog(tmp_path / "fallback.db", MIB)
     first, second = store(log, range(2))
     log.commit(Changes(delete=[first, second, 99]))
-    assert (log.depth, log.bytes) == (0, 0)
+    assert (log.account.waiting, log.account.bytes) == (0, 0)
     (third,) = store(log, range(2, 3))
     assert third > second
     log.close()
@@ -75,12 +75,12 @@ def test_a_full_log_drops_the_oldest_counts_them_and_stays_within_its_bytes(tmp_
         assert disk_bytes(log.path) <= MIB
     kept = stored(log)
     assert kept == [payload(number) for number in range(6000 - len(kept), 6000)], "the newest, without a hole"
-    assert log.dropped == 6000 - len(kept)
+    assert log.account.dropped == 6000 - len(kept)
     assert len(kept) * 430 > MIB / 3, "most of the bytes hold events"
     log.close()
     again = FallbackLog(tmp_path / "fallback.db", MIB)
     again.open()
-    assert again.dropped == 6000 - len(kept), "the count survives a restart"
+    assert again.account.dropped == 6000 - len(kept), "the count survives a restart"
     again.close()
 
 
@@ -89,9 +89,9 @@ def test_the_offset_of_a_boot_lives_as_long_as_its_events(tmp_path: Path) -> Non
     (seq,) = log.commit(Changes(add=[(payload(1), "")], boot="5f1c2e7a", offset_s=1_790_000_000.5))
     log.close()
     log.open()
-    assert log.offsets == {"5f1c2e7a": 1_790_000_000.5}
+    assert log.account.offsets == {"5f1c2e7a": 1_790_000_000.5}
     log.commit(Changes(delete=[seq]))
-    assert not log.offsets
+    assert not log.account.offsets
     log.close()
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_set_aside_and_the_log_starts_afresh(tmp_path: Path, d
     assert stored(log)[before:] == [payload(number) for number in range(200, 203)]
     if damage in ("truncated", "no account", "future", "no utf-8"):
         assert before > 0, "what can be read is kept"
-    assert before + log.dropped == 200 or damage in ("empty", "other tables")
+    assert before + log.account.dropped == 200 or damage in ("empty", "other tables")
     log.close()
 
 
@@ -163,7 +163,7 @@ def test_one_byte_of_the_first_page_costs_no_event(tmp_path: Path, byte: int) ->
     path.write_bytes(content)
     again = FallbackLog(path, MIB)
     assert stored(again) == [payload(number) for number in range(300)]
-    assert again.dropped == 0
+    assert again.account.dropped == 0
     again.close()
     assert [aside.read_bytes() for aside in tmp_path.glob("fallback.db.corrupt-*")] in ([], [content])
 
@@ -182,7 +182,7 @@ def test_what_is_lost_together_with_the_account_is_told(
         connection.execute(f"UPDATE events SET payload = x'00' WHERE {lost}")
     again = FallbackLog(path, MIB)
     assert len(stored(again)) == (280 if rest == "readable" else 0)
-    assert again.dropped == (20 if rest == "readable" else 0)
+    assert again.account.dropped == (20 if rest == "readable" else 0)
     assert ("At least 20 events" if rest == "readable" else "An unknown number of events") in caplog.text
     again.close()
 
@@ -206,7 +206,7 @@ def test_random_bytes_overwritten_never_invent_an_event_nor_stop_the_log(
     assert set(found) <= truth, "an event that nobody made"
     assert payload(300) in found
     if "own count cannot be read" not in caplog.text:
-        assert len(found) + log.dropped >= 301, "events are missing, and nobody says so"
+        assert len(found) + log.account.dropped >= 301, "events are missing, and nobody says so"
     log.close()
 
 
@@ -265,7 +265,7 @@ def test_a_cut_while_a_damaged_file_is_replaced_costs_no_event(
     again = FallbackLog(path, MIB)
     again.open()
     assert stored(again) == [payload(number) for number in range(200)]
-    assert again.dropped == 0
+    assert again.account.dropped == 0
     assert not again.salvaging
     assert {file.name.split("-")[0] for file in tmp_path.iterdir() if file.suffix != ".lock"} == {
         "fallback.db", "fallback.db.corrupt"

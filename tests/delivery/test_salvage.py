@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.delivery import log_file, salvage
+from edge.delivery import log_file, salvage, set_aside
 from edge.delivery.fallback import Changes, FallbackLog
 from edge.delivery.inspect import purge, stored_events, summarise
 from edge.delivery.log_file import SCHEMA, LogFile
@@ -96,11 +96,11 @@ def test_a_salvage_that_is_cut_off_goes_on_where_it_was(damaged: Path, tmp_path:
     log.close()
     again = FallbackLog(cut, MAX_BYTES)
     again.open()
-    assert again.depth == EVENTS, "those that wait in the old file count"
+    assert again.account.waiting == EVENTS, "those that wait in the old file count"
     while again.salvage():
         pass
     assert [entry.payload.decode() for entry in again.read(0, EVENTS + 1)] == made
-    assert (again.dropped, again.salvaging) == (0, False)
+    assert (again.account.dropped, again.salvaging) == (0, False)
     again.close()
 
 
@@ -113,9 +113,9 @@ def test_what_was_delivered_before_the_cut_is_not_salvaged_again(damaged: Path, 
     again = FallbackLog(cut, MAX_BYTES)
     while again.salvage():
         pass
-    assert again.depth == EVENTS - 100
+    assert again.account.waiting == EVENTS - 100
     assert again.read(0, 1)[0].seq == first[-1].seq + 1
-    assert again.dropped == 0
+    assert again.account.dropped == 0
     again.close()
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_page_costs_the_events_on_it_and_the_order_of_none(damaged: Pa
         pass
     seqs = [entry.seq for entry in log.read(0, EVENTS)]
     assert seqs == sorted(seqs)
-    assert EVENTS - 200 <= len(seqs) == EVENTS - log.dropped < EVENTS
+    assert EVENTS - 200 <= len(seqs) == EVENTS - log.account.dropped < EVENTS
     log.close()
 
 
@@ -165,7 +165,7 @@ def test_events_that_were_delivered_before_the_damage_are_not_missed(small: Path
     damage_first_page(small)
     with closing(FallbackLog(small, MAX_BYTES)) as log:
         assert salvaged(log) == made[:290]
-        assert log.dropped == 0
+        assert log.account.dropped == 0
         assert log.commit(Changes(add=[(b"{}", "")])) == [301]
 
 
@@ -187,7 +187,7 @@ def test_a_cut_before_the_old_file_is_put_away_counts_what_is_lost_once(
     log.close()
     with closing(FallbackLog(small, MAX_BYTES)) as again:
         assert len(salvaged(again)) == 280
-        assert again.dropped == 20
+        assert again.account.dropped == 20
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -210,7 +210,7 @@ def test_a_log_that_is_damaged_again_during_a_salvage_loses_nothing(
         found = salvaged(log)
     later = ['{"first": 1}', '{"first": 2}', '{"then": 1}', '{"then": 2}']
     assert sorted(found) == sorted([*made, *later])
-    assert log.dropped == 0
+    assert log.account.dropped == 0
     log.close()
 
 
@@ -221,7 +221,7 @@ def test_a_purge_during_a_salvage_deletes_what_is_still_to_be_saved(damaged: Pat
     assert summarise(damaged, MAX_BYTES).events == EVENTS
     assert purge(damaged, MAX_BYTES) == EVENTS
     assert salvaged(log) == []
-    assert (log.depth, log.dropped) == (0, 0)
+    assert (log.account.waiting, log.account.dropped) == (0, 0)
     log.close()
 
 
@@ -239,7 +239,7 @@ def test_a_deleted_log_without_room_for_another_counts_its_events_when_the_daemo
     assert "300 events are lost" in caplog.text
     with closing(FallbackLog(small, MAX_BYTES)) as again:
         again.open()
-        assert again.dropped == 300
+        assert again.account.dropped == 300
         assert again.commit(Changes(add=[(b"{}", "")])) == [301]
 
 
@@ -271,9 +271,9 @@ def test_an_account_of_another_version_is_no_damage(tmp_path: Path, newer: dict[
     old_log(path, **newer)
     log = FallbackLog(path, MAX_BYTES)
     log.open()
-    assert (log.depth, log.dropped) == (3, 5)
+    assert (log.account.waiting, log.account.dropped) == (3, 5)
     assert not summarise(path, MAX_BYTES).set_aside
-    assert log.offsets == {"5f1c2e7a": 1.5}
+    assert log.account.offsets == {"5f1c2e7a": 1.5}
     assert log.commit(Changes(add=[(b"{}", "")])) == [10]
     log.close()
     with closing(sqlite3.connect(path)) as later:
@@ -288,7 +288,7 @@ def test_a_mistake_in_the_program_is_no_damage(tmp_path: Path) -> None:
     log.open()
     with pytest.raises(TypeError):
         log.commit(Changes(add=[(None, "")]))  # type: ignore[list-item]
-    assert log.dropped == 5
+    assert log.account.dropped == 5
     assert not summarise(path, MAX_BYTES).set_aside
     assert len(log.read(0, 10)) == 3
     log.close()
@@ -301,7 +301,7 @@ def test_a_log_in_a_newer_format_is_left_as_it_is(tmp_path: Path, caplog: pytest
         newer.execute("PRAGMA user_version=2")
     log = FallbackLog(path, MAX_BYTES)
     log.open()
-    assert (log.depth, log.dropped) == (0, 5)
+    assert (log.account.waiting, log.account.dropped) == (0, 5)
     assert log.commit(Changes(add=[(b"{}", "")])) == [10]
     log.close()
     (aside,) = tmp_path.glob("fallback.db.newer-*")
@@ -322,10 +322,10 @@ def test_the_events_of_a_newer_format_follow_when_the_newer_version_returns(
     with closing(FallbackLog(path, MAX_BYTES)) as log:
         assert salvaged(log) == ['{"then": 1}'], "this version leaves the file where it is"
     monkeypatch.setattr(log_file, "VERSION", 2)
-    monkeypatch.setattr(salvage, "VERSION", 2)
+    monkeypatch.setattr(set_aside, "VERSION", 2)
     with closing(FallbackLog(path, MAX_BYTES)) as log:
         assert salvaged(log) == ["{}", "{}", "{}", '{"then": 1}']
-        assert (log.depth, log.dropped) == (4, 5)
+        assert (log.account.waiting, log.account.dropped) == (4, 5)
     assert not list(tmp_path.glob("fallback.db.newer-*"))
 
 
@@ -355,6 +355,6 @@ def test_a_log_that_is_deleted_while_it_is_closed_after_a_fault_counts_its_event
             log.commit(Changes(add=[(b"{}", "")]))
     small.unlink()
     assert log.commit(Changes(add=[(b"{}", "")])) == [301]
-    assert (log.depth, log.dropped) == (1, 300)
+    assert (log.account.waiting, log.account.dropped) == (1, 300)
     assert "300 events are lost" in caplog.text
     log.close()
