@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 
 from edge.camera.geometry import FrameBuffers
-from edge.camera.pace import RateLimiter, Timeline, due_s, lower_fps
+from edge.camera.pace import RateLimiter, Timeline, due_s
 from edge.camera.source import LostCameraError, Source, UnreadablePictureError, make_source
 from edge.camera.source_health import SourceHealth
 from edge.errors import CameraError
@@ -198,7 +198,7 @@ class Capture:
                 return True
             self._status.beat(STAGE)
             grabbed = self._clock()
-            if self._source.live and not self._limiter.admits(grabbed, lower_fps(self._fps, self._board_limit)):
+            if self._source.live and not self._limiter.admits(grabbed, self._fps, self._board_limit):
                 self._health.skipped(grabbed)
                 continue
             try:

@@ -9,15 +9,15 @@ class RateLimiter:
     def __init__(self) -> None:
         self._due = 0.0
 
-    def admits(self, now: float, fps: float) -> bool:
-        """Whether the picture that came at `now` (seconds) is used; an `fps` of 0 is no limit.
+    def admits(self, now: float, *limits: float) -> bool:
+        """Whether the picture that came at `now` (seconds) is used under limits in frames a second; 0 is no limit.
 
-        The limit is kept on average. A camera's pictures come a little early or late, so one that is less than a
+        The lowest limit is kept on average. A camera's pictures come a little early or late, so one that is less than a
         quarter of a period early counts as on time. Otherwise 30 fps under a limit of 10 would become 7.5.
         """
-        if not fps:
+        if not any(limits):
             return True
-        period = 1 / fps
+        period = 1 / min(filter(None, limits))
         early = self._due - now
         if period / 4 < early <= period * 5 / 4:
             return False
@@ -64,8 +64,3 @@ def due_s(moment_s: float, previous_s: float, fps: float, board_limit: float) ->
     if board_limit:
         due = max(due, previous_s + 1 / board_limit)
     return due
-
-
-def lower_fps(*limits: float) -> float:
-    """The lowest of some rates, of which 0 is no limit."""
-    return min((fps for fps in limits if fps), default=0.0)

@@ -57,7 +57,7 @@ class HistoryOut(BaseModel):
     away: list[AbsenceOut]
 
 
-def events_since(daemon: DaemonAccess, since: datetime | None, limit: int) -> list[Event]:
+def _events_since(daemon: DaemonAccess, since: datetime | None, limit: int) -> list[Event]:
     """The newest `limit` events after `since`, from this run's memory and the fallback log, oldest first."""
     moment = ""
     if since is not None:
@@ -103,7 +103,7 @@ def _add_events(router: APIRouter, daemon: DaemonAccess) -> None:
         since: Since = None,
         limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="the newest so many")] = 100,
     ) -> EventsOut:
-        return EventsOut(events=events_since(daemon, since, limit))
+        return EventsOut(events=_events_since(daemon, since, limit))
 
 
 def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
