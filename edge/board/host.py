@@ -139,51 +139,50 @@ def cpu_name(root: Path = ROOT) -> str:
 
 def cpu_info(root: Path = ROOT) -> dict[str, str]:
     """The fields of /proc/cpuinfo, such as `model name` and `flags`: of the first CPU, where each has its own."""
-    fields: dict[str, str] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    return fields
+    return _fields(root / "proc/cpuinfo")
 
 
 def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
     """Bytes that a process (default: this one) has written to storage since it started."""
-    return _field(root / f"proc/{process or 'self'}/io", "write_bytes")
+    return _bytes(root / f"proc/{process or 'self'}/io", "write_bytes")
 
 
 def memory_bytes(root: Path = ROOT) -> int | None:
     """This process's resident memory."""
-    kibibytes = _field(root / "proc/self/status", "VmRSS")
-    return None if kibibytes is None else kibibytes * 1024
+    return _bytes(root / "proc/self/status", "VmRSS")
 
 
 def peak_memory_bytes(root: Path = ROOT) -> int | None:
     """The peak of this process's resident memory."""
-    kibibytes = _field(root / "proc/self/status", "VmHWM")
-    return None if kibibytes is None else kibibytes * 1024
+    return _bytes(root / "proc/self/status", "VmHWM")
 
 
 def memory_free_bytes(root: Path = ROOT) -> int | None:
     """Memory that this process can still allocate: the board's free memory, or less under the service's limit."""
-    kibibytes = _field(root / "proc/meminfo", "MemAvailable")
-    free = [] if kibibytes is None else [kibibytes * 1024]
+    board_free = _bytes(root / "proc/meminfo", "MemAvailable")
+    free = [] if board_free is None else [board_free]
     cgroup = (_text(root / "proc/self/cgroup") or "").rpartition("0::/")[2].split("\n")[0]  # version 2: one line
     group = root / "sys/fs/cgroup" / cgroup
     limit, used = (_integer(group / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:  # "max" is no limit
         # The page cache of files, such as the model's, counts as used and can be reclaimed.
-        cache = sum(_field(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
+        cache = sum(_bytes(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
         free.append(max(0, limit - used + min(cache, used)))
     return min(free, default=None)
 
 
-def _field(path: Path, name: str, separator: str = ":") -> int | None:
+def _fields(path: Path, separator: str = ":") -> dict[str, str]:
+    """A file's lines of a name and a value; the first of each name."""
+    fields: dict[str, str] = {}
     for line in (_text(path) or "").splitlines():
-        key, _, value = line.partition(separator)
-        if key == name:
-            number = value.split()[:1]
-            return int(number[0]) if number and number[0].isdecimal() else None
-    return None
+        name, _, value = line.partition(separator)
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _bytes(path: Path, name: str, separator: str = ":") -> int | None:
+    number, _, unit = _fields(path, separator).get(name, "").partition(" ")
+    return int(number) * (1024 if unit == "kB" else 1) if number.isdecimal() else None
 
 
 def _integer(path: Path, base: int = 10) -> int | None:

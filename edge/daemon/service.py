@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from edge import __version__
 from edge.board import host
@@ -49,7 +49,7 @@ EXIT_STUCK = 75  # EX_TEMPFAIL: a call never returned; systemd restarts the daem
 
 
 def load_classifier(bundle: Bundle, settings: ModelSettings) -> Classifier:
-    """A `Classifier`. Importing torch takes seconds, so that happens here, while the camera opens."""
+    """A `Classifier`. It is imported here because importing torch takes seconds, in which the camera can open."""
     # Debian's torch loads UCX, which would handle SIGHUP itself; the daemon needs it to reload its settings.
     os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
     from edge.vision.classifier import Classifier
@@ -77,6 +77,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._config = config
+        self._state = settings.fallback.path.parent  # the directory of what must survive a restart
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notifier = Notifier()
         self._status = Status()
@@ -89,7 +90,7 @@ class Service:
         self._maker = EventMaker(settings.device.name, boot)
         self._health = Health(
             self._status,
-            self._state("counters.json"),
+            self._state / "counters.json",
             limit_fps=self._capture.set_board_limit,
             on_synchronised=self._delivery.clock_synchronised,
         )
@@ -139,7 +140,7 @@ class Service:
             mqtt_requests = self._make_mqtt_requests(requests)
             mqtt_requests.start()
             stack.callback(lambda: mqtt_requests.stop(self._time_left(0.5)))
-            socket_server = SocketServer(self._state(SOCKET), requests.handle)
+            socket_server = SocketServer(self._state / SOCKET, requests.handle)
             socket_server.start()
             stack.callback(lambda: socket_server.stop(self._time_left(0.5)))
             source = mask(self._settings.camera.source)
@@ -150,13 +151,9 @@ class Service:
             self._loop()
 
     def _publish(self, event: Event) -> None:
-        """Hand on an event; called by the inference thread."""
+        """Deliver an event and keep it for the page; called by the inference thread."""
         self._delivery.put(event)
         self._recent.add(event)
-
-    def _state(self, name: str) -> Path:
-        """The path of a file in the fallback log's directory."""
-        return self._settings.fallback.path.with_name(name)
 
     def _daemon_access(self) -> DaemonAccess:
         return DaemonAccess(
@@ -186,7 +183,7 @@ class Service:
             discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),
             handle=requests.handle,
             snapshot=requests.snapshot,
-            identity=self._state("mqtt-topics.json"),
+            identity=self._state / "mqtt-topics.json",
         )
 
     def _change(self, min_confidence: float | None, fps: float | None) -> None:
@@ -216,7 +213,7 @@ class Service:
         self._notifier.stopping("The source has ended")
 
     def _check_stages(self) -> None:
-        """Feed the watchdog while every stage is alive; when one is stuck, end the process for systemd to restart."""
+        """Feed the watchdog while every stage is alive; if one is stuck, end the process, and systemd restarts it."""
         if self._pipeline.failure is not None:
             raise self._pipeline.failure
         overdue = self._status.overdue()
@@ -226,10 +223,8 @@ class Service:
         stuck = ", ".join(f"{stage} has not moved for {age:.0f} s" for stage, age in sorted(overdue.items()))
         if "camera" in overdue:
             self._status.count("camera_restarts")
-        # A blocked thread cannot be replaced, and picamera2 frees its camera only with the process.
-        self._leave(f"Restarting because {stuck}; what is unsent goes to the fallback log first.")
-
-    def _leave(self, sentence: str) -> NoReturn:
+        # A blocked thread cannot be replaced, and picamera2 frees its camera only at the end of the process.
+        sentence = f"Restarting because {stuck}; what is unsent goes to the fallback log first."
         logger.error("%s", sentence)
         self._notifier.stopping(sentence)
         if not self._delivery.flush(STOP_WITHIN_S / 2):

@@ -1,4 +1,4 @@
-"""The daemon's health in one thread-safe place: journald, MQTT, the page, the metrics and the watchdog read it."""
+"""The daemon's health in one thread-safe object, which MQTT, the page, the metrics and the watchdog read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ LATENCY_BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.
 FAULTS = ("camera_error", "broker_error", "log_error", "web_error", "slowed_because")  # gauges that hold a sentence
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Counts of a stage's latencies since the start, for a Prometheus histogram."""
+@dataclass(slots=True)
+class Latencies:
+    """Latencies of one stage."""
 
-    counts: tuple[int, ...]  # one for each of LATENCY_BOUNDS_MS, and one above the last
-    sum_ms: float
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    # Since the start, for a Prometheus histogram: a count for each of LATENCY_BOUNDS_MS, and one above the last.
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
+    sum_ms: float = 0.0
+
+    def percentiles(self) -> dict[str, float]:
+        """p50, p95 and p99 of the recent ones, by nearest rank: no interpolation between two latencies."""
+        ordered = sorted(self.recent)
+        last = len(ordered) - 1
+        return {f"p{p}": round(ordered[min(last, int(len(ordered) * p / 100))], 2) for p in (50, 95, 99)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class StatusSnapshot:
     counters: Mapping[str, int]
     gauges: Mapping[str, Any]
     latency_ms: Mapping[str, Mapping[str, float]]  # stage → {"p50", "p95", "p99"}
-    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # by stage
+    latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage
 
     def to_dict(self) -> dict[str, Any]:
         """The snapshot as JSON types, gauges and counters side by side."""
@@ -47,13 +55,6 @@ class StatusSnapshot:
             parts.append(f"{depth} waiting in the fallback log")
         faults = [str(self.gauges[key]) for key in FAULTS if self.gauges.get(key)]
         return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
-
-
-@dataclass(slots=True)
-class _Latencies:
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
-    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
-    sum_ms: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class Status:
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
         self._gauges: dict[str, Any] = {}
-        self._latencies: dict[str, _Latencies] = {}
+        self._latencies: dict[str, Latencies] = {}
         self._beats: dict[str, _Beat] = {}
 
     def count(self, name: str, amount: int = 1) -> None:
@@ -90,7 +91,7 @@ class Status:
     def observe(self, stage: str, milliseconds: float) -> None:
         """Remember one latency of a stage."""
         with self._lock:
-            seen = self._latencies.setdefault(stage, _Latencies())
+            seen = self._latencies.setdefault(stage, Latencies())
             seen.recent.append(milliseconds)
             seen.counts[bisect.bisect_left(LATENCY_BOUNDS_MS, milliseconds)] += 1
             seen.sum_ms += milliseconds
@@ -121,13 +122,5 @@ class Status:
         """A copy that does not change any more."""
         with self._lock:
             counters, gauges = dict(self._counters), dict(self._gauges)
-            windows = {stage: sorted(seen.recent) for stage, seen in self._latencies.items()}
-            histograms = {k: Histogram(tuple(seen.counts), seen.sum_ms) for k, seen in self._latencies.items()}
-        percentiles = {stage: _percentiles(values) for stage, values in windows.items()}
-        return StatusSnapshot(counters, gauges, percentiles, histograms)
-
-
-def _percentiles(ordered: list[float]) -> dict[str, float]:
-    # Nearest rank: no interpolation between two latencies.
-    last = len(ordered) - 1
-    return {f"p{p}": round(ordered[min(last, int(len(ordered) * p / 100))], 2) for p in (50, 95, 99)}
+            latencies = {k: Latencies(v.recent.copy(), [*v.counts], v.sum_ms) for k, v in self._latencies.items()}
+        return StatusSnapshot(counters, gauges, {k: v.percentiles() for k, v in latencies.items()}, latencies)

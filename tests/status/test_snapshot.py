@@ -92,7 +92,7 @@ def test_histograms_count_every_latency_since_the_start() -> None:
     status = Status()
     for milliseconds in [0.5, 1.0, 7.0, 9999.0] + [20.0] * 1000:
         status.observe("inference", milliseconds)
-    histogram = status.snapshot().histograms["inference"]
+    histogram = status.snapshot().latencies["inference"]
     assert sum(histogram.counts) == 1004
     assert histogram.counts[0] == 2  # up to and with 1 ms
     assert histogram.counts[-1] == 1

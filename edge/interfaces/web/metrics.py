@@ -95,7 +95,7 @@ def _latencies(snapshot: StatusSnapshot) -> Metric:
         PREFIX + "stage_latency_seconds", "Time that a frame spends in a stage", labels=["stage"]
     )
     bounds = [f"{bound / 1000:g}" for bound in LATENCY_BOUNDS_MS] + ["+Inf"]
-    for stage, histogram in sorted(snapshot.histograms.items()):
+    for stage, histogram in sorted(snapshot.latencies.items()):
         cumulative = zip(bounds, itertools.accumulate(histogram.counts), strict=True)
         family.add_metric([stage], list(cumulative), histogram.sum_ms / 1000)
     return family
