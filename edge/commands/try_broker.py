@@ -1,4 +1,4 @@
-"""The broker that `try` starts on a free loopback port: mosquitto if it is installed, else amqtt."""
+"""Starts the broker of `try` on a free loopback port: mosquitto if it is installed, else amqtt."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Broker:
 
 
 def find_mosquitto() -> str | None:
-    """The path of mosquitto, or None; also searched in /usr/sbin, where Debian installs it and PATH may not lead."""
+    """The path of mosquitto, or None. Debian installs it in /usr/sbin, which PATH may lack."""
     return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
@@ -63,22 +63,18 @@ def running_broker(directory: Path, mosquitto: str | None) -> Iterator[Broker]:
         mosquitto: the program's path; None runs amqtt instead.
 
     Raises:
-        BrokerError: none is installed, or it does not start.
+        BrokerError: no broker is installed, or it does not start.
     """
     amqtt = shutil.which("amqtt", path=str(Path(sys.executable).parent))
-    port = free_port()
-    config = directory / "broker.conf"
     if mosquitto is not None:
-        broker, text = Broker("mosquitto", port, 5), MOSQUITTO
-        command = [mosquitto, "-c", str(config)]
+        program, text, broker = mosquitto, MOSQUITTO, Broker("mosquitto", free_port(), 5)
     elif amqtt is not None:
-        broker, text = Broker("amqtt", port, "3.1.1"), AMQTT
-        command = [amqtt, "-c", str(config)]
+        program, text, broker = amqtt, AMQTT, Broker("amqtt", free_port(), "3.1.1")
     else:
         raise BrokerError("No broker is installed; run `sudo apt-get install mosquitto` or `pip install amqtt`.")
-    config.write_text(text.format(host=LOOPBACK, port=port), encoding="utf-8")
-    log = directory / "broker.log"
-    with running(command, log) as process:
+    config, log = directory / "broker.conf", directory / "broker.log"
+    config.write_text(text.format(host=LOOPBACK, port=broker.port), encoding="utf-8")
+    with running([program, "-c", str(config)], log) as process:
         _wait_until_listening(process, broker, log)
         yield broker
 

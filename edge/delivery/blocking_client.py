@@ -1,4 +1,4 @@
-"""An MQTT client for commands: each call waits for the broker's answer. doctor, forget and bench use it."""
+"""An MQTT client for commands: each call waits for the broker's answer. doctor, forget, bench and try use it."""
 
 from __future__ import annotations
 
