@@ -19,6 +19,7 @@ logger = logging.getLogger("edge.board.host")
 ROOT = Path("/")
 STA_UNSYNC = 0x0040  # linux/timex.h
 TIME_ERROR = 5
+SECTOR_BYTES = 512  # of /sys/dev/block/*/stat (Documentation/block/stat.rst), for disks of any sector size
 # Bits of get_throttled of the Raspberry Pi's firmware: the state now; shifted left by 16, at any time since boot.
 UNDER_VOLTAGE = 1 << 0
 SLOWED_DOWN = 1 << 1 | 1 << 2 | 1 << 3  # frequency capped, throttled, soft temperature limit
@@ -145,6 +146,15 @@ def cpu_info(root: Path = ROOT) -> dict[str, str]:
 def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
     """Bytes that a process (default: this one) has written to storage since it started."""
     return _bytes(root / f"proc/{process or 'self'}/io", "write_bytes")
+
+
+def device_bytes_written(device: int, root: Path = ROOT) -> int | None:
+    """Bytes that all programs have written since boot to a block device, given by its number (`st_dev`).
+
+    None where the kernel does not count them, as for a container's file system.
+    """
+    fields = (_text(root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat") or "").split()
+    return int(fields[6]) * SECTOR_BYTES if len(fields) > 6 else None
 
 
 def memory_bytes(root: Path = ROOT) -> int | None:

@@ -92,11 +92,10 @@ def _override(document: dict[str, Any], environment: Mapping[str, str]) -> dict[
     """Put the environment's values into the document; returns which variable set which key."""
     origin: dict[tuple[str, str], str] = {}
     for variable in sorted(environment):
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
-        section, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("_")
+        prefix, _, name = variable.partition(ENVIRONMENT_PREFIX)
+        section, _, key = name.lower().partition("_")
         kind = _sections().get(section)
-        if kind is None or not key:
+        if prefix or kind is None or not key:
             continue  # not a setting
         table = document.setdefault(section, {})
         if isinstance(table, dict):

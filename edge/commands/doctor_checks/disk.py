@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from edge.settings.schema import FallbackSettings
 # out in about three years.
 BUDGET_BYTES_A_DAY = 5e9
 MIN_UPTIME_S = 3600.0  # before, the writes of the boot itself would dominate
-SECTOR_BYTES = 512  # of /sys/dev/block/*/stat, whatever the disk's own are
 DAY_S = 86400.0
 
 
@@ -30,35 +28,24 @@ def space(fallback: FallbackSettings) -> Finding:
 def writes(fallback: FallbackSettings, root: Path = host.ROOT, uptime_s: float | None = None) -> Finding:
     """How much is written to the fallback log's disk: by all programs, a day, and by the service, since its start."""
     uptime_s = host.uptime_s() if uptime_s is None else uptime_s
-    device = _existing(fallback.path).stat().st_dev
-    everything = _written(root / f"sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    everything = host.device_bytes_written(_existing(fallback.path).stat().st_dev, root)
     if everything is None:
         return Finding("writes", "ok", "the kernel does not count what is written to the fallback log's disk")
     if uptime_s < MIN_UPTIME_S:
-        sentence = (
-            f"{everything / 1e6:,.0f} MB written since boot; after an hour of uptime this line shows the amount a day"
-        )
-        return Finding("writes", "ok", sentence)
+        since_boot = f"{everything / 1e6:,.0f} MB written since boot"
+        return Finding("writes", "ok", f"{since_boot}; after an hour of uptime this line shows the amount a day")
     a_day = everything / uptime_s * DAY_S
     sentence = f"{a_day / 1e6:,.0f} MB a day are written to the disk{_by_the_service(root)}"
     if a_day <= BUDGET_BYTES_A_DAY:
         return Finding("writes", "ok", sentence)
     remedy = "To see which program writes: sudo iotop -oa. deploy/journald.conf keeps the journal in memory."
-    return Finding("writes", "warning", f"{sentence}; an SD card is to last for years.", remedy)
+    return Finding("writes", "warning", f"{sentence}; an SD card wears out in less than three years.", remedy)
 
 
 def _by_the_service(root: Path) -> str:
     pid = unit_property("MainPID")
     written = host.disk_bytes_written(root, int(pid)) if pid.isdecimal() and pid != "0" else None
     return "" if written is None else f", {written / 1e6:,.1f} MB by the service since its start"
-
-
-def _written(stat: Path) -> int | None:
-    """Bytes written since boot (Documentation/block/stat.rst: field 7, in sectors)."""
-    try:
-        return int(stat.read_text(encoding="ascii").split()[6]) * SECTOR_BYTES
-    except (OSError, ValueError, IndexError):  # not on a block device, as in a container
-        return None
 
 
 def _existing(path: Path) -> Path:

@@ -68,7 +68,7 @@ def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
     """
     ran = run_apart(program)
     if ran.code != 0:
-        return Finding("jetson", "warning", f"torch cannot be asked for the GPU: {ran.last_line}", NVIDIA_TORCH)
+        return Finding("jetson", "warning", f"torch does not report on the GPU: {ran.last_line}", NVIDIA_TORCH)
     python = json.loads(ran.output)
     tensorrt = f"TensorRT {_tensorrt(root)}".strip()
     if (mismatch := _mismatch(python, _cuda(root), tensorrt)) is not None:
@@ -82,7 +82,7 @@ def _mismatch(python: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, st
     torch_version = f"torch {python['torch']}"
     if not python["cuda"]:
         return f"{torch_version} is built without CUDA.", NVIDIA_TORCH
-    if cuda and _major(cuda) != _major(python["cuda"]):
+    if cuda and cuda.partition(".")[0] != python["cuda"].partition(".")[0]:
         return f"{torch_version} is built for CUDA {python['cuda']}, and this JetPack has {cuda}.", NVIDIA_TORCH
     if not python["reached"]:
         groups = "Add the user to the groups video and render, and look at the kernel's log: dmesg | grep -i nvgpu"
@@ -122,7 +122,3 @@ def _tensorrt(root: Path) -> str:
         return ""
     found = re.search(r"^Package: libnvinfer\d+\n(?:.+\n)*?Version: (\d[\d.]*)", listed, re.MULTILINE)
     return found[1] if found else ""
-
-
-def _major(version: str) -> str:
-    return version.partition(".")[0]

@@ -23,17 +23,19 @@ RESULTS = {
 
 
 def service() -> Finding:
-    """The unit is installed and runs, and no drop-in has loosened its sandbox."""
+    """The unit is installed and runs, and no drop-in gives it more access than the installed unit has."""
     if not _installed():
         return Finding("service", "warning", "not installed as a service", "Install it: sudo ./install.sh")
     state = unit_property("ActiveState")
     if state != "active":
         why = f"{state}, last result: {unit_property('Result')}"
         return Finding("service", "failure", why, f"Look at: journalctl -u {UNIT} -n 50")
-    exposure = _exposure(ask("systemd-analyze", "security", "--no-pager", UNIT))
+    analysis = ask("systemd-analyze", "security", "--no-pager", UNIT)
+    found = re.search(r"exposure level for \S+: (\d+(?:\.\d+)?)", analysis)  # in its last line
+    exposure = float(found[1]) if found else None
     if exposure is not None and exposure > EXPOSED:
         loose = f"runs, but less confined than installed: exposure {exposure} instead of {EXPOSED} at most"
-        return Finding("service", "warning", loose, f"Look at what its drop-ins open: systemctl cat {UNIT}")
+        return Finding("service", "warning", loose, f"Look at what its drop-ins allow: systemctl cat {UNIT}")
     return Finding("service", "ok", "runs" if exposure is None else f"runs, confined (exposure {exposure})")
 
 
@@ -55,14 +57,8 @@ def _installed() -> bool:
     return Path("/run/systemd/system").is_dir() and unit_property("LoadState") == "loaded"
 
 
-def _exposure(analysis: str) -> float | None:
-    """The figure in the last line of `systemd-analyze security`."""
-    found = re.search(r"exposure level for \S+: (\d+(?:\.\d+)?)", analysis)
-    return float(found[1]) if found else None
-
-
 def why(journal: str) -> str:
-    """The newest failure in the journal's JSON lines, as the end of a sentence."""
+    """The newest failure in the journal's JSON lines, as the end of a sentence; "" if there is none."""
     lines = journal.splitlines()
     if not lines:
         return ""
@@ -73,7 +69,7 @@ def why(journal: str) -> str:
 
 
 def last_words(journal: str) -> str:
-    """The daemon's last error message, in parentheses, from the journal's JSON lines."""
+    """The daemon's last error message, in parentheses, from the journal's JSON lines; "" if there is none."""
     lines = journal.splitlines()
     message = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes if it is not text
     first = message.strip().splitlines()[:1] if isinstance(message, str) else []
