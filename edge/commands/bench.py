@@ -1,4 +1,4 @@
-"""`edge-classifier bench`: how fast the bundle is on this machine."""
+"""`edge-classifier bench`: measures how fast the bundle is on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`edge-classifier evaluate`: how right a bundle is on labelled photos."""
+"""`edge-classifier evaluate`: measures a bundle's accuracy on labelled photos."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from edge.settings.schema import Settings
 HELP = "measure a bundle on labelled photos"
 DESCRIPTION = """\
 Classifies every photo that LABELS.csv names (columns `file`, relative to the
-CSV, and `index`, the class from 0) and prints how often the right class came
-first, and among the first five, with the 95 % interval that so many photos
-allow. With --weights it also tells how right FP32 is and how often INT8 says
-the same.
+CSV, and `index`, the class from 0). Prints how often the right class came
+first, and how often it was among the first five, with the 95 % interval for
+that number of photos. With --weights it also prints how often FP32 is right,
+and how often INT8 and FP32 agree.
 
-The calibration error is how far the confidences are from what is right: of the
+The calibration error is the difference between confidence and accuracy: of the
 photos that a well calibrated model is 80 % sure of, it gets 80 % right. --plot
-draws that as a reliability diagram. Below are the classes most often taken for
-another, and among those the ones with the surest mistakes."""
+draws this as a reliability diagram. The last lines are the classes that were
+confused most often; of equally frequent ones, those with the most confidence."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Photos, bundle, FP32 weights, output."""
+    """Add the photos, the bundle, the FP32 weights and the form of the output."""
     parser.add_argument("labels", type=Path, metavar="LABELS.csv", help="a CSV with the columns file and index")
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="a bundle's directory (default: model.bundle)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="FP32 weights of the same network")

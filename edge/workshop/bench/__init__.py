@@ -1,1 +1,1 @@
-"""How fast a bundle is on this machine; imported by the bench command alone."""
+"""Measures how fast a bundle is on this machine."""

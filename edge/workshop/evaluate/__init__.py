@@ -1,1 +1,1 @@
-"""How right a bundle is on labelled photos."""
+"""Measures how accurate a bundle is on labelled photos."""

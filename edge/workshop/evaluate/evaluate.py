@@ -1,4 +1,4 @@
-"""Judge a bundle on labelled photos, as the daemon would see them."""
+"""Classifies labelled photos with a bundle, prepared as the daemon prepares frames, and with its FP32 network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from edge.workshop.export.weights.state_dict import Weights
 def evaluate(
     classifier: Classifier, bundle: Bundle, photos: Iterable[LabelledPhoto], weights: Weights | None
 ) -> Evaluation:
-    """Classify `photos`, by FP32 too where there are weights.
+    """Classify `photos` with INT8, and with FP32 too if there are weights.
 
     Raises:
-        PhotoError: one of them cannot be read.
+        PhotoError: a photo cannot be read.
         WeightsError: `weights` are of another network than the bundle.
     """
     network = None if weights is None else _reference(bundle, weights)
@@ -60,7 +60,7 @@ def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
             " name the weights it was made from."
         )
     expected = network.architecture.contract
-    if contract.normalization is None:  # its border still has the mean's colour
+    if contract.normalization is None:  # of an older version; its border has the mean colour too
         expected = expected.model_copy(update={"normalization": None})
     if expected != contract:
         raise WeightsError(f"{bundle.name} takes another input than this version's FP32 network; export it again.")
