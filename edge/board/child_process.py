@@ -43,7 +43,7 @@ class Ran:
 
 
 def run_apart(program: str, *arguments: str, within_s: float = WITHIN_S, code: Path | None = None) -> Ran:
-    """Run Python source in a child process, which an illegal instruction or a blocked driver cannot take down with it.
+    """Run Python source in a child process, so that an illegal instruction or a blocked driver does not end this one.
 
     Args:
         program: Python source; `sys` is imported already.

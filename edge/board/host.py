@@ -1,7 +1,7 @@
 """Reads the board's clock, boot id, temperature, throttling, memory and disk writes from the kernel.
 
 All of /proc and /sys is read below `root`, so that tests can supply their own tree. A reading that the board does not
-have is None, never an error.
+have is None, never an error. To read another sensor, begin here.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
-        # A leading @ stands for the zero byte of an abstract socket.
+        # A leading @ means the zero byte of an abstract socket.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
@@ -74,7 +74,7 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            # systemd may be restarting itself; if it stays away, its watchdog acts.
+            # systemd may be restarting. If messages fail for longer, its watchdog restarts the daemon.
             logging.getLogger(LOGGER_NAME).debug("sd_notify failed: %s", error)
 
 

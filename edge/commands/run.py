@@ -1,4 +1,4 @@
-"""`edge-classifier run`: the daemon."""
+"""`edge-classifier run`: runs the daemon, which `edge/daemon/service.py` builds and starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> NoReturn:
 
 
 def end_process(code: int) -> NoReturn:
-    """End the process without Python's clean-up: all is stored, and unloading torch takes seconds on a small board."""
+    """End the process without Python's clean-up: everything is stored, and unloading torch takes seconds on a Pi."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

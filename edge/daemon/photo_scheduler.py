@@ -24,7 +24,7 @@ _Buffer = TypeVar("_Buffer")
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[_Buffer]):
+class _Photo(Generic[_Buffer]):
     model: Model[_Buffer]
     buffer: _Buffer
     preprocess_ms: float
@@ -61,9 +61,9 @@ class FrameRhythm:
 class PhotoScheduler(Generic[_Buffer]):
     """A bounded queue of photos from many threads to the inference thread.
 
-    The time that a photo's inference took is a debt. Idle time reduces it in full, the inference of a frame by
-    `SHARE_OF_BUSY_TIME` of its duration, and the next photo starts when it is 0. A photo also does not start where
-    it would delay a frame that is about to come.
+    After a photo the next one waits, so that frames keep their share of the time: the duration of the photo's
+    inference is a debt, from which idle time is subtracted in full and a frame's inference by `SHARE_OF_BUSY_TIME` of
+    its duration. The next photo starts when the debt is 0, unless it would delay a frame that is about to come.
 
     Args:
         model: prepares photos, in the thread that calls `put`, and classifies them.
@@ -77,7 +77,7 @@ class PhotoScheduler(Generic[_Buffer]):
     ) -> None:
         self._model, self._changed, self._inferring, self._status = model, changed, inferring, status
         self._free = self.new_buffers(model)
-        self._waiting: deque[_Waiting[_Buffer]] = deque()
+        self._waiting: deque[_Photo[_Buffer]] = deque()
         self._debt_s = 0.0
         self._rhythm = FrameRhythm()
         self._inference_s = 0.0  # the longest recent inference
@@ -111,14 +111,14 @@ class PhotoScheduler(Generic[_Buffer]):
         except BaseException:
             self._give_back(model, buffer)
             raise
-        waiting = _Waiting(model, buffer, (time.perf_counter() - began) * 1000, Future())
+        photo = _Photo(model, buffer, (time.perf_counter() - began) * 1000, Future())
         with self._changed:
             if self._closed:
-                waiting.answer.cancel()
-            self._waiting.append(waiting)
+                photo.answer.cancel()
+            self._waiting.append(photo)
             self._status.gauge(photos_waiting=len(self._waiting))
             self._changed.notify_all()
-        return waiting.answer
+        return photo.answer
 
     @property
     def wait_s(self) -> float | None:

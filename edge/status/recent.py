@@ -25,7 +25,7 @@ class Numbered:
 
 
 class Recent:
-    """The newest frame, copied only while there are requests for it, and the newest events; from any thread.
+    """The newest frame, copied only while it is requested, and the newest events; usable from any thread.
 
     Args:
         clock: seconds on a monotonic scale.
