@@ -53,7 +53,7 @@ def test_try_exports_and_looks_for_a_camera_with_the_installed_program(
     assert try_.run(argparse.Namespace(), Settings(model=ModelSettings(bundle=tmp_path / "nothing"))) == 78
     assert "mqtt.url (from EDGE_CLASSIFIER_MQTT_URL)" in capfd.readouterr().err
     monkeypatch.setattr(Path, "glob", lambda *_: iter(["/dev/video0"]))
-    try_._camera_works()
+    try_._source(argparse.Namespace(source=None, photos=tmp_path))
 
 
 def test_the_bench_starts_the_installed_program() -> None:
