@@ -13,19 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from edge.errors import PhotoError, StateError
 from edge.events import Label, Prediction, top_k
 from edge.settings.schema import Settings
 
-if TYPE_CHECKING:
-    from edge.vision.classifier import Classifier
-
 HELP = "classify photos"
 DESCRIPTION = """\
 Prints the three most probable labels of each photo, with the confidence in
-percent. A folder stands for every photo in it, in the order of their names;
+percent. A folder means every photo in it, in the order of their names;
 many photos are classified on all processors. A photo that cannot be read is
 reported on stderr and does not stop the others; the exit code is then 66.
 
@@ -53,56 +50,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Classify every photo, in order."""
+    """Classify every photo, in order; for a folder, print the time and the rate to stderr at the end."""
+    from tqdm import tqdm
+
     from edge.photos.folders import photos_in
-    from edge.vision.batch import BATCH
+    from edge.vision.batch import BATCH, classify_photos
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
 
     folders = [given for given in arguments.photos if given.is_dir()]
     photos = [photo for given in arguments.photos for photo in (photos_in(given) if given in folders else [given])]
     processors = len(os.sched_getaffinity(0))
-    # With a batch for each processor, each runs one thread of its own, so that no thread waits for another.
+    # With a batch for each processor, each batch has one thread, so that no thread waits for another.
     threads = processors if len(photos) > BATCH * processors else 1
     model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
     bundle = load_bundle(arguments.model or model.bundle, given=arguments.model is not None)
     classifier = Classifier(bundle, model)
-    with _output(arguments.output) as output:
+    unreadable, began = 0, time.perf_counter()
+    with _output(arguments.output) as output, contextlib.closing(classify_photos(classifier, photos, threads)) as found:
         write = _writer(arguments, output, classifier.name)
-        bar = not (output is sys.stdout and sys.stdout.isatty())  # it would stand between the lines that it counts
-        return _classify(classifier, photos, threads, write, summarise=bool(folders), bar=bar)
-
-
-def _classify(
-    classifier: Classifier, photos: list[Path], threads: int, write: Write, *, summarise: bool, bar: bool
-) -> int:
-    """Write the labels of each photo; returns the exit code.
-
-    Args:
-        classifier: its labels are written.
-        photos: in the order of the output.
-        threads: batches that are classified at once.
-        write: writes one photo's labels.
-        summarise: print the time, the rate and the unreadable photos to stderr at the end.
-        bar: show progress, if stderr is a terminal.
-    """
-    from tqdm import tqdm
-
-    from edge.vision.batch import classify_photos
-
-    bad, began = 0, time.perf_counter()
-    with contextlib.closing(classify_photos(classifier, photos, threads)) as found:
-        for photo, outcome in tqdm(found, total=len(photos), unit="photo", leave=False, disable=None if bar else True):
+        # Not between the lines of the output on a terminal; None shows it if stderr is a terminal.
+        no_bar = True if output is sys.stdout and sys.stdout.isatty() else None
+        for photo, outcome in tqdm(found, total=len(photos), unit="photo", leave=False, disable=no_bar):
             if isinstance(outcome, PhotoError):
-                bad += 1
+                unreadable += 1
                 tqdm.write(f"edge-classifier: {outcome}", file=sys.stderr)
             else:
                 write(photo, top_k(outcome.probabilities, classifier.labels, TOP), outcome)
-    if summarise:
+    if folders:
         seconds = time.perf_counter() - began
         summary = f"{len(photos)} photos in {seconds:.1f} s, {len(photos) / seconds:.1f} a second"
-        print(summary + (f"; {bad} could not be read" if bad else ""), file=sys.stderr)
-    return PhotoError.exit_code if bad else 0
+        print(summary + (f"; {unreadable} could not be read" if unreadable else ""), file=sys.stderr)
+    return PhotoError.exit_code if unreadable else 0
 
 
 @contextlib.contextmanager
