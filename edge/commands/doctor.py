@@ -1,4 +1,7 @@
-"""`edge-classifier doctor`: runs every check of `doctor_checks/` and prints a line for each, with a remedy."""
+"""`edge-classifier doctor`: runs every check of `doctor_checks/` and prints a line for each, with a remedy.
+
+To add a check, write its function there and call it in `findings`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from edge.commands.doctor_checks import findings
+from edge.board import host
+from edge.commands.doctor_checks import broker, camera, disk, machine, model, service
+from edge.commands.doctor_checks.finding import Finding
 from edge.settings.schema import Settings
 
 HELP = "check everything that the daemon needs, with a remedy for each problem"
@@ -43,3 +50,24 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in found]}, ensure_ascii=False))
     return max(EXIT_CODES[finding.severity] for finding in found)
+
+
+def findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
+    """Make one check after the other, the most basic first."""
+    name = settings.device.name
+    yield machine.userland()
+    yield model.torch()
+    if model.is_jetson(host.ROOT):
+        yield model.jetson()
+    yield model.model(settings)
+    yield camera.camera(settings.camera, config)
+    yield camera.colours(config)
+    yield broker.broker(settings.mqtt, name)
+    yield broker.access(settings.mqtt, name, settings.fallback)
+    yield broker.twin(settings.mqtt, name)
+    yield machine.clock()
+    yield machine.power()
+    yield disk.space(settings.fallback)
+    yield disk.writes(settings.fallback)
+    yield service.service()
+    yield service.restarts()

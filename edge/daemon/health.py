@@ -65,24 +65,17 @@ class Health:
             return
         self._read_at = now
         fps = self._frame_rate.measure(self._status.snapshot().counters.get("frames_classified", 0))
-        self._status.gauge(fps=round(fps, 2))
-        self._read_clock()
-        self._read_board(now, fps)
-        self._count()
-
-    def _read_clock(self) -> None:
         synchronised = host.clock_synchronised()
         if synchronised:
             self._on_synchronised(time.time() - host.uptime_s())
-        self._status.gauge(time_synced=synchronised, uptime_s=round(host.uptime_s(), 1))
-
-    def _read_board(self, now: float, fps: float) -> None:
-        limit = self._governor.fps_limit
-        strain = host.strain(self._root)
+        limit, strain = self._governor.fps_limit, host.strain(self._root)
         self._governor.update(now, strain, fps)
         if self._governor.fps_limit != limit:
             self._limit_fps(self._governor.fps_limit)
         self._status.gauge(
+            fps=round(fps, 2),
+            time_synced=synchronised,
+            uptime_s=round(host.uptime_s(), 1),
             temperature_celsius=strain.temperature_celsius,
             throttled=strain.throttled,
             under_voltage=strain.under_voltage,
@@ -90,6 +83,7 @@ class Health:
             memory_bytes=host.memory_bytes(self._root),
             disk_bytes_written=host.disk_bytes_written(self._root),
         )
+        self._count()
 
     def _count(self) -> None:
         self._counters.follow(self._status.snapshot().counters)
