@@ -10,10 +10,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 
 from edge.delivery.fallback import FallbackLog
+from edge.delivery.link import Call
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.spool import Spool
@@ -38,7 +38,7 @@ class Delivery:
     def __init__(self, mqtt: MqttSettings, fallback: FallbackSettings, device: str, boot: str, status: Status) -> None:
         self._fallback_after_s = fallback.fallback_after_s
         self._status = status
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._outbox = Outbox()
         log = FallbackLog(fallback.path, fallback.max_bytes)
         self._spool = Spool(log, fallback.replay_per_s, boot, status, time.monotonic)

@@ -31,6 +31,8 @@ WINDOW = 100  # messages under way at once, unless the broker takes fewer
 HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
 MAX_REFUSED = 100  # topics that are remembered as refused
 
+Call = Callable[[], object]  # for the thread that owns the link to make
+
 
 class State(Enum):
     """What the link does now."""
@@ -82,7 +84,7 @@ class Link:
         owner: Owner,
         *,
         will: str,
-        post: Callable[[Callable[[], object]], None],
+        post: Callable[[Call], None],
         clock: Callable[[], float] = time.monotonic,
         connect: Callable[[MqttSettings, str, str, Callable[[Report], None]], Connection] = Connection,
     ) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from edge.delivery.link import Link
+from edge.delivery.link import Call, Link
 from edge.delivery.outbox import Outbox, Pending
 from edge.delivery.spool import Spool
 from edge.delivery.topics import STATES, client_id, topic_prefix
@@ -40,7 +40,7 @@ class Publisher:
         spool: Spool,
         status: Status,
         *,
-        post: Callable[[Callable[[], object]], None],
+        post: Callable[[Call], None],
     ) -> None:
         self._address, self._prefix = settings.address, topic_prefix(settings, device)
         self._outbox, self._spool, self._status = outbox, spool, status

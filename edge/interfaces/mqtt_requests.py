@@ -23,7 +23,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from edge.delivery.connection import Granted, Received
-from edge.delivery.link import Link
+from edge.delivery.link import Call, Link
 from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
 from edge.repeating_fault import RepeatingFault
@@ -80,7 +80,7 @@ class MqttRequests:
         self._discovery_topic = discovery_topic(settings, device)
         self._retained_topics, self._subscriptions = retained_topics(settings, device), subscriptions(settings, device)
         self._requests: queue.Queue[Received | None] = queue.Queue(MAX_WAITING)
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
+        self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
         self._stopping = threading.Event()
         # Of the thread "mqtt-requests":
         self._answers: deque[_Answer] = deque()

@@ -114,9 +114,10 @@ def twin(
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
     """The boot id in each status that arrives ("" from a version without one), and whether the message is retained."""
     from edge.delivery.connection import Received
+    from edge.delivery.topics import topic_prefix
 
     with _connected(mqtt, device) as client:
-        client.subscribe([f"{mqtt.base}/{device}/status"])
+        client.subscribe([topic_prefix(mqtt, device) + "status"])
         until = time.monotonic() + listen_s
         while (left_s := until - time.monotonic()) > 0:
             try:

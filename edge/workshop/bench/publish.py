@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from edge.delivery.blocking_client import BlockingClient, connected
 from edge.delivery.outbox import Outbox
+from edge.delivery.topics import topic_prefix
 from edge.errors import BrokerError
 from edge.events import Event
 from edge.settings.schema import MqttSettings
@@ -49,4 +50,4 @@ def publisher(settings: MqttSettings, device: str) -> Iterator[Publisher]:
             client = stack.enter_context(connected(settings, f"{device}-bench", WITHIN_S))
         except BrokerError:
             client = None
-        yield Publisher(client, f"{settings.base}/{device}/bench", settings.address)
+        yield Publisher(client, topic_prefix(settings, device) + "bench", settings.address)
