@@ -59,7 +59,7 @@ class Mosquitto:
         self.log = directory / "mosquitto.log"
         self._config = directory / "mosquitto.conf"
         basic = [f"listener {self.port} {address}", "user root", f"log_dest file {self.log}"]
-        # What a subscriber has not received yet survives even a kill of the broker.
+        # Messages that a subscriber has not received yet survive a kill of the broker.
         basic += [f"persistence_location {directory}/", "autosave_on_changes true", "autosave_interval 1"]
         basic += ["max_queued_messages 0", f"persistence {str(persistent).lower()}"]
         anonymous = [] if any(line.startswith("allow_anonymous") for line in lines) else ["allow_anonymous true"]
@@ -126,7 +126,7 @@ class Subscriber:
         self.received: list[Received] = []
         self._subscribed = threading.Event()
         self._topic = topic
-        # Its own for ever: the broker keeps a session, and what came since, for whoever comes under that name.
+        # A new id each time, because the broker keeps the session of an id and its messages.
         name = f"subscriber-{uuid.uuid4()}"
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
@@ -187,7 +187,7 @@ class Brokers:
 
         The subscriber misses nothing, even if a waiting box connects first.
         """
-        # Its session is saved at the stop below; saving at each change makes a broker slow.
+        # The session is saved at the stop below; saving at each change makes a broker slow.
         broker = self.prepare("autosave_interval 0", "autosave_on_changes false", persistent=True)
         broker.start()
         subscriber = self.subscribe(broker)

@@ -18,8 +18,8 @@ from tests.workers import made_once
 
 Configure = Callable[..., Path]
 
-# Threads that wait for each other at the end of an operator sleep. Where they spin, as OpenMP does by default, a test
-# takes up to 25 times the processor time as soon as another process wants one of the cores. It is read with torch.
+# Threads that wait for each other at the end of an operator sleep. If they spin, as OpenMP does by default, a test
+# takes up to 25 times the processor time when another process uses one of the cores. torch reads this when imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.umask(0o022)  # bundles that tests copy and make are refused where a group may write to them
 

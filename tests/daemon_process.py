@@ -18,7 +18,7 @@ from tests.broker import eventually
 CHECKOUT = Path(__file__).parent.parent
 START_WITHIN_S = 90.0  # importing torch on a busy machine
 STOP_WITHIN_S = 5.0  # the promise
-SLACK_S = 3.0  # what a busy machine may add to it
+SLACK_S = 3.0  # tolerance for a busy machine
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ class Daemon:
         address.unlink(missing_ok=True)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(address))
-        self.told: list[str] = []  # every line that systemd was told
+        self.notifications: list[str] = []  # every line that was sent to systemd
         self._hearing = threading.Thread(target=self._hear, daemon=True)
         self._hearing.start()
         with self._log.open("ab") as log:
@@ -68,22 +68,22 @@ class Daemon:
 
     def _hear(self) -> None:
         while (datagram := self._notify.recv(65536)) != b"":
-            self.told += datagram.decode().split("\n")
+            self.notifications += datagram.decode().split("\n")
 
-    def wait_told(self, start: str, within_s: float = START_WITHIN_S) -> str:
+    def wait_notified(self, start: str, within_s: float = START_WITHIN_S) -> str:
         """Wait until systemd has received a line that begins with `start`; returns the newest such line."""
 
         def found() -> str | None:
-            lines = [line for line in self.told if line.startswith(start)]
+            lines = [line for line in self.notifications if line.startswith(start)]
             ended = self.process.poll() is not None
             assert lines or not ended, f"the daemon ended with {self.process.returncode}:\n{self.log}"
             return lines[-1] if lines else None
 
-        return str(eventually(found, f"systemd is told {start}; the log: {self.log}", within_s))
+        return str(eventually(found, f"systemd receives {start}; the log: {self.log}", within_s))
 
     def wait_ready(self) -> None:
         """Wait for READY=1."""
-        self.wait_told("READY=1")
+        self.wait_notified("READY=1")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send the signal and wait for the end; returns how many seconds it took."""

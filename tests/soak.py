@@ -24,10 +24,10 @@ from tests.daemon_process import Daemon, run_command
 from tests.delivery.room import stored_ids
 
 FPS = 10
-WARM_UP_SHARE = 0.5  # caches fill, those of the first outages too, and the allocator finds its size
+WARM_UP_SHARE = 0.5  # until caches, also those for outages, and the allocator have their final size
 SAMPLE_EVERY_S = 2.0
 MAX_SLOPE_MB_PER_H = 1.0
-NOISE_MB = 1.0  # a short soak cannot tell a slope from less than this
+NOISE_MB = 1.0  # in a short soak a smaller change is no evidence of a slope
 MIB = 1024 * 1024
 
 
@@ -94,7 +94,7 @@ def run(
             time.sleep(SAMPLE_EVERY_S)
             if time.monotonic() >= next_fault:
                 if chance.random() < 0.7:
-                    # Stopped, not killed: what a killed broker acknowledged a moment before is the broker's to lose.
+                    # Stopped, not killed, because a killed broker may lose what it has just acknowledged.
                     broker.stop()
                     time.sleep(chance.uniform(0.5, 10))
                     broker.start()
@@ -108,7 +108,7 @@ def run(
         eventually(lambda: json.loads(run_command(*show).stdout)["events"] == 0, "the log is empty", 60)
         took = daemon.stop()
         print(f"stopped {took:.1f} s after SIGTERM")
-        # Its last events may be on their way still, or have gone to the disk instead.
+        # The last events may still be on their way, or be on disk.
         stored = stored_ids(folder / "fallback.db")
         with contextlib.suppress(AssertionError):  # main() says which are missing
             eventually(lambda: not missing(heard(subscriber) + stored, daemon.log), "every event", 30)
@@ -126,9 +126,9 @@ def heard(subscriber: Subscriber) -> list[str]:
 
 def missing(ids: list[str], log: str) -> dict[str, list[int]]:
     """Run → counters of the events that are not accounted for; the daemon's last line has the number that it made."""
-    told = re.search(r"(\d+) events made", log)
-    assert told is not None, f"the daemon's last line is missing: {log[-3000:]}"
-    made = int(told[1])
+    last_line = re.search(r"(\d+) events made", log)
+    assert last_line is not None, f"the daemon's last line is missing: {log[-3000:]}"
+    made = int(last_line[1])
     runs: dict[str, set[int]] = defaultdict(set)
     for identity in ids:
         prefix, _, counter = identity.rpartition("-")

@@ -65,3 +65,15 @@ def test_the_table_of_the_design_names_files_of_the_package() -> None:
     named = re.findall(r"`([\w/]+(?:/|\.py))`", "".join(rows))
     assert len(named) >= len(rows) > 10
     assert [name for name in named if not (CHECKOUT / "edge" / name).exists()] == []
+
+
+def test_every_selection_of_tests_in_the_pages_selects_one() -> None:
+    """`FILE -k WORDS`, where `…` means the file of the row before. A word is in a test's name or is a parameter."""
+    for page in PAGES:
+        file = ""
+        text = page.read_text(encoding="utf-8")
+        for name, words in re.findall(r"(tests/[\w/]+\.py|…)(?: -k (\w+|\"[^\"]+\"))?", text):
+            file = file if name == "…" else name
+            for word in words.strip('"').split(" or ") if words else []:
+                tests = re.findall(r'def test_\w+|"\w+"', (CHECKOUT / file).read_text(encoding="utf-8"))
+                assert any(word in test for test in tests), f"{page.name}: {file} -k {word}"

@@ -40,7 +40,7 @@ def test_an_event_is_one_line_in_the_order_of_the_contract() -> None:
     assert Event.from_json(text.encode()) == EVENT
 
 
-# What version 1 of the schema has always looked like, byte for byte: logs and subscribers hold it.
+# Version 1 of the schema, byte for byte, because logs and subscribers rely on it.
 HEAD = '{"schema":1,"id":"porch-5f1c2e7a-0812400-000042","device":"porch",'
 WHEN = '"time":"2026-11-22T10:15:30.123Z","time_synced":true,"boot":"5f1c2e7a",'
 TOP = (

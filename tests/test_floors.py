@@ -15,12 +15,12 @@ DESIGN = EDGE.parent / "docs" / "design.md"
 def floors() -> list[list[str]]:
     """The rooms of each floor, lowest first, as drawn in docs/design.md."""
     section = DESIGN.read_text(encoding="utf-8").split("## Rooms and floors")[1]
-    left = "\n".join(line[:43] for line in section.split("```")[1].splitlines())  # the right half explains
+    left = "\n".join(line[:43] for line in section.split("```")[1].splitlines())  # the right half has explanations
     return [re.findall(r"(\w+)(?:/|\.py)(?=\s)", floor) for floor in reversed(left.split("│"))]
 
 
 FLOORS = floors()
-# Modules of the lowest floor that may import each other: without a circle, as everywhere.
+# Modules of the lowest floor that may import each other, but not in a circle.
 SAME_ROOM = {frozenset({"events", "errors"}), frozenset({"frames", "errors"})}
 
 
@@ -102,6 +102,6 @@ def test_every_folder_of_tests_is_run_by_a_suite() -> None:
         script.read_text() for script in (EDGE.parent / "scripts").glob("test*")
     )
     folders = {test.parent.relative_to(EDGE.parent) for test in Path(__file__).parent.rglob("test_*.py")}
-    for folder in folders:  # pytest runs what is below a folder that it is given
+    for folder in folders:  # pytest also runs the folders below a given one
         covering = [place for place in (folder, *folder.parents) if len(place.parts) > 1] or [folder]
         assert any(str(place) in run for place in covering), folder

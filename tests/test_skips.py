@@ -51,8 +51,8 @@ def test_a_skip_that_is_not_listed_fails_with_its_reason(folder: Path) -> None:
     done = run(folder, "test_suite.py::test_that_skips[1]  # a reason\n")
     assert done.returncode != 0
     assert "1 failed, 1 passed, 1 skipped, 2 errors" in done.stdout, done.stdout  # errors: a module and a fixture
-    for told in ("no camera here", "no broker here", "no_such_module", "may_skip.txt does not name this skip"):
-        assert told in done.stdout
+    for text in ("no camera here", "no broker here", "no_such_module", "may_skip.txt does not name this skip"):
+        assert text in done.stdout
 
 
 def test_what_is_listed_may_skip_by_parameter_test_or_file(folder: Path) -> None:

@@ -15,8 +15,8 @@ from edge.settings.schema import ModelSettings, Settings
 from edge.workshop.bench.cold_start import seconds_to_first_line
 from edge.workshop.export.weights.download import unpack_package
 
-HAS_PIP = importlib.util.find_spec("pip") is not None  # asked before the planted one is there
-# What Python 3.13 imports of its own accord, what -c and -m are told to run, and what those import.
+HAS_PIP = importlib.util.find_spec("pip") is not None  # looked up before the planted one exists
+# Modules that Python 3.13 itself imports, those that -c and -m run here, and those that these import.
 PLANTED = ("linecache", "runpy", "json", "argparse", "pathlib", "pip", "edge", "torch")
 
 
@@ -49,7 +49,7 @@ def test_pip_is_the_installed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_try_exports_and_looks_for_a_camera_with_the_installed_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("EDGE_CLASSIFIER_MQTT_URL", "nonsense")  # which ends the export early, in our own words
+    monkeypatch.setenv("EDGE_CLASSIFIER_MQTT_URL", "nonsense")  # which ends the export early with our own error
     assert try_.run(argparse.Namespace(), Settings(model=ModelSettings(bundle=tmp_path / "nothing"))) == 78
     assert "mqtt.url (from EDGE_CLASSIFIER_MQTT_URL)" in capfd.readouterr().err
     monkeypatch.setattr(Path, "glob", lambda *_: iter(["/dev/video0"]))

@@ -36,7 +36,7 @@ def test_boot_id_is_eight_digits_that_last_until_the_next_boot(tree: Tree) -> No
 
 def test_uptime_counts_from_boot() -> None:
     before = host.uptime_s()
-    assert before >= time.monotonic() - 1  # boot time counts sleep too
+    assert before >= time.monotonic() - 1  # boot time includes suspend
     assert host.uptime_s() >= before
 
 
@@ -75,7 +75,7 @@ def test_a_zone_that_is_powered_off_does_not_count(tree: Tree) -> None:
         ("2", host.Strain(throttled=True)),
     ],
 )
-def test_a_pis_firmware_tells_voltage_and_throttling(tree: Tree, soc: str, flags: str, expected: host.Strain) -> None:
+def test_a_pis_firmware_reports_voltage_and_throttling(tree: Tree, soc: str, flags: str, expected: host.Strain) -> None:
     root = tree({f"sys/devices/platform/{soc}/get_throttled": flags + "\n"})
     assert host.strain(root) == expected
 
@@ -94,7 +94,7 @@ def test_without_the_firmwares_file_the_voltage_alarm_is_left(tree: Tree) -> Non
     assert host.strain(root) == host.Strain(under_voltage=True)
 
 
-def test_a_jetson_tells_by_its_cooling_devices_but_a_fan_is_no_throttling(tree: Tree) -> None:
+def test_a_jetsons_cooling_devices_report_throttling_but_a_fan_does_not(tree: Tree) -> None:
     root = tree(
         {
             f"{ZONES}/cooling_device0/type": "pwm-fan",
@@ -131,13 +131,13 @@ def test_what_this_process_used(tree: Tree) -> None:
     )
     assert host.disk_bytes_written(root) == 8192
     assert host.memory_bytes(root) == 1024 * 1024
-    # The kernel sums its counters of memory now and then only: the two may differ by what each processor holds back.
+    # The kernel updates its memory counters in batches, so the two may differ by one batch for each processor.
     resident = host.memory_bytes() or 0
     assert resident > 1_000_000
     assert (host.peak_memory_bytes() or 0) > 0.9 * resident
 
 
-def test_a_board_that_tells_nothing_is_no_error(tree: Tree) -> None:
+def test_a_board_that_reports_nothing_is_no_error(tree: Tree) -> None:
     root = tree({f"{ZONES}/thermal_zone0/type": "cpu", f"{ZONES}/thermal_zone0/temp": "asleep", "proc/self/io": ""})
     assert host.boot_id(root) == "00000000"
     assert host.temperature_celsius(root) is None
@@ -161,7 +161,7 @@ def test_the_memory_that_is_left_is_the_boards_or_the_services_whichever_is_less
     assert host.memory_free_bytes(root) == 1 << 19
     tree({f"{group}/memory.max": "1000000\n"})
     assert host.memory_free_bytes(root) == 0
-    # A service that has read a large file is not out of memory: the kernel takes that back.
+    # A service that has read a large file is not out of memory: the kernel can free its cache.
     tree({f"{group}/memory.stat": "anon 300000\nfile 700000\ninactive_file 500000\nactive_file 100000\n"})
     assert host.memory_free_bytes(root) == 1000000 - 1048576 + 600000
     assert (host.memory_free_bytes() or 0) > 0

@@ -25,7 +25,7 @@ def heard(listener: socket.socket) -> list[str]:
     return listener.recv(4096).decode().split("\n")
 
 
-def test_a_life_told_to_systemd(systemd: socket.socket) -> None:
+def test_the_messages_to_systemd_from_the_start_to_the_stop(systemd: socket.socket) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
     notifier.ready("camera online")
     assert heard(systemd) == ["READY=1", "STATUS=camera online"]
@@ -120,7 +120,7 @@ def test_pythons_journal_module_gets_the_records_where_the_output_is_the_journal
     assert capfd.readouterr().err == "", "a line that is sent twice"
 
 
-def test_without_pythons_journal_module_every_line_tells_the_journal_its_priority(
+def test_without_pythons_journal_module_every_line_has_its_priority(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "systemd", None)

@@ -94,13 +94,13 @@ def test_a_moment_of_calm_is_not_enough(board: Board) -> None:
     assert board.limits == [10.0]
 
 
-def test_under_voltage_is_told_with_its_remedy(board: Board) -> None:
+def test_under_voltage_is_reported_with_its_remedy(board: Board) -> None:
     board.say(50, throttled="50005")
     governor = board.run(5)
     assert governor.fps_limit == 10.0
     assert "under-voltage" in governor.reason
     assert "adapter" in governor.reason
-    board.say(50, throttled="50000")  # "since boot" stays set until a reboot, and is no complaint
+    board.say(50, throttled="50000")  # "since boot" stays set until a reboot, and is no problem now
     assert board.run(300).fps_limit == 0.0
 
 

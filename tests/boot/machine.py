@@ -25,7 +25,7 @@ class Box:
 
     def do(self, *arguments: str, check: bool = True, within_s: float | None = None) -> str:
         """Run tests/boot/box and return its output, including errors."""
-        told = subprocess.run(
+        result = subprocess.run(
             [str(PROGRAM), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -34,8 +34,8 @@ class Box:
             text=True,
             check=False,
         )
-        assert not check or told.returncode == 0, f"{arguments} ended with {told.returncode}: {told.stdout}"
-        return told.stdout
+        assert not check or result.returncode == 0, f"{arguments} ended with {result.returncode}: {result.stdout}"
+        return result.stdout
 
     def run(self, command: str, *, user: str = "pi", check: bool = True) -> str:
         return self.do("run", user, command, check=check)
@@ -47,13 +47,13 @@ class Box:
     def hears(self, topic: str, *, count: int = 1, within_s: float = 60) -> list[Any]:
         """The next messages on a topic of this box, decoded if they are JSON."""
         wait = int(within_s * PATIENCE)
-        told = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
-        return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
+        output = self.run(f"mosquitto_sub -t 'edge/box/{topic}' -C {count} -W {wait} 2>/dev/null", check=False)
+        return [json.loads(line) if line.startswith("{") else line for line in output.splitlines()]
 
     def crashes(self) -> int:
         """How often the service crashed. Exit code 75 is not counted, because a slow emulated processor causes it."""
-        told = self.run("journalctl -u edge-classifier --no-pager -o cat", user="root")
-        ended = [line for line in told.splitlines() if "Main process exited" in line]
+        output = self.run("journalctl -u edge-classifier --no-pager -o cat", user="root")
+        ended = [line for line in output.splitlines() if "Main process exited" in line]
         return len([line for line in ended if "status=75" not in line])
 
     def classify(self, command: str) -> list[int]:

@@ -36,20 +36,20 @@ def cloned(box: Box) -> set[str]:
 
 def test_1_without_pythons_venv_it_names_the_package(box: Box, cloned: set[str]) -> None:
     assert cloned
-    told = box.run(TRY, check=False)
-    print(told)
-    named = re.search(r"run: sudo (apt-get install python3[\w.]*-venv)", told)
-    assert named, told
+    output = box.run(TRY, check=False)
+    print(output)
+    named = re.search(r"run: sudo (apt-get install python3[\w.]*-venv)", output)
+    assert named, output
     box.run("sudo apt-get update -qq")
     box.run(f"sudo DEBIAN_FRONTEND=noninteractive {named[1].replace('install', 'install -y --no-install-recommends')}")
 
 
 def test_2_four_events_are_shown(box: Box) -> None:
     with step("./install.sh --try --count 4") as saw:
-        told = box.run(TRY)
-        print(told)
-        assert len(EVENT.findall(told)) == 4
-        saw(", ".join(EVENT.findall(told)))
+        output = box.run(TRY)
+        print(output)
+        assert len(EVENT.findall(output)) == 4
+        saw(", ".join(EVENT.findall(output)))
 
 
 def test_3_again_it_starts_at_once(box: Box) -> None:

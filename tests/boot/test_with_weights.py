@@ -13,7 +13,7 @@ from tests.boot.machine import PATIENCE, Box, booted, step
 
 pytestmark = pytest.mark.timeout(300 * PATIENCE)
 
-# Where an install may leave something. Elsewhere the scripts of Debian's packages make links, folders and accounts.
+# Where an install may leave files. Elsewhere the scripts of Debian's packages make links, folders and accounts.
 OURS = "^/(opt|srv|usr/local/bin|etc/mosquitto)/|edge"
 
 
@@ -52,10 +52,10 @@ def installed(box: Box, before: set[str]) -> str:
     """The installer's output."""
     assert "/srv/photos" in before
     with step("sudo ./install.sh") as saw:
-        told = box.run("cd edge-classifier && sudo ./install.sh --yes --device box --source file:/srv/photos")
-        print(told)
-        saw(next(line for line in told.splitlines() if line.startswith("edge-classifier runs:")))
-    return told
+        output = box.run("cd edge-classifier && sudo ./install.sh --yes --device box --source file:/srv/photos")
+        print(output)
+        saw(next(line for line in output.splitlines() if line.startswith("edge-classifier runs:")))
+    return output
 
 
 def test_1_the_service_runs_and_the_last_screen_says_what_to_do_next(box: Box, installed: str) -> None:
@@ -90,8 +90,8 @@ def test_3_it_says_of_four_photos_what_this_machine_says(
 def test_4_doctor_finds_nothing_that_keeps_it_from_running(box: Box, installed: str) -> None:
     assert installed
     with step("doctor") as saw:
-        told = box.run("sudo edge-classifier doctor --json", check=False)
-        findings = {finding["check"]: finding for finding in json.loads(told.splitlines()[-1])["findings"]}
+        result = box.run("sudo edge-classifier doctor --json", check=False)
+        findings = {finding["check"]: finding for finding in json.loads(result.splitlines()[-1])["findings"]}
         print(*findings.values(), sep="\n")
         bad = {name: finding["sentence"] for name, finding in findings.items() if finding["severity"] != "ok"}
         assert set(bad) <= {"clock", *(["service", "restarts"] if Box.machine == "arm64" else [])}, bad
@@ -123,14 +123,14 @@ def test_6_roll_back_goes_to_the_release_before(box: Box, installed: str) -> Non
 def test_7_uninstall_leaves_nothing_but_debians_packages(box: Box, before: set[str], installed: str) -> None:
     assert installed
     with step("sudo ./install.sh --uninstall --purge") as saw:
-        told = box.run("cd edge-classifier && sudo ./install.sh --uninstall --purge --yes")
-        print(told)
-        removable = told.partition("sudo apt-get remove --autoremove ")[2].split()
+        output = box.run("cd edge-classifier && sudo ./install.sh --uninstall --purge --yes")
+        print(output)
+        removable = output.partition("sudo apt-get remove --autoremove ")[2].split()
         assert "mosquitto" in removable
         assert "python3" not in removable  # it was there before
         assert box.run("systemctl is-active mosquitto") == "active\n"
         assert box.run("getent passwd edge-classifier; getent group edge-classifier", check=False) == ""
-        assert box.hears("prediction", within_s=1) == []  # retained, until the broker was asked to forget it
+        assert box.hears("prediction", within_s=1) == []  # retained, until --uninstall removed it from the broker
         assert sorted(files(box) - before) == []
         assert box.run("sudo grep -rls --exclude='*-' edge-classifier /etc", check=False) == ""
         saw("no file is left that is not a package's")

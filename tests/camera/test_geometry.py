@@ -51,7 +51,7 @@ def turned(picture_rgb: Pixels, **settings: object) -> Pixels:
         ({"rotate": 180, "flip": "both"}, [RED, GREEN, BLUE, WHITE], (32, 64)),
         # The crop is of what the sensor sees, before it is turned: its left half.
         ({"crop": (0, 0, 0.5, 1), "rotate": 90}, [BLUE, RED, BLUE, RED], (32, 32)),
-        # At most `size`, its aspect kept: 64 × 32 into 32 × 32 is 32 × 16.
+        # At most `size`, with the aspect kept: 64 × 32 into 32 × 32 is 32 × 16.
         ({"size": (32, 32)}, [RED, GREEN, BLUE, WHITE], (16, 32)),
         ({"size": (32, 32), "rotate": 90}, [BLUE, RED, WHITE, GREEN], (32, 16)),
         ({"size": (640, 480)}, [RED, GREEN, BLUE, WHITE], (32, 64)),

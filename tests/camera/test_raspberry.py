@@ -96,7 +96,7 @@ def test_red_stays_red_and_every_request_goes_back_to_the_camera(picamera2: type
     for _ in range(3):
         assert source.grab()
         assert source.retrieve(FrameBuffers())[240, 320].tolist() == [200, 100, 50]
-    assert source.grab()  # one that a frame-rate limit does not want
+    assert source.grab()  # a frame that the rate limit skips
     source.close()
     assert picamera2.log == ["configure", "start", *["release"] * 4, "close"]
 
@@ -120,7 +120,7 @@ def test_a_silent_camera_is_opened_again(picamera2: type[Picamera2]) -> None:
 
 
 def test_an_unplugged_camera_is_lost_and_not_closed(picamera2: type[Picamera2]) -> None:
-    picamera2.system_devices = (0xFFFFF,)  # its node is not in /sys any more
+    picamera2.system_devices = (0xFFFFF,)  # its node has disappeared from /sys
     source = source_of()
     source.open()
     picamera2.stalled = True

@@ -132,7 +132,7 @@ def test_a_silent_camera_is_opened_again_and_never_taken_for_blocked(
     assert status.snapshot().counters["camera_reopens"] >= 1
 
 
-def test_an_unplugged_camera_is_told_and_found_again(
+def test_an_unplugged_camera_is_reported_and_found_again(
     vivid: Path, capture_of: Start, status: Status, eventually: Wait
 ) -> None:
     driver, device = platform_device(vivid)
@@ -180,7 +180,7 @@ try:
     wait(lambda: "camera" in status.overdue())
     print(status.snapshot().gauges["camera_error"], capture.stop(1), flush=True)
 finally:
-    if os.fork() == 0:  # what is left of libcamera in this process would abort at the sight of the camera's return
+    if os.fork() == 0:  # libcamera would abort in this process when the camera returns
         time.sleep(1)
         (driver / "bind").write_text("vimc.0")
         os._exit(0)

@@ -66,7 +66,7 @@ def test_red_is_red_and_frames_are_limited_and_turned(serve: Callable[..., RtspC
     assert max(pixel[:2]) < 40
 
 
-def test_user_and_password_open_it_and_are_told_to_nobody(
+def test_user_and_password_open_it_and_are_never_shown(
     serve: Callable[..., RtspCamera],
     capture_of: Start,
     status: Status,
@@ -160,5 +160,5 @@ def test_a_stream_that_lives_is_left_alone(serve: Callable[..., RtspCamera]) -> 
         camera.picture = noise.integers(0, 255, RED.shape, np.uint8)
         assert source.grab()
         source.retrieve(buffers)
-        clock.now += 2.0  # 80 s in all; now and then one is shown twice
+        clock.now += 2.0  # 80 s in total; sometimes a picture is shown twice
     source.close()

@@ -85,7 +85,7 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_a_silent_camera_is_given_up_in_time_and_its_password_never_told(
+def test_a_silent_camera_is_given_up_in_time_and_its_password_never_shown(
     silent_server: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = CameraSettings(source=f"rtsp://user:s3cret@127.0.0.1:{silent_server}/live", stall_after_s=2)
@@ -191,7 +191,7 @@ def test_auto_takes_the_first_that_opens_and_looks_again_each_time() -> None:
     assert cameras["v4l2:/dev/video1"].closed == 1
 
 
-def test_auto_tells_the_first_cameras_error_or_that_there_is_none() -> None:
+def test_auto_raises_the_first_cameras_error_or_that_there_is_none() -> None:
     camera = FakeCamera()
     camera.open_errors = [CameraError("First."), CameraError("Second.")]
     with pytest.raises(CameraError, match="First"):
@@ -204,7 +204,7 @@ def test_looking_for_cameras_never_fails() -> None:
     assert all(isinstance(uri, str) for uri in auto.found_cameras())
 
 
-def test_opencv_is_told_to_be_quiet(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_opencv_prints_nothing(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video", encoding="utf-8")
     for _ in range(2):
         with pytest.raises(CameraError):

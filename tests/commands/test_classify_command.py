@@ -69,7 +69,7 @@ def test_a_bad_photo_is_one_sentence_and_does_not_stop_the_others(spoken: subpro
     assert sentence.endswith("notes.txt is not a photo; give a JPEG, PNG, WebP, BMP or TIFF photo.")
 
 
-def test_a_name_that_is_no_utf8_is_told_all_the_same(spoken: subprocess.CompletedProcess[str]) -> None:
+def test_a_name_that_is_no_utf8_is_printed_too(spoken: subprocess.CompletedProcess[str]) -> None:
     *_, last = spoken.stdout.splitlines()
     assert json.loads(last)["file"].endswith("caf\udce9.jpg")
 
@@ -88,10 +88,10 @@ def test_without_a_bundle_it_says_how_to_make_one(
     tmp_path: Path, photos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["classify", str(photos[0]), "--model", str(tmp_path / "none")]) == 65
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    assert "edge-classifier export" in told.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "edge-classifier export" in printed.err
 
 
 def test_the_bundle_comes_from_the_configuration(
@@ -124,22 +124,22 @@ def folder(variants: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return home
 
 
-def test_a_folder_is_classified_in_order_and_bad_photos_are_told_and_counted(
+def test_a_folder_is_classified_in_order_and_bad_photos_are_reported_and_counted(
     folder: Path, bundle_dir: Path, tmp_path: Path
 ) -> None:
     written = tmp_path / "labels.csv"
     done = run_command("classify", folder, "--model", bundle_dir, "--csv", "--output", written)
     assert done.returncode == 66
     assert done.stdout == ""
-    told = done.stderr.splitlines()
-    assert [line.split()[1].rpartition("/")[2] for line in told[:-1]] == [
+    output = done.stderr.splitlines()
+    assert [line.split()[1].rpartition("/")[2] for line in output[:-1]] == [
         "0003a.jpg",
         "0150a.jpg",
         "0150b.png",
         "9999.jpg",
     ]
-    assert told[-1].startswith("304 photos in ")
-    assert told[-1].endswith("a second; 4 could not be read")
+    assert output[-1].startswith("304 photos in ")
+    assert output[-1].endswith("a second; 4 could not be read")
     with written.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows] == [f"{number:04d}.jpg" for number in range(300)]
@@ -154,7 +154,7 @@ def test_a_folder_is_classified_in_order_and_bad_photos_are_told_and_counted(
         assert rows[number]["label"] == rows[number % 60]["label"]
 
 
-def test_a_folder_as_json_beside_a_photo(folder: Path, photos: list[Path], bundle_dir: Path, tmp_path: Path) -> None:
+def test_a_folder_and_a_photo_as_json(folder: Path, photos: list[Path], bundle_dir: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()
     for number in range(BATCH + 3):
@@ -236,7 +236,7 @@ def test_a_terminal_has_a_bar_unless_the_lines_go_there_too(
         check=True,
     )
     os.close(theirs)
-    shown = os.read(terminal, 65536).decode()  # a few lines, which the terminal keeps until they are read
+    shown = os.read(terminal, 65536).decode()  # a few lines, which the terminal buffers
     os.close(terminal)
     assert ("photo/s" in shown or "s/photo" in shown) == to_file
     assert ("espresso" in shown) != to_file

@@ -57,9 +57,9 @@ def test_config_errors_are_sentences_with_exit_code_78(tmp_path: Path, capsys: p
     config = tmp_path / "config.toml"
     config.write_text("[decision]\nhold = 1\nheartbeat_s = 0\n")
     assert main(["config", "check", "--config", str(config)]) == 78
-    told = capsys.readouterr().err
-    assert "has 2 errors" in told
-    assert "decision.hold (line 2): is not a setting; did you mean hold_s?" in told
+    output = capsys.readouterr().err
+    assert "has 2 errors" in output
+    assert "decision.hold (line 2): is not a setting; did you mean hold_s?" in output
     assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78
 
 
@@ -77,7 +77,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(edge.settings.defaults, "SYSTEM_STATE", root / "state")
         monkeypatch.setenv("XDG_STATE_HOME", str(root / "nobody"))
         monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-        monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # no clone, whose commands keep their state beside them
+        monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # not a clone, which has its own state directory
         assert main(["config", "check"]) == 0, "everything is imported that only root may read"
         (root / "etc").chmod(0)
         yield root
@@ -89,7 +89,7 @@ IS_ROOT_ALONE = os.geteuid() == 0 and not may_be_anybody()
 
 @pytest.mark.skipif(IS_ROOT_ALONE, reason="root of a user namespace without others reads everything")
 @pytest.mark.parametrize("command", ["run", "config check", "config show", "fallback show", "models list", "doctor"])
-def test_who_may_not_read_the_config_is_told_what_to_do(
+def test_a_user_who_may_not_read_the_config_learns_what_to_do(
     installed: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     with somebody_else():
@@ -111,7 +111,7 @@ def test_who_may_not_read_the_config_may_use_the_model(
     (settings,) = given
     assert settings.device.name == default_device_name()
     assert settings.model.bundle == installed / "state" / "models" / "current"
-    assert named == 78, "a config that was asked for has to be readable"
+    assert named == 78, "a config that was named has to be readable"
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith("etc/config.toml may not be read by this user; the built-in defaults are in effect.")
     assert "may not be read by this user; run with sudo" in second

@@ -61,9 +61,9 @@ def order_of(scene: Pixels, name: str = "v4l2:0", reading: npt.NDArray[np.uint8]
         assert node == Path("/dev/video0")
         return reading
 
-    told = compare_colours(CameraSettings(source="v4l2:0", rotate=90, flip="both"), make=make, read_yuyv=read)
+    finding = compare_colours(CameraSettings(source="v4l2:0", rotate=90, flip="both"), make=make, read_yuyv=read)
     assert not camera.opened
-    return told
+    return finding
 
 
 def test_red_that_is_red_is_right() -> None:
@@ -79,13 +79,13 @@ def test_red_and_blue_exchanged_are_found_even_when_the_scene_has_moved() -> Non
 
 
 @pytest.mark.parametrize("scene", [np.full((120, 160, 3), 128, np.uint8), np.zeros((120, 160, 3), np.uint8)])
-def test_a_grey_scene_tells_nothing(scene: Pixels) -> None:
+def test_a_grey_scene_gives_no_finding(scene: Pixels) -> None:
     order, sentence = order_of(scene, reading=yuyv_of(scene))
     assert order == "unknown"
     assert "red or blue" in sentence
 
 
-def test_another_scene_tells_nothing() -> None:
+def test_another_scene_gives_no_finding() -> None:
     other = np.ascontiguousarray(np.roll(SCENE, 40, axis=1))
     assert order_of(SCENE, reading=yuyv_of(other))[0] == "unknown"
 

@@ -21,14 +21,14 @@ from tests.installer import program
 CHECKOUT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("bits", "told"), [("50005", "The supply sags"), ("50000", "since boot")])
-def test_a_supply_that_sags_is_seen_and_remembered(tmp_path: Path, bits: str, told: str) -> None:
+@pytest.mark.parametrize(("bits", "message"), [("50005", "The supply sags"), ("50000", "since boot")])
+def test_a_supply_that_sags_is_seen_and_remembered(tmp_path: Path, bits: str, message: str) -> None:
     firmware = tmp_path / "sys/devices/platform/soc/soc:firmware"
     firmware.mkdir(parents=True)
     (firmware / "get_throttled").write_text(f"{bits}\n")
     finding = machine.power(tmp_path)
     assert finding.severity == "warning"
-    assert told in finding.sentence
+    assert message in finding.sentence
     assert "supply" in finding.remedy
 
 
@@ -36,7 +36,7 @@ def test_a_board_without_sensors_is_no_fault(tmp_path: Path) -> None:
     assert machine.power(tmp_path).severity == "ok"
 
 
-def test_a_disk_smaller_than_the_log_may_grow_is_told(tmp_path: Path) -> None:
+def test_a_disk_smaller_than_the_log_may_grow_is_reported(tmp_path: Path) -> None:
     settings = FallbackSettings(path=tmp_path / "not" / "yet" / "log.db", max_bytes=2**60)
     finding = disk.space(settings)
     assert finding.severity == "warning"
@@ -74,7 +74,7 @@ def test_an_illegal_instruction_becomes_a_sentence() -> None:
 
 @pytest.mark.skipif(not may_be_anybody(), reason="only root has rights to lay down")
 @pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python here that every user may run")
-def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_tries_a_model_with_the_rights_of_the_user_who_may_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     who = "import os; print(*os.getresuid(), *os.getresgid(), 0 in os.getgroups())"
     with tempfile.TemporaryDirectory() as place:
@@ -88,14 +88,14 @@ def test_root_tries_a_model_with_the_rights_of_whoever_may_change_it(monkeypatch
         assert run_apart(who, code=Path(place) / "current").output.startswith("65533 ")
 
 
-def gpu(**told: object) -> str:
+def gpu(**changes: object) -> str:
     """A program that prints what torch and TensorRT report on a healthy Jetson, changed by the keyword arguments."""
     well = {"torch": "2.9.1", "cuda": "12.6", "reached": True, "runtime": True, "broken": ""}
-    return f"print({json.dumps(json.dumps(well | told))})"
+    return f"print({json.dumps(json.dumps(well | changes))})"
 
 
 @pytest.mark.parametrize(
-    ("told", "severity", "says"),
+    ("changes", "severity", "says"),
     [
         ({}, "ok", "go together"),
         ({"cuda": ""}, "warning", "without CUDA"),
@@ -106,7 +106,7 @@ def gpu(**told: object) -> str:
     ],
 )
 def test_the_parts_of_a_jetson_have_to_go_together(
-    tmp_path: Path, told: dict[str, object], severity: str, says: str
+    tmp_path: Path, changes: dict[str, object], severity: str, says: str
 ) -> None:
     (tmp_path / "usr/local/cuda").mkdir(parents=True)
     (tmp_path / "usr/local/cuda/version.json").write_text('{"cuda": {"name": "CUDA SDK", "version": "12.6.68"}}')
@@ -115,7 +115,7 @@ def test_the_parts_of_a_jetson_have_to_go_together(
         "Package: zlib1g\nStatus: install ok installed\nVersion: 1:1.2\n\n"
         "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n\n"
     )
-    finding = model.jetson(tmp_path, gpu(**told))
+    finding = model.jetson(tmp_path, gpu(**changes))
     assert (finding.severity, says in finding.sentence) == (severity, True), finding
 
 
@@ -126,7 +126,7 @@ def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
     assert model.is_jetson(tmp_path)
 
 
-def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
+def test_the_programs_that_examine_torch_and_tensorrt_use_their_real_interfaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no Jetson here, but a torch, and a library in the place of Torch-TensorRT's."""
@@ -139,16 +139,16 @@ def test_torch_and_tensorrt_are_asked_in_the_words_that_they_know(
     (library.parents[1] / "__init__.py").write_text("raise AssertionError('the compiler is not imported')")
     library.write_bytes(b"no library")
     monkeypatch.syspath_prepend(tmp_path)
-    told = json.loads(run_apart(model.GPU).output)
-    assert told["runtime"] is True
-    assert told["broken"].startswith(f"{library}: "), told
+    found = json.loads(run_apart(model.GPU).output)
+    assert found["runtime"] is True
+    assert found["broken"].startswith(f"{library}: "), found
 
 
-def test_a_restart_is_told_with_its_time_its_reason_and_the_last_words() -> None:
+def test_a_restart_is_reported_with_its_time_its_reason_and_the_last_lines() -> None:
     failed = {"__REALTIME_TIMESTAMP": "1795348800000000", "UNIT_RESULT": "watchdog", "MESSAGE": "Failed …"}
-    told = service.why(json.dumps(failed))
-    assert "2026-11-22" in told or "2026-11-23" in told
-    assert "hung" in told
+    reason = service.why(json.dumps(failed))
+    assert "2026-11-22" in reason or "2026-11-23" in reason
+    assert "hung" in reason
     assert service.last_words('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
         " (Restarting because camera has not moved for 12 s.)"
     )
@@ -161,19 +161,19 @@ def test_a_remedy_names_the_program_that_is_asked(tmp_path: Path) -> None:
     own, link = Path(sys.prefix, "bin", "edge-classifier"), tmp_path / "link"
     assert our_command(link) == str(own)  # in a clone, where nothing is installed
     link.symlink_to("/bin/sh")
-    assert our_command(link) == str(own)  # beside an installed one
+    assert our_command(link) == str(own)  # also if another is installed
     link.unlink()
     link.symlink_to(own)
     assert our_command(link) == "sudo edge-classifier"
 
 
-def test_torch_is_imported_in_a_process_of_its_own_and_its_version_told() -> None:
+def test_torch_is_imported_in_a_separate_process_and_its_version_reported() -> None:
     finding = model.torch()
     assert finding.severity == "ok", finding
     assert finding.sentence.startswith("torch 2.")
 
 
-def test_a_torch_without_int8_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_without_int8_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     # As Debian's build for arm64 is.
     crippled = "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
     monkeypatch.setattr(model, "TORCH", crippled + model.TORCH)
@@ -198,16 +198,16 @@ def test_a_torch_without_xnnpack_on_arm_is_a_warning(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("loop", "installed", "told"), [(False, True, True), (True, True, False), (False, False, False)]
+    ("loop", "installed", "advised"), [(False, True, True), (True, True, False), (False, False, False)]
 )
-def test_a_service_whose_file_ends_is_told_of_loop(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop: bool, installed: bool, told: bool
+def test_the_remedy_for_a_service_whose_file_ends_is_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop: bool, installed: bool, advised: bool
 ) -> None:
     state = "loaded" if installed else "not-found"
     program(tmp_path / "systemctl", f"#!/bin/sh\ncase $3 in LoadState) echo {state} ;; *) echo inactive ;; esac\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     finding = camera.camera(CameraSettings(source="file:/nowhere", loop=loop), None)
-    assert ("loop = true" in finding.remedy) is told
+    assert ("loop = true" in finding.remedy) is advised
 
 
 def test_a_missing_bundle_is_a_failure_in_one_sentence(tmp_path: Path) -> None:
@@ -227,17 +227,17 @@ def test_a_bundle_is_judged_by_its_golden_photo(bundle_dir: Path) -> None:
 def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f'[model]\nbundle = "{tmp_path}/nothing"\n[mqtt]\nurl = "mqtt://127.0.0.1:{free_port()}"\n')
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "edge", "doctor", "--config", str(config), *(["--json"] if as_json else [])],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 69, told.stderr
-    assert told.stderr == ""
+    assert result.returncode == 69, result.stderr
+    assert result.stderr == ""
     if as_json:
-        findings = json.loads(told.stdout)["findings"]
+        findings = json.loads(result.stdout)["findings"]
         fields = {field.name for field in dataclasses.fields(Finding)}
         assert all(set(finding) == fields for finding in findings)
         assert [finding["check"] for finding in findings] == [
@@ -245,4 +245,4 @@ def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool
             *("clock", "power", "disk", "writes", "service", "restarts"),
         ]
     else:
-        assert any(line.startswith("FAIL  model") for line in told.stdout.splitlines())
+        assert any(line.startswith("FAIL  model") for line in result.stdout.splitlines())

@@ -50,11 +50,11 @@ def test_a_broker_that_takes_us_is_well(brokers: Brokers, tmp_path: Path) -> Non
     assert checks.broker(settings_of(broker), "porch").severity == "ok"
     finding = checks.access(settings_of(broker), "porch", no_log(tmp_path))
     assert finding.severity == "ok", finding
-    # Nothing that a program would take for an event or a state, and nothing that stays.
+    # Nothing that a program could take for an event or a state, and nothing retained.
     assert all(m.topic.endswith("/doctor") and not m.payload and not m.retain for m in seen.received)
 
 
-def test_a_broker_that_is_not_there_is_told_with_its_address(tmp_path: Path) -> None:
+def test_a_broker_that_is_not_there_is_reported_with_its_address(tmp_path: Path) -> None:
     nowhere = MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}")
     finding = checks.broker(nowhere, "porch")
     assert finding.severity == "warning"
@@ -106,7 +106,7 @@ def test_what_is_left_of_an_earlier_boot_is_no_twin(brokers: Brokers) -> None:
     assert finding.severity == "ok", finding
 
 
-def test_a_broker_that_hides_our_own_status_is_told(brokers: Brokers, tmp_path: Path) -> None:
+def test_a_broker_that_hides_our_own_status_is_reported(brokers: Brokers, tmp_path: Path) -> None:
     acl = tmp_path / "acl"
     acl.write_text("topic write edge/porch/#\n")
     acl.chmod(0o600)

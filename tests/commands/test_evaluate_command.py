@@ -54,11 +54,11 @@ def test_it_counts_what_classify_says(
     assert low < document["top1"] < high
     assert document["fp32"]["agreement"] >= 75
     assert main([*arguments, "--plot", str(tmp_path / "reliability.svg")]) == 0
-    told = capsys.readouterr().out
-    assert f"top-1      {document['top1']:5.1f} %   {low:5.1f} to {high:.1f} %" in told
-    assert f"agreement  {document['fp32']['agreement']:5.1f} %" in told
-    assert "say the same as FP32" in told
-    assert max(len(line) for line in told.splitlines()) <= 80
+    output = capsys.readouterr().out
+    assert f"top-1      {document['top1']:5.1f} %   {low:5.1f} to {high:.1f} %" in output
+    assert f"agreement  {document['fp32']['agreement']:5.1f} %" in output
+    assert "say the same as FP32" in output
+    assert max(len(line) for line in output.splitlines()) <= 80
     assert "calibration error" in (tmp_path / "reliability.svg").read_text()
 
 
@@ -69,9 +69,9 @@ def test_without_weights_nothing_is_said_of_fp32(
     assert main(["evaluate", str(table), "--model", str(bundle_dir), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fp32"] is None
     assert main(["evaluate", str(table), "--model", str(bundle_dir)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told if line][:5] == ["model", "photos", "top-1", "top-5", "calibration"]
-    assert "FP32" not in "".join(told)
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in output if line][:5] == ["model", "photos", "top-1", "top-5", "calibration"]
+    assert "FP32" not in "".join(output)
 
 
 def test_a_plot_that_cannot_be_drawn_is_said_before_the_work(
@@ -79,8 +79,8 @@ def test_a_plot_that_cannot_be_drawn_is_said_before_the_work(
 ) -> None:
     table = table_of(list(rows[:1]), tmp_path)
     assert main(["evaluate", str(table), "--model", str(bundle_dir), "--plot", "diagram.gif"]) == 73
-    told = capsys.readouterr()
-    assert (told.out, "ends neither in .svg nor in .png" in told.err) == ("", True)
+    result = capsys.readouterr()
+    assert (result.out, "ends neither in .svg nor in .png" in result.err) == ("", True)
 
 
 def test_files_are_relative_to_the_table(
@@ -113,9 +113,9 @@ def test_a_bad_table_is_one_sentence(
 ) -> None:
     (tmp_path / "labels.csv").write_bytes(content)
     assert main(["evaluate", str(tmp_path / "labels.csv"), "--model", str(bundle_dir)]) == 66
-    told = capsys.readouterr()
-    assert said in told.err
-    assert (told.out, told.err.count("\n")) == ("", 1)
+    result = capsys.readouterr()
+    assert said in result.err
+    assert (result.out, result.err.count("\n")) == ("", 1)
 
 
 def test_weights_of_another_network_are_refused(

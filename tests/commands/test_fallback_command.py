@@ -77,7 +77,7 @@ def test_replay_sends_them_in_order(brokers: Brokers, log: Path) -> None:
     assert stored_ids(log) == []
 
 
-def test_beside_a_running_daemon(brokers: Brokers, tmp_path: Path) -> None:
+def test_the_commands_work_while_a_daemon_runs(brokers: Brokers, tmp_path: Path) -> None:
     broker = brokers.prepare()
     with driver(broker.url, tmp_path, per_s=20) as box:
         eventually(lambda: len(stored_ids(box.log) if box.log.exists() else []) > 40, "events in the log")
@@ -109,7 +109,7 @@ def test_a_damaged_log_and_one_that_may_not_be_read_are_one_sentence(log: Path) 
     for damaged in (spoiled, b"This is not a database.\n" * 100):
         log.write_bytes(damaged)
         for action in (["show"], ["export"], ["purge", "--yes"]):
-            told = fallback(log, *action)
-            assert told.returncode == 73
-            assert "is damaged" in told.stderr
-            assert "Traceback" not in told.stderr
+            result = fallback(log, *action)
+            assert result.returncode == 73
+            assert "is damaged" in result.stderr
+            assert "Traceback" not in result.stderr

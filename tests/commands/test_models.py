@@ -125,7 +125,7 @@ def test_two_processes_that_install_the_same_bundle_do_not_hinder_each_other(
     assert load_bundle(installed.directory / bundle.name).name == bundle.name
 
 
-def test_whatever_the_umask_is_nobody_else_may_write_above_a_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_whatever_the_umask_is_no_other_user_may_write_above_a_bundle(bundle: Path, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         installed = Installed(tmp_path / "a" / "b" / "models")
@@ -165,7 +165,7 @@ def url(bundle: Path, tmp_path: Path) -> Iterator[str]:
 
 def test_a_url_needs_the_right_sha256(installed: Installed, bundle: Path, url: str, tmp_path: Path) -> None:
     digest = hashlib.sha256((tmp_path / "served" / "bundle.tgz").read_bytes()).hexdigest()
-    for source, sha256, told in (
+    for source, sha256, message in (
         (url, "", "give the archive's --sha256"),
         (url, "0" * 64, f"has the sha256 {digest[:12]}… instead of 000000000000…"),
         (url + "x", digest, "cannot be fetched (File not found)"),
@@ -176,7 +176,7 @@ def test_a_url_needs_the_right_sha256(installed: Installed, bundle: Path, url: s
     ):
         with pytest.raises(BundleError) as refused:
             add(source, installed, sha256)
-        assert told in str(refused.value)
+        assert message in str(refused.value)
     assert installed.names() == []
     assert add(url, installed, digest.upper()) == bundle.name
 
@@ -236,7 +236,7 @@ def test_an_archive_writes_nothing_but_the_four_files(
 
 
 @pytest.mark.parametrize(
-    ("claim", "told"),
+    ("claim", "message"),
     [
         ({"GNU.sparse.map": "0,0", "GNU.sparse.size": "2097152"}, "model.ts, which is no part of a bundle"),
         ({"size": str(1 << 40)}, "model.ts of .* unpacks to more than 256 MB"),
@@ -244,14 +244,14 @@ def test_an_archive_writes_nothing_but_the_four_files(
     ids=["sparse", "large"],
 )
 def test_a_file_that_claims_to_be_large_is_not_written(
-    installed: Installed, bundle: Path, tmp_path: Path, claim: dict[str, str], told: str
+    installed: Installed, bundle: Path, tmp_path: Path, claim: dict[str, str], message: str
 ) -> None:
     """A few bytes in the archive that would fill the disk with zeros."""
     with tarfile.open(tmp_path / "claims.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name in (LABELS, GOLDEN, MANIFEST):
             tar.add(bundle / name, f"bundle/{name}")
         tar.addfile(member(f"bundle/{MODEL}", pax_headers=claim), io.BytesIO())
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=message):
         add(tmp_path / "claims.tar", installed)
 
 
@@ -294,8 +294,8 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
     installed.switch(names[1])  # again changes nothing
     assert (installed.current, installed.previous) == (names[1], names[0])
     assert load_bundle(installed.directory / "current").labels == ("ash", "oak", "yew")
-    for name, told in ((names[0], "rollback"), (names[1], "in use"), ("current", "There is no bundle current here")):
-        with pytest.raises(BundleError, match=told):
+    for name, message in ((names[0], "rollback"), (names[1], "in use"), ("current", "There is no bundle current here")):
+        with pytest.raises(BundleError, match=message):
             installed.remove(name, force=False)
     installed.remove(names[0], force=True)
     assert (installed.names(), installed.previous) == ([names[1]], None)
@@ -303,7 +303,7 @@ def test_the_bundle_before_can_be_gone_back_to(installed: Installed, bundle: Pat
     assert (installed.names(), installed.current) == ([], None)
 
 
-def test_nobody_switches_to_a_bundle_that_is_being_removed(
+def test_a_bundle_that_is_being_removed_cannot_become_current(
     installed: Installed, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise `current` would name nothing, and the daemon could not start."""
@@ -328,7 +328,7 @@ def test_nobody_switches_to_a_bundle_that_is_being_removed(
     assert (installed.directory / "current").resolve() == installed.directory / stays
 
 
-def test_what_a_killed_command_left_is_in_nobodys_way_and_is_swept_a_day_later(bundle: Path) -> None:
+def test_what_a_killed_command_left_blocks_nothing_and_is_swept_a_day_later(bundle: Path) -> None:
     with tempfile.TemporaryDirectory() as place:  # pytest's own directories are for its user alone
         Path(place).chmod(0o755)
         installed = Installed(Path(place) / "models")

@@ -67,9 +67,9 @@ def test_without_a_daemon_a_bundle_is_verified_before_it_is_used(
 
     (models / right.name / LABELS).write_text("damaged")
     assert command("list") == 0
-    told = {line[2:].split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    assert told[bundle_dir.name].startswith("* ")
-    assert "truncated or changed" in told[right.name]
+    listed = {line[2:].split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert listed[bundle_dir.name].startswith("* ")
+    assert "truncated or changed" in listed[right.name]
 
 
 def test_a_config_that_names_one_bundle_for_good_is_not_switched(

@@ -40,12 +40,12 @@ def test_an_event_fits_80_columns(best: str, confidence: float) -> None:
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_an_event_tells_bar_confidence_label_and_the_time_it_took() -> None:
+def test_an_event_shows_bar_confidence_label_and_the_time_it_took() -> None:
     first, *_ = event_lines(an_event(), colour=False, unicode=False)
     assert first.split()[1:] == ["#" * 22, "92.3", "%", "cup", "46.1", "ms"]
 
 
-def test_an_unknown_is_told_with_what_it_might_be() -> None:
+def test_an_unknown_is_shown_with_what_it_might_be() -> None:
     first, *_ = event_lines(an_event("unknown", confidence=12.0), colour=False, unicode=True)
     assert "unknown (cup?)" in first
 
@@ -76,7 +76,7 @@ def test_amqtt_takes_its_place_where_mosquitto_is_not_installed(tmp_path: Path) 
     assert refuses(broker.port)
 
 
-def test_a_broker_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
+def test_a_broker_that_cannot_start_is_reported_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match=r"did not start.*broker\.log"), running_broker(tmp_path, mosquitto="false"):
         pass
 
@@ -97,7 +97,7 @@ def test_a_state_directory_that_cannot_be_written_is_a_sentence(
     place = "/proc/nowhere"
     if made:
         place = str(tmp_path / "state")
-        (tmp_path / "state" / "try" / "try.toml").mkdir(parents=True)  # nobody, not even root, can write a file there
+        (tmp_path / "state" / "try" / "try.toml").mkdir(parents=True)  # not even root can write a file there
     monkeypatch.setenv("STATE_DIRECTORY", place)
     config = tmp_path / "config.toml"
     config.write_text(f'[model]\nbundle = "{tmp_path}"\n', encoding="utf-8")

@@ -32,7 +32,7 @@ class Stage(Pipeline[Any]):
         self.models.append(model)
 
 
-def test_what_cannot_run_beside_the_running_one_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
+def test_what_cannot_run_next_to_the_running_one_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     engines = {"onednn": "fbgemm", "fbgemm": "onednn", "qnnpack": "onednn"}
     other = signed(bundle_dir, tmp_path / "other", lambda document: document.update(engine=engines[document["engine"]]))
@@ -70,7 +70,7 @@ def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: 
     installed = install(tmp_path / "models", bundle_dir, things)
     model = ModelSwitch(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier)
     model.load()
-    (installed.directory / "previous").mkdir()  # somebody's directory where a link belongs
+    (installed.directory / "previous").mkdir()  # a directory where a link belongs
     stage = Stage()
     with pytest.raises(StateError, match="cannot be switched"):
         model.use(things.name, stage)

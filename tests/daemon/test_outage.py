@@ -19,7 +19,7 @@ from tests.daemon_process import Daemon, run_command, running
 AWAY_S = 30.0
 FPS = 10
 KILL_COSTS_S = 3.0  # the promise
-SLACK_S = 1.0  # what a busy machine takes to hand over the last frame
+SLACK_S = 1.0  # tolerance for a busy machine to hand over the last frame
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -86,7 +86,7 @@ def whole_account(subscriber: Subscriber, file: Path) -> dict[str, list[int]]:
     assert len(left) <= FPS, "only what was on its way at the stop may wait for the next start"
     idle = len(subscriber.received) - 1
     while idle != (idle := len(subscriber.received)):
-        time.sleep(1.0)  # the broker says nothing when it has nothing more
+        time.sleep(1.0)  # there is no event for "no more messages"
     runs = account(subscriber)
     for run, numbers in counters(left).items():
         runs[run] = sorted({*runs[run], *numbers})
@@ -100,7 +100,7 @@ def test_30_s_without_a_broker_lose_no_event(config: Configure, brokers: Brokers
     with running(file, light=True) as daemon:
         wait_events(subscriber, 2 * FPS)
         broker.kill()
-        threading.Event().wait(AWAY_S)  # the outage itself, which has no end to wait for
+        threading.Event().wait(AWAY_S)  # the duration of the outage
         broker.start()
         subscriber.wait_subscribed()
         wait_events(subscriber, int((AWAY_S - KILL_COSTS_S) * FPS / 2), "replay")

@@ -144,7 +144,7 @@ def test_a_stop_cancels_what_waits_and_refuses_what_comes() -> None:
             pipeline.classify(PHOTO)
 
 
-def test_a_photo_that_breaks_the_model_tells_its_asker_and_the_service() -> None:
+def test_a_photo_that_breaks_the_model_is_reported_to_its_sender_and_the_service() -> None:
     class Broken(Model):
         def infer(self, buffer: Pixels) -> Probabilities:
             raise RuntimeError("the model is broken")
@@ -169,7 +169,7 @@ def test_a_debt_is_paid_by_idle_time_in_full_and_by_frames_in_part() -> None:
     assert debt is not None
     assert debt >= 0.01
     queue.serve()
-    assert status.snapshot().gauges["photos_waiting"] == 1  # not paid back yet
+    assert status.snapshot().gauges["photos_waiting"] == 1  # its debt is not paid yet
     queue.frame_classified(1.0)
     assert queue.wait_s == max(0.0, debt - SHARE_OF_BUSY_TIME)
     queue.idled(debt)

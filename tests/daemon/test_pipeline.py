@@ -105,7 +105,7 @@ def test_a_slow_model_sees_the_newest_live_frame_and_counts_what_it_never_saw() 
         assert status.snapshot().counters["frames_superseded"] == 100 - len(model.seen)
 
 
-def test_an_event_tells_when_its_frame_was_captured() -> None:
+def test_an_event_has_the_time_when_its_frame_was_captured() -> None:
     with running(Frames(41, live=False), SlowModel()) as (pipeline, events, _):
         assert pipeline.ended.wait(WAIT_S)
     # The clocks stand at 50 s monotonic; frame 40 is 10 s old.

@@ -33,7 +33,7 @@ def test_real_photos_become_labels_at_a_real_broker(configure: Configure, photos
         eventually(lambda: len(subscriber.on("event")) >= 7, "seven events came")
         assert daemon.stop() <= STOP_WITHIN_S + SLACK_S
         assert daemon.process.returncode == 0
-        daemon.wait_told("STOPPING=1")
+        daemon.wait_notified("STOPPING=1")
 
     events = [message.json() for message in subscriber.on("event")]
     assert [event["label"] for event in events[:6]] == [*LABELS.values()] * 2
@@ -64,8 +64,8 @@ def test_a_video_without_a_broker_ends_with_everything_in_the_log(
     )
     with running(config, light=True) as daemon:
         assert daemon.wait(within_s=100) == 0
-        assert daemon.log.count("No broker listens") <= 2  # a fault that repeats is not a line each time
-        daemon.wait_told("STOPPING=1")
+        assert daemon.log.count("No broker listens") <= 2  # a repeated fault is not logged each time
+        daemon.wait_notified("STOPPING=1")
     shown = run_command("fallback", "export", "--config", config)
     assert shown.returncode == 0, shown.stderr
     events = [json.loads(line) for line in shown.stdout.splitlines()]
@@ -86,7 +86,7 @@ def test_sighup_applies_what_is_live_and_names_what_waits(
         daemon.wait_ready()
         configure(**camera, camera_fps=20, decision_min_confidence=100, camera_rotate=90)
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_told("RELOADING=1")
+        daemon.wait_notified("RELOADING=1")
         eventually(lambda: "a restart is needed for camera.rotate" in daemon.log, "the log names what waits")
         eventually(
             lambda: any(message.json()["label"] == "unknown" for message in subscriber.on("event")),
@@ -120,9 +120,9 @@ def test_a_camera_that_never_returns_costs_a_restart_and_no_event(
     assert len(numbers) >= 1
 
 
-@pytest.mark.parametrize(("break_it", "told"), [("model.ts", "model.ts"), ("bundle.json", "bundle.json")])
+@pytest.mark.parametrize(("break_it", "message"), [("model.ts", "model.ts"), ("bundle.json", "bundle.json")])
 def test_a_tampered_bundle_is_a_sentence_and_exit_code_65(
-    configure: Configure, bundle_dir: Path, tmp_path: Path, break_it: str, told: str
+    configure: Configure, bundle_dir: Path, tmp_path: Path, break_it: str, message: str
 ) -> None:
     copy = tmp_path / bundle_dir.name
     shutil.copytree(bundle_dir, copy)
@@ -131,9 +131,9 @@ def test_a_tampered_bundle_is_a_sentence_and_exit_code_65(
     (copy / break_it).write_bytes(content)
     with running(configure(model_bundle=str(copy), mqtt_url="mqtt://127.0.0.1:9")) as daemon:
         assert daemon.wait(within_s=90) == 65
-        assert told in daemon.log
+        assert message in daemon.log
         assert "Traceback" not in daemon.log
-        assert "READY=1" not in daemon.told
+        assert "READY=1" not in daemon.notifications
 
 
 def test_a_missing_bundle_says_how_to_make_one(configure: Configure, tmp_path: Path) -> None:

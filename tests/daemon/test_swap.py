@@ -35,12 +35,12 @@ def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> lis
     made = int(re.search(r"(\d+) events made", daemon.log)[1])  # type: ignore[index]
     stored = [json.loads(line) for line in run_command("fallback", "export", "--config", config).stdout.splitlines()]
 
-    def told() -> list[dict[str, Any]]:
+    def events_so_far() -> list[dict[str, Any]]:
         heard = [message.json() for message in (*subscriber.on("event"), *subscriber.on("replay"))]
         return sorted({event["id"]: event for event in [*heard, *stored]}.values(), key=by_id)
 
-    eventually(lambda: len(told()) == made, f"all {made} events arrive", WAIT_S)
-    events = told()
+    eventually(lambda: len(events_so_far()) == made, f"all {made} events arrive", WAIT_S)
+    events = events_so_far()
     assert [int(event["id"].rsplit("-", 1)[1]) for event in events] == list(range(made))
     return events
 
@@ -115,12 +115,12 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
     ]
     for event, before in zip(events[1:], events, strict=False):
         if event["model"] != before["model"]:
-            assert event["reason"] == "change"  # a new model is heard at once
+            assert event["reason"] == "change"  # a new model is published at once
         assert event["label"].startswith("thing ") == (event["model"] == things.name and event["label"] != "unknown")
         assert all(top["label"].startswith("thing ") == (event["model"] == things.name) for top in event["top"])
 
 
-# Runs the daemon, and kills it when a link of models/ is about to be renamed into its place, or just was.
+# Runs the daemon, and kills it just before or just after a link of models/ is renamed into place.
 KILLED = """
 import os, signal, sys
 link, moment = sys.argv[1:3]
@@ -158,11 +158,11 @@ def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_
         daemon = Daemon(command, config.parent)
         try:
             daemon.wait_ready()
-            told = run_command("models", "use", things, "--config", config)
+            result = run_command("models", "use", things, "--config", config)
             assert daemon.process.wait(WAIT_S) == -signal.SIGKILL
         finally:
             daemon.close()
-        assert "The daemon gave no answer" in told.stderr
+        assert "The daemon gave no answer" in result.stderr
         assert (installed.current, installed.previous) == left
     with running(config) as daemon:
         daemon.wait_ready()
@@ -171,8 +171,8 @@ def test_a_daemon_that_is_killed_while_it_changes_the_model_starts_again_with_a_
             "it says something again, with the other model",
             WAIT_S,
         )
-        told = run_command("models", "rollback", "--config", config)
-        assert (told.returncode, told.stdout) == (0, f"{first} runs now.\n")
+        result = run_command("models", "rollback", "--config", config)
+        assert (result.returncode, result.stdout) == (0, f"{first} runs now.\n")
         eventually(lambda: subscriber.on("event")[-1].json()["model"] == first, "the first model runs", WAIT_S)
         daemon.stop()
 

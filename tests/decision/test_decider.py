@@ -39,7 +39,7 @@ def test_a_flicker_shorter_than_the_hold_is_never_said() -> None:
     box.decide(sure_of(0), 0.0)
     assert box.decide(sure_of(1), 1.0) is None
     assert box.decide(sure_of(1), 1.4) is None
-    assert box.decide(sure_of(0), 1.45) is None  # back: the hold starts anew
+    assert box.decide(sure_of(0), 1.45) is None  # back: the hold starts again
     assert box.decide(sure_of(1), 1.6) is None
     assert box.decide(sure_of(1), 2.05) is None
     assert said(box.decide(sure_of(1), 2.1)) == ("change", "cup")
@@ -50,7 +50,7 @@ def test_below_the_minimum_it_says_unknown_and_hovering_around_it_does_not_flick
     assert said(box.decide(sure_of(0, 0.6), 0.0)) == ("change", "cat")
     assert box.decide(sure_of(0, 0.45), 1.0) is None  # above 80 % of the minimum: stays
     assert said(box.decide(sure_of(0, 0.39), 2.0)) == ("change", UNKNOWN)
-    assert box.decide(sure_of(0, 0.45), 3.0) is None  # coming back takes the whole minimum
+    assert box.decide(sure_of(0, 0.45), 3.0) is None  # to return, the whole minimum is needed
     assert said(box.decide(sure_of(0, 0.5), 4.0)) == ("change", "cat")
 
 
@@ -59,7 +59,7 @@ def test_smoothing_takes_the_same_time_at_every_frame_rate(fps: int) -> None:
     box = decider(smoothing_s=1.0, min_confidence=0)
     box.decide(sure_of(0, 1.0), 0.0)
     changed_at = next(i / fps for i in range(1, 10 * fps) if box.decide(sure_of(1, 1.0), i / fps) is not None)
-    # Half of the weight has moved after ln 2 seconds; a frame's length is the only difference.
+    # Half of the weight has moved after ln 2 seconds, with a tolerance of one frame.
     assert changed_at == pytest.approx(np.log(2), abs=1 / fps)
 
 

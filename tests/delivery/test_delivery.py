@@ -88,7 +88,7 @@ def test_events_of_an_outage_follow_in_order_and_states_are_not_replayed(brokers
         box.wait_online()
         after = box.say(2, reason="change")
         eventually(lambda: len(subscriber.ids("replay")) == 20, "the backlog")
-        # What the broker sent and its end kept from being acknowledged, it sends again.
+        # The broker sends again what was not acknowledged before it ended.
         eventually(lambda: list(dict.fromkeys(subscriber.ids("event"))) == before + after, "live events")
         assert subscriber.ids("replay") == during
         assert all(message.json()["replayed"] for message in subscriber.on("replay"))
@@ -106,7 +106,7 @@ def test_the_sockets_of_a_lost_connection_are_given_back_at_once(brokers: Broker
     with room(broker.url, log) as box:
         box.wait_online()
         before = descriptors()
-        gc.disable()  # a daemon in its rhythm collects the old generation every few minutes at best
+        gc.disable()  # the daemon collects the old generation only every few minutes
         try:
             for _ in range(3):
                 broker.stop()
@@ -123,7 +123,7 @@ def test_an_outage_costs_no_memory_once_its_events_are_on_the_disk(brokers: Brok
     with room(broker.url, log) as box:
         box.say(500)
         box.wait_stored(500)
-        gc.collect()  # `type`, not `isinstance`: that would wake what torch keeps for a deprecated import
+        gc.collect()  # `type`, because `isinstance` would trigger a deprecated import of torch
         eventually(lambda: not any(type(thing) is Pending for thing in gc.get_objects()), "none in memory")
 
 
@@ -172,7 +172,7 @@ def test_a_boot_that_synchronises_later_corrects_what_it_stored(brokers: Brokers
         box.delivery.clock_synchronised(1_790_000_000.25)
     broker.start()
     subscriber = brokers.subscribe(broker)
-    with room(broker.url, log, run=2):  # a later run of the same boot, which need not know the offset
+    with room(broker.url, log, run=2):  # a later run of the same boot, without a known offset
         eventually(lambda: len(subscriber.on("replay")) == 2, "both")
     early, late = (message.json() for message in subscriber.on("replay"))
     assert (early["time"], early["time_corrected"]) == ("2026-09-21T14:15:00.250Z", True)
@@ -223,9 +223,9 @@ def account(box: list[Driver], received: list[str], lost_after: float | None = N
     if lost_after is not None:
         missing = {event for event in missing if made[event] < lost_after - 3.0}
     assert not missing, f"{len(missing)} events were lost, such as {min(missing)}"
-    # The file is written after the event was handed over, so a kill may leave one that is not in it.
+    # The file is written after the event is handed over, so after a kill one event may be missing in it.
     invented = set(received) - set(made)
-    assert len(invented) <= (0 if lost_after is None else 1), f"nobody made {invented}"
+    assert len(invented) <= (0 if lost_after is None else 1), f"these were never made: {invented}"
 
 
 def test_nothing_is_lost_when_the_broker_is_away_for_a_while(brokers: Brokers, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_nothing_is_lost_when_the_broker_is_away_for_a_while(brokers: Brokers, t
     subscriber = brokers.subscribe(broker, "edge/porch/+")
     with driver(broker.url, tmp_path, per_s=50) as box:
         box.wait_made(50)
-        broker.stop()  # not killed: what it acknowledged a moment before is its own to lose
+        broker.stop()  # not killed, because a killed broker may lose what it has just acknowledged
         before = len(box.made())
         box.wait_made(before + 400)
         broker.start()

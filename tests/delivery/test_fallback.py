@@ -169,7 +169,7 @@ def test_one_byte_of_the_first_page_costs_no_event(tmp_path: Path, byte: int) ->
 
 
 @pytest.mark.parametrize("rest", ["readable", "gone"])
-def test_what_is_lost_together_with_the_account_is_told(
+def test_what_is_lost_together_with_the_account_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, rest: str
 ) -> None:
     path = tmp_path / "fallback.db"
@@ -203,10 +203,10 @@ def test_random_bytes_overwritten_never_invent_an_event_nor_stop_the_log(
     truth = {payload(number) for number in range(301)}
     store(log, range(300, 301))
     found = stored(log)
-    assert set(found) <= truth, "an event that nobody made"
+    assert set(found) <= truth, "an event that was never made"
     assert payload(300) in found
     if "own count cannot be read" not in caplog.text:
-        assert len(found) + log.account.dropped >= 301, "events are missing, and nobody says so"
+        assert len(found) + log.account.dropped >= 301, "events are missing and are not reported"
     log.close()
 
 
@@ -258,7 +258,7 @@ def test_a_cut_while_a_damaged_file_is_replaced_costs_no_event(
     log = FallbackLog(path, MIB)
     with monkeypatch.context() as power:
         power.setattr(Path, "replace", cut_after)
-        with contextlib.suppress(Cut):  # with 4 renames the cut comes after the last
+        with contextlib.suppress(Cut):  # with 4 renames the cut is after the last one
             log.open()
     assert done == renames
     log.close()
@@ -297,7 +297,7 @@ def test_a_deleted_directory_is_made_again_with_all_its_events(tmp_path: Path) -
     again.close()
 
 
-def test_a_second_owner_is_told_so(tmp_path: Path) -> None:
+def test_a_second_owner_gets_an_error(tmp_path: Path) -> None:
     log = FallbackLog(tmp_path / "fallback.db", MIB)
     log.open()
     with pytest.raises(StateError, match="another edge-classifier is using it"):

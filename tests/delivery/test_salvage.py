@@ -21,7 +21,7 @@ from tests.delivery.driver import BOOT, DEVICE, make_event
 from tests.delivery.room import MAX_BYTES, Room
 from tests.faults.accounts import account
 
-EVENTS = 30_000  # more than 8 MiB, so that damage in the middle is met only when it is read
+EVENTS = 30_000  # more than 8 MiB, so that damage in the middle is only found when it is read
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ class Device:
     """The machine, used from outside like an operator would, through ssh and its power switch."""
 
     def lab(self, *arguments: str, check: bool = True, **environment: str) -> str:
-        told = subprocess.run(
+        result = subprocess.run(
             [str(LAB), *arguments],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
@@ -28,8 +28,8 @@ class Device:
             text=True,
             check=False,
         )
-        assert not check or told.returncode == 0, f"{arguments}: {told.stdout}\n{told.stderr}"
-        return told.stdout
+        assert not check or result.returncode == 0, f"{arguments}: {result.stdout}\n{result.stderr}"
+        return result.stdout
 
     def ssh(self, command: str, *, check: bool = True) -> str:
         return self.lab("ssh", command, check=check)
@@ -43,8 +43,8 @@ class Device:
 
     def hears(self, topic: str, *, count: int = 1, within_s: int = 60) -> list[Any]:
         """The next messages on a topic of this device, decoded if they are JSON."""
-        told = self.ssh(f"mosquitto_sub -t edge/lab/{topic} -C {count} -W {within_s}", check=False)
-        return [json.loads(line) if line.startswith("{") else line for line in told.splitlines()]
+        output = self.ssh(f"mosquitto_sub -t edge/lab/{topic} -C {count} -W {within_s}", check=False)
+        return [json.loads(line) if line.startswith("{") else line for line in output.splitlines()]
 
     def eventually(self, true: Callable[[], Any], what: str, within_s: float = 90.0) -> Any:
         until = time.monotonic() + within_s

@@ -11,9 +11,9 @@ from tests.device.conftest import CHECKOUT, Device
 
 pytestmark = pytest.mark.timeout(600)
 
-# From what --download fetched, because nothing beyond the next machine can be reached from here.
+# From the files of --download, because only the next machine can be reached from here.
 INSTALL = "cd /root/carried && ./source/install.sh --offline . --device lab 2>&1"
-# What a running system writes by itself, whoever was installed in between.
+# Files that a running system changes, whatever is installed.
 BUSY = "^(/root|/tmp|/var/(tmp|log|cache|lib/(apt/lists|systemd|mosquitto|private))|/etc/(passwd|group|g?shadow)-)"
 BROKER_CONFIG = "/etc/mosquitto/conf.d/edge-classifier.conf"
 STATE = "/var/lib/edge-classifier"
@@ -49,12 +49,12 @@ def before(device: Device, tmp_path_factory: pytest.TempPathFactory) -> set[str]
 
 def test_00_who_sits_at_a_terminal_is_asked_once_and_may_say_no(device: Device, before: set[str]) -> None:
     assert before
-    told = device.ssh(
+    output = device.ssh(
         "cd /root/carried && echo n | script -qec './source/install.sh --offline . --device lab' /dev/null", check=False
     )
-    assert "\n  The system user edge-classifier" in told.replace("\r", "")
-    assert "Go on? [Y/n]" in told
-    assert "Nothing was done." in told
+    assert "\n  The system user edge-classifier" in output.replace("\r", "")
+    assert "Go on? [Y/n]" in output
+    assert "Nothing was done." in output
     device.ssh(
         "test ! -e /opt/edge-classifier -a ! -e /etc/edge-classifier -a ! -e /var/log/edge-classifier-install.log"
     )
@@ -64,11 +64,11 @@ def test_01_install_without_internet_ends_with_a_running_service_and_says_what_t
     device: Device, before: set[str]
 ) -> None:
     assert before
-    told = device.ssh(INSTALL)
-    print(told)
-    assert "edge-classifier runs: camera online, broker online" in told
-    assert "Something is missing" not in told
-    assert "sudo ./install.sh --rollback" in told
+    output = device.ssh(INSTALL)
+    print(output)
+    assert "edge-classifier runs: camera online, broker online" in output
+    assert "Something is missing" not in output
+    assert "sudo ./install.sh --rollback" in output
     assert device.show("ActiveState") == "active"
     assert device.show("NRestarts") == "0"
 
@@ -80,9 +80,9 @@ def test_02_labels_arrive_at_a_subscriber(device: Device) -> None:
     assert device.hears("camera/availability") == ["online"]
 
 
-def test_03_the_service_is_hardened_and_runs_as_nobody_special(device: Device) -> None:
-    told = device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier | tail -n 1")
-    print(told)
+def test_03_the_service_is_hardened_and_runs_as_an_unprivileged_user(device: Device) -> None:
+    output = device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier | tail -n 1")
+    print(output)
     assert device.ssh("systemd-analyze security --no-pager --threshold=20 edge-classifier >/dev/null; echo $?") == "0\n"
     assert device.ssh(f"stat -c %U /proc/{device.show('MainPID')}") == "edge-classifier\n"
     assert (device.show("RestartSteps"), device.show("RestartMaxDelayUSec")) == ("20", "1min")
@@ -112,16 +112,16 @@ def test_06_a_daemon_that_hangs_is_killed_by_the_watchdog_and_returns(device: De
 
 def test_06b_doctor_knows_the_service_and_why_it_was_restarted(device: Device) -> None:
     device.eventually(lambda: device.hears("camera/availability") == ["online"], "the camera is online")
-    told = device.ssh("edge-classifier doctor --json", check=False)
-    findings = {finding["check"]: finding for finding in json.loads(told)["findings"]}
+    output = device.ssh("edge-classifier doctor --json", check=False)
+    findings = {finding["check"]: finding for finding in json.loads(output)["findings"]}
     print(*findings.values(), sep="\n")
-    # The machine has no clock to synchronise with, and was restarted; nothing else is the matter.
+    # The machine has no clock to synchronise with and was restarted; there are no other findings.
     assert {name for name, finding in findings.items() if finding["severity"] != "ok"} == {"clock", "restarts"}
     assert "watchdog" in findings["restarts"]["sentence"]
     assert "exposure 2.0" in findings["service"]["sentence"]
 
 
-# What doctor's check of the colours says, without the half minute of all its checks.
+# The finding of doctor's check of the colours, without the half minute for all checks.
 COLOURS = "from edge.commands.doctor_checks.camera import colours as c; print(c(None).sentence)"
 PICTURE = """
 from edge.camera.geometry import FrameBuffers
@@ -162,11 +162,11 @@ def test_06c_the_cameras_of_a_raspberry_pi_come_through_picamera2(device: Device
 def test_06d_the_tests_of_real_cameras_skip_nothing_where_there_are_some(device: Device) -> None:
     device.ssh("systemctl stop edge-classifier && modprobe vimc && : > /tmp/may_skip.txt")
     command = "python3 -B -m pytest -o filterwarnings=default -p no:cacheprovider --may-skip /tmp/may_skip.txt"
-    told = device.ssh(f"cd /root/edge-classifier && {command} tests/camera/test_real_cameras.py 2>&1", check=False)
-    # A fresh camera: those tests leave this one as they set it.
+    output = device.ssh(f"cd /root/edge-classifier && {command} tests/camera/test_real_cameras.py 2>&1", check=False)
+    # A new camera, because those tests leave this one changed.
     device.ssh("modprobe -r vimc vivid; modprobe vivid n_devs=1 node_types=0x1; systemctl start edge-classifier")
-    assert " passed" in told.splitlines()[-1], told
-    assert not any(word in told.splitlines()[-1] for word in ("failed", "error", "skipped")), told
+    assert " passed" in output.splitlines()[-1], output
+    assert not any(word in output.splitlines()[-1] for word in ("failed", "error", "skipped")), output
 
 
 def test_07_nothing_accepted_is_lost_when_the_plug_is_pulled_in_an_outage(device: Device) -> None:
@@ -195,20 +195,21 @@ def ids(lines: str) -> list[str]:
 
 def test_08_an_upgrade_is_the_same_command_here_with_a_password_and_the_page_for_the_network(device: Device) -> None:
     device.ssh("cd /root/edge-classifier && sed -i 's/^__version__ = .*/__version__ = \"0.9.8\"/' edge/__init__.py")
-    # From now on this broker asks who is there.
+    # From now on this broker requires a password.
     device.ssh(
         "mosquitto_passwd -b -c /var/lib/mosquitto/passwords lab open-sesame"
         " && chown mosquitto /var/lib/mosquitto/passwords && echo open-sesame > /root/password"
         f" && printf 'listener 1883 127.0.0.1\npassword_file /var/lib/mosquitto/passwords\n' > {BROKER_CONFIG}"
         " && systemctl restart mosquitto"
     )
-    told = device.ssh("cd /root && edge-classifier/install.sh --upgrade --user lab --password-file password --web 2>&1")
-    print(told)
+    upgrade = "edge-classifier/install.sh --upgrade --user lab --password-file password --web"
+    output = device.ssh(f"cd /root && {upgrade} 2>&1")
+    print(output)
     assert device.ssh("edge-classifier --version") == "edge-classifier 0.9.8\n"
     assert device.show("ActiveState") == "active"
     assert "every_frame = true" in device.ssh("cat /etc/edge-classifier/config.toml")
-    assert "http://10.77.1.2:5000" in told
-    assert "sudo cat /etc/edge-classifier/web-token" in told
+    assert "http://10.77.1.2:5000" in output
+    assert "sudo cat /etc/edge-classifier/web-token" in output
 
 
 def test_08_the_password_reaches_the_service_alone(device: Device) -> None:
@@ -219,7 +220,7 @@ def test_08_the_password_reaches_the_service_alone(device: Device) -> None:
     assert device.ssh("grep -rlE open-sesame /etc/edge-classifier /run/systemd/system /etc/systemd") == (
         "/etc/edge-classifier/mqtt-password\n"
     )
-    # Root's own commands take it from where systemd does.
+    # Commands of root read it from the same file as systemd.
     assert "keeps nothing of nobody any more" in device.ssh("edge-classifier forget --device nobody 2>&1")
 
 
@@ -235,7 +236,7 @@ def test_08_the_page_is_for_those_who_have_the_token(device: Device) -> None:
 
 
 def test_08_the_sandboxed_service_says_what_a_photo_shows(device: Device) -> None:
-    told = device.ssh(
+    output = device.ssh(
         "python3 - <<'END'\n"
         "import base64, json, urllib.request\n"
         f"photo = open('{STATE}/models/current/golden.jpg', 'rb').read()\n"
@@ -246,7 +247,7 @@ def test_08_the_sandboxed_service_says_what_a_photo_shows(device: Device) -> Non
         "print(urllib.request.urlopen(request, timeout=60).read().decode())\n"
         "END"
     )
-    assert json.loads(told)["top"][0]["label"]
+    assert json.loads(output)["top"][0]["label"]
 
 
 # A sandbox in which nothing starts, and the link to the model as a new bundle would have left it.
@@ -264,10 +265,10 @@ def test_09_a_release_that_does_not_run_is_put_back_with_its_unit_and_its_model(
         f" && echo 'raise SystemExit(3)' >> edge/daemon/service.py"
         f" && sed -i 's#^LockPersonality=yes#&\\n{IMPOSSIBLE}#' systemd/edge-classifier.service"
     )
-    told = device.ssh('cd /root/edge-classifier && ./install.sh 2>&1; echo "exit $?"')
-    print(told)
-    assert "runs again" in told
-    assert "exit 1" in told
+    output = device.ssh('cd /root/edge-classifier && ./install.sh 2>&1; echo "exit $?"')
+    print(output)
+    assert "runs again" in output
+    assert "exit 1" in output
     device.ssh("tar -C /root/edge-classifier -xf /root/good.tar")
     assert device.ssh(BESIDE_THE_CODE) == before
     device.eventually(lambda: device.show("ActiveState") == "active", "the release before runs")
@@ -283,9 +284,9 @@ def test_10_roll_back_goes_to_the_release_before(device: Device) -> None:
 def test_11_uninstall_leaves_the_system_as_it_was(device: Device, before: set[str]) -> None:
     prediction = "prediction -u lab -P open-sesame"
     assert device.hears(prediction)
-    told = device.ssh("cd /root/edge-classifier && echo y | script -qec './install.sh --uninstall --purge' /dev/null")
-    assert "Go on? [Y/n]" in told
-    assert device.hears(prediction, within_s=3) == []  # retained, until the broker was asked to forget it
+    output = device.ssh("cd /root/edge-classifier && echo y | script -qec './install.sh --uninstall --purge' /dev/null")
+    assert "Go on? [Y/n]" in output
+    assert device.hears(prediction, within_s=3) == []  # retained, until --uninstall removed it from the broker
     # The broker asks for a password since test_08: that config is the operator's, and stays.
     assert "password_file" in device.ssh(f"cat {BROKER_CONFIG} && rm {BROKER_CONFIG}")
     assert device.ssh("systemctl is-active mosquitto") == "active\n"

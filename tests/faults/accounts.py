@@ -24,7 +24,7 @@ def account(made: Iterable[str], subscriber: Subscriber, log: Path, dropped: int
 
     eventually(lambda: len(missing()) <= dropped, f"at most {dropped} events missing")
     assert len(missing()) == dropped, f"{dropped} are counted as dropped, {len(missing())} are"
-    assert received(subscriber) | waiting <= made, "an event that nobody made"
+    assert received(subscriber) | waiting <= made, "an event that was never made"
 
 
 def account_of_kills(processes: Iterable[Driver], subscriber: Subscriber, safe: set[str]) -> int:
@@ -41,6 +41,6 @@ def account_of_kills(processes: Iterable[Driver], subscriber: Subscriber, safe: 
     safe = safe.union(*(process.made() for process in processes if process.killed_at is None))
     eventually(lambda: safe <= received(subscriber), "every event that was safe before a kill")
     arrived = received(subscriber)
-    # The record is written after the event was handed over: a kill between the two leaves one event out of it.
-    assert len(arrived - made) <= len(processes), "events that nobody made"
+    # The record is written after the event is handed over, so a kill in between leaves one event out.
+    assert len(arrived - made) <= len(processes), "events that were never made"
     return len(made - arrived)

@@ -15,8 +15,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not made:
         return
     terminalreporter.section("faults")
-    told = f"Faults survived {count['passed']} of {made}"
-    terminalreporter.write_line(told + ("; events lost uncounted 0" if count["passed"] == made else ""))
+    line = f"Faults survived {count['passed']} of {made}"
+    terminalreporter.write_line(line + ("; events lost uncounted 0" if count["passed"] == made else ""))
     for report in terminalreporter.getreports("skipped"):
         if report.nodeid.startswith(HERE):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr

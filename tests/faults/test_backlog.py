@@ -18,7 +18,7 @@ from tests.faults.test_broker import server_that_never_acknowledges
 BACKLOG = 200_000
 UNSENT = 10_000
 STOP_WITHIN_S = 5.0
-SLACK_S = 3.0  # what a busy test machine may add
+SLACK_S = 3.0  # tolerance for a busy test machine
 
 
 def fill(path: Path, count: int) -> list[str]:
@@ -68,7 +68,7 @@ def test_two_hundred_thousand_events_follow_and_live_ones_go_first(brokers: Brok
         f"\n{BACKLOG} events replayed at {rate:.0f} a second (target 2000), {status['cpu_s']:.1f} s of processor time;"
     )
     print(f"live events meanwhile acknowledged after {p99:.0f} ms (p99; target 200)")
-    # Far from the targets, so that a busy machine cannot fail it; a real regression is far worse.
+    # Far from the targets, so that it does not fail on a busy machine; a real regression is far worse.
     assert rate > 300
     assert p99 < 3000
 
@@ -88,7 +88,7 @@ def test_sigterm_with_ten_thousand_events_unsent(brokers: Brokers, tmp_path: Pat
     print(f"\nbroker {broker_is}: stopped {status['took_s']:.1f} s after SIGTERM with {UNSENT} events (promise: 5 s)")
     assert status["took_s"] <= STOP_WITHIN_S + SLACK_S
     waiting = set(stored_ids(box.log))
-    # Before it froze, the broker may have acknowledged some.
+    # The broker may have acknowledged some before it froze.
     assert len(waiting | set(made)) == UNSENT
     assert len(waiting) >= UNSENT - status.get("events_published", 0)
 

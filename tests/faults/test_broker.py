@@ -18,7 +18,7 @@ from tests.delivery.room import Room, room, stored_ids
 from tests.faults.accounts import account
 
 ACCEPTED_WITHIN_S = 3.0
-PATIENCE_S = 5.0  # what a busy test machine may add
+PATIENCE_S = 5.0  # tolerance for a busy test machine
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_broker_that_is_killed_and_comes_back(brokers: Brokers, log: Path, cap
     with room(broker.url, log) as box:
         box.wait_online()
         before = box.say(3)
-        # What a killed broker acknowledged and did not pass on is its own to lose.
+        # A killed broker may lose what it acknowledged and did not pass on.
         eventually(lambda: subscriber.ids("event") == before, "the first three")
         broker.kill()
         eventually(lambda: box.gauge("broker") == "offline", "the loss is noticed")
@@ -73,7 +73,7 @@ def test_a_broker_that_is_killed_and_comes_back(brokers: Brokers, log: Path, cap
     assert len(warnings(caplog, "Connected to the broker")) == 2, "the first time and the end of the fault"
 
 
-def test_a_broker_that_comes_back_with_an_empty_memory_is_told_everything(brokers: Brokers, log: Path) -> None:
+def test_a_broker_that_comes_back_with_an_empty_memory_gets_every_retained_topic(brokers: Brokers, log: Path) -> None:
     broker = brokers.start()
     with room(broker.url, log) as box:
         box.delivery.set_camera(True)
@@ -115,7 +115,7 @@ def test_a_frozen_broker_whose_connections_stay_open(
     assert len(warnings(caplog, "acknowledges nothing")) <= 2
 
 
-def test_a_refused_password_is_told_once_and_mended_without_a_restart(
+def test_a_refused_password_is_reported_once_and_can_be_corrected_without_a_restart(
     brokers: Brokers, log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     passwords, ours = tmp_path / "passwords", tmp_path / "password"
@@ -278,9 +278,9 @@ def test_a_backlog_that_an_access_list_denies_is_kept_and_does_not_block_live_ev
         account(backlog + live, subscriber, log)
 
 
-# paho leaves the socket of a failed handshake to the garbage collector.
+# paho does not close the socket of a failed handshake.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_expired_certificate_and_a_wrong_authority_are_told_apart(
+def test_an_expired_certificate_and_a_wrong_authority_are_distinguished(
     brokers: Brokers, log: Path, tmp_path: Path
 ) -> None:
     certificates = Certificates(tmp_path)
@@ -300,7 +300,7 @@ def test_an_expired_certificate_and_a_wrong_authority_are_told_apart(
     assert len(stored_ids(log)) == 2
 
 
-def test_a_name_that_nobody_knows(log: Path) -> None:
+def test_an_unknown_host_name(log: Path) -> None:
     with room("mqtt://no-such-host.invalid:1883", log) as box:
         eventually(lambda: "check mqtt.url and DNS" in (box.gauge("broker_error") or ""), "the sentence")
         box.say(2)

@@ -23,7 +23,7 @@ from tests.daemon_process import CHECKOUT, SLACK_S, START_WITHIN_S, STOP_WITHIN_
 from tests.delivery.room import stored_ids
 from tests.faults.box import Box, box
 
-NOBODY = "mqtt://127.0.0.1:9"  # no broker there
+NO_BROKER = "mqtt://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_camera_that_ends_is_opened_again_and_every_event_arrives(
         for _ in range(3):
             show_one_by_one(made, camera, [10, 20, 30])
             camera.show(CameraError("The stream has ended; check the camera."))
-            eventually(lambda: made.gauge("camera") == "waiting", "the end is told")
+            eventually(lambda: made.gauge("camera") == "waiting", "the end is reported")
         show_one_by_one(made, camera, [40])
         wait_delivered(made)
         eventually(lambda: subscriber.on("camera/availability")[-1].payload == b"online", "the camera is online again")
@@ -95,7 +95,7 @@ def test_a_video_that_ends_is_shown_to_its_last_frame(
 @pytest.mark.parametrize("call", ["grab", "close"])
 def test_a_call_that_never_returns_does_not_stop_the_flush(tmp_path: Path, camera: FakeCamera, call: str) -> None:
     """There is no broker either: all events are on disk before the process would exit for systemd to restart it."""
-    with box(NOBODY, tmp_path / "log.db", camera) as made:
+    with box(NO_BROKER, tmp_path / "log.db", camera) as made:
         show_one_by_one(made, camera, [1, 2, 3, 4, 5])
         camera.block_in = call
         camera.show(6 if call == "grab" else CameraError("It was unplugged."))
@@ -110,7 +110,7 @@ def test_a_call_that_never_returns_does_not_stop_the_flush(tmp_path: Path, camer
 
 
 def test_a_lost_camera_shows_at_once_and_does_not_stop_the_flush(tmp_path: Path, camera: FakeCamera) -> None:
-    with box(NOBODY, tmp_path / "log.db", camera, stall_after_s=60) as made:
+    with box(NO_BROKER, tmp_path / "log.db", camera, stall_after_s=60) as made:
         show_one_by_one(made, camera, [1, 2, 3])
         camera.show(LostCameraError("It was unplugged; plug it in."))
         made.wait_overdue()  # long before stall_after_s
@@ -158,7 +158,7 @@ def test_a_video_with_damaged_bytes_never_ends_the_box(tmp_path: Path, seed: int
     if seed % 3 == 0:
         del content[noise.randrange(len(content) // 2, len(content)) :]
     video.write_bytes(content)
-    with box(NOBODY, tmp_path / "log.db", source=f"file:{video}", stall_after_s=5) as made:
+    with box(NO_BROKER, tmp_path / "log.db", source=f"file:{video}", stall_after_s=5) as made:
         eventually(
             lambda: made.pipeline.ended.is_set() or made.counter("camera_errors"), "the video is over or refused"
         )
@@ -184,7 +184,7 @@ def test_a_change_of_resolution_is_followed(
 
 def test_real_photos_of_many_sizes_follow_each_other(tmp_path: Path, testdata: Path) -> None:
     folder = testdata / "photos" / "calibration"
-    with box(NOBODY, tmp_path / "log.db", source=f"file:{folder}", stall_after_s=5) as made:
+    with box(NO_BROKER, tmp_path / "log.db", source=f"file:{folder}", stall_after_s=5) as made:
         eventually(made.pipeline.ended.is_set, "the folder is over")
         made.stop()
         assert made.counter("frames_unreadable") == 0
@@ -210,7 +210,7 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_id(
 
     def start(node: str) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(node)
-        Path(node).unlink()  # it delivers what it has, and is gone
+        Path(node).unlink()  # it delivers what it has read, then ends
         by_id.unlink()
         return capture
 
@@ -219,7 +219,7 @@ def test_a_camera_that_comes_back_under_another_number_is_found_by_its_id(
 
     plug(0, level=50)
     with box(broker.url, tmp_path / "log.db", make) as made:
-        eventually(lambda: "is not there; plug the camera in" in made.gauge("camera_error"), "its absence is told")
+        eventually(lambda: "is not there; plug the camera in" in made.gauge("camera_error"), "its absence is reported")
         plug(2, level=200)
         eventually(lambda: made.counter("frames_captured") == 10, "the camera under its new number is found")
         eventually(lambda: made.gauge("camera") == "waiting", "and its end is seen")
@@ -237,7 +237,7 @@ def test_a_camera_that_fails_at_random_is_accounted_for(
     """Errors when opening, reading and decoding, in any order: frames and events add up, and the log stays short."""
     noise = random.Random(seed)
     shown = 0
-    with box(NOBODY, tmp_path / "log.db", camera) as made:
+    with box(NO_BROKER, tmp_path / "log.db", camera) as made:
         for _ in range(3):
             for _ in range(noise.randrange(1, 60)):
                 wrong = noise.random() < 0.3
@@ -284,7 +284,7 @@ def test_a_blocked_read_needs_no_human(
     for frames, run in (("40", 1), ("100000", 2)):
         daemon = Daemon([*stuck, frames], tmp_path / f"run{run}")
         try:
-            # The first run has a model to load before it looks: its camera may well be stuck by then.
+            # The first run loads a model first, so its camera may already be stuck.
             eventually(lambda made=made: len(subscriber.ids("event")) > made, "an event came", START_WITHIN_S)
             times.append(subscriber.on("event")[made].at)
             if run == 1:
@@ -303,7 +303,7 @@ def test_a_blocked_read_needs_no_human(
         f"\nblocked camera read: {recovery_s:.1f} s from the last event to the next: {ended - last_event:.1f} s to see"
         f" it and leave, {restart_s:g} s RestartSec, {back - ended:.1f} s to start (promised: 15 s)"
     )
-    assert recovery_s < 60  # the promise is 15 s; the rest is for a machine that is busy with other things
+    assert recovery_s < 60  # the promise is 15 s; the rest is tolerance for a busy machine
     for prefix in {event.rsplit("-", 1)[0] for event in subscriber.ids("event")}:
         run_ids = [*subscriber.ids("event"), *subscriber.ids("replay"), *stored_ids(tmp_path / "state" / "fallback.db")]
         numbers = sorted({int(i.rsplit("-", 1)[1]) for i in run_ids if i.startswith(prefix + "-")})

@@ -79,15 +79,15 @@ def test_a_log_with_random_bytes_changed(
             eventually(lambda: box.gauge("log_depth") == 0, "what can be read was replayed")
             dropped = box.counter("events_dropped")
         eventually(lambda: subscriber.ids("event") == [fresh], "the live event")
-        # SQLite takes the end of a damaged write-ahead log for a commit that never happened: those events are
-        # missing without a trace but the gap in their ids.
+        # SQLite ignores commits after damage in a write-ahead log, as if they had never happened: those events are
+        # missing, which shows only in the gap of the ids.
         if not where.endswith("-wal") and "own count cannot be read" not in caplog.text:
-            # What the broker has acknowledged may still be on its way to the subscriber.
+            # Acknowledged events may still be on their way to the subscriber.
             eventually(lambda: len(made) - len(set(subscriber.ids("replay"))) <= dropped, "what is missing is counted")
         for message in subscriber.on("replay"):
-            told = message.json()
-            assert told["id"] in made, "an event that nobody made"
-            del told["replayed"]
-            assert told == json.loads(json.dumps(made[told["id"]])), "an event that was changed"
+            event = message.json()
+            assert event["id"] in made, "an event that was never made"
+            del event["replayed"]
+            assert event == json.loads(json.dumps(made[event["id"]])), "an event that was changed"
     finally:
         subscriber.close()

@@ -40,8 +40,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def one_line(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    told = [record.getMessage() for record in caplog.records if words in record.getMessage()]
-    assert 1 <= len(told) <= 2, told
+    lines = [record.getMessage() for record in caplog.records if words in record.getMessage()]
+    assert 1 <= len(lines) <= 2, lines
 
 
 def test_a_full_disk_keeps_events_in_memory_until_there_is_room(

@@ -47,7 +47,7 @@ class Killer:
         return not self.safe.isdisjoint(box.made())
 
     def _look(self, box: Driver) -> None:
-        with suppress(StateError):  # locked for longer than anybody waits: then nothing was seen
+        with suppress(StateError):  # locked for too long, so nothing was seen
             self.safe |= set(stored_ids(box.log))
         self.safe |= received(self._subscriber)
 

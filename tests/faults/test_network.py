@@ -57,7 +57,7 @@ def test_a_link_that_is_down_for_longer_than_the_keep_alive(brokers: Brokers, na
     try:
         eventually(lambda: len(subscriber.ids("event")) > 20, "live events")
         ip("-n", namespace, "link", "set", "edge-there", "down")
-        time.sleep(2 * KEEP_ALIVE_S)  # the fault itself: nothing to await
+        time.sleep(2 * KEEP_ALIVE_S)  # the duration of the fault
         assert stored_ids(log), "events wait on the disk"
         before = len(subscriber.ids("event"))
         ip("-n", namespace, "link", "set", "edge-there", "up")

@@ -44,18 +44,18 @@ def config(configure: Configure, testdata: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "told"),
+    ("fault", "code", "message"),
     [("hang", EXIT_STUCK, "inference has not moved for"), ("raise", 1, "the model fell apart")],
 )
-def test_a_model_that_fails_is_told_and_every_event_before_it_is_in_the_log(
-    config: Path, tmp_path: Path, fault: str, code: int, told: str
+def test_a_model_that_fails_is_reported_and_every_event_before_it_is_in_the_log(
+    config: Path, tmp_path: Path, fault: str, code: int, message: str
 ) -> None:
     script = Path(__file__).with_name("faulty_model.py")
     daemon = Daemon([sys.executable, str(script), str(config), fault, "25"], tmp_path)
     try:
         daemon.wait_ready()
         assert daemon.wait(within_s=60) == code
-        assert told in daemon.log
+        assert message in daemon.log
     finally:
         daemon.close()
     assert counters(logged(config)) == list(range(25))
@@ -68,7 +68,7 @@ def test_a_stop_while_the_model_loads_is_heeded_at_once(config: Path, tmp_path: 
     try:
         eventually(lambda: "the model never loads" in daemon.log, "it loads", 60)
         daemon.stop()
-        assert daemon.process.returncode == -signal.SIGTERM  # which systemd takes for a clean end
+        assert daemon.process.returncode == -signal.SIGTERM  # systemd treats this as a clean exit
     finally:
         daemon.close()
 
@@ -106,7 +106,7 @@ def test_a_memory_limit_that_is_reached_costs_at_most_the_last_3_s(
         while daemon.process.poll() is None:
             alive_at = time.clock_gettime(time.CLOCK_BOOTTIME)
             threading.Event().wait(0.05)
-        assert daemon.process.returncode == -9, daemon.log  # the kernel's, as where MemoryMax= is reached
+        assert daemon.process.returncode == -9, daemon.log  # from the kernel, as with MemoryMax=
     finally:
         daemon.close()
     events = logged(config)

@@ -33,8 +33,8 @@ def test_hadolint_finds_nothing() -> None:
     hadolint = Path(sys.prefix, "bin", "hadolint")
     if not hadolint.exists():
         pytest.skip("hadolint is not installed: ./install.sh --dev brings it")
-    told = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout
+    result = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
 
 
 def test_what_is_copied_is_there_and_reaches_the_build() -> None:
@@ -47,7 +47,7 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
 
 
 def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
-    # All of the checkout that the image has by then.
+    # All files of the checkout that are in the image at that point.
     shutil.copytree(CHECKOUT / "scripts" / "install", tmp_path / "scripts" / "install")
     command = re.findall(r"\$\((bash /src/[^)]*)\)", DOCKERFILE)[0].replace("/src", str(tmp_path)).split()
     packages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -84,7 +84,7 @@ def test_the_settings_of_the_container_are_settings(services: dict[str, Any], tm
     settings = load_settings(empty, environment=environment)
     assert settings.mqtt.host == "broker"
     assert settings.mqtt.host in services
-    # What other machines could reach wants a token.
+    # An address that other machines can reach requires a token.
     assert settings.web.token_file == "/run/secrets/web-token"
 
 

@@ -123,9 +123,9 @@ class Site:
             config=$at/etc/config.toml broker_config=$at/mosquitto/conf.d/edge-classifier.conf
             systemctl() {{ echo "systemctl $*"; }}; getent() {{ return 1; }}; mkdir -p $at/mosquitto/conf.d
             for stage in config uninstall; do . scripts/install/$stage.sh; done; {command}"""
-        told = subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-        assert told.returncode == 0, told.stderr
-        return told.stdout
+        result = subprocess.run(["bash", "-euc", script], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def machine(self, file: str, text: str) -> Path:
         """Write a file of that machine."""
@@ -165,7 +165,7 @@ def test_the_broker_with_tls_and_passwords_serves_the_box_of_its_comment(site: S
 
 @pytest.mark.parametrize("example", ["loopback.conf", "tls.conf", "mtls.conf", "bridge.conf"])
 def test_each_example_takes_the_place_of_another(example: str) -> None:
-    # Side by side they want the same port, or open each other to everybody.
+    # Together they would use the same port, or open each other's listeners.
     assert "# Copy to /etc/mosquitto/conf.d/edge-classifier.conf" in (EXAMPLES / example).read_text(encoding="utf-8")
 
 
@@ -188,7 +188,7 @@ def test_doctor_finds_nothing_wanting_in_the_access_list(site: Site) -> None:
     site.start("tls.conf", site.central_port)
     settings = site.box("tls.conf")
     name = settings.device.name
-    # Retained, as a running box leaves it: had the list hidden it from the box, doctor would not know of twins.
+    # Retained, as by a running box. If the access list hid it from the box, doctor could not find twins.
     who = ["-p", str(site.central_port), "--cafile", "ca.crt", "-u", name, "-P", PASSWORDS[name]]
     site.tells(f"edge/{name}/status", "{}", *who)
     nothing_refused = settings.fallback.model_copy(update={"path": site.directory / "none.db"})

@@ -66,7 +66,7 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_nobody_comes_in_without_the_token_though_nginx_is_on_the_same_machine(browser: httpx.Client) -> None:
+def test_the_token_is_required_though_nginx_is_on_the_same_machine(browser: httpx.Client) -> None:
     assert browser.get("/api/status").status_code == 401
     assert browser.get("/api/status", headers=BEARER).status_code == 200
 

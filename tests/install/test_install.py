@@ -38,26 +38,26 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_help_tells_every_option(copy: Path) -> None:
-    told = install(copy, "--help")
-    assert told.returncode == 0
+def test_help_lists_every_option(copy: Path) -> None:
+    result = install(copy, "--help")
+    assert result.returncode == 0
     parsed = set(re.findall(r"(?<!\w )--[a-z-]+(?=\)| \|)", (CHECKOUT / "scripts" / "install" / "service").read_text()))
-    assert parsed | {"--try", "--dev", "--count"} <= set(told.stdout.replace(":", " ").split())
-    assert max(map(len, told.stdout.splitlines())) <= 80
+    assert parsed | {"--try", "--dev", "--count"} <= set(result.stdout.replace(":", " ").split())
+    assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_an_unknown_option_is_a_usage_error(copy: Path) -> None:
-    told = install(copy, "--tyr")
-    assert told.returncode == 64
-    assert told.stderr == 'install.sh: "--tyr" is not an option; see ./install.sh --help.\n'
+    result = install(copy, "--tyr")
+    assert result.returncode == 64
+    assert result.stderr == 'install.sh: "--tyr" is not an option; see ./install.sh --help.\n'
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and Path("/run/systemd/system").exists(), reason="it would install")
 def test_the_system_install_says_what_it_needs(copy: Path) -> None:
-    told = install(copy)
-    assert told.returncode in (69, 77)
-    assert "sudo ./install.sh" in told.stderr or "does not run systemd" in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+    result = install(copy)
+    assert result.returncode in (69, 77)
+    assert "sudo ./install.sh" in result.stderr or "does not run systemd" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
@@ -68,19 +68,19 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
     password.write_text("secret")
     file = password.with_name("weights.pth")
     file.write_bytes(WEIGHTS)
-    weights = ("--weights", file)  # nothing is asked of any server
-    told = install(
+    weights = ("--weights", file)  # so that no server is contacted
+    result = install(
         copy,
         *("--dry-run", "--web", *weights),
         *("--broker", "mqtt://broker.example", "--user", "me", "--password-file", password),
     )
-    assert told.returncode == 0, told.stderr
-    machine, model, *steps = told.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    machine, model, *steps = result.stdout.splitlines()
     assert "from PyPI" in machine or "from Debian" in machine
     assert model == f"The model: made from {file}"
     assert all(step.startswith("  would do: ") for step in steps)
     steps = [step.removeprefix("  would do: ") for step in steps]
-    # The config never names a token that is not there yet.
+    # The token exists before the config names it.
     order = ("The release", "The INT8 model", "A token", "The config", "The broker's password", "The service", "Start")
     assert [next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order] == sorted(
         next(i for i, step in enumerate(steps) if step.startswith(word)) for word in order
@@ -125,14 +125,14 @@ def test_a_dry_run_prints_every_step_and_does_nothing(copy: Path, tmp_path_facto
         ),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_told_before_anything_is_done(
+def test_an_impossible_option_is_refused_before_anything_is_done(
     copy: Path, options: tuple[str, ...], code: int, sentence: str
 ) -> None:
     (copy / "empty").touch()
     (copy / "page").write_text("<!doctype html>404")
-    told = install(copy, "--dry-run", *options)
-    assert (told.returncode, told.stdout) == (code, "")
-    assert told.stderr == f"install.sh: {sentence.format(here=copy)}\n"
+    result = install(copy, "--dry-run", *options)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert result.stderr == f"install.sh: {sentence.format(here=copy)}\n"
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="not Debian")
@@ -171,9 +171,9 @@ def test_what_the_settings_refuse_is_refused_before_anything_is_fetched(
         with contextlib.suppress(ValidationError):
             Settings.model_validate({section: {name: value}})
             accepted["by the settings"].add(value)
-        told = install(copy, "--dry-run", option, value, "--weights", "nowhere")  # which is what is looked at next
-        assert told.returncode in (64, 66), told.stderr
-        if told.returncode == 66:
+        result = install(copy, "--dry-run", option, value, "--weights", "nowhere")  # the next option that is checked
+        assert result.returncode in (64, 66), result.stderr
+        if result.returncode == 66:
             accepted["by the installer"].add(value)
     assert accepted["by the installer"] == accepted["by the settings"]
     assert set() < accepted["by the settings"] < set(values)
@@ -181,9 +181,9 @@ def test_what_the_settings_refuse_is_refused_before_anything_is_fetched(
 
 @pytest.mark.skipif(Path("/opt/edge-classifier/current").exists(), reason="it is installed here")
 def test_an_upgrade_of_nothing_is_one_sentence(copy: Path) -> None:
-    told = install(copy, "--dry-run", "--upgrade")
-    assert (told.returncode, told.stdout) == (69, "")
-    assert told.stderr == "install.sh: There is nothing to upgrade yet; sudo ./install.sh installs it.\n"
+    result = install(copy, "--dry-run", "--upgrade")
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr == "install.sh: There is nothing to upgrade yet; sudo ./install.sh installs it.\n"
 
 
 @pytest.mark.parametrize("way", ["--try", "--dry-run"])
@@ -191,21 +191,21 @@ def test_a_python_out_of_range_is_one_sentence(copy: Path, way: str) -> None:
     old = copy / "python2"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 2.7.18\nexit 1\n')
     old.chmod(0o755)
-    told = install(copy, way, PYTHON=str(old))
-    assert (told.returncode, told.stdout) == (69, "")
-    assert len(told.stderr.splitlines()) == 1
-    assert "Python 3.10 to 3.13 is needed" in told.stderr
-    assert "Python 2.7.18" in told.stderr
+    result = install(copy, way, PYTHON=str(old))
+    assert (result.returncode, result.stdout) == (69, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "Python 3.10 to 3.13 is needed" in result.stderr
+    assert "Python 2.7.18" in result.stderr
     assert not (copy / ".venv").exists()
 
 
 def test_a_missing_venv_module_is_one_sentence_with_the_apt_line(copy: Path) -> None:
     # As on Debian without python3-venv, where ensurepip is missing.
     (copy / "ensurepip.py").write_text("raise ImportError")
-    told = install(copy, "--try", PYTHONPATH=str(copy))
-    assert told.returncode == 69
-    assert len(told.stderr.splitlines()) == 1
-    assert f"sudo apt-get install python3.{sys.version_info.minor}-venv" in told.stderr
+    result = install(copy, "--try", PYTHONPATH=str(copy))
+    assert result.returncode == 69
+    assert len(result.stderr.splitlines()) == 1
+    assert f"sudo apt-get install python3.{sys.version_info.minor}-venv" in result.stderr
     assert not (copy / ".venv").exists()
 
 
@@ -215,10 +215,10 @@ def test_a_step_that_fails_shows_its_error_and_ends_with_its_code(copy: Path) ->
         f'#!/bin/sh\n[ "$2" = venv ] && {{ echo "no space left"; exit 28; }}\nexec {sys.executable} "$@"\n'
     )
     failing.chmod(0o755)
-    told = install(copy, "--try", PYTHON=str(failing))
-    assert told.returncode == 28
-    assert "no space left" in told.stderr
-    assert "install.log" in told.stderr
+    result = install(copy, "--try", PYTHON=str(failing))
+    assert result.returncode == 28
+    assert "no space left" in result.stderr
+    assert "install.log" in result.stderr
 
 
 def test_debian_brings_everything_that_setup_cfg_asks_for() -> None:
@@ -245,7 +245,7 @@ def test_at_a_terminal_a_step_shows_that_it_lives(tmp_path: Path) -> None:
     with subprocess.Popen(["bash", "-euc", STEP, "_", log], cwd=CHECKOUT, stdout=end, stderr=end) as ran:
         os.close(end)
         shown = ""
-        with contextlib.suppress(OSError):  # EIO: nobody has the terminal any more
+        with contextlib.suppress(OSError):  # EIO: the other end of the terminal is closed
             while chunk := os.read(terminal, 1000).decode():
                 shown += chunk
                 if "104.1 MB" in shown:  # while the step goes on
@@ -259,13 +259,13 @@ def test_at_a_terminal_a_step_shows_that_it_lives(tmp_path: Path) -> None:
 def test_in_a_log_a_step_is_one_plain_line(tmp_path: Path) -> None:
     (tmp_path / "log.seen").touch()
     command = ["bash", "-euc", STEP, "_", str(tmp_path / "log")]
-    told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"  The release +\d+ s\n", told.stdout)
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"  The release +\d+ s\n", result.stdout)
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         ["shellcheck", "--external-sources", *SHELL_SCRIPTS], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stdout
+    assert result.returncode == 0, result.stdout

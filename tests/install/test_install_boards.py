@@ -51,26 +51,26 @@ def test_trixie_has_torch_from_debian_only_where_debians_runs_int8(
     board = Board(tmp_path, TRIXIE, PI)
     board.is_built_for(architecture)
     board.offers("python3-picamera2")
-    told = board.plan()
-    machine, model, _lists, *steps = told.stdout.splitlines()
+    result = board.plan()
+    machine, model, _lists, *steps = result.stdout.splitlines()
     assert machine.startswith("Raspberry Pi 4 Model B Rev 1.4, Debian GNU/Linux 13 (trixie), ")
     assert ("torch and everything else from Debian" in machine) is from_debian
     assert ("torch from PyPI, because Debian's has no kernels for INT8 here" in machine) is not from_debian
     packages = set(" ".join(step for step in steps if ": python3" in step).split())
     assert {"python3-numpy", "python3-opencv", "python3-picamera2", "mosquitto"} <= packages
     assert ("python3-torch" in packages) is from_debian
-    # Where it is asked what it can do, that is known before everything else is fetched.
+    # If torch has to be tried, that happens before everything else is fetched.
     assert ("python3-torch" in steps[0]) is from_debian, steps
     assert model.startswith("The model: ")
 
 
-@pytest.mark.parametrize(("board", "told"), [(PI, True), ("", False)], ids=["a Pi", "another"])
-def test_picamera2_is_not_left_out_unsaid_where_apt_has_no_lists_yet(tmp_path: Path, board: str, told: bool) -> None:
+@pytest.mark.parametrize(("board", "warned"), [(PI, True), ("", False)], ids=["a Pi", "another"])
+def test_the_plan_names_picamera2_where_apt_has_no_lists_yet(tmp_path: Path, board: str, warned: bool) -> None:
     plan = Board(tmp_path, TRIXIE, board).plan().stdout
-    assert ("python3-picamera2 too, where apt offers it once its lists are fetched" in plan) is told
+    assert ("python3-picamera2 too, where apt offers it once its lists are fetched" in plan) is warned
 
 
-def test_beside_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:
+def test_with_debians_packages_pip_brings_torch_and_no_numpy(tmp_path: Path) -> None:
     wanted = [sys.executable, WHEELS, "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.13"]
     subprocess.run([*wanted, "--only", "torch"], cwd=CHECKOUT, check=True)
     names = set(re.findall(r"^([a-z0-9-]+==\S+)", (tmp_path / "requirements.txt").read_text(), re.MULTILINE))
@@ -92,16 +92,16 @@ def runs_int8(**environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_torch_is_asked_for_its_engines_and_not_for_its_version(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    told = runs_int8()
-    assert told.returncode == 0, told.stdout
-    assert "with the kernels for" in told.stdout
+    result = runs_int8()
+    assert result.returncode == 0, result.stdout
+    assert "with the kernels for" in result.stdout
     # The real one, without what Debian's build for arm64 lacks.
     (tmp_path / "sitecustomize.py").write_text(
         "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
     )
-    told = runs_int8(PYTHONPATH=str(tmp_path))
-    assert told.returncode == 1
-    assert "has no INT8 kernels for this processor (its engines: none)" in told.stdout
+    result = runs_int8(PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert "has no INT8 kernels for this processor (its engines: none)" in result.stdout
 
 
 def test_on_bookworm_numpy_opencv_and_picamera2_come_from_debian_and_torch_does_not(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_a_jetson_is_known_by_either_sign_and_gets_no_torch_and_no_opencv(jetson
     if sign == "nv_tegra_release":
         (jetson.root / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3")
         (jetson.root / "proc" / "device-tree" / "model").unlink()
-    told = jetson.plan()
-    assert told.returncode == 0, told.stderr
-    assert "torch and OpenCV stay NVIDIA's" in told.stdout
-    assert not {"python3-torch", "python3-opencv", "python3-numpy"} & set(told.stdout.split())
-    assert "python3-systemd" in told.stdout.split()
+    result = jetson.plan()
+    assert result.returncode == 0, result.stderr
+    assert "torch and OpenCV stay NVIDIA's" in result.stdout
+    assert not {"python3-torch", "python3-opencv", "python3-numpy"} & set(result.stdout.split())
+    assert "python3-systemd" in result.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,16 @@ def test_a_jetson_is_known_by_either_sign_and_gets_no_torch_and_no_opencv(jetson
         (TORCH.format(version="2.8.0", cuda=True), OPENCV.format(gstreamer=False), "is without GStreamer"),
     ],
 )
-def test_a_jetson_without_nvidias_own_is_told_in_one_sentence_what_to_do(
+def test_a_jetson_without_nvidias_own_is_refused_with_what_to_do(
     jetson: Board, torch: str, opencv: str, sentence: str
 ) -> None:
     jetson.module("torch", torch)
     jetson.module("cv2", opencv)
-    told = jetson.plan()
-    assert told.returncode == 69
-    assert sentence in told.stderr
-    assert len(told.stderr.splitlines()) == 1
-    assert "would do" not in told.stdout
+    result = jetson.plan()
+    assert result.returncode == 69
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "would do" not in result.stdout
 
 
 def test_what_a_jetson_has_is_left_to_it_by_pip(jetson: Board, tmp_path: Path) -> None:
@@ -176,11 +176,11 @@ INSTALL_UNIT = """
 
 
 def test_the_installer_asks_the_engine_as_the_services_user(jetson: Board, tmp_path: Path) -> None:
-    told = jetson.stage(f"{INSTALL_UNIT} stack=pypi; install_unit", T=str(tmp_path))
-    assert told.returncode == 0, told.stderr
+    result = jetson.stage(f"{INSTALL_UNIT} stack=pypi; install_unit", T=str(tmp_path))
+    assert result.returncode == 0, result.stderr
     for wanted in ("User=edge-classifier", "Group=edge-classifier", "NoNewPrivileges=yes"):
-        assert f"-p {wanted} " in told.stdout
-    assert "/opt/r/1/venv/bin/edge-classifier classify golden.jpg" in told.stdout
+        assert f"-p {wanted} " in result.stdout
+    assert "/opt/r/1/venv/bin/edge-classifier classify golden.jpg" in result.stdout
     assert (tmp_path / "unit.d" / "no-wx.conf").is_file()
 
 
@@ -190,16 +190,16 @@ def test_restarts_come_ever_more_slowly_where_systemd_knows_how(
 ) -> None:
     (tmp_path / "unit.d").mkdir()
     (tmp_path / "unit.d" / "back-off.conf").touch()
-    told = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path), SYSTEMD=systemd)
-    assert told.returncode == 0, told.stderr
+    result = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path), SYSTEMD=systemd)
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "unit.d" / "back-off.conf").exists() is backs_off
 
 
 def test_a_jetson_gets_no_sandbox_that_was_tried_without_its_gpu(jetson: Board, tmp_path: Path) -> None:
     (tmp_path / "unit.d").mkdir()
     (tmp_path / "unit.d" / "no-wx.conf").touch()  # from an older installer
-    told = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path))
-    assert (told.returncode, told.stdout) == (0, ""), told.stderr
+    result = jetson.stage(f"{INSTALL_UNIT} install_unit", T=str(tmp_path))
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
     assert [path.name for path in (tmp_path / "unit.d").iterdir()] == ["jetson.conf"]
 
 
@@ -220,11 +220,11 @@ def test_a_jetsons_devices_are_opened_and_no_others(jetson: Board) -> None:
     ]
 
 
-def test_a_32_bit_system_is_told_what_to_put_in_its_place_even_under_a_64_bit_kernel(tmp_path: Path) -> None:
+def test_a_32_bit_system_is_refused_with_a_remedy_even_under_a_64_bit_kernel(tmp_path: Path) -> None:
     program(tmp_path / "dpkg", "#!/bin/sh\necho armhf\n")
-    told = install(CHECKOUT, "--dry-run", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert (told.returncode, told.stdout) == (69, "")
-    assert told.stderr == (
+    result = install(CHECKOUT, "--dry-run", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr == (
         "install.sh: This system is armhf, and torch is only for arm64 and amd64; put a 64-bit system in its place,"
         " such as Raspberry Pi OS (64-bit), and run this there.\n"
     )
@@ -232,7 +232,7 @@ def test_a_32_bit_system_is_told_what_to_put_in_its_place_even_under_a_64_bit_ke
 
 
 def test_a_download_for_a_processor_that_torch_is_not_built_for_is_refused(tmp_path: Path) -> None:
-    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/armhf")
-    assert told.returncode == 64
-    assert "after a slash aarch64 or x86_64" in told.stderr
+    result = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/armhf")
+    assert result.returncode == 64
+    assert "after a slash aarch64 or x86_64" in result.stderr
     assert list(tmp_path.iterdir()) == []

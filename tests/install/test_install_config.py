@@ -52,8 +52,8 @@ def test_the_config_keeps_its_lines_its_owner_and_its_mode(tmp_path: Path, write
 
 def test_a_config_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, write_config: Writer) -> None:
     before = (tmp_path / "config.toml").read_text()
-    told = write_config("ulimit -f 0;")  # as on a full disk
-    assert "File too large" in told.stderr
+    result = write_config("ulimit -f 0;")  # as on a full disk
+    assert "File too large" in result.stderr
     assert (tmp_path / "config.toml").read_text() == before
 
 
@@ -63,23 +63,23 @@ def test_a_config_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, w
 )
 def test_a_key_is_found_however_it_is_written(tmp_path: Path, write_config: Writer, written: str) -> None:
     (tmp_path / "config.toml").write_text(f"[ camera ] # the porch\n{written}\nfps=5\n")
-    told = write_config()
-    assert told.returncode == 0, told.stdout
+    result = write_config()
+    assert result.returncode == 0, result.stdout
     settings = load_settings(tmp_path / "config.toml", environment={})
     assert settings.camera.loop
     assert (settings.camera.source, settings.camera.fps, settings.device.name) == ("file:a.mp4", 5.0, "porch")
 
 
-def test_a_config_that_would_be_refused_stays_as_it_was_and_what_was_refused_is_beside_it(
+def test_a_config_that_would_be_refused_stays_as_it_was_and_the_refused_one_is_kept_next_to_it(
     tmp_path: Path, write_config: Writer
 ) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('camera.source = "auto"\n')  # beside which a table [camera] is a second one
-    told = write_config()
-    assert told.returncode == 78
+    config.write_text('camera.source = "auto"\n')  # with which a table [camera] would be a second one
+    result = write_config()
+    assert result.returncode == 78
     assert config.read_text() == 'camera.source = "auto"\n'
     assert "[camera]" in (tmp_path / "config.toml.new").read_text()
-    assert told.stdout.splitlines()[-1] == f"{config} stays as it was; the refused one is {config}.new."
+    assert result.stdout.splitlines()[-1] == f"{config} stays as it was; the refused one is {config}.new."
 
 
 def check_source(source: str, config: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
@@ -108,9 +108,9 @@ def test_a_file_is_named_from_the_root_and_looped() -> None:
 
 def test_a_camera_in_the_place_of_a_file_is_neither_looped_nor_slowed_down(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[camera]\nsource = "file:/srv/photos"\nloop = true\nfps = 1.0\n')
-    told = check_source("v4l2:0", tmp_path / "config.toml").stdout
-    assert told.startswith("camera.source=v4l2:0 camera.loop:=false camera.fps:=0.0 ")
-    written = {key.rpartition(":=")[0]: float(key.rpartition("=")[2]) for key in told.split()[2:]}
+    output = check_source("v4l2:0", tmp_path / "config.toml").stdout
+    assert output.startswith("camera.source=v4l2:0 camera.loop:=false camera.fps:=0.0 ")
+    written = {key.rpartition(":=")[0]: float(key.rpartition("=")[2]) for key in output.split()[2:]}
     default = Settings()
     assert written == {
         "camera.fps": default.camera.fps,
@@ -121,8 +121,8 @@ def test_a_camera_in_the_place_of_a_file_is_neither_looped_nor_slowed_down(tmp_p
 
 def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path, write_config: Writer) -> None:
     shutil.copy(CHECKOUT / "edge" / "workshop" / "export" / "golden.jpg", tmp_path / "photo.jpg")
-    told = write_config(f"source=file:{tmp_path}/photo.jpg;")
-    assert told.returncode == 0, told.stderr
+    result = write_config(f"source=file:{tmp_path}/photo.jpg;")
+    assert result.returncode == 0, result.stderr
     settings = load_settings(tmp_path / "config.toml", environment={})
     assert (settings.camera.fps, settings.decision.smoothing_s, settings.decision.hold_s) == (1.0, 0.0, 0.0)
 
@@ -137,17 +137,17 @@ def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path
         ("/dev/null", "is no file; --source file: takes a video, a photo or a folder of photos."),
     ],
 )
-def test_what_holds_nothing_to_look_at_is_told_before_anything_is_done(source: str, sentence: str) -> None:
-    told = check_source(f"file:{source}")
-    assert (told.returncode, told.stdout) == (66, "")
-    assert told.stderr == f"install.sh: {source} {sentence}\n"
+def test_a_source_without_pictures_is_refused_before_anything_is_done(source: str, sentence: str) -> None:
+    result = check_source(f"file:{source}")
+    assert (result.returncode, result.stdout) == (66, "")
+    assert result.stderr == f"install.sh: {source} {sentence}\n"
 
 
-def test_a_folder_that_the_sandbox_hides_is_told_with_what_to_do(tmp_path: Path) -> None:
-    told = check_source(f"file:{tmp_path}")  # below /tmp
-    assert (told.returncode, told.stdout) == (66, "")
-    assert "The service's sandbox hides /home, /root, /run/user and /tmp" in told.stderr
-    assert f"sudo ./install.sh --source 'file:/srv/{tmp_path.name}'" in told.stderr
+def test_a_folder_that_the_sandbox_hides_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    result = check_source(f"file:{tmp_path}")  # below /tmp
+    assert (result.returncode, result.stdout) == (66, "")
+    assert "The service's sandbox hides /home, /root, /run/user and /tmp" in result.stderr
+    assert f"sudo ./install.sh --source 'file:/srv/{tmp_path.name}'" in result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can try what another user may read")
@@ -157,6 +157,6 @@ def test_a_photo_that_the_services_user_may_not_read_is_named() -> None:
         (Path(place) / "a.jpg").touch(0o644)
         assert check_source(f"file:{place}").returncode == 0
         (Path(place) / "b.jpg").touch(0o600)
-        told = check_source(f"file:{place}")
-        assert told.returncode == 66
-        assert f"The service's user cannot read {place}/b.jpg; let everyone read it" in told.stderr
+        result = check_source(f"file:{place}")
+        assert result.returncode == 66
+        assert f"The service's user cannot read {place}/b.jpg; let everyone read it" in result.stderr

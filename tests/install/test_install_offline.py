@@ -16,7 +16,7 @@ name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given 
 stack=jetson torch_from=pypi weights_file=
 for stage in common packages offline release; do . scripts/install/$stage.sh; done
 """
-# Not that of a virtual environment, because a release sees the packages of the Python behind it.
+# Not a virtual environment's Python, because a release uses the packages of the Python that made it.
 SYSTEM_PYTHON = str(Path(sys.base_prefix, "bin", "python3"))
 WEIGHTS = b"\x80\x02 as torch.save began before 1.6"
 # As a Jetson's Python would have them.
@@ -28,15 +28,15 @@ OPENCV = "CAP_GSTREAMER = 1800\nclass videoio_registry:\n    hasBackend = static
 def carried(tmp_path: Path) -> Path:
     """A download for trixie on a PC, on which all packages are Debian's."""
     (tmp_path / "weights.pth").write_bytes(WEIGHTS)
-    told = install(
+    result = install(
         CHECKOUT, "--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"
     )
-    assert told.returncode == 0, told.stderr
-    assert "sudo ./source/install.sh --offline ." in told.stdout
-    assert "Its model will be made from weights.pth." in told.stdout
-    apt = told.stdout.partition("sudo apt-get install")[2].partition("\n\n")[0].split()
+    assert result.returncode == 0, result.stderr
+    assert "sudo ./source/install.sh --offline ." in result.stdout
+    assert "Its model will be made from weights.pth." in result.stdout
+    apt = result.stdout.partition("sudo apt-get install")[2].partition("\n\n")[0].split()
     assert {"python3-torch", "python3-venv", "mosquitto"} <= set(apt)
-    assert max(len(line) for line in told.stdout.splitlines() if str(tmp_path) not in line) <= 80
+    assert max(len(line) for line in result.stdout.splitlines() if str(tmp_path) not in line) <= 80
     return tmp_path / "carried"
 
 
@@ -63,17 +63,17 @@ def test_a_download_is_whole_and_says_what_each_file_must_be(carried: Path) -> N
     subprocess.run(["sha256sum", "--quiet", "--check", "SHA256SUMS"], cwd=carried, check=True)
     assert (carried / "weights" / "weights.pth").read_bytes() == WEIGHTS
     assert sorted(path.name for path in carried.parent.iterdir()) == ["carried", "weights.pth"]
-    told = offline_on_trixie(carried)
-    assert told.returncode == 0, told.stderr
-    assert "From Debian" not in told.stdout
+    result = offline_on_trixie(carried)
+    assert result.returncode == 0, result.stderr
+    assert "From Debian" not in result.stdout
 
 
-def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(tmp_path: Path) -> None:
+def test_with_a_strict_umask_the_service_can_still_read_what_is_installed(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").write_bytes(WEIGHTS)
     download = ["--download", tmp_path / "carried", "--for", "trixie/x86_64", "--weights", tmp_path / "weights.pth"]
     command = ["bash", "-c", 'umask 077; exec ./install.sh "$@"', "_", *download]
     subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
-    # Checked out under that umask, and made into a release by Python programs that do nothing.
+    # Checked out with that umask, and made into a release by stand-ins for Python that do nothing.
     source, stand_in = tmp_path / "carried" / "source", tmp_path / "python3"
     assert [path for path in (tmp_path / "carried").rglob("*") if not path.stat().st_mode & 0o004] == []
     subprocess.run(["chmod", "-R", "go=", source], check=True)
@@ -89,13 +89,13 @@ def test_whoever_may_read_little_by_default_installs_what_the_service_can_read(t
 
 
 def test_packages_of_debian_that_are_missing_are_named_before_anything_is_done(carried: Path) -> None:
-    told = offline_on_trixie(carried, has_packages=False)
-    assert told.returncode == 69
-    assert told.stderr.startswith(
+    result = offline_on_trixie(carried, has_packages=False)
+    assert result.returncode == 69
+    assert result.stderr.startswith(
         "install.sh: --offline brings no packages from Debian, and these are missing: python3 "
     )
-    assert told.stderr.endswith("; install them with apt first.\n")
-    assert "would do" not in told.stdout
+    assert result.stderr.endswith("; install them with apt first.\n")
+    assert "would do" not in result.stdout
 
 
 def damage(carried: Path) -> None:
@@ -127,25 +127,25 @@ def forget(carried: Path) -> None:
         (forget, 66, "holds no download; make one with ./install.sh --download DIR"),
     ],
 )
-def test_a_download_that_is_not_right_is_told_before_anything_is_done(
+def test_a_download_that_is_not_right_is_refused_before_anything_is_done(
     carried: Path, happens: object, code: int, sentence: str
 ) -> None:
     assert callable(happens)
     happens(carried)
-    told = offline_on_trixie(carried)
-    assert told.returncode == code
-    assert sentence in told.stderr
-    assert len(told.stderr.splitlines()) == 1
-    assert "would do" not in told.stdout
+    result = offline_on_trixie(carried)
+    assert result.returncode == code
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "would do" not in result.stdout
 
 
 def test_an_unknown_target_and_a_directory_that_is_there_are_refused(tmp_path: Path) -> None:
-    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "buster")
-    assert (told.returncode, told.stdout) == (64, "")
-    told = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "jetson/amd64")
-    assert (told.returncode, told.stdout) == (64, "")
-    told = install(CHECKOUT, "--download", tmp_path, "--for", "trixie")
-    assert (told.returncode, told.stdout) == (73, "")
+    result = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "buster")
+    assert (result.returncode, result.stdout) == (64, "")
+    result = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "jetson/amd64")
+    assert (result.returncode, result.stdout) == (64, "")
+    result = install(CHECKOUT, "--download", tmp_path, "--for", "trixie")
+    assert (result.returncode, result.stdout) == (73, "")
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_an_unknown_target_and_a_directory_that_is_there_are_refused(tmp_path: P
     [("{}/carried//", 0), ("{}/c d", 0), ("{}/none/carried", 73), ("", 73), ("/proc/carried", 73)],
 )
 def test_a_download_goes_where_it_can_be_written(directory: str, code: int, tmp_path: Path) -> None:
-    dry = () if directory.startswith("/proc") else ("--dry-run",)  # where only trying tells
-    told = install(CHECKOUT, "--download", directory.format(tmp_path), "--for", "trixie/amd64", *dry)
-    assert told.returncode == code, told.stderr
-    assert f"in {tmp_path}/c" in told.stdout or code
-    assert "//" not in told.stdout
-    assert len(told.stderr.splitlines()) == (code != 0)
+    dry = () if directory.startswith("/proc") else ("--dry-run",)  # where only an attempt shows it
+    result = install(CHECKOUT, "--download", directory.format(tmp_path), "--for", "trixie/amd64", *dry)
+    assert result.returncode == code, result.stderr
+    assert f"in {tmp_path}/c" in result.stdout or code
+    assert "//" not in result.stdout
+    assert len(result.stderr.splitlines()) == (code != 0)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="no Jetson has it, and numpy 1 has no wheel for it")
@@ -173,7 +173,7 @@ def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path
     (tmp_path / "weights.pth").write_bytes(WEIGHTS)
 
     def stage(command: str, **environment: str) -> str:
-        told = subprocess.run(
+        result = subprocess.run(
             ["bash", "-euc", f"{STAGES}\nlog={tmp_path}/log weights={tmp_path}/weights.pth\n{command}"],
             cwd=CHECKOUT,
             env=os.environ | {"PYTHON": SYSTEM_PYTHON} | environment,
@@ -181,23 +181,23 @@ def test_a_release_is_made_from_the_wheels_with_no_index_in_reach(tmp_path: Path
             text=True,
             check=False,
         )
-        assert told.returncode == 0, f"{told.stdout[-3000:]}\n{told.stderr}"
-        return told.stdout
+        assert result.returncode == 0, f"{result.stdout[-3000:]}\n{result.stderr}"
+        return result.stdout
 
     stage(f"download={tmp_path}/carried; download_all")
     wheels = [wheel.name.split("-")[0] for wheel in (tmp_path / "carried" / "wheels").iterdir()]
     assert "pydantic_core" in wheels
     assert not {"torch", "opencv_python_headless"} & set(wheels)
 
-    told = stage(
+    result = stage(
         f"offline={tmp_path}/carried root={tmp_path}/opt release={tmp_path}/release; make_release",
         PYTHONPATH=str(tmp_path / "site"),
-        # No index, no mirror, no cache: nothing but the download.
+        # No index, no mirror and no cache, only the download.
         PIP_CONFIG_FILE=os.devnull,
         PIP_INDEX_URL="http://127.0.0.1:9/simple",
         PIP_EXTRA_INDEX_URL="",
         PIP_FIND_LINKS="",
         PIP_NO_CACHE_DIR="1",
     )
-    assert told.splitlines()[-1].startswith("edge-classifier ")
+    assert result.splitlines()[-1].startswith("edge-classifier ")
     assert not (tmp_path / "carried" / "source" / "build").exists()

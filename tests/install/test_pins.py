@@ -96,9 +96,9 @@ def test_what_is_pinned_for_this_machine_is_installed_whole(tmp_path: Path) -> N
 )
 def test_what_there_is_not_is_refused_and_nothing_written(option: str, value: str, says: str, tmp_path: Path) -> None:
     command = [sys.executable, WHEELS, "wanted", tmp_path / "wanted", option, value]
-    told = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (2, "")
-    assert says in told.stderr
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert says in result.stderr
     assert not (tmp_path / "wanted").exists()
 
 

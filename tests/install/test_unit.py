@@ -25,8 +25,8 @@ def values(section: str, key: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_its_exposure_is_at_most_2() -> None:
     analyze = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", str(UNIT)]
-    told = subprocess.run(analyze, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout[-4000:] + told.stderr
+    result = subprocess.run(analyze, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr
 
 
 def test_it_is_ordered_after_network_time_and_broker_and_requires_none_of_them() -> None:

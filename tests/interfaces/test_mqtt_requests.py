@@ -139,7 +139,7 @@ def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosqui
 
 
 @pytest.mark.parametrize(
-    ("name", "payload", "told"),
+    ("name", "payload", "message"),
     [
         ("format-disk", {}, "There is no request format-disk"),
         ("snapshot", b"not json", "not JSON"),
@@ -161,18 +161,18 @@ def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosqui
     ],
 )
 def test_a_wrong_request_is_refused_with_a_sentence(
-    asker: tuple[Mosquitto, Asker], tmp_path: Path, name: str, payload: object, told: str
+    asker: tuple[Mosquitto, Asker], tmp_path: Path, name: str, payload: object, message: str
 ) -> None:
     broker, asking = asker
     with box(broker, tmp_path) as done:
         eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
         answer = asking.ask(name, payload)
         assert answer["status"] == "error"
-        assert told in answer["error"]
+        assert message in answer["error"]
         assert (done.reloads, done.changes, done.used) == (0, [], [])
 
 
-def test_what_cannot_be_done_now_is_told(
+def test_what_cannot_be_done_now_is_an_error_with_the_reason(
     asker: tuple[Mosquitto, Asker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker, asking = asker
@@ -239,7 +239,7 @@ def passwords(broker_file: Path, password: str) -> None:
 
 @pytest.mark.parametrize("version", [5, "3.1.1"])
 @pytest.mark.parametrize("wrong", ["wrong", None])
-def test_a_wrong_or_missing_password_is_told_once_and_mended_without_a_restart(
+def test_a_wrong_or_missing_password_is_reported_once_and_can_be_corrected_without_a_restart(
     brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str | None, version: object
 ) -> None:
     caplog.set_level("INFO", logger="edge.interfaces")
@@ -249,7 +249,7 @@ def test_a_wrong_or_missing_password_is_told_once_and_mended_without_a_restart(
     if wrong is not None:
         ours.write_text(wrong)
     with box(broker, tmp_path, username="box", password_file=str(ours), version=version):
-        eventually(lambda: caplog.records, "somebody is told")
+        eventually(lambda: caplog.records, "it is logged")
         ours.write_text("right\n")
         eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
     first, *_, last = (record.getMessage() for record in caplog.records)

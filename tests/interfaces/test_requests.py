@@ -21,7 +21,7 @@ def fails(pixels: Pixels, side: int) -> bytes:
     raise ZeroDivisionError("a fault that nobody thought of")
 
 
-def test_a_request_that_fails_as_nobody_thought_is_told_and_logged_and_the_next_one_done(
+def test_an_unexpected_failure_is_answered_and_logged_and_the_next_request_is_done(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     done = Done()
@@ -30,7 +30,7 @@ def test_a_request_that_fails_as_nobody_thought_is_told_and_logged_and_the_next_
         done.requests.handle("snapshot", {})
     (record,) = caplog.records
     assert record.getMessage() == "The request snapshot failed; the daemon goes on."
-    assert record.exc_info, "the place in the code, for whoever mends it"
+    assert record.exc_info, "the traceback has the place in the code"
     assert done.requests.handle("set", {"fps": 5.0}) == {"fps": 5.0}
 
 

@@ -40,7 +40,7 @@ def test_a_request_is_answered_and_a_refusal_is_its_sentence(door: Path) -> None
         ask(door, "refuse", {})
 
 
-def test_nobody_else_may_ask(door: Path) -> None:
+def test_other_users_are_refused(door: Path) -> None:
     assert door.stat().st_mode & 0o777 == 0o600
 
 
@@ -49,15 +49,15 @@ def test_without_a_daemon_there_is_no_answer(tmp_path: Path) -> None:
     assert ask(tmp_path / "none" / SOCKET, "use", {}) is None
 
 
-def test_a_place_where_no_daemon_can_be_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_place_where_no_daemon_can_be_is_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
-    for place, told in (("file", "Not a directory"), ("loop", "symbolic links"), ("x" * 300, "name too long")):
-        with pytest.raises(StateError, match=rf"cannot be asked at .*{told}"):
+    for place, message in (("file", "Not a directory"), ("loop", "symbolic links"), ("x" * 300, "name too long")):
+        with pytest.raises(StateError, match=rf"cannot be asked at .*{message}"):
             ask(tmp_path / place / SOCKET, "use", {})
 
 
-def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_blocks_nothing(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -85,34 +85,34 @@ def test_nonsense_is_refused_and_the_next_one_is_answered(door: Path, sent: byte
                 client.shutdown(socket.SHUT_WR)
                 assert b'"error"' in client.recv(4096)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # it had heard enough
+                pass  # the server closed the connection
     finally:
         os.close(directory)
     assert ask(door, "use", {}) is not None
 
 
-def test_a_time_without_file_descriptors_is_said_once_and_then_requests_are_taken_again(tmp_path: Path) -> None:
+def test_a_time_without_file_descriptors_is_logged_once_and_then_requests_are_taken_again(tmp_path: Path) -> None:
     """In a separate process, so that the lack of descriptors affects nothing else."""
     script = f"""
 import logging, resource, socket, threading
 from pathlib import Path
 from edge.interfaces.unix_socket import SocketServer, ask
 logging.basicConfig(level="INFO", format="%(message)s")
-told = threading.Event()
-class Told(logging.Handler):
+logged = threading.Event()
+class SetWhenLogged(logging.Handler):
     def emit(self, record):
-        told.set()
-logging.getLogger("edge.interfaces.unix_socket").addHandler(Told())
+        logged.set()
+logging.getLogger("edge.interfaces.unix_socket").addHandler(SetWhenLogged())
 path = Path({str(tmp_path)!r}) / "control.sock"
 control = SocketServer(path, lambda name, document: {{"asked": name}})
 control.start()
 client = socket.socket(socket.AF_UNIX)
 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
-# The thread that waits in accept may have its descriptor already; then this is answered, and the next fails.
+# The thread in accept may already have a descriptor; then this request is answered, and the next one fails.
 client.connect(str(path))
 client.sendall(b'{{"request": "first"}}\\n')
-assert told.wait({WAIT_S})
+assert logged.wait({WAIT_S})
 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 client.settimeout({WAIT_S})
 assert b"first" in client.recv(100)
@@ -126,7 +126,7 @@ assert control.stop({WAIT_S})
     assert "Requests can be taken again." in ran.stderr
 
 
-def test_a_daemon_that_ends_in_the_middle_is_told(tmp_path: Path) -> None:
+def test_a_daemon_that_ends_in_the_middle_is_reported(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))

@@ -56,7 +56,7 @@ UNUSUAL: dict[str, Callable[[], bytes]] = {
     "extended WebP": lambda: encoded("WEBP", exif=Image.Exif(), icc_profile=b"x" * 64),
 }
 
-# What EXIF's orientation asks for, to stand the stored picture upright: corners row by row.
+# The stored picture for each EXIF orientation: corners row by row.
 TURNS = {
     1: [RED, GREEN, BLUE, YELLOW],
     2: [GREEN, RED, YELLOW, BLUE],

@@ -122,7 +122,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="cannot be read: Is a directory"):
         read_photo(tmp_path)
     with pytest.raises(PhotoError, match="has more than 64 MB"):
-        read_photo(Path("/dev/zero"))  # tells no size, and never ends
+        read_photo(Path("/dev/zero"))  # has no size, and never ends
     huge = tmp_path / "huge.jpg"
     huge.touch()
     os.truncate(huge, MAX_BYTES + 1)
@@ -179,7 +179,7 @@ BOMBS = {
 def test_a_bomb_is_refused_by_its_header(kind: str) -> None:
     assert len(BOMBS[kind]) < 4096
     message = refusal(BOMBS[kind])
-    # Never as far as the decoder, whose complaint would be "damaged".
+    # The decoder is never called; its error would be "damaged".
     assert "30000×30000 pixels" in message or "is not a photo" in message
 
 
@@ -193,7 +193,7 @@ from pathlib import Path
 from edge.errors import PhotoError
 from edge.photos.decode import read_photo
 
-def peak():  # ru_maxrss would begin at that of the process that started this one
+def peak():  # ru_maxrss would start with the peak of the parent process
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 
@@ -258,6 +258,6 @@ def test_mutated_photos_are_pixels_or_refused(content: bytes, changes: list[tupl
     decode_or_refuse(bytes(mutated[: cut % (2 * len(mutated)) + 1]))
 
 
-def test_the_header_tells_what_the_decoder_sees() -> None:
+def test_the_header_has_the_size_that_the_decoder_sees() -> None:
     for kind in KINDS:
         assert photo_size(encoded(kind)) == (64, 48)

@@ -39,7 +39,7 @@ def test_what_show_prints_reads_back_unchanged(tmp_path: Path) -> None:
     assert load_settings(written(tmp_path, to_toml(settings)), {}) == settings
 
 
-def test_all_errors_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     text = errors_of(
         written(
             tmp_path,
@@ -78,7 +78,7 @@ enabled = true
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "message"),
     [
         ('[camera]\nloop = true\nsource = "v4l2:0"', "loop (line 2): true goes with a file: source only"),
         ('[mqtt]\nurl = "mqtts://b"\ncert_file = "c"', "cert_file go together"),
@@ -97,14 +97,14 @@ enabled = true
         ('[web]\nlisten = "127.0.0.1:5000/x"', "must be an address and a port"),
     ],
 )
-def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, told: str) -> None:
+def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, message: str) -> None:
     text = errors_of(written(tmp_path, toml))
-    assert told in text
+    assert message in text
     assert "secret" not in text
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "message"),
     [
         ('[camera]\nloop = "yes"', "camera.loop (line 2): must be true or false"),
         ("[camera]\nloop = 1", "camera.loop (line 2): must be true or false"),
@@ -129,10 +129,10 @@ def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, told: str) -
         ),
     ],
 )
-def test_a_wrong_type_is_one_line_that_says_what_to_write(tmp_path: Path, toml: str, told: str) -> None:
+def test_a_wrong_type_is_one_line_that_says_what_to_write(tmp_path: Path, toml: str, message: str) -> None:
     text = errors_of(written(tmp_path, toml))
     assert "has 1 error:" in text
-    assert told in text
+    assert message in text
 
 
 def test_a_whole_number_is_a_number(tmp_path: Path) -> None:

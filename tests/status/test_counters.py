@@ -77,7 +77,7 @@ def test_a_damaged_file_is_set_aside_and_counting_begins_anew(
     assert PersistentCounters(path, NAMES).totals["camera_restarts"] == 1
 
 
-def test_a_directory_that_cannot_be_written_is_told_once_and_stops_nothing(
+def test_a_directory_that_cannot_be_written_is_reported_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocker = tmp_path / "a file"

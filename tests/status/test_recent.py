@@ -20,13 +20,13 @@ def event(number: int, reason: str = "change") -> Event:
     return Event(f"e-{number}", "porch", reason, "2026-11-22T10:15:30.123Z", True, "b", 1.0, "alp", top, "m", {})  # type: ignore[arg-type]
 
 
-def test_nothing_is_copied_while_nobody_asks() -> None:
+def test_nothing_is_copied_without_a_request() -> None:
     recent = Recent()
     recent.offer(frame(1))
     assert recent.frame(max_age_s=100, timeout_s=0) is None
 
 
-def test_whoever_asks_gets_a_copy_of_the_next_frame_and_others_share_it_while_it_is_fresh() -> None:
+def test_a_request_gets_a_copy_of_the_next_frame_and_others_share_it_while_it_is_fresh() -> None:
     now = [0.0]
     recent = Recent(clock=lambda: now[0])
     camera_buffer = frame(1)
@@ -46,7 +46,7 @@ def test_whoever_asks_gets_a_copy_of_the_next_frame_and_others_share_it_while_it
     assert seen.pixels.max() == 1
     assert recent.frame(max_age_s=1, timeout_s=0) is seen
     now[0] = INTEREST_S - 1
-    assert recent.frame(max_age_s=1, timeout_s=0) is seen  # a slow camera's newest
+    assert recent.frame(max_age_s=1, timeout_s=0) is seen  # the newest frame of a slow camera
     now[0] = INTEREST_S + 1
     assert recent.frame(max_age_s=1, timeout_s=0) is None
 

@@ -58,7 +58,7 @@ def test_only_a_watched_stage_that_stops_beating_is_overdue() -> None:
 def test_a_fault_is_one_line_at_its_start_one_a_minute_and_one_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     fault = RepeatingFault(logging.getLogger("edge.test"), clock=lambda: now[0])
-    fault.over("never told, because nothing happened")
+    fault.over("never logged, because nothing happened")
     for second in range(150):
         now[0] = float(second)
         fault.happened("The broker refuses us")
@@ -101,16 +101,16 @@ def test_histograms_count_every_latency_since_the_start() -> None:
 
 def test_every_key_of_the_status_topic_is_explained() -> None:
     root = Path(__file__).parents[2]
-    told = {f"{name}_total" for name in LASTING} | set(StatusSnapshot({}, {}, {}).to_dict())
+    published = {f"{name}_total" for name in LASTING} | set(StatusSnapshot({}, {}, {}).to_dict())
     for file in (root / "edge").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Attribute(attr="gauge" | "_gauge"), keywords=keywords):
-                    told |= {keyword.arg for keyword in keywords if keyword.arg}
+                    published |= {keyword.arg for keyword in keywords if keyword.arg}
                 case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="_status"), attr="count"), args=args):
-                    told |= {name.value for name in args[:1] if isinstance(name, ast.Constant)}
-    assert {"broker", "outbox_events", "frames_classified", "latency_ms", "camera_reopens_total"} <= told
+                    published |= {name.value for name in args[:1] if isinstance(name, ast.Constant)}
+    assert {"broker", "outbox_events", "frames_classified", "latency_ms", "camera_reopens_total"} <= published
     text = (root / "docs" / "operating.md").read_text(encoding="utf-8")
     table = text.partition("### The status topic")[2].partition("\n#")[0]
     explained = {key for row in re.findall(r"^\| (.+?) \|", table, re.M) for key in re.findall(r"`(\w+)`", row)}
-    assert explained == told
+    assert explained == published

@@ -20,7 +20,7 @@ def signed_text(home: Path, text: bytes) -> Path:
         name = bundle_name(text, document["architecture"], document["precision"])
         return home.rename(home.parent / name)
     except (ValueError, TypeError, KeyError, OSError, RecursionError):
-        return home  # no name follows from it
+        return home  # the text gives no name
 
 
 def signed(

@@ -84,7 +84,7 @@ def test_a_renamed_directory_is_refused(copy: Path) -> None:
 
 def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
     assert "edge-classifier export" in refusal(tmp_path / "none")
-    # Not the first of its parents that is missing.
+    # Not the first missing parent directory.
     assert f"There is no bundle {tmp_path}/no/state/models/current;" in refusal(tmp_path / "no/state/models/current")
     assert f"There is no {tmp_path / MANIFEST}" in refusal(tmp_path)
     (tmp_path / "file").touch()
@@ -134,7 +134,7 @@ def test_a_bundle_of_a_stranger_is_refused(copy: Path, place: str) -> None:
     said = refusal(copy)
     assert f"{path} belongs to the user {STRANGER}" in said
     assert "models add" in said
-    assert load_bundle(copy, given=True).name == copy.name  # who names it trusts it
+    assert load_bundle(copy, given=True).name == copy.name  # a path given by the user is trusted
 
 
 @pytest.mark.skipif(not may_be_anybody(), reason="only root can give a file to another user")
@@ -248,7 +248,7 @@ def test_labels_that_are_not_text_are_refused(small: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", [b"", b"\x1b[2J", b"a\0b", b"x" * 201, "one\u2028two".encode()])
-def test_a_label_that_nobody_could_read_is_refused(small: Path, tmp_path: Path, name: bytes) -> None:
+def test_an_unreadable_label_is_refused(small: Path, tmp_path: Path, name: bytes) -> None:
     assert "line 2, is no name" in refusal(signed(small, tmp_path, labels=b"cat\n" + name + b"\nowl\n"))
 
 

@@ -97,7 +97,7 @@ def test_one_buffer_gives_one_answer_as_often_as_it_is_asked(classifier: Classif
     kept = first.copy()
     assert not np.array_equal(classifier.infer(other), kept)
     assert np.array_equal(classifier.infer(buffer), kept)
-    assert np.array_equal(first, kept)  # an answer that was given does not change any more
+    assert np.array_equal(first, kept)  # a later inference does not change an earlier answer
 
 
 def test_swapped_channels_give_another_answer(classifier: Classifier, photos_dir: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_engine_is_one_that_this_torch_has(
         host_engine(target)
     with pytest.raises(
         BundleError, match=f"has no INT8 engine for {target} .*; {engine}"
-    ):  # of a bundle from elsewhere
+    ):  # for a bundle made on another machine
         use_engine("qnnpack", small_pairs=False)
 
 

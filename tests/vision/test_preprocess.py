@@ -51,7 +51,7 @@ def test_filling_writes_the_photo_in_place_and_leaves_the_border(
     contract: InputContract, shape: tuple[int, int]
 ) -> None:
     buffer = new_buffer(contract)
-    buffer.interior[:] = 7  # what an earlier frame left
+    buffer.interior[:] = 7  # left over from an earlier frame
     memory = buffer.interior.ctypes.data
     fill(buffer, noise(*shape), contract)
     assert buffer.interior.ctypes.data == memory

@@ -32,17 +32,17 @@ def test_what_kept_a_bundle_from_being_tried_is_a_sentence(
     monkeypatch.setattr(tried, "PROGRAM", program)
     monkeypatch.setattr(tried, "WITHIN_S", 1.0 if "sleep" in program else 60.0)
     (tmp_path / "current").symlink_to("resnet18-int8-3fa9c1")
-    with pytest.raises(BundleError) as told:
+    with pytest.raises(BundleError) as raised:
         verify_bundle(tmp_path / "current", ModelSettings())
-    assert str(told.value).startswith("The bundle 'resnet18-int8-3fa9c1' could not be tried (")
-    assert why in str(told.value)
-    assert str(told.value).endswith(remedy)
+    assert str(raised.value).startswith("The bundle 'resnet18-int8-3fa9c1' could not be tried (")
+    assert why in str(raised.value)
+    assert str(raised.value).endswith(remedy)
 
 
 def test_what_is_wrong_with_a_bundle_is_said_in_the_loaders_own_words(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "bundle.json")
-    with pytest.raises(BundleError) as told:
+    with pytest.raises(BundleError) as raised:
         verify_bundle(tmp_path, ModelSettings())
-    assert "could not be tried" not in str(told.value)
-    assert "bundle.json" in str(told.value)
-    assert str(told.value).endswith(".")
+    assert "could not be tried" not in str(raised.value)
+    assert "bundle.json" in str(raised.value)
+    assert str(raised.value).endswith(".")

@@ -52,9 +52,9 @@ class Camera:
     def take(self, timeout_s: float) -> Frame | None:
         early = self._next - time.monotonic()
         if early > 0:
-            time.sleep(early)  # a camera's own rate; no test waits for it
+            time.sleep(early)  # the camera's rate; no test waits for it
         now = time.monotonic()
-        # Like a camera, it does not catch up on what nobody took.
+        # Like a camera, it does not deliver later the frames that were not taken.
         self._next = max(self._next + self._period_s, now)
         if not self.plugged:
             return None
@@ -123,7 +123,7 @@ class Box:
     client: httpx.Client
     logged: list[Event]
     ages: deque[float]
-    described: dict[str, Any]  # what the page is told of the model
+    described: dict[str, Any]  # the description of the model for the page
 
 
 def has(condition: Any, within_s: float = WAIT_S) -> bool:

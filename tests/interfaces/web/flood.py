@@ -18,7 +18,7 @@ import numpy as np
 def photo(number: int, photos: list[bytes]) -> bytes:
     """A JPEG file that no cache has seen."""
     if photos:
-        return photos[number % len(photos)] + number.to_bytes(8, "big")  # decoders stop before what follows
+        return photos[number % len(photos)] + number.to_bytes(8, "big")  # decoders ignore bytes after the end
     pixels = np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8)
     return bytes(cv2.imencode(".jpg", pixels)[1])
 

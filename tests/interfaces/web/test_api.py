@@ -165,7 +165,7 @@ def test_the_same_photo_is_answered_without_the_model(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "status", "told"),
+    ("request_", "status", "message"),
     [
         ({"files": {"file": b"not a photo"}}, 422, "not a photo"),
         ({"files": {"file": b""}}, 422, "empty"),
@@ -188,10 +188,10 @@ def test_the_same_photo_is_answered_without_the_model(box: Box) -> None:
         ),
     ],
 )
-def test_a_bad_photo_is_told_what_is_wrong(box: Box, request_: dict[str, object], status: int, told: str) -> None:
+def test_a_bad_photo_is_refused_with_a_reason(box: Box, request_: dict[str, object], status: int, message: str) -> None:
     answer = box.client.post("/predict", **request_)  # type: ignore[arg-type]
     assert answer.status_code == status, answer.text
-    assert told in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert box.client.post("/predict", files={"file": photo(1)}).status_code == 200
 
 
@@ -203,7 +203,7 @@ def test_a_body_without_a_length_is_bounded_too(box: Box) -> None:
     assert answer.status_code == 413
 
 
-def test_the_surplus_is_told_to_come_back(box: Box) -> None:
+def test_the_surplus_gets_a_time_to_retry(box: Box) -> None:
     answers: list[int] = []
 
     def ask(number: int) -> None:
@@ -259,8 +259,8 @@ def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch:
         box.model.hold.set()
 
 
-def test_a_label_is_not_told_while_the_camera_is_away(box: Box) -> None:
-    def told(stream: httpx.Response) -> Iterator[dict[str, Any]]:
+def test_no_label_is_sent_while_the_camera_is_away(box: Box) -> None:
+    def tops_with_camera(stream: httpx.Response) -> Iterator[dict[str, Any]]:
         """Each `top` message, with the camera's state in the last `status` message."""
         kind, camera = "", ""
         for line in stream.iter_lines():
@@ -273,14 +273,14 @@ def test_a_label_is_not_told_while_the_camera_is_away(box: Box) -> None:
                     yield {"camera": camera, **document}
 
     with box.client.stream("GET", "/api/stream") as stream:
-        tops = told(stream)
+        tops = tops_with_camera(stream)
         assert len(next(tops)["top"]) == 3
         box.camera.plugged = False
         box.status.gauge(camera="waiting")
         assert next(top for top in tops if not top["top"])["camera"] == "waiting"
         try:
             with box.client.stream("GET", "/api/stream") as late:
-                assert next(told(late)) == {"camera": "waiting", "top": []}
+                assert next(tops_with_camera(late)) == {"camera": "waiting", "top": []}
         finally:
             box.camera.plugged = True
             box.status.gauge(camera="online")
@@ -311,7 +311,7 @@ def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest
             listeners = [
                 stack.enter_context(socket.create_connection((place.hostname, place.port), WAIT_S)) for _ in range(20)
             ]
-            for listener in listeners:  # all have asked before the first is answered
+            for listener in listeners:  # all requests are sent before the first is answered
                 listener.sendall(b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
             statuses = [listener.recv(12).split()[1] for listener in listeners]
         assert Counter(statuses) == {b"200": 3, b"429": 17}
@@ -320,7 +320,7 @@ def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest
             with box.client.stream("GET", "/api/stream") as stream:
                 return stream.status_code == 200
 
-        assert has(is_heard)  # who leaves makes room
+        assert has(is_heard)  # a client that leaves makes room
 
 
 def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ INFERENCE_S = 0.04
 FRAMES_PER_S = 20  # 80 % of what the model can do
 SECONDS = 5.0
 SCHEDULER_S = 0.03
-TRIES = 4  # other work on the machine may spoil a measurement; a page that slows the camera spoils all
+TRIES = 4  # other work may spoil one measurement; a page that slows the camera spoils all
 
 
 class Measured(NamedTuple):
@@ -35,7 +35,7 @@ def flooded(box: Box) -> tuple[Measured, Measured, dict[str, int]]:
     before = measured(box, 3.0)
     address = box.server.address.removeprefix("http://").rpartition(":")
     arguments = [address[0], address[2], str(CLIENTS), str(SECONDS)]
-    # Clients have processors of their own; these take only what the box and whatever else runs here leave.
+    # Real clients have their own processors; these only use processor time that is left over.
     command = ["nice", "-n", "19", sys.executable, str(Path(__file__).with_name("flood.py")), *arguments]
     flood = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     photos = box.status.snapshot().counters.get("photos_classified", 0)
@@ -55,7 +55,7 @@ def test_fifty_clients_leave_the_camera_four_fifths_of_its_rate() -> None:
             assert set(statuses) == {"200", "429"}
             assert statuses["200"] >= 4
             assert statuses["429"] >= 4
-            # One photo's inference is what a frame may wait for; on a busy machine the scheduler comes on top.
+            # A frame may wait for one photo's inference; on a busy machine the kernel's scheduler adds to that.
             waits_once = during.p99_s <= before.p99_s + INFERENCE_S + SCHEDULER_S
             if during.frames_per_s >= 0.8 * before.frames_per_s and waits_once:
                 break

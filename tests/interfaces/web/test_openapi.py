@@ -21,7 +21,7 @@ def fuzzed(address: str, folder: Path, *more: str) -> str:
         arguments += ["--exclude-path", path]
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", *arguments, *more],
-        cwd=folder,  # it leaves a folder of its examples
+        cwd=folder,  # schemathesis writes a folder of examples there
         capture_output=True,
         text=True,
         timeout=110,
@@ -49,7 +49,7 @@ def test_every_path_is_documented_with_its_problems() -> None:
 
 def test_fuzzed_questions_get_what_the_document_says(tmp_path: Path) -> None:
     with running() as box:
-        # Random bytes are no photo: that a valid request succeeds cannot be asked of /predict.
+        # Random bytes are no photo, so a valid request to /predict need not succeed.
         fuzzed(box.server.address, tmp_path, "--exclude-path", "/predict")
 
 

@@ -198,7 +198,7 @@ def test_a_photo_is_dropped_pasted_and_chosen_on_a_phone(box: Box, watched: Watc
     assert page.locator("#asking").is_hidden()
 
 
-def test_a_bad_photo_and_a_text_are_told_in_a_sentence(box: Box, watched: Watched) -> None:
+def test_a_bad_photo_and_a_text_are_reported_in_a_sentence(box: Box, watched: Watched) -> None:
     page = watched.open(box.server.address)
     page.set_input_files("#file", [{"name": "cat.png", "mimeType": "image/png", "buffer": b"not a photo"}])
     says(page, ".answer .wrong", "cat.png is not a photo")
@@ -242,7 +242,7 @@ def test_accessibility_without_serious_findings(box: Box, watched: Watched) -> N
     page = watched.open(box.server.address)
     page.set_input_files("#file", [{"name": "bike.png", "mimeType": "image/png", "buffer": photo(4)}])
     says(page, ".answer", "bicycle")
-    # Our own policy forbids foreign scripts; the debugger's evaluate is not bound by it.
+    # Our policy forbids foreign scripts, but not evaluate through the debugger.
     page.evaluate(axe)
     found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     serious = [

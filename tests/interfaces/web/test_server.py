@@ -52,24 +52,24 @@ def test_a_port_that_is_taken_turns_the_page_off_and_says_so() -> None:
         assert server.stop(WAIT_S)
 
 
-@pytest.mark.parametrize(("content", "told"), [(None, "cannot be read"), ("short", "fewer than 16")])
-def test_a_token_that_cannot_be_used_turns_the_page_off(tmp_path: Path, content: str | None, told: str) -> None:
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ("short", "fewer than 16")])
+def test_a_token_that_cannot_be_used_turns_the_page_off(tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "token"
     if content is not None:
         file.write_text(content)
     server, status = a_server("127.0.0.1:0", str(file))
     server.start()
-    assert has(lambda: told in status.snapshot().gauges["web_error"])
+    assert has(lambda: message in status.snapshot().gauges["web_error"])
     assert not server.listening.is_set()
     assert server.stop(WAIT_S)
 
 
-def test_a_page_that_nobody_opens_costs_no_framework_and_still_stops() -> None:
+def test_a_page_that_is_never_opened_loads_no_framework_and_still_stops() -> None:
     script = """
 import sys
 from tests.interfaces.web.test_server import WAIT_S, a_server
 server, _ = a_server("127.0.0.1:0")
-sys.modules.pop("fastapi", None), sys.modules.pop("uvicorn", None)  # the test's own box has them
+sys.modules.pop("fastapi", None), sys.modules.pop("uvicorn", None)  # the test's box has imported them
 server.start()
 assert server.listening.wait(WAIT_S)
 assert server.stop(WAIT_S)
@@ -141,7 +141,7 @@ def test_without_a_token_only_this_machine_by_its_own_name_may_ask() -> None:
             ("", 403),
         ):
             assert box.client.get("/api/status", headers={"host": host}).status_code == status, host
-            # A monitor may come through any name: probes tell no secret.
+            # A monitor may use any host name, because probes reveal nothing.
             for probe in ("/healthz", "/readyz"):
                 assert box.client.get(probe, headers={"host": host}).status_code == 200, host
 

@@ -12,7 +12,7 @@ from tests.broker import Brokers, free_port
 from tests.daemon_process import run_command
 from tests.workshop.bench.results import CALM
 
-SECONDS = "0.2"  # each figure has its least number of measurements, however short the run
+SECONDS = "0.2"  # each figure has a minimum number of measurements, however short the run
 
 
 def check(result: Result) -> None:
@@ -65,7 +65,7 @@ def test_events_go_to_a_broker_that_answers(bundle_dir: Path, photos_dir: Path, 
     assert result.stages["publish"].what == f"to the PUBACK of 127.0.0.1:{broker.port}"
     assert result.after.strained
     assert not result.before.strained
-    # Nothing else is said in the box's name, and nothing stays behind.
+    # Nothing else is published under the box's name, and nothing is retained.
     assert {message.topic for message in heard.received} == {f"edge/{settings.device.name}/bench"}
     assert not any(message.retain for message in heard.received)
 
@@ -92,7 +92,7 @@ def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_ove
         (("--seconds", "0"), 2, "must be more than 0"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_is_measured(
+def test_a_wrong_argument_is_refused_before_anything_is_measured(
     arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     done = run_command("bench", *arguments)

@@ -56,7 +56,7 @@ def test_labels_are_read_from_the_folder(tmp_path: Path) -> None:
     assert truth(tmp_path) == TRUTH
 
 
-def test_a_run_beside_other_work_says_so() -> None:
+def test_a_run_next_to_other_work_is_marked() -> None:
     assert disturbance(1.2) == "Nothing else ran"
     assert "The load was 11" in disturbance(11.1)
 

@@ -20,10 +20,10 @@ from edge.workshop.bench.stages import LEAST, UNREADABLE, next_picture, read_fra
 from tests.broker import Brokers
 
 
-class Told:
+class Listed:
     """A source that gives pictures (True) or broken ones (False) as listed, then ends."""
 
-    name, live, fps = "told", False, 1.0
+    name, live, fps = "listed", False, 1.0
 
     def __init__(self, pictures: Iterator[bool]) -> None:
         self._pictures = pictures
@@ -45,23 +45,23 @@ class Told:
 
 
 def test_broken_pictures_are_passed_over() -> None:
-    source = Told(iter([False, True, False, False, True]))
+    source = Listed(iter([False, True, False, False, True]))
     assert [frame.shape for frame in read_frames(source, FrameBuffers(), 2)] == [(2, 3, 3)] * 2
 
 
 def test_a_source_that_ends_is_a_sentence() -> None:
-    with pytest.raises(CameraError, match=r"told has ended; .*\.$"):
-        read_frames(Told(iter([True, False])), FrameBuffers(), 2)
+    with pytest.raises(CameraError, match=r"output has ended; .*\.$"):
+        read_frames(Listed(iter([True, False])), FrameBuffers(), 2)
 
 
 def test_a_source_of_broken_pictures_alone_is_given_up() -> None:
     endless = iter(lambda: False, True)
-    with pytest.raises(CameraError, match=f"told gave {UNREADABLE} broken pictures in a row"):
-        next_picture(Told(endless), FrameBuffers())
+    with pytest.raises(CameraError, match=f"output gave {UNREADABLE} broken pictures in a row"):
+        next_picture(Listed(endless), FrameBuffers())
 
 
 @pytest.mark.timeout(120)
-def test_a_broker_that_goes_is_told_and_the_rest_is_measured(bundle_dir: Path, brokers: Brokers) -> None:
+def test_a_broker_that_goes_is_reported_and_the_rest_is_measured(bundle_dir: Path, brokers: Brokers) -> None:
     broker = brokers.start()
 
     def pictures() -> Iterator[bool]:
@@ -74,5 +74,5 @@ def test_a_broker_that_goes_is_told_and_the_rest_is_measured(bundle_dir: Path, b
     maker = EventMaker("porch", "5f1c2e7a")
     with publisher(MqttSettings(url=broker.url), "porch") as publishing:
         assert publishing.destination == f"to the PUBACK of 127.0.0.1:{broker.port}"
-        stages = stage_latencies(Told(pictures()), FrameBuffers(), classifier, maker, publishing, 0.01)
+        stages = stage_latencies(Listed(pictures()), FrameBuffers(), classifier, maker, publishing, 0.01)
     assert stages["publish"].what == f"to outbox, no PUBACK of 127.0.0.1:{broker.port}"

@@ -32,7 +32,7 @@ def test_each_frame_is_captured_before_it_is_classified(classifier: Classifier, 
         camera_fps(once, classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)
 
 
-def test_frames_from_memory_are_captured_by_nobody(classifier: Classifier) -> None:
+def test_frames_from_memory_use_no_capture_thread(classifier: Classifier) -> None:
     frames = FramesInMemory([np.zeros((240, 320, 3), np.uint8)])
     classified, captured = pipeline_fps(frames, Status(), classifier, MAKER, Publisher(None, "", "nowhere"), SHORT_S)
     assert classified > 0

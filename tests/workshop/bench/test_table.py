@@ -46,7 +46,7 @@ def test_a_throttled_run_says_so_in_its_first_line(when: str, strain: dict[str, 
     ("before", "after", "words"),
     [
         ("0", "50000", "THROTTLED: under-voltage or over-current during the run"),
-        ("50000", "50000", ""),  # it was so before the run, and nobody knows whether again
+        ("50000", "50000", ""),  # already set before the run, so it shows nothing about the run
         ("10000", "50000", "THROTTLED: the processor was slowed down during the run"),
         ("0", "0", ""),
     ],
@@ -73,7 +73,7 @@ def test_a_jetsons_over_current_during_the_run_is_in_its_first_line() -> None:
     assert table(result(before=once, after=again)).startswith("THROTTLED: under-voltage or over-current during the run")
 
 
-def test_a_run_beside_busy_processes_says_so_first() -> None:
+def test_a_run_next_to_busy_processes_is_marked_in_the_first_line() -> None:
     assert table(result(before=CALM.model_copy(update={"load": 9.0}))).startswith("BUSY: ")
 
 

@@ -27,5 +27,5 @@ class Processor:
 class FakeCuda(Cpu):
     """A `vision.device.Device` that accepts any bundle, and knows which engine it was made for."""
 
-    def __init__(self, engine: Engine) -> None:  # without the checks that this machine is the bundle's
+    def __init__(self, engine: Engine) -> None:  # without checking that the bundle is for this machine
         self.engine = engine

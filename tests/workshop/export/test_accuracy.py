@@ -51,7 +51,7 @@ def closer(file: Path, folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def pictures(request: pytest.FixtureRequest) -> list[tuple[Path, int]]:
     """Pictures with their right classes: the labelled photos, or variants of the four photos."""
-    if not TESTDATA:  # but the cat, of which two answers are equally good
+    if not TESTDATA:  # without the cat, for which two answers are right
         files = request.getfixturevalue("variants")
         folder = request.getfixturevalue("tmp_path_factory").mktemp("pictures")
         return [
@@ -122,7 +122,7 @@ def test_int8_takes_a_third_of_the_bytes(bundle_dir: Path, weights: Weights) -> 
     assert (bundle_dir / MODEL).stat().st_size < fp32 / (2 if "lite0" in bundle_dir.name else 3)
 
 
-def test_tensorrts_symmetric_int8_says_what_fp32_says(
+def test_tensorrts_symmetric_int8_answers_like_fp32(
     network: FloatNetwork, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The graph from which a Jetson builds its engine, computed here, on part of the labelled photos to save time."""
@@ -162,7 +162,7 @@ def test_every_convolution_is_quantized(
         print(f"\nconvolutions: { ({kind: convolutions.count(kind) for kind in sorted(set(convolutions))}) }")
     assert len(convolutions) == sum(isinstance(operation, FloatConv) for operation in network.operations)
     assert all(kind.startswith("quantized::conv2d") for kind in convolutions)
-    # Nothing float before the head: one way into the integers and one out of them.
+    # Nothing is float before the head: one conversion to integers and one back.
     assert kinds.count("aten::dequantize") == 1
     assert kinds.count("aten::_make_per_tensor_quantized_tensor") == 1
     assert "aten::quantize_per_tensor" not in kinds

@@ -79,21 +79,21 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     monkeypatch.setenv("STATE_DIRECTORY", str(models.parent))
     previous = (models / "current").resolve()
     assert main(["export", "--weights", str(weights_file), "--output", str(models), "--json"]) == 0
-    told = capsys.readouterr().out
-    assert told.count("\n") == 1
-    document = json.loads(told)
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    document = json.loads(output)
     assert list(document) == [
         "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "instead_of",
         "agreement",
         "previous", "current", "unused_because",
     ]  # fmt: skip
     name = Path(document["bundle"]).name
-    # Measured without photos this time, so its manifest is another, and so is its name.
+    # Measured without photos this time, so its manifest and its name differ.
     assert document["previous"] == str(previous)
     assert document["bundle"] != str(previous)
     assert (document["current"], document["unused_because"]) == (True, "")
     assert document["published_top1"] == 75.1
-    # Nobody gave photos: it was measured on those that ship.
+    # Without the user's photos it was measured on the shipped ones.
     assert (document["agreement"]["on"], document["agreement"]["photos"]) == ("shipped", 48)
     assert document["agreement"]["top1_or_tie"] >= 95
     assert main(["models", "list", "--json"]) == 0
@@ -114,9 +114,9 @@ def test_a_bundle_for_another_instruction_set_is_written_and_not_used(
     monkeypatch.setattr("platform.machine", lambda: "aarch64" if host == "x86_64" else "x86_64")
     given = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), "--target", host]
     assert main([*given, "--json"]) == 0
-    told = capsys.readouterr()
-    document = json.loads(told.out)
-    assert "process of its own" not in told.err
+    result = capsys.readouterr()
+    document = json.loads(result.out)
+    assert "process of its own" not in result.err
     assert (document["current"], document["previous"]) == (False, None)
     assert "was not tried and current names none yet" in document["unused_because"]
     assert "edge-classifier models add" in document["unused_because"]
@@ -140,9 +140,9 @@ def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
     config.write_text('[model]\ndevice = "cuda"\n')
     given = ["export", "--weights", str(weights_file), "--output", str(models), "--config", str(config)]
     assert main(given) == 65
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "set model.device to auto or cpu" in told.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "set model.device to auto or cpu" in printed.err.splitlines()[-1]
     assert (sorted(os.listdir(models)), (models / "current").resolve()) == before  # noqa: PTH208
 
 
@@ -176,7 +176,7 @@ def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_fi
         (["--calibrate", "black"], 65, "find the ranges on photos with --calibrate DIR"),  # not another golden photo
         (["--golden", "text.pth"], 66, "is not a photo"),
         (["--output", "text.pth/models"], 73, "text.pth is no directory; name another place for the models."),
-        (["--output", "/dev/null"], 73, "/dev/null is no directory"),  # and nobody is told to change its mode
+        (["--output", "/dev/null"], 73, "/dev/null is no directory"),  # and no advice to change its mode
     ],
 )
 def test_mistakes_are_one_sentence_with_their_code(
@@ -192,9 +192,9 @@ def test_mistakes_are_one_sentence_with_their_code(
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     given = ["export", "--weights", str(weights_file), "--output", "models", *arguments]
     assert main(given) == code
-    told = capsys.readouterr()
-    assert told.out == ""
-    last = told.err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    last = printed.err.splitlines()[-1]
     assert last.startswith("edge-classifier: ")
     assert said in last
     assert not list(tmp_path.glob("models/*"))
@@ -207,9 +207,9 @@ def test_a_least_agreement_that_is_no_percent_is_refused_in_a_sentence(
     """0.95 is meant as a fraction; taken as percent it would refuse nothing."""
     with pytest.raises(SystemExit):
         main(["export", f"--min-agreement={text}"])
-    told = capsys.readouterr().err
-    assert "must be percent, a number over 1 and up to 100 such as 95, or 0" in told
-    assert "_percent" not in told
+    output = capsys.readouterr().err
+    assert "must be percent, a number over 1 and up to 100 such as 95, or 0" in output
+    assert "_percent" not in output
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_path: Path) -> None:
@@ -239,5 +239,5 @@ def test_the_gates_are_written_once(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setattr(export, "MIN_AGREEMENT", 45.6)
     with pytest.raises(SystemExit):
         build_parser().parse_args(["export", "--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "(default: 45.6; 0: no gate on agreement). The logits have to correlate by 0.123 in any case" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "(default: 45.6; 0: no gate on agreement). The logits have to correlate by 0.123 in any case" in output

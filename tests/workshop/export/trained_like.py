@@ -31,7 +31,7 @@ def trained_like(name: str, photos: Sequence[Path], classes: int = 1000) -> Weig
     network = get_model(name, weights=None, num_classes=classes).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.train().momentum = 1.0  # the statistics are those of the one batch that follows
+            module.train().momentum = 1.0  # takes the statistics of the next batch
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.3)
     for operation in table.operations:

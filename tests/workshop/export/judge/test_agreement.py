@@ -38,7 +38,7 @@ def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_in
 ) -> None:
     """The golden photo alone does not reveal it, because the model is very sure of that one."""
     monkeypatch.setattr(exporter, "data_free_ranges", narrow)
-    monkeypatch.setattr(judge, "MIN_CORRELATION", 0)  # which refuses EfficientNet-Lite0 before
+    monkeypatch.setattr(judge, "MIN_CORRELATION", 0)  # it would refuse EfficientNet-Lite0 first
     photos = photos_in(testdata / "photos" / "labelled")[::4] if given else []
     golden = SHIPPED / "camera.jpg"
     taken = export_bundle(weights, tmp_path / "taken", photos=photos, golden=golden, min_agreement=0)
@@ -46,12 +46,12 @@ def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_in
     assert taken.manifest.agreement == found
     assert found.on == ("photos" if given else "shipped")
     assert found.top1_or_tie is not None
-    assert found.top1_or_tie < 99  # with sound ranges it is 100 of the views
+    assert found.top1_or_tie < 99  # with sound ranges it is 100 % of the views
     of = f"{found.photos} {'photos' if given else 'views of shipped photos'}"
     with pytest.raises(BundleError) as refused:
         export_bundle(weights, tmp_path / "models", photos=photos, golden=golden, min_agreement=99)
-    told = f"INT8 agrees with FP32 on {found.top1_or_tie:.1f} % of {of}, and 99 % are the least; "
-    assert str(refused.value).startswith(told)
+    message = f"INT8 agrees with FP32 on {found.top1_or_tie:.1f} % of {of}, and 99 % are the least; "
+    assert str(refused.value).startswith(message)
     assert "--calibrate DIR" in str(refused.value)
     assert "correlate" not in str(refused.value)
     assert not (tmp_path / "models").exists()
@@ -84,16 +84,16 @@ def judged(int8: list[list[float]], fp32: list[list[float]]) -> Agreement:
     return measure_agreement(Answers(int8), Answers(fp32), buffers, 0)  # type: ignore[arg-type]
 
 
-def test_a_class_said_of_everything_hides_nothing() -> None:
+def test_a_class_that_is_first_on_every_photo_hides_nothing() -> None:
     """Both put the same class first on every view, so they always agree; the classes after it differ."""
     fp32 = [[0.9, 0.06, 0.03, 0.01], [0.9, 0.01, 0.06, 0.03], [0.8, 0.1, 0.02, 0.08]]
     found = judged([[0.9, 0.01, 0.01, 0.08], [0.9, 0.08, 0.01, 0.01], [0.9, 0.01, 0.08, 0.01]], fp32)
     assert (found.top1, found.classes) == (100, 1)
-    for least in (95, 0):  # which is no gate on agreement, and leaves this one
+    for least in (95, 0):  # 0 turns off the check of the agreement, not this one
         with pytest.raises(BundleError) as refused:
             refuse_below(least, found, "INT8")
-        told = r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 3 views .* 0\.95 is the least"
-        assert re.match(told, str(refused.value))
+        message = r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 3 views .* 0\.95 is the least"
+        assert re.match(message, str(refused.value))
         assert "agrees" not in str(refused.value)
     refuse_below(95, judged(fp32, fp32), "INT8")
 
@@ -126,7 +126,7 @@ def test_near_ties_between_two_classes_count_for_little() -> None:
     refuse_below(95, found, "INT8")
 
 
-def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_told(
+def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_reported(
     variants: list[Path], tmp_path: Path
 ) -> None:
     """On one photo one hit would be 100 %, and random weights put one class first on every photo."""
@@ -134,9 +134,9 @@ def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_told(
     found = exported.manifest.agreement
     assert found is not None
     assert (found.on, found.photos, found.views, found.classes) == ("both", 49, 48, 1)
-    told = " ".join(exported.report.to_table().split())
-    assert "on 1 photo and 48 views of shipped photos, because fewer than 20 say little" in told
-    assert "FP32 puts only one class first, so it proves little" in told
+    table = " ".join(exported.report.to_table().split())
+    assert "on 1 photo and 48 views of shipped photos, because fewer than 20 say little" in table
+    assert "FP32 puts only one class first, so it proves little" in table
 
 
 def test_random_weights_with_ranges_that_cut_off_are_refused_though_they_agree(
@@ -147,7 +147,7 @@ def test_random_weights_with_ranges_that_cut_off_are_refused_though_they_agree(
         return {name: r if name == "pixels" else Range(r.low * 0.8, r.high * 0.8) for name, r in found.items()}
 
     monkeypatch.setattr(exporter, "data_free_ranges", cut)
-    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 0.0)  # the golden photo's own gate is not what is tried here
+    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 0.0)  # without the golden photo's check, which is not tested here
     with pytest.raises(BundleError, match=r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 48 views"):
         export_bundle(trained_like("efficientnet_b0", variants[:12]), tmp_path / "models")
     assert not (tmp_path / "models").exists()

@@ -68,23 +68,23 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     with capsys.disabled():
         print(f"\n{name}, random weights: logits correlate by {agreement.correlation:.4f}; {size / 1e6:.1f} MB")
     assert agreement.photos == JUDGED
-    assert agreement.correlation >= (0.98 if TESTDATA else 0.97)  # a dozen pictures of four photos are few statistics
+    assert agreement.correlation >= (0.98 if TESTDATA else 0.97)  # variants of four photos are few data for statistics
     bundle = load_bundle(exported.directory)
     assert bundle.name.startswith(f"{name}-int8-")
-    assert bundle.manifest.weights.top1 is None  # nobody has proven random weights
+    assert bundle.manifest.weights.top1 is None  # random weights have no published accuracy
     assert "unproven" in exported.report.to_table()
     classifier = Classifier(bundle, ModelSettings(threads=torch.get_num_threads()))
     answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     assert answer.shape == (1000,)
     assert int(answer.argmax()) == bundle.manifest.golden[0].index
-    if classifier.takes_many:  # `classify` of a folder asks about a batch at once
+    if classifier.takes_many:  # `classify` of a folder infers a batch at once
         batch = [classifier.new_input() for _ in range(BATCH)]
         for buffer, photo in zip(batch, photos, strict=False):
             classifier.prepare(read_photo(photo), buffer)
         alone = np.stack([classifier.infer(buffer) for buffer in batch])
         together = classifier.infer_all(batch)
-        # A last bit of a float curve may tip an integer over, which a random network carries far: each answer of the
-        # batch is compared with that of its own photo alone, and has to be nearer to it than to any other's.
+        # The last bit of a float may change an integer, which a random network amplifies. So each answer of the
+        # batch has to be nearer to that of its photo alone than to that of any other photo.
         apart = np.abs(together[:, None] - alone[None]).sum(-1)
         np.testing.assert_array_equal(apart.argmin(1), np.arange(BATCH))
 

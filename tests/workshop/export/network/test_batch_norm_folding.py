@@ -157,7 +157,7 @@ def test_wrong_shapes_are_refused(key: str, shape: tuple[int, ...]) -> None:
         ("layer1.0.conv1.weight", lambda v: v.double() * 1e300, "layer1.0.conv1.weight folded is not finite"),
         ("layer1.0.bn1.bias", lambda v: v.double() + 1e300, "layer1.0.bn1 folded is not finite"),
         ("layer1.0.bn1.running_var", lambda v: v - 2, "layer1.0.bn1.running_var has a negative variance"),
-        ("bn1.weight", lambda v: v * 1e20, "bn1 folded is not finite, or beyond"),  # ranges are made of its square
+        ("bn1.weight", lambda v: v * 1e20, "bn1 folded is not finite, or beyond"),  # the ranges use its square
         ("layer1.0.conv2.weight", lambda v: v * 1e15, "what layer1.0 gives is not finite"),
     ],
 )

@@ -31,8 +31,8 @@ def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> Non
     torch.manual_seed(0)
     reference = get_model("resnet18", weights=None).eval()
     mean, std = torch.tensor((0.4, 0.5, 0.6))[None, :, None, None], torch.tensor((0.5, 0.4, 0.3))[None, :, None, None]
-    told = InputOptions(mean=(0.4, 0.5, 0.6), std=(0.5, 0.4, 0.3), size=160, resize=192, colour=colour)
-    table = told.applied_to(ARCHITECTURES["resnet18"]())
+    options = InputOptions(mean=(0.4, 0.5, 0.6), std=(0.5, 0.4, 0.3), size=160, resize=192, colour=colour)
+    table = options.applied_to(ARCHITECTURES["resnet18"]())
     network = fold_batch_norms(table, reference.state_dict())
     photo = torch.rand(1, 3, 160, 160)
     padded = mean.expand(1, 3, 166, 166).clone()
@@ -47,7 +47,7 @@ def test_a_fine_tuned_network_gets_what_it_was_trained_on(colour: Colour) -> Non
     assert table.contract.border_rgb == (102, 128, 153)
 
 
-def test_what_photos_are_like_does_not_hang_on_the_networks_normalisation() -> None:
+def test_what_photos_are_like_does_not_depend_on_the_networks_normalisation() -> None:
     """Mean 0 and std 1 mean that nothing is normalised, not that photos are black."""
     state = get_model("resnet18", weights=None).state_dict()
     plain = InputOptions(mean=(0, 0, 0), std=(1, 1, 1)).applied_to(ARCHITECTURES["resnet18"]())
@@ -55,7 +55,7 @@ def test_what_photos_are_like_does_not_hang_on_the_networks_normalisation() -> N
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("options", "said"),
     [
         (InputOptions(mean=(123.68, 116.78, 103.94)), "mean of 123.68 116.78 103.94 is not of pixels in 0..1; divide"),
         (InputOptions(mean=(0.5, float("nan"), 0.5)), "mean of 0.5 nan 0.5 is not"),
@@ -67,9 +67,9 @@ def test_what_photos_are_like_does_not_hang_on_the_networks_normalisation() -> N
         (InputOptions(resize=100_000), "resized to 100000; give --resize from 224 to 4096"),
     ],
 )
-def test_nonsense_is_a_sentence(told: InputOptions, said: str) -> None:
+def test_nonsense_is_a_sentence(options: InputOptions, said: str) -> None:
     with pytest.raises(WeightsError) as refused:
-        told.applied_to(ARCHITECTURES["resnet18"]())
+        options.applied_to(ARCHITECTURES["resnet18"]())
     message = str(refused.value)
     assert said in message
     assert message.endswith(".")
@@ -81,7 +81,7 @@ def test_tensorflows_padding_is_for_sizes_that_32_divides() -> None:
         InputOptions(size=240).applied_to(ARCHITECTURES["efficientnet_lite0"]())
 
 
-def test_the_bundle_says_it_and_is_judged_and_evaluated_by_it(
+def test_the_bundle_records_the_input_and_is_judged_and_evaluated_with_it(
     bundle_dir: Path, weights_file: Path, photos_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """EfficientNet-Lite0 as if it had been trained on BGR has to give the same answers."""
@@ -90,8 +90,8 @@ def test_the_bundle_says_it_and_is_judged_and_evaluated_by_it(
     mine, models = tmp_path / "mine.pth", tmp_path / "models"
     torch.save(state, mine)
     network = ["--weights", str(mine), "--arch", "efficientnet_lite0", "--mean", *("0.5",) * 3, "--std", *("0.5",) * 3]
-    told = ["--size", "256", "--resize", "288", "--interpolation", "bicubic", "--colour", "BGR"]
-    assert main(["export", *network, *told, "--output", str(models), "--json"]) == 0
+    options = ["--size", "256", "--resize", "288", "--interpolation", "bicubic", "--colour", "BGR"]
+    assert main(["export", *network, *options, "--output", str(models), "--json"]) == 0
     home = Path(json.loads(capsys.readouterr().out)["bundle"])
     said = json.loads((home / MANIFEST).read_text())["input"]
     assert said == {

@@ -28,7 +28,7 @@ from tests.workshop.export.processor import FakeCuda, Processor
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_fp16_says_what_fp32_says(network: FloatNetwork, golden: torch.Tensor) -> None:
+def test_fp16_answers_like_fp32(network: FloatNetwork, golden: torch.Tensor) -> None:
     """On the processor, whose FP16 is slow but as exact as a GPU's."""
     half = RawPixels(GpuNetwork(network, None, lambda weight: weight.half()), torch.float16)
     with torch.inference_mode():
@@ -54,14 +54,14 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
     kinds = [node.op_type for node in model.graph.node]
     convolutions = sum(isinstance(operation, FloatConv) for operation in network.operations)
     assert kinds.count("Conv") == convolutions
-    # Every weight but the first's, and every value.
+    # Every weight except the first convolution's, and every activation.
     assert kinds.count("QuantizeLinear") == kinds.count("DequantizeLinear") >= convolutions - 1 + convolutions
     session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {"pixels": pixels.numpy()})
     with torch.inference_mode():
         expected = explicit(pixels).numpy()
     assert answer[0].argmax() == expected[0].argmax()
-    # Its kernels compute in integers what the graph computes in floats, and round at another place.
+    # Its kernels compute in integers and round in other places than the graph, which computes in floats.
     assert correlation(torch.from_numpy(answer[0]), torch.from_numpy(expected[0])) > 0.99
 
 
@@ -73,7 +73,7 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
 def test_a_jetsons_bundle_is_made_and_runs(
     weights: Weights, tmp_path: Path, tensorrt: bool, precision: Precision
 ) -> None:
-    told: list[str] = []
+    steps: list[str] = []
     gpu = Processor(tensorrt=tensorrt)
     exported = export_bundle(
         weights,
@@ -83,7 +83,7 @@ def test_a_jetsons_bundle_is_made_and_runs(
         # Symmetric INT8 agrees on 93.8 % of the shipped views for EfficientNet-Lite0 (98.5 % of 260 photos).
         min_agreement=90,
         open_gpu=lambda: gpu,
-        step=told.append,
+        step=steps.append,
     )
     if precision == "fp16":
         assert gpu.given is None
@@ -99,7 +99,7 @@ def test_a_jetsons_bundle_is_made_and_runs(
         assert manifest.quantization.activations == "int8"
     else:
         assert (manifest.precision, manifest.engine, manifest.quantization) == ("fp16", "cuda", None)
-        assert ("TensorRT is broken, so this is FP16 instead of INT8" in "".join(told)) == (precision == "auto")
+        assert ("TensorRT is broken, so this is FP16 instead of INT8" in "".join(steps)) == (precision == "auto")
         assert exported.report.to_table().startswith(" " * 10)
     assert bundle.name.startswith(f"{weights.architecture}-{manifest.precision}-")
     opened: list[FakeCuda] = []

@@ -129,7 +129,7 @@ def test_a_bundle_for_xnnpack_where_torch_has_none_is_refused_in_a_sentence(
 def failed(expected: type[EdgeClassifierError], weights: Weights, models: Path, **options: Path) -> str:
     with pytest.raises(expected) as refused:
         export_bundle(weights, models, **options)  # type: ignore[arg-type]
-    assert not models.is_dir() or not list(models.iterdir())  # nothing half done stays
+    assert not models.is_dir() or not list(models.iterdir())  # nothing unfinished is left
     assert "\n" not in str(refused.value)
     return str(refused.value)
 

@@ -22,7 +22,7 @@ def test_no_weight_moves_by_a_whole_step(shape: tuple[int, ...], small_pairs: bo
     whole = rounded(weight, scales, pixels=shape[1] == 3)
     assert whole.dtype == torch.int8
     assert float((whole - weight / scales[:, None, None, None]).abs().max()) < 1
-    if shape[2:] == (1, 1):  # with one tap there is nothing to cancel out: the nearest is the best
+    if shape[2:] == (1, 1):  # with one tap nothing can cancel out, so nearest rounding is best
         assert torch.equal(whole, (weight / scales[:, None, None, None]).round().to(torch.int8))
 
 

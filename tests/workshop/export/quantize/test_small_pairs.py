@@ -29,8 +29,8 @@ on_x86 = pytest.mark.skipif(
 
 SHAPES = {"stem": (16, 3, 3, 3), "window": (24, 64, 3, 3), "point": (64, 96, 1, 1), "depthwise": (32, 1, 5, 5)}
 
-# The worst that can be: every activation is 255, and neighbouring weights are large and of one sign. The answer of
-# torch's kernels beside that of whole numbers, as the largest difference in steps of one product of ones.
+# The worst case: every activation is 255, and neighbouring weights are large and of one sign. Compares the answer of
+# torch's kernels with exact integers; the result is the largest difference, in products of ones.
 WORST = """\
 import json, sys
 import torch
@@ -86,7 +86,7 @@ def test_kernels_of_a_processor_without_vnni_are_exact() -> None:
     assert off["window False"] > 10  # without the limit they do saturate
 
 
-# What the kernels can do is told by the environment; what the processor can do only by a file of the kernel's.
+# The environment limits the kernels; what the processor can do is read from a file of the kernel's.
 WITHOUT_VNNI = """\
 import sys
 import edge.vision.engine

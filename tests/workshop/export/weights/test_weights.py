@@ -85,7 +85,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
         assert "does not hold PyTorch weights" in refusal(tmp_path / name)
         assert not mark.exists()
     with (tmp_path / "bare.pth").open("rb") as file:
-        pickle.load(file)  # the test's own trap works
+        pickle.load(file)  # checks the test's trap
     assert mark.exists()
 
 
@@ -216,7 +216,7 @@ def entry_of(server: Server, **change: str) -> Entry:
 def failure(entry: Entry, cache: Path) -> str:
     with pytest.raises(WeightsError) as failed:
         download(entry, cache, lambda done, total: None)
-    assert not cache.exists() or list(cache.iterdir()) == []  # nothing half done stays
+    assert not cache.exists() or list(cache.iterdir()) == []  # nothing unfinished is left
     assert "name weights with --weights FILE." in str(failed.value)
     return str(failed.value)
 
@@ -321,7 +321,7 @@ def test_known_weights_are_recognised_whatever_their_files_name_is(
     file = str(tmp_path / "downloaded (1).bin")
     weights = find_weights(file, None, pytest.fail, lambda done, total: None)
     assert (weights.architecture, weights.origin.license) == ("efficientnet_lite0", "CC0-1.0")
-    assert weights.origin.instead_of is None  # whoever names a file asks for what is in it
+    assert weights.origin.instead_of is None  # the user named this file, so it replaces nothing
     with pytest.raises(WeightsError, match="holds efficientnet_lite0, and --arch says resnet18; leave --arch out"):
         find_weights(file, "resnet18", pytest.fail, lambda done, total: None)
 
@@ -342,7 +342,7 @@ def test_a_folder_is_all_that_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (spare.architecture, spare.origin.instead_of) == ("efficientnet_lite0", "resnet18")
     assert said == [f"{tmp_path} holds no weights of resnet18; falling back to efficientnet_lite0 (CC0-1.0)."]
     with pytest.raises(WeightsError, match="holds no weights of resnet18"):
-        find("resnet18")  # who asks for it gets no other
+        find("resnet18")  # with --arch there is no fall-back
     for name in ("LICENSE", "labels.txt", "photo.jpg"):
         (tmp_path / name).write_text("lies among them")
     torch.save({"conv1.weight": torch.ones(3)}, tmp_path / "mine")
@@ -385,7 +385,7 @@ def test_a_package_that_is_not_installed_is_fetched_once(monkeypatch: pytest.Mon
     assert [file.name for file in cache.iterdir()] == [entry.file]
 
 
-@pytest.mark.timeout(400)  # two exports in processes of their own
+@pytest.mark.timeout(400)  # two exports in separate processes
 def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: Path, tmp_path: Path) -> None:
     """Works wherever PyPI can be reached: as installed, without a checkout, with a proxy that does not answer."""
     site = tmp_path / "site"
@@ -399,9 +399,9 @@ def test_without_torchvisions_server_export_falls_back_and_says_so(photos_dir: P
     assert len(refused.stderr.splitlines()) == 1
     done = run_command("export", "--output", models, timeout_s=180, cwd=site, **away)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stderr.splitlines() if "falling back" in line]
-    assert len(told) == 1
-    assert told[0].endswith("falling back to efficientnet_lite0 (Apache-2.0).")
+    notices = [line for line in done.stderr.splitlines() if "falling back" in line]
+    assert len(notices) == 1
+    assert notices[0].endswith("falling back to efficientnet_lite0 (Apache-2.0).")
     because = "resnet18 was asked for and this is efficientnet_lite0, because resnet18's weights could not be fetched."
     assert because in done.stdout.splitlines()
     bundle = load_bundle(Path(done.stdout.splitlines()[-1]))
