@@ -10,26 +10,15 @@ from edge.cli import main
 from edge.commands.try_broker import LOOPBACK, find_mosquitto, running, running_broker
 from edge.commands.try_screen import BAR, bar, event_lines
 from edge.errors import BrokerError, StateError
-from edge.events import Event, Label
+from edge.events import Event, Label, event_ids
+from tests.delivery.driver import make_event
 
 LONG = "Staffordshire bullterrier, Staffordshire bull terrier"
 
 
 def an_event(label: str = "cup", *, best: str = "cup", confidence: float = 92.3) -> Event:
     top = (Label(best, confidence, 968), Label(LONG, 4.1, 179), Label("espresso", 0.0, 967))
-    return Event(
-        id="porch-5f1c2e7a-0812400-000042",
-        device="porch",
-        reason="change",
-        time="2026-11-22T10:15:30.123Z",
-        time_synced=True,
-        boot="5f1c2e7a",
-        uptime_s=860.4,
-        label=label,
-        top=top,
-        model="resnet18-int8-3fa9c1",
-        latency_ms={"capture": 3.1, "preprocess": 1.2, "inference": 41.8},
-    )
+    return make_event(event_ids("porch", "5f1c2e7a", 1), label=label, top=top)
 
 
 @pytest.mark.parametrize("best", ["cup", LONG])

@@ -13,34 +13,18 @@ from edge.commands.doctor_checks import broker as doctor
 from edge.commands.try_broker import find_mosquitto, running
 from edge.delivery.delivery import Delivery
 from edge.delivery.topics import discovery_topic
-from edge.events import Event, Label
+from edge.events import event_ids
 from edge.settings.schema import MqttSettings, Settings
 from edge.settings.toml_file import load_settings
 from edge.status.snapshot import Status
 from tests.broker import Certificates, eventually, free_port
+from tests.delivery.driver import make_event
 from tests.installer import CHECKOUT
 
 EXAMPLES = CHECKOUT / "deploy" / "mosquitto"
 PASSWORDS = {"porch": "the-password-of-porch", "viewer": "the-password-of-the-viewer"}
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
-
-
-def an_event(device: str) -> Event:
-    top = (Label("alp", 92.3, 970), Label("ski", 4.1, 795), Label("valley", 1.1, 979))
-    return Event(
-        f"{device}-5f1c2e7a-0812400-000000",
-        device,
-        "change",
-        "2026-11-22T10:15:30.123Z",
-        True,
-        "5f1c2e7a",
-        860.4,
-        "alp",
-        top,
-        "resnet18-int8-3fa9c1",
-        {"inference": 41.8},
-    )
 
 
 class Site:
@@ -103,7 +87,7 @@ class Site:
         delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status)
         delivery.start()
         self._stack.callback(delivery.stop, 5.0)
-        delivery.put(an_event(device))
+        delivery.put(make_event(event_ids(device, "5f1c2e7a", 1), device=device))
         return status
 
     def tells(self, topic: str, message: str, *options: str) -> None:

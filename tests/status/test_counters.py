@@ -12,16 +12,10 @@ from pathlib import Path
 import pytest
 
 from edge.status.counters import SAVE_EVERY_S, PersistentCounters
+from tests.camera.fakes import Clock
 
 NAMES = ("camera_reopens", "camera_restarts")
 REPOSITORY = Path(__file__).parent.parent.parent
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_counts_go_on_after_a_restart(tmp_path: Path) -> None:
@@ -37,7 +31,7 @@ def test_counts_go_on_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_is_away_for_a_day_writes_a_few_times_an_hour(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     path = tmp_path / "counters.json"
     counters = PersistentCounters(path, NAMES, clock)
     writes = set()
@@ -51,7 +45,7 @@ def test_a_camera_that_is_away_for_a_day_writes_a_few_times_an_hour(tmp_path: Pa
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     path = tmp_path / "counters.json"
     counters = PersistentCounters(path, NAMES, clock)
     for clock.now in (0.0, 1e4, 2e4):

@@ -19,6 +19,7 @@ from edge.workshop.export.network.operations import PIXELS, Architecture
 from edge.workshop.export.weights.download import packaged_weights
 from edge.workshop.export.weights.state_dict import catalogue as known_weights
 from edge.workshop.export.weights.state_dict import read_weights
+from tests.refusals import one_sentence
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +115,7 @@ def test_efficientnet_lite0_is_the_packages_own() -> None:
 
 
 def refusal(name: str, state: StateDict) -> str:
-    with pytest.raises(WeightsError) as refused:
-        fold_batch_norms(ARCHITECTURES[name](), state)
-    message = str(refused.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    return message
+    return one_sentence(WeightsError, lambda: fold_batch_norms(ARCHITECTURES[name](), state))
 
 
 def test_weights_of_another_network_are_refused() -> None:
