@@ -147,7 +147,7 @@ def test_random_weights_with_ranges_that_cut_off_are_refused_though_they_agree(
         return {name: r if name == "pixels" else Range(r.low * 0.8, r.high * 0.8) for name, r in found.items()}
 
     monkeypatch.setattr(exporter, "data_free_ranges", cut)
-    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 0.0)  # without the golden photo's check, which is not tested here
+    monkeypatch.setattr(judge, "GOLDEN_MIN_CORRELATION", 0.0)  # the golden photo's check is not tested here
     with pytest.raises(BundleError, match=r"^INT8's logits correlate with FP32's by 0\.\d{3} over those of 48 views"):
         export_bundle(trained_like("efficientnet_b0", variants[:12]), tmp_path / "models")
     assert not (tmp_path / "models").exists()
