@@ -87,7 +87,7 @@ class Site:
         delivery = Delivery(settings.mqtt, fallback, device, "5f1c2e7a", status)
         delivery.start()
         self._stack.callback(delivery.stop, 5.0)
-        delivery.put(make_event(event_ids(device, "5f1c2e7a", 1), device=device))
+        delivery.put(make_event(event_ids(device, "5f1c2e7a", 1), device=device, reason="change"))
         return status
 
     def tells(self, topic: str, message: str, *options: str) -> None:
