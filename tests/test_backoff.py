@@ -9,7 +9,7 @@ def backoff(share: float, jitter: float = 0.5) -> Backoff:
     return Backoff(FIRST_S, CAP_S, jitter=jitter, random_share=lambda: share)
 
 
-def test_back_off_doubles_up_to_its_cap_and_begins_anew_after_a_reset() -> None:
+def test_back_off_doubles_up_to_its_cap_and_starts_again_after_a_reset() -> None:
     longest = backoff(1.0)
     waits = [longest.next_s() for _ in range(2000)]
     assert waits[:5] == [FIRST_S * 2**n for n in range(5)]
@@ -24,7 +24,7 @@ def test_jitter_takes_at_most_its_part() -> None:
     assert none.next_s() == 0.0
 
 
-def test_a_failure_may_have_a_cap_of_its_own() -> None:
+def test_a_failure_may_have_another_cap() -> None:
     longest = backoff(1.0)
     assert [longest.next_s(60.0) for _ in range(9)][-1] == 60.0
     assert longest.next_s() == CAP_S

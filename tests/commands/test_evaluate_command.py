@@ -62,7 +62,7 @@ def test_it_counts_what_classify_says(
     assert "calibration error" in (tmp_path / "reliability.svg").read_text()
 
 
-def test_without_weights_nothing_is_said_of_fp32(
+def test_without_weights_fp32_is_not_mentioned(
     bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = table_of(list(rows[:2]), tmp_path)
@@ -74,7 +74,7 @@ def test_without_weights_nothing_is_said_of_fp32(
     assert "FP32" not in "".join(output)
 
 
-def test_a_plot_that_cannot_be_drawn_is_said_before_the_work(
+def test_a_plot_that_cannot_be_drawn_is_refused_before_the_work(
     bundle_dir: Path, rows: list[tuple[Path, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = table_of(list(rows[:1]), tmp_path)

@@ -398,7 +398,7 @@ def test_a_refusal_names_what_was_given(installed: Installed, bundle: Path) -> N
         add(bundle, installed)
 
 
-def test_a_place_that_cannot_be_written_is_said_so(installed: Installed, bundle: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(installed: Installed, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     with pytest.raises(StateError, match="state is no directory; name another place for the models"):
         add(bundle, installed)

@@ -24,7 +24,7 @@ def said(decision: Decision | None) -> tuple[str, str] | None:
     return None if decision is None else (decision.reason, decision.label)
 
 
-def test_the_first_frame_is_said_at_once_and_the_second_like_it_is_not() -> None:
+def test_the_first_frame_is_an_event_at_once_and_the_second_like_it_is_not() -> None:
     box = decider(hold_s=5)
     first = box.decide(sure_of(0), 100.0)
     assert said(first) == ("change", "cat")

@@ -121,7 +121,7 @@ def test_after_a_broken_connection_one_message_at_a_time_until_an_event_is_answe
     assert box.link.takes(EVENT)
 
 
-def test_a_connection_without_a_connack_or_without_pubacks_is_given_up_and_made_anew() -> None:
+def test_a_connection_without_a_connack_or_without_pubacks_is_given_up_and_made_again() -> None:
     box = Box()
     box.wait(0.0)
     box.wait(CONNACK_WITHIN_S)

@@ -56,7 +56,7 @@ def test_a_box_that_is_uninstalled_does_not_stay_at_the_broker(tmp_path: Path, f
     assert machine.left() == {"etc/config.toml", "var/state/fallback.db", "var/.edge-classifier-half/model.pt", "log"}
 
 
-def test_a_purge_leaves_nothing_of_its_own_and_names_what_came_from_debian(tmp_path: Path) -> None:
+def test_a_purge_leaves_no_files_and_names_what_came_from_debian(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 0)
     machine.stage("install_packages python3 python3-torch mosquitto; install_packages mosquitto-clients")
     text = machine.stage("purge=yes; uninstall_service")

@@ -109,7 +109,7 @@ def test_a_truncated_photo_is_refused_whatever_its_kind(kind: str, share: float)
     ],
     ids=["empty", "text", "JPEG's magic", "PNG's magic", "WebP's magic", "GIF", "zeros"],
 )
-def test_what_is_no_photo_is_said_so(content: bytes, said: str) -> None:
+def test_what_is_no_photo_is_refused(content: bytes, said: str) -> None:
     assert said in refusal(content)
 
 
@@ -212,7 +212,7 @@ print(peak() - before)
     assert grown_kb < 80 << 10  # the buffer of read_photo is 64 MB, most of it never touched
 
 
-def test_a_bad_photo_writes_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_photo_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """The caller prints the sentence; OpenCV's own dozen lines would hide it."""
     for kind in KINDS:
         content = encoded(kind)

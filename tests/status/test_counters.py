@@ -57,7 +57,7 @@ def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 40, b"[1, 2]", b'{"camera_reopens": "many"}', b'{"camera_reopens": -1}', b"\xff\xfe", b"["]
 )
-def test_a_damaged_file_is_set_aside_and_counting_begins_anew(
+def test_a_damaged_file_is_set_aside_and_counting_starts_again(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "counters.json"

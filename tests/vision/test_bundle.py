@@ -78,7 +78,7 @@ def test_a_renamed_directory_is_refused(copy: Path) -> None:
     assert copy.name in refusal(copy.rename(copy.parent / "resnet18-int8-000000"))
 
 
-def test_what_is_no_bundle_is_said_so(tmp_path: Path) -> None:
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     assert "edge-classifier export" in refusal(tmp_path / "none")
     # Not the first missing parent directory.
     assert f"There is no bundle {tmp_path}/no/state/models/current;" in refusal(tmp_path / "no/state/models/current")

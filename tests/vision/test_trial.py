@@ -39,7 +39,7 @@ def test_what_kept_a_bundle_from_being_tried_is_a_sentence(
     assert str(raised.value).endswith(remedy)
 
 
-def test_what_is_wrong_with_a_bundle_is_said_in_the_loaders_own_words(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_bundle_is_the_loaders_message(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "bundle.json")
     with pytest.raises(BundleError) as raised:
         verify_bundle(tmp_path, ModelSettings())

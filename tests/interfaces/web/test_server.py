@@ -79,7 +79,7 @@ print([name for name in ("fastapi", "uvicorn") if name in sys.modules])
     assert done.stdout.strip() == "[]"
 
 
-def test_a_page_whose_framework_is_missing_is_off_and_says_so_before_anybody_visits_it() -> None:
+def test_a_page_whose_framework_is_missing_is_off_before_the_first_visit() -> None:
     server, status = a_server("127.0.0.1:0", needs=("uvicorn", "a_framework_that_is_not_there"))
     server.start()
     gauges = status.snapshot().gauges

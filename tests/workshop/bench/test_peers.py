@@ -62,7 +62,7 @@ def test_a_run_next_to_other_work_is_marked() -> None:
 
 
 @pytest.mark.slow
-def test_this_project_answers_in_a_process_of_its_own(bundle_dir: Path, variants: list[Path], tmp_path: Path) -> None:
+def test_this_project_answers_in_a_separate_process(bundle_dir: Path, variants: list[Path], tmp_path: Path) -> None:
     (tmp_path / "bundle").symlink_to(bundle_dir)
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -119,7 +119,7 @@ def heard(subscriber: Subscriber) -> set[str]:
     return {message.json()["model"] for message in subscriber.on("event")}
 
 
-def test_two_classes_of_ones_own_are_named_and_counted(
+def test_two_classes_of_the_users_are_named_and_counted(
     photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A fine-tuned network as a user has it: a file from torch.save, and a file with two names."""

@@ -172,7 +172,7 @@ def test_a_missing_key_is_named() -> None:
     assert re.search(r"lack 'layer3\.1\.bn2\.running_var', so they are not a resnet18", refusal("resnet18", state))
 
 
-def test_an_architecture_that_does_not_exist_is_said_so() -> None:
+def test_an_architecture_that_does_not_exist_is_refused() -> None:
     from edge.errors import BundleError
 
     with pytest.raises(BundleError, match="no architecture vgg; choose from resnet18"):
