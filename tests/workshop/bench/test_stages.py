@@ -50,13 +50,13 @@ def test_broken_pictures_are_passed_over() -> None:
 
 
 def test_a_source_that_ends_is_a_sentence() -> None:
-    with pytest.raises(CameraError, match=r"output has ended; .*\.$"):
+    with pytest.raises(CameraError, match=r"listed has ended; .*\.$"):
         read_frames(Listed(iter([True, False])), FrameBuffers(), 2)
 
 
 def test_a_source_of_broken_pictures_alone_is_given_up() -> None:
     endless = iter(lambda: False, True)
-    with pytest.raises(CameraError, match=f"output gave {UNREADABLE} broken pictures in a row"):
+    with pytest.raises(CameraError, match=f"listed gave {UNREADABLE} broken pictures in a row"):
         next_picture(Listed(endless), FrameBuffers())
 
 
