@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import StreamingResponse
 
+from edge.interfaces.web.closing_stream import ClosingStream
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import History
 from edge.interfaces.web.log_lines import LogLines
@@ -49,7 +50,7 @@ def make_router(daemon: DaemonAccess, history: History, log_lines: LogLines, sto
     async def listen() -> StreamingResponse:
         messages = one_listener()
         await anext(messages)
-        return StreamingResponse(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return ClosingStream(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def one_listener() -> AsyncGenerator[str, None]:
         if listeners.locked():

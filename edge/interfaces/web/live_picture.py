@@ -10,6 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response, StreamingResponse
 
+from edge.interfaces.web.closing_stream import ClosingStream
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.problem_details import documented
 from edge.photos.decode import encode_photo
@@ -91,7 +92,7 @@ def make_router(daemon: DaemonAccess, stream: bool, stopping: threading.Event) -
             raise HTTPException(404, "The live picture is off; set web.stream = true, or use /snapshot.jpg.")
         parts = one_client()
         await anext(parts)
-        return StreamingResponse(parts, media_type="multipart/x-mixed-replace; boundary=frame")
+        return ClosingStream(parts, media_type="multipart/x-mixed-replace; boundary=frame")
 
     async def one_client() -> AsyncGenerator[bytes, None]:
         if streams.locked():

@@ -1,5 +1,6 @@
 """Tests the REST API over real HTTP: predictions, events, status, streams, limits and errors."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -7,7 +8,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import pytest
 
 from edge.events import Event, Label
 from edge.interfaces.web import event_stream, live_picture, photo_upload, predict
+from edge.interfaces.web.closing_stream import ClosingStream
 from edge.interfaces.web.history import History
 from edge.status.snapshot import StatusSnapshot
 from tests.interfaces.web.box import CLASSES, MODEL, WAIT_S, Box, Model, has, photo, running
@@ -321,6 +323,36 @@ def test_of_many_listeners_that_come_at_once_a_few_are_heard(monkeypatch: pytest
                 return stream.status_code == 200
 
         assert has(is_heard)  # a client that leaves makes room
+
+
+def test_a_stream_ends_with_its_client_although_the_server_raises_no_error() -> None:
+    """uvicorn 0.32.0 announces ASGI 2.4, but sends to a client that has left without an error."""
+
+    async def streamed() -> bool:
+        left, closed = asyncio.Event(), False
+
+        async def pieces() -> AsyncGenerator[str, None]:
+            nonlocal closed
+            try:
+                while True:
+                    yield "piece"
+                    await asyncio.sleep(0)
+            finally:
+                closed = True
+
+        async def receive() -> dict[str, Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                left.set()
+
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}}
+        await asyncio.wait_for(ClosingStream(pieces())(scope, receive, send), WAIT_S)
+        return closed
+
+    assert asyncio.run(streamed())
 
 
 def test_the_live_picture_is_streamed_when_it_is_on_and_to_a_few_only(monkeypatch: pytest.MonkeyPatch) -> None:
