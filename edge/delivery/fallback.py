@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -249,8 +250,8 @@ class FallbackLog:
             self._salvage = None
 
     def _commit(self, file: LogFile, changes: Changes) -> list[int]:
-        if changes.add:
-            file.leave_room()
+        if changes.add and file.spare_bytes() < 0:  # deleting what was delivered takes some room, too
+            raise OSError(errno.ENOSPC, f"less than {file.reserve_bytes} bytes are free on this disk")
         with file.transaction() as account:  # reads it again: `fallback purge` may have changed it
             file.delete(account, changes.delete)
             for seq, reason in changes.refused.items():

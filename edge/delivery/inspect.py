@@ -33,13 +33,16 @@ class Summary:
 
 
 @contextlib.contextmanager
-def opened(path: Path, max_bytes: int) -> Iterator[LogFile]:
-    """The log's file without becoming its owner.
+def _opened(path: Path, max_bytes: int) -> Iterator[LogFile | None]:
+    """The log's file without becoming its owner; None: there is none yet.
 
     Raises:
         StateError: it cannot be read or written, or is damaged.
     """
     try:
+        if not path.exists():
+            yield None
+            return
         with contextlib.closing(LogFile(path, max_bytes)) as file:
             yield file
     except (OSError, *READ_ERRORS) as error:
@@ -59,9 +62,9 @@ def summarise(path: Path, max_bytes: int) -> Summary:
     with contextlib.suppress(OSError):
         found = [*corrupt_files(path), *newer_files(path), *waiting_files(path)]
         summary.set_aside = sorted(map(str, found))
-    if not _exists(path):
-        return summary
-    with opened(path, max_bytes) as file:
+    with _opened(path, max_bytes) as file:
+        if file is None:
+            return summary
         account = file.account()
         summary.events, summary.bytes, summary.dropped = account.waiting, account.bytes, account.dropped
         refused = "SELECT refused, count(*) FROM events WHERE refused IS NOT NULL GROUP BY refused"
@@ -72,9 +75,9 @@ def summarise(path: Path, max_bytes: int) -> Summary:
 
 def stored_events(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Every event's JSON, oldest first; what a running daemon stores or deletes meanwhile may or may not appear."""
-    if not _exists(path):
-        return
-    with opened(path, max_bytes) as file:
+    with _opened(path, max_bytes) as file:
+        if file is None:
+            return
         after = 0
         while rows := file.read(after, READ_AT_ONCE):
             yield from (row.payload for row in rows)
@@ -83,23 +86,17 @@ def stored_events(path: Path, max_bytes: int) -> Iterator[bytes]:
 
 def purge(path: Path, max_bytes: int) -> int:
     """Delete every stored event, which are not counted as dropped; returns how many there were."""
-    if not _exists(path):
-        return 0
-    with opened(path, max_bytes) as file, file.transaction() as account:  # a running daemon reads it again
-        events = account.waiting
-        file.connection.execute("DELETE FROM events")
-        account.depth = account.bytes = 0
-        account.offsets.clear()
-        if account.salvage is not None:
-            account.salvage.ended = True
+    with _opened(path, max_bytes) as file:
+        if file is None:
+            return 0
+        with file.transaction() as account:  # a running daemon reads it again
+            events = account.waiting
+            file.connection.execute("DELETE FROM events")
+            account.depth = account.bytes = 0
+            account.offsets.clear()
+            if account.salvage is not None:
+                account.salvage.ended = True
         return events
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except PermissionError as error:
-        raise StateError(f"The fallback log {path} may not be read by this user; run with sudo.") from error
 
 
 def _time_of(file: LogFile, order: str) -> str | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import fcntl
 import itertools
 import json
 import os
 import sqlite3
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -97,7 +96,11 @@ class LogFile:
             if self.first_page()[: len(HEADER)] not in (b"", HEADER):
                 raise DamagedError("it does not begin as an SQLite file of ours")
             self.connection = opened.enter_context(contextlib.closing(connect(path)))
+            # One process at a time: `fallback show` may come while a daemon creates the file, and SQLite does not wait
+            # for another process that turns a new file's write-ahead log on.
+            fcntl.flock(self._raw, fcntl.LOCK_EX)
             self._set_up(wal_bytes)
+            fcntl.flock(self._raw, fcntl.LOCK_UN)
             self._check()
             self._opened = opened.pop_all()
 
@@ -109,34 +112,17 @@ class LogFile:
         # pages are used again, and the bound holds without moving pages about.
         execute = self.connection.execute
         execute(f"PRAGMA page_size={PAGE_BYTES}")
-        self._use_write_ahead_log()
+        execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")
         execute(f"PRAGMA wal_autocheckpoint={wal_bytes // PAGE_BYTES}")
         execute(f"PRAGMA journal_size_limit={wal_bytes}")
-        if self._is_empty():
+        if execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             execute("BEGIN IMMEDIATE")
-            if self._is_empty():  # another process may have created the tables meanwhile, such as `fallback show`
-                for statement in SCHEMA:
-                    execute(statement)
-                execute(f"PRAGMA user_version={VERSION}")
-                self._set_account(Account())
+            for statement in SCHEMA:
+                execute(statement)
+            execute(f"PRAGMA user_version={VERSION}")
+            self._set_account(Account())
             execute("COMMIT")
-
-    def _use_write_ahead_log(self) -> None:
-        """Try until BUSY_S have passed: SQLite does not wait for another process that does this to a new file."""
-        until = time.monotonic() + BUSY_S
-        while True:
-            try:
-                self.connection.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() >= until:
-                    raise
-                time.sleep(0.01)
-
-    def _is_empty(self) -> bool:
-        (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return not tables
 
     def _check(self) -> None:
         if (version := format_version(self.connection)) > VERSION:
@@ -156,11 +142,6 @@ class LogFile:
     def first_page(self) -> bytes:
         """The beginning of the file, as of the last time the write-ahead log was copied back."""
         return os.pread(self._raw.fileno(), PAGE_BYTES, 0)
-
-    def leave_room(self) -> None:
-        """Raise OSError when the disk is all but full: deleting what was delivered takes some room, too."""
-        if self.spare_bytes() < 0:
-            raise OSError(errno.ENOSPC, f"less than {self.reserve_bytes} bytes are free on this disk")
 
     def spare_bytes(self) -> int:
         """What is free on the disk, less what is kept free; below zero where that is in use."""

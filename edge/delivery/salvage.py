@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from edge.delivery.account import DELETED, Account, Progress
@@ -41,13 +41,13 @@ class Salvage:
     Args:
         connection: to the old file.
         path: of the old file; None: it was deleted and has no name any more.
-        opened: closes the connection.
+        close: closes the connection.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None, opened: contextlib.ExitStack) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None, close: Callable[[], None]) -> None:
         self.connection = connection
         self._path = path
-        self._opened = opened
+        self._close = close
         self._max_gap = MAX_GAP if path is None else min(MAX_GAP, path.stat().st_size // ROW_BYTES)
         self._waits_for_room = False
 
@@ -60,9 +60,7 @@ class Salvage:
         """
         for suffix in SUFFIXES[1:]:
             Path(f"{old.path}{suffix}").unlink(missing_ok=True)
-        with contextlib.ExitStack() as opened:
-            opened.callback(old.close)
-            return cls(old.connection, None, opened.pop_all())
+        return cls(old.connection, None, old.close)
 
     @classmethod
     def of_damaged(cls, path: Path, sound: LogFile) -> Salvage:
@@ -77,7 +75,7 @@ class Salvage:
         with contextlib.ExitStack() as opened:
             opened.callback(_replace_first_page, path, _replace_first_page(path, bytes(page)))
             connection = opened.enter_context(contextlib.closing(connect(path)))
-            return cls(connection, path, opened.pop_all())
+            return cls(connection, path, opened.pop_all().close)
 
     @property
     def of_a_deleted_file(self) -> bool:
@@ -100,8 +98,7 @@ class Salvage:
         """Bring the next events into the new log, in one commit; returns False if this was the last step."""
         with file.transaction() as account:
             progress = account.salvage
-            ended_before = progress is None or progress.ended  # `fallback purge` ends it from outside
-            if progress is None or ended_before:
+            if progress is None or progress.ended:  # `fallback purge` ends it from outside
                 return False
             for row in self._read(progress):
                 stored = file.crc_of(row.seq)
@@ -163,7 +160,7 @@ class Salvage:
     def close(self) -> None:
         """Close the old file; a salvage that has not ended goes on with the next start."""
         with contextlib.suppress(*READ_ERRORS):
-            self._opened.close()
+            self._close()
 
     def put_away(self, log: Path) -> None:
         """Close the old file, whose salvage has ended, and rename it."""
@@ -216,7 +213,7 @@ def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | N
         return salvage
     lost = None
     with file.transaction() as account:
-        if stored and stored.source == DELETED:  # the process that had the deleted file open has ended
+        if stored and stored.source == DELETED and not stored.ended:  # the process that could read it has ended
             lost = stored
             account.dropped += stored.lost
         account.salvage = None

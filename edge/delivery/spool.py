@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import ParamSpec
 
 from edge.delivery.fallback import COMMIT_BYTES, Changes, FallbackLog
 from edge.delivery.log_file import Row
@@ -16,7 +15,6 @@ from edge.repeating_fault import RepeatingFault
 from edge.status.snapshot import Status
 
 logger = logging.getLogger("edge.delivery")
-P = ParamSpec("P")
 
 RETRY_S = 3.0  # between two attempts on a disk that takes nothing
 WRITE_AFTER_S = 3.0  # deletions may wait: a kill before them means a second delivery, never a loss
@@ -46,7 +44,8 @@ class Spool:
         self._status = status
         self._clock = clock
         self._fault = RepeatingFault(logger, clock=clock)
-        self._retry_at = 0.0
+        #: Before this time a commit does not try.
+        self.retry_at = 0.0
         self._offset_s: float | None = None  # of this boot
         self._delivered: dict[int, None] = {}  # acknowledged, to be deleted; a dict for its order
         self._refusals: dict[int, str] = {}
@@ -95,7 +94,7 @@ class Spool:
     def write_at(self) -> float | None:
         """When `write_rest` is next due; None if nothing is scheduled."""
         if self._fault.active:
-            return self._retry_at
+            return self.retry_at
         if self._log.salvaging:
             return min(self._salvage_at, self._write_at or self._salvage_at)
         return self._write_at
@@ -109,7 +108,7 @@ class Spool:
         Returns:
             False: the disk does not take it now; it stays in memory, and `retry_at` is when to try again.
         """
-        if self._clock() < self._retry_at and not urgent:
+        if self._clock() < self.retry_at and not urgent:
             return False
         part = outbox.oldest_part(COMMIT_BYTES)
         if not part and self._write_at is None and not self._dropped:
@@ -144,11 +143,6 @@ class Spool:
             self._buffer.clear()
             self._after = 0
             self._exhausted = False
-
-    @property
-    def retry_at(self) -> float:
-        """Before this time a commit does not even try."""
-        return self._retry_at
 
     def _store(self, part: list[Pending]) -> None:
         changes = Changes(
@@ -194,7 +188,7 @@ class Spool:
             in_flight = self._in_flight
             self.rewind()
             self._in_flight = in_flight
-        if not self._buffer and (self._exhausted or not self._log.account.waiting or now < self._retry_at):
+        if not self._buffer and (self._exhausted or not self._log.account.waiting or now < self.retry_at):
             return None
         return max(0.0, self._next_at - now)
 
@@ -234,12 +228,12 @@ class Spool:
 
     # --- both ---
 
-    def _try(self, work: Callable[P, object], *arguments: P.args, **options: P.kwargs) -> bool:
+    def _try(self, work: Callable[..., object], *arguments: object) -> bool:
         """Whether the log could be used; a fault of the disk is one line and is tried again later."""
         try:
-            work(*arguments, **options)
+            work(*arguments)
         except StateError as error:
-            self._retry_at = self._clock() + RETRY_S
+            self.retry_at = self._clock() + RETRY_S
             self._fault.happened(f"{error} Until then events wait in memory.")
             self._status.gauge(log_error=str(error))
             return False

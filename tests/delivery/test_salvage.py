@@ -214,9 +214,15 @@ def test_a_log_that_is_damaged_again_during_a_salvage_loses_nothing(
     log.close()
 
 
-def test_a_purge_during_a_salvage_deletes_what_is_still_to_be_saved(damaged: Path) -> None:
+@pytest.mark.parametrize("fault", ["damaged", "deleted"])
+def test_a_purge_during_a_salvage_deletes_what_is_still_to_be_saved(damaged: Path, large: Path, fault: str) -> None:
+    if fault == "deleted":
+        shutil.copy(large, damaged)
     log = FallbackLog(damaged, MAX_BYTES)
     log.open()
+    if fault == "deleted":
+        damaged.unlink()
+        log.open()
     assert log.salvaging
     assert summarise(damaged, MAX_BYTES).events == EVENTS
     assert purge(damaged, MAX_BYTES) == EVENTS
