@@ -1,7 +1,7 @@
-"""What fifty clients at /predict cost the camera: the real daemon, model, video and broker, before and during a flood.
+"""How fifty clients at /predict slow the camera down: real daemon, model, video and broker, before and during a flood.
 
 A frame's latency is from the moment it was due to the arrival of its event at a subscriber; every frame makes one.
-The clients share the processor with the daemon, as they would not in the field, so they run at the lowest priority.
+The clients run at the lowest priority, because they share the processor with the daemon, unlike real clients.
 
     PYTHONPATH=. python -m benchmarks.flood --bundle BUNDLE --video VIDEO --photos DIR --fps 10
 """
@@ -20,11 +20,11 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import daemon
+from tests import daemon_process
 from tests.broker import Mosquitto, Subscriber, eventually
 
 CLIENTS = 50
-FLOOD = Path(__file__).parents[1] / "tests" / "web" / "flood.py"
+FLOOD = Path(__file__).parents[1] / "tests" / "interfaces" / "web" / "flood.py"
 SETTLE_S = 3.0  # after the start, and between the flood's first answers and the measurement
 CONFIG = """
 [device]
@@ -45,7 +45,7 @@ path = "{folder}/fallback.db"
 
 
 class Measured(NamedTuple):
-    """What the camera got in one span of time."""
+    """The figures of one span of time."""
 
     frames_per_s: float
     p50_ms: float
@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 
 
 def measure(page: str, subscriber: Subscriber, seconds: float) -> Measured:
-    """Watch the events for so long."""
+    """Measure the events that arrive within `seconds`."""
     seen = len(subscriber.received)
     began = time.monotonic()
     time.sleep(seconds)  # the measurement
@@ -69,9 +69,9 @@ def measure(page: str, subscriber: Subscriber, seconds: float) -> Measured:
 
 
 def flooded(
-    arguments: argparse.Namespace, running: daemon.Daemon, subscriber: Subscriber
+    arguments: argparse.Namespace, running: daemon_process.Daemon, subscriber: Subscriber
 ) -> tuple[Measured, Measured, dict[str, int]]:
-    """Before, during, and the count of each status that the clients got."""
+    """The figures before and during the flood, and the count of each HTTP status that the clients got."""
     page = eventually(lambda: re.search(r"The page is at (http://([\d.]+):(\d+))", running.log), "the page is up", 60)
     eventually(lambda: len(subscriber.received) >= 10, "ten frames became events")
     time.sleep(SETTLE_S)
@@ -105,7 +105,7 @@ def main() -> None:
         paths = {key: getattr(arguments, key).resolve() for key in ("bundle", "video")}
         config.write_text(CONFIG.format(**paths, fps=arguments.fps, url=broker.url, folder=folder))
         try:
-            with daemon.running(config) as running:
+            with daemon_process.running(config) as running:
                 before, during, answers = flooded(arguments, running, subscriber)
                 running.stop()
         finally:

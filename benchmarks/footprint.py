@@ -1,4 +1,4 @@
-"""Start and memory of this project against a process that only imported torch and loaded the same model.
+"""Start and memory of this project, compared with a process that only imports torch and loads the same model.
 
     python -m benchmarks.footprint BUNDLE VIDEO [--rounds 3]
 
@@ -22,9 +22,9 @@ from edge.errors import BundleError
 from edge.vision.bundle import GOLDEN, MODEL, load_bundle
 from edge.workshop.bench.cold_start import first_label_s, import_torch_s
 
-_STEADY_S = 10  # the daemon's memory has to stand still for so long
+_STEADY_S = 10  # the daemon's memory has to be constant for so long
 _GIVE_UP_S = 90
-# What no program with this model can go below. It stays until its stdin is closed.
+# The least that a program with this model needs. It runs until its stdin is closed.
 _BARE = """
 import sys, torch
 torch.backends.quantized.engine = sys.argv[1]
@@ -36,7 +36,7 @@ sys.stdin.read()
 
 
 def main() -> None:
-    """Measure in turns, so that other work on the machine hits both alike; print one line each."""
+    """Measure in turns, so that other work on the machine disturbs both alike; print one line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("video", type=Path)
@@ -85,7 +85,7 @@ def _daemon_mb(bundle: Path, video: Path) -> float:
 
 @contextmanager
 def _running(command: list[str], until: str, **environment: str) -> Iterator[tuple[int, float]]:
-    """A process, from its first line with `until` to the end of the block; its id, and the seconds it took."""
+    """Run a process until the end of the block; yields its id and the seconds until its first line with `until`."""
     began = time.perf_counter()
     with subprocess.Popen(
         command,
@@ -97,9 +97,9 @@ def _running(command: list[str], until: str, **environment: str) -> Iterator[tup
     ) as process:
         assert process.stdout is not None
         try:
-            said = next((line for line in process.stdout if until in line), None)
-            if said is None:
-                raise BundleError(f"A process ended before it said `{until}`; run it by hand: {' '.join(command)}")
+            found = next((line for line in process.stdout if until in line), None)
+            if found is None:
+                raise BundleError(f"A process ended before it printed `{until}`; run it by hand: {' '.join(command)}")
             yield process.pid, time.perf_counter() - began
         finally:
             process.terminate()

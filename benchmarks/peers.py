@@ -1,8 +1,8 @@
 """Compare this project with other engines on the same weights, photos and threads, in one run.
 
-Each engine has a process of its own, because two OpenMP runtimes or thread pools in one would share processors and
-memory, and neither figure would be the engine's. The processes take turns, one round of 20 photos at a time, so that
-whatever else the machine does meets all of them alike; a ratio is the median of the rounds' ratios.
+Each engine runs in a separate process, because two OpenMP runtimes or thread pools in one process would share
+processors and memory. The processes take turns, one round of 20 photos at a time, so that other work on the machine
+disturbs all of them alike; a ratio is the median of the rounds' ratios.
 
     python -m benchmarks.peers --weights resnet18.pth --photos DIR --frames DIR --calibration DIR
 """
@@ -27,13 +27,13 @@ from benchmarks.engines import ENGINES, OURS, REFERENCE
 from benchmarks.report import markdown
 from edge.board import host
 
-PAUSE_S = 0.1  # between turns, so that a pool that spins while idle has gone to sleep
+PAUSE_S = 0.1  # between turns, so that threads which spin while idle have gone to sleep
 KINDS = ("infer", "classify")
 
 
 @dataclass
 class Result:
-    """What was measured of one engine."""
+    """The measurements of one engine."""
 
     name: str
     version: str = ""
@@ -45,11 +45,11 @@ class Result:
     processor: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
     def median_ms(self, kind: str) -> float:
-        """Over every measurement."""
+        """The median of all measurements."""
         return statistics.median(ms for one in self.rounds[kind] for ms in one)
 
     def cpu_ms(self, kind: str) -> float:
-        """Processor time in all threads, the median."""
+        """The median of the processor time, summed over all threads."""
         return statistics.median(self.processor[kind])
 
     def fastest_ms(self, kind: str) -> float:
@@ -57,7 +57,7 @@ class Result:
         return min(ms for one in self.rounds[kind] for ms in one)
 
     def ratio(self, kind: str, to: Result) -> float:
-        """How many times the other's time this one takes: the median of the rounds' ratios."""
+        """This engine's time divided by the time of `to`: the median of the rounds' ratios."""
         pairs = zip(self.rounds[kind], to.rounds[kind], strict=True)
         return statistics.median(statistics.median(mine) / statistics.median(other) for mine, other in pairs)
 
@@ -79,7 +79,7 @@ class Worker:
         )
 
     def answer(self) -> dict[str, Any]:
-        """The next line it says."""
+        """The next answer of the process."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -88,20 +88,20 @@ class Worker:
         return answer
 
     def ask(self, what: str) -> dict[str, Any]:
-        """Have it do something."""
+        """Send a command; returns the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what}) + "\n")
         self._process.stdin.flush()
         return self.answer()
 
     def close(self) -> None:
-        """End it."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
 
 def measure(arguments: argparse.Namespace) -> list[Result]:
-    """Start every engine that works here, then let them take turns."""
+    """Start every engine that works on this machine, then measure them in turns."""
     results = [Result(name) for name in ENGINES if not arguments.only or arguments.only in name or name == OURS]
     workers: dict[str, Worker] = {}
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def measure(arguments: argparse.Namespace) -> list[Result]:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Make the engines' files that are not there yet, each in a process of its own."""
+    """Make the engines' missing files, each in a separate process."""
     models = Path(arguments.models)
     models.mkdir(parents=True, exist_ok=True)
     made = {"bundle": "bundle", "torchscript": "fp32.ts", "onnx": "int8.onnx", "executorch": "int8.pte"}
@@ -161,7 +161,7 @@ def truth(photos: Path) -> dict[str, int]:
 def disturbance(load: float | None = None) -> str:
     """What the machine's load over the last five minutes means for the figures."""
     load = os.getloadavg()[1] if load is None else load
-    if load < 2:  # the engine whose turn it is
+    if load < 2:  # 1 is the engine that is measured
         return "Nothing else ran"
     return f"**The load was {load:.0f}: other work disturbed the clock's columns; go by processor time**"
 
@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=0, help="classify so many labelled photos only (0: all)")
     parser.add_argument("--only", default="", help="measure this project and the engines with this in their name")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too, as docs/benchmarks.md")
-    parser.add_argument("--verbose", action="store_true", help="show what the engines say on standard error")
+    parser.add_argument("--verbose", action="store_true", help="show what the engines write to standard error")
     arguments = parser.parse_args()
     convert(arguments)
     results = measure(arguments)

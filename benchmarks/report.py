@@ -52,7 +52,7 @@ processors. ExecuTorch and ncnn are made for ARM; they are not known for their x
 
 
 def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, reference: str, where: str) -> str:
-    """Both tables with what has to be said about them."""
+    """Both tables with their explanations."""
     measured = [result for result in results if not result.failure]
     by_name = {result.name: result for result in measured}
     base, fp32 = by_name[ours], by_name.get(reference)

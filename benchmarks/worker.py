@@ -1,4 +1,4 @@
-"""One engine in a process of its own: reads commands, one JSON object a line, and answers each with one."""
+"""Runs one engine: reads commands from standard input, one JSON object a line, and answers each with one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PACKAGES = ("torch", "onnxruntime", "openvino", "ncnn", "executorch")
 
 
 def main() -> None:
-    """Load, then obey until standard input ends."""
+    """Load the engine, then execute commands until standard input ends."""
     name, models, weights, threads, photos, frames, limit = sys.argv[1:8]
-    # Whatever an engine's own idea of a thread count is, it has these processors and no other.
+    # An engine may choose another thread count, but has no other processors than these.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # an engine that prints does not garble the answers
+    os.dup2(2, 1)  # so that what an engine prints does not mix with the answers
     pictures = [read_photo(file) for file in sorted(Path(frames).iterdir())[:20]]
     began = time.perf_counter()
     engine = ENGINES[name](Path(models), Path(weights), int(threads))
@@ -64,7 +64,7 @@ def _serve(
 
 
 def _timed(function: Callable[[Any], object], inputs: list[Any]) -> dict[str, list[float]]:
-    """Milliseconds by the clock, and of processor time in all threads, of each."""
+    """For each input the milliseconds by the clock, and of processor time summed over all threads."""
     wall, processor = [], []
     for one in inputs:
         began, worked = time.perf_counter_ns(), time.process_time_ns()

@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--photos", type=Path, metavar="DIR", help="photos, or a video, as the camera")
     pictures.add_argument("--camera", action="store_true", help="the configured camera")
-    parser.add_argument("--seconds", type=_seconds, default=20.0, help="for all but the starts (default: 20)")
+    parser.add_argument("--seconds", type=_seconds, default=20.0, help="duration, without the cold start (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="set this run beside one of --json")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with the output of an earlier --json")
     parser.add_argument("--plot", type=_chart, metavar="FILE", help="draw a bar chart, .svg or .png")
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HELP = "watch it work: a broker, the daemon, and each event as the broker delivers it"
 DESCRIPTION = """\
-Runs the daemon with a broker of its own on a free loopback port, and prints
-each event as it comes back from that broker. The frames come from the camera,
+Runs the daemon and a broker on a free loopback port, and prints each event as
+the broker delivers it. The frames come from the camera,
 or from photos if there is none. Makes the model on its first run. Writes only
 to the state directory; Ctrl-C stops everything.
 
@@ -53,7 +53,7 @@ assert source.grab()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `try`."""
     parser.add_argument("--source", metavar="URI", help="camera or file: source (default: the camera, else --photos)")
-    parser.add_argument("--photos", metavar="DIR", type=Path, help="photos to look at where there is no camera")
+    parser.add_argument("--photos", metavar="DIR", type=Path, help="photos to show if there is no camera")
     parser.add_argument("--count", metavar="N", type=int, default=0, help="stop after N events (default: at Ctrl-C)")
 
 

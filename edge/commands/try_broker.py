@@ -117,4 +117,4 @@ def _wait_until_listening(process: subprocess.Popen[bytes], broker: Broker, log:
             if probe.connect_ex((LOOPBACK, broker.port)) == 0:
                 return
         time.sleep(0.05)  # there is no event for another process's listening socket
-    raise BrokerError(f"{broker.name} did not start on {LOOPBACK}:{broker.port}; {log} says why.")
+    raise BrokerError(f"{broker.name} did not start on {LOOPBACK}:{broker.port}; the reason is in {log}.")

@@ -1,5 +1,6 @@
 """Tests the comparison with other engines: ratios of interleaved rounds, and a message for a missing engine."""
 
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import OURS, REFERENCE
+from benchmarks.flood import FLOOD
 from benchmarks.peers import KINDS, Result, disturbance, truth
 from benchmarks.report import HEAD, markdown
 from tests.daemon_process import CHECKOUT
@@ -84,6 +86,15 @@ def test_this_project_answers_in_a_separate_process(bundle_dir: Path, variants: 
     assert len(infer["ms"]) == len(classify["cpu_ms"]) == 20
     assert len(labels["top"]) == 5
     assert labels["resident_mb"] > 50
+
+
+@pytest.mark.parametrize("name", ["agreement", "engines", "flood", "footprint", "networks", "peers", "worker"])
+def test_a_benchmark_can_be_imported(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
+
+
+def test_the_flood_has_its_client() -> None:
+    assert FLOOD.is_file()
 
 
 def test_the_pytest_plugin_that_the_engines_bring_does_not_stop_the_tests(tmp_path: Path) -> None:
