@@ -14,7 +14,7 @@ from edge.frames import Pixels
 from edge.photos.decode import decode_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import GOLDEN, Bundle
-from edge.vision.device import Cuda, OpenCuda, device_for
+from edge.vision.device import OpenCuda, open_cuda, open_device
 from edge.vision.preprocess import InputBuffer, fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, load_script
 
@@ -30,21 +30,21 @@ class Classifier:
     Args:
         bundle: as `load_bundle` returned it.
         settings: the `[model]` section.
-        open_cuda: prepares the GPU, for a bundle that needs one.
+        open_gpu: prepares the GPU, for a bundle that needs one.
 
     Raises:
         BundleError: this machine cannot run the bundle, or it answers the golden photo wrongly.
     """
 
-    def __init__(self, bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda = Cuda) -> None:
+    def __init__(self, bundle: Bundle, settings: ModelSettings, open_gpu: OpenCuda = open_cuda) -> None:
         self.name = bundle.name
         self.labels = bundle.labels
         self._contract = bundle.manifest.input
         #: Whether `infer_all` runs several buffers as one batch; qnnpack's graph has one photo's strides in it.
         self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
-        self._device = device_for(bundle, settings, open_cuda)
+        self._place = open_device(bundle, settings, open_gpu)
         try:
-            self._model = load_script(bundle.model_bytes, self._device.place)
+            self._model = load_script(bundle.model_bytes, self._place)
         except RuntimeError as error:
             raise _torch_error("load", bundle, error) from error
         self._buffer = self.new_input()
@@ -52,15 +52,18 @@ class Classifier:
 
     def new_input(self) -> InputBuffer:
         """A padded buffer for `prepare` and `infer`; stages that run at the same time need one each."""
-        return new_buffer(self._contract, pinned=self._device.place == "cuda")
+        return new_buffer(self._contract, pinned=self._place == "cuda")
 
     def prepare(self, pixels: Pixels, into: InputBuffer) -> None:
         """Resize the centre of `pixels`, (height, width, 3) uint8 RGB, into the buffer."""
         fill(into, pixels, self._contract)
 
     def infer(self, buffer: InputBuffer) -> Probabilities:
-        """Probabilities, (classes,) float32, of what the buffer holds."""
-        return self._device.infer(self._model, buffer)
+        """Probabilities, (classes,) float32, of what the buffer holds; later calls do not change the array."""
+        with torch.inference_mode():
+            pixels = buffer.tensor.to(self._place, non_blocking=True)  # pinned: one DMA transfer; on the CPU no copy
+            probabilities: Probabilities = self._model(pixels)[0].cpu().numpy()
+        return probabilities
 
     def infer_all(self, buffers: Sequence[InputBuffer]) -> Probabilities:
         """Probabilities, (buffers, classes) float32, of all the buffers: one batch if `takes_many`, else one by one."""

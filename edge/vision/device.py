@@ -1,97 +1,68 @@
-"""Runs a loaded model on the processor (`Cpu`) or an NVIDIA GPU (`Cuda`, experimental: never run on a real board)."""
+"""Prepares the processor, or an NVIDIA GPU (experimental: never run on a real board), for a bundle."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from edge.errors import BundleError
-from edge.events import Probabilities
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, Engine
 from edge.vision.engine import host_target, use_engine
-from edge.vision.preprocess import InputBuffer
 from edge.vision.torch_compat import runs_qint8
 
+Place = Literal["cpu", "cuda"]  # torch's name of the device that holds the model
 
-class Cpu:
-    """INT8 on the processor, with torch's quantized kernels.
+
+def open_cpu(bundle: Bundle, threads: int) -> Place:
+    """Set torch's INT8 engine and its threads (0: one for each processor) for the whole process.
 
     Raises:
         BundleError: the bundle is for another machine or another torch.
     """
-
-    place = "cpu"  # torch's name of the device that holds the model
-
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        manifest = bundle.manifest
-        if manifest.target != host_target():
-            raise BundleError(
-                f"{bundle.name} was made for {manifest.target} and this is {host_target()}; export it here."
-            )
-        quantization = manifest.quantization
-        use_engine(manifest.engine, small_pairs=quantization is not None and quantization.small_pairs)
-        if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
-            raise BundleError(
-                f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
-            )
-        threads = threads or len(os.sched_getaffinity(0))
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-
-    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """Probabilities, (classes,) float32, in an array that later calls do not change."""
-        with torch.inference_mode():
-            probabilities: Probabilities = model(buffer.tensor)[0].numpy()
-        return probabilities
+    manifest = bundle.manifest
+    if manifest.target != host_target():
+        raise BundleError(f"{bundle.name} was made for {manifest.target} and this is {host_target()}; export it here.")
+    quantization = manifest.quantization
+    use_engine(manifest.engine, small_pairs=quantization is not None and quantization.small_pairs)
+    if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
+        raise BundleError(
+            f"{bundle.name} needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
+        )
+    threads = threads or len(os.sched_getaffinity(0))
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return "cpu"
 
 
-class Cuda:
-    """A model on an NVIDIA GPU, with pinned memory on both sides and one stream for the copies and the model.
+def open_cuda(engine: Engine) -> Place:
+    """Prepare the NVIDIA GPU.
 
     EXPERIMENTAL: it has never run on a Jetson. docs/jetson.md lists what is unproven.
 
     Raises:
         BundleError: torch finds no GPU, or TensorRT's runtime is missing.
     """
-
-    place = "cuda"
-
-    def __init__(self, engine: Engine) -> None:
-        if not torch.cuda.is_available():
-            raise BundleError("The bundle is for a GPU, and torch sees none; install NVIDIA's torch, or export again.")
-        if engine == "tensorrt":
-            load_tensorrt_runtime()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._answer: torch.Tensor | None = None
-        self._one_at_a_time = threading.Lock()  # `classify` infers in several threads
-
-    def infer(self, model: torch.jit.ScriptModule, buffer: InputBuffer) -> Probabilities:
-        """As `Cpu.infer`; the copy to the GPU is one DMA transfer, because the buffer is pinned."""
-        with self._one_at_a_time, torch.inference_mode(), torch.cuda.stream(self._stream):
-            answer = model(buffer.tensor.to("cuda", non_blocking=True))[0]
-            if self._answer is None or self._answer.shape != answer.shape:
-                self._answer = torch.empty(answer.shape, dtype=torch.float32, pin_memory=True)
-            self._answer.copy_(answer, non_blocking=True)
-            self._stream.synchronize()
-            probabilities: Probabilities = self._answer.numpy().copy()
-        return probabilities
+    if not torch.cuda.is_available():
+        raise BundleError("The bundle is for a GPU, and torch sees none; install NVIDIA's torch, or export again.")
+    if engine == "tensorrt":
+        load_tensorrt_runtime()
+    return "cuda"
 
 
-Device = Cpu | Cuda
-OpenCuda = Callable[[Engine], Device]
+OpenCuda = Callable[[Engine], Place]
 
 
-def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> Device:
-    """The device for a bundle, if `[model] device` allows it.
+def open_device(bundle: Bundle, settings: ModelSettings, open_gpu: OpenCuda) -> Place:
+    """Prepare the device that a bundle is for, if `[model] device` allows it.
 
     Raises:
-        BundleError: `[model] device` asks for another device, or the device is missing.
+        BundleError: `[model] device` asks for another device, or this one cannot run the bundle.
     """
     on_gpu = bundle.manifest.target == "jetson"
     if on_gpu and settings.device == "cpu":
@@ -101,7 +72,7 @@ def device_for(bundle: Bundle, settings: ModelSettings, open_cuda: OpenCuda) -> 
             f"{bundle.name} is INT8 for the CPU; set model.device to auto or cpu, or make one for the GPU with"
             " `edge-classifier export --target jetson`."
         )
-    return open_cuda(bundle.manifest.engine) if on_gpu else Cpu(bundle, settings.threads)
+    return open_gpu(bundle.manifest.engine) if on_gpu else open_cpu(bundle, settings.threads)
 
 
 def tensorrt_runtime() -> Path | None:

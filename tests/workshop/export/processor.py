@@ -2,8 +2,6 @@
 
 import torch
 
-from edge.vision.bundle import Engine
-from edge.vision.device import Cpu
 from edge.workshop.export.quantize.gpu_network import NoEngineError
 
 
@@ -22,10 +20,3 @@ class Processor:
         if not self._tensorrt:
             raise NoEngineError("TensorRT is broken")
         return traced
-
-
-class FakeCuda(Cpu):
-    """A `vision.device.Device` that accepts any bundle, and knows which engine it was made for."""
-
-    def __init__(self, engine: Engine) -> None:  # without checking that the bundle is for this machine
-        self.engine = engine
