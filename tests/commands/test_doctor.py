@@ -146,15 +146,15 @@ def test_the_programs_that_examine_torch_and_tensorrt_use_their_real_interfaces(
 
 def test_a_restart_is_reported_with_its_time_its_reason_and_the_last_lines() -> None:
     failed = {"__REALTIME_TIMESTAMP": "1795348800000000", "UNIT_RESULT": "watchdog", "MESSAGE": "Failed …"}
-    reason = service.why(json.dumps(failed))
+    reason = service.last_failure(json.dumps(failed))
     assert "2026-11-22" in reason or "2026-11-23" in reason
     assert "hung" in reason
-    assert service.last_words('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
+    assert service.last_error('{"MESSAGE": "Restarting because camera has not moved for 12 s."}') == (
         " (Restarting because camera has not moved for 12 s.)"
     )
     for wordless in ("", "\n \n", [255, 10], None):
-        assert service.last_words(json.dumps({"MESSAGE": wordless})) == ""
-    assert service.why("") == service.last_words("") == ""
+        assert service.last_error(json.dumps({"MESSAGE": wordless})) == ""
+    assert service.last_failure("") == service.last_error("") == ""
 
 
 def test_a_remedy_names_the_program_that_is_asked(tmp_path: Path) -> None:

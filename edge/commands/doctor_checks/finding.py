@@ -33,7 +33,7 @@ def our_command(installed: Path = COMMAND) -> str:
 
 def unit_property(name: str) -> str:
     """A property of the service; "" without systemd."""
-    return ask("systemctl", "show", "-P", name, UNIT)
+    return output_of("systemctl", "show", "-P", name, UNIT)
 
 
 def service_runs() -> bool:
@@ -41,7 +41,7 @@ def service_runs() -> bool:
     return unit_property("ActiveState") == "active"
 
 
-def ask(*command: str) -> str:
+def output_of(*command: str) -> str:
     """A program's standard output; "" if it is missing, fails or takes longer than `WITHIN_S`."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)

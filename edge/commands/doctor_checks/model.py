@@ -15,7 +15,7 @@ from edge.settings.schema import Settings
 from edge.vision.int8_check import WITHOUT_XNNPACK
 from edge.vision.trial import verify_bundle
 
-INT8 = "For INT8 install NVIDIA's torch-tensorrt of this torch; for FP16 export with --precision fp16."
+INT8 = "For INT8 install NVIDIA's torch-tensorrt for this version of torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
 PINS = "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."
 ASKED_FOR = (

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from edge.commands.doctor_checks.finding import UNIT, Finding, ask, unit_property
+from edge.commands.doctor_checks.finding import UNIT, Finding, output_of, unit_property
 
 EXPOSED = 2.1  # on systemd-analyze's scale from 0 to 10; the installed unit has 2.0, on a Jetson 2.1
 # systemd.journal-fields(7): "the unit has entered the 'failed' state", with UNIT_RESULT.
@@ -30,7 +30,7 @@ def service() -> Finding:
     if state != "active":
         why = f"{state}, last result: {unit_property('Result')}"
         return Finding("service", "failure", why, f"Look at: journalctl -u {UNIT} -n 50")
-    analysis = ask("systemd-analyze", "security", "--no-pager", UNIT)
+    analysis = output_of("systemd-analyze", "security", "--no-pager", UNIT)
     found = re.search(r"exposure level for \S+: (\d+(?:\.\d+)?)", analysis)  # in its last line
     exposure = float(found[1]) if found else None
     if exposure is not None and exposure > EXPOSED:
@@ -47,9 +47,9 @@ def restarts() -> Finding:
     if count in ("", "0"):
         return Finding("restarts", "ok", "none since it was started")
     journal = ("journalctl", "--boot", "--unit", UNIT, "--output", "json", "--no-pager")
-    failures = ask(*journal, FAILED)
-    errors = ask(*journal, "--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1")
-    sentence = f"{count} since it was started{why(failures)}{last_words(errors)}"
+    failures = output_of(*journal, FAILED)
+    errors = output_of(*journal, "--priority", "err", f"SYSLOG_IDENTIFIER={UNIT}", "--lines", "1")
+    sentence = f"{count} since it was started{last_failure(failures)}{last_error(errors)}"
     return Finding("restarts", "warning", sentence, f"Look at: journalctl -u {UNIT} -p warning")
 
 
@@ -57,7 +57,7 @@ def _installed() -> bool:
     return Path("/run/systemd/system").is_dir() and unit_property("LoadState") == "loaded"
 
 
-def why(journal: str) -> str:
+def last_failure(journal: str) -> str:
     """The newest failure in the journal's JSON lines, as the end of a sentence; "" if there is none."""
     lines = journal.splitlines()
     if not lines:
@@ -68,7 +68,7 @@ def why(journal: str) -> str:
     return f", the last {at:%Y-%m-%d %H:%M}: {RESULTS.get(result, result)}"
 
 
-def last_words(journal: str) -> str:
+def last_error(journal: str) -> str:
     """The daemon's last error message, in parentheses, from the journal's JSON lines; "" if there is none."""
     lines = journal.splitlines()
     message = json.loads(lines[-1]).get("MESSAGE") if lines else None  # an array of bytes if it is not text
