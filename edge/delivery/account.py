@@ -1,4 +1,4 @@
-"""What the fallback log remembers besides its events: its counts, and how far the salvage of an older file has come."""
+"""What the fallback log's file holds besides events: counts, clock offsets, and the progress of a salvage."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Progress:
     saved: int = 0
     first: int = 0  # seq of the oldest event that was saved
     last: int = 0  # and of the newest
-    after: int = 0  # everything up to this seq has been looked at
+    after: int = 0  # every seq up to this one has been tried
     misses: int = 0  # attempts that found nothing since the last event
-    ended: bool = False  # only the old file is still to be put away
+    ended: bool = False  # nothing is left to read; the old file has to be renamed
 
     @property
     def remaining(self) -> int:
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Account:
-    """Written in the same transactions as the events."""
+    """The counts and the clock offsets of a log; written in the same transactions as its events."""
 
     next_seq: int = 1  # never used twice, or the late PUBACK of a purged event could delete another one
     depth: int = 0  # events stored
@@ -73,7 +73,7 @@ class Account:
         return self.depth + (self.salvage.remaining if self.salvage else 0)
 
     def continue_from(self, old: Account) -> None:
-        """Go on with the numbers, drops and clock offsets of the log that this one replaces."""
+        """Take over the numbering, the drops and the clock offsets of the log that this one replaces."""
         self.next_seq = max(self.next_seq, old.next_seq)
         self.dropped = max(self.dropped, old.dropped)
         self.offsets = old.offsets | self.offsets

@@ -24,7 +24,7 @@ logger = logging.getLogger("edge.delivery")
 
 COMMIT_BYTES = 128 * 1024  # the most that one commit may add: half the write-ahead log of the smallest log
 LAST_SAVES_S = 1.0  # of the five seconds that a stop may take
-STEPS_AT_ONCE = 10  # of a salvage, before anything else is done: a small log is whole again at once
+STEPS_AT_ONCE = 10  # of a salvage, before other work: a small log is complete again at once
 DROP_SHARE = 100  # a full log drops at least 1/100 at once, so that not every commit has to delete
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ class Changes:
     add: Sequence[tuple[bytes, str]] = ()  # JSON and why it was refused, oldest first; COMMIT_BYTES at most
     delete: Iterable[int] = ()  # delivered: their seq
     refused: Mapping[int, str] = field(default_factory=dict)  # seq → the broker's reason
-    dropped: int = 0  # events that were lost before they came here, to be remembered
+    dropped: int = 0  # events that were lost before they reached the log; added to its count
     boot: str = ""
     offset_s: float | None = None  # wall − uptime of `boot`, once its clock was synchronised
 
@@ -58,12 +58,12 @@ class FallbackLog:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path = path
         self._max_bytes = max_bytes
-        #: What the log remembers, as of the last call.
+        #: The log's account as of the last call.
         self.account = Account()
         self._file: LogFile | None = None
         self._lock: int | None = None  # a descriptor
         self._salvage: Salvage | None = None
-        self._set_aside: dict[str, Account] = {}  # as last known, of the files that were set aside, by their names
+        self._set_aside: dict[str, Account] = {}  # file that was set aside → its last known account
 
     @property
     def salvaging(self) -> bool:
@@ -75,7 +75,7 @@ class FallbackLog:
         self._attempt(lambda file: None)
 
     def close(self) -> None:
-        """Close the file; it opens again when it is used again."""
+        """Close the file; the next use opens it again."""
         if self._salvage is not None and self._salvage.of_a_deleted_file:
             # A file without a name ends with this process; what is not saved by then counts as dropped.
             until = time.monotonic() + LAST_SAVES_S
@@ -85,7 +85,7 @@ class FallbackLog:
         gone = self._file is not None and self._file.is_gone()
         self._end_salvage()
         self._close_file()
-        if gone:  # its events went with it; the space that it left has room for their count
+        if gone:  # its events are lost; the space that it used has room for the count of them
             with (
                 contextlib.suppress(OSError, *READ_ERRORS),
                 contextlib.closing(LogFile(self.path, self._max_bytes)) as file,
@@ -106,7 +106,7 @@ class FallbackLog:
 
         Args:
             after: the seq of the last event already seen, 0 for the beginning.
-            limit: at most so many.
+            limit: the most events that are returned.
         """
         return self._attempt(lambda file: file.read(after, limit))
 
@@ -114,7 +114,7 @@ class FallbackLog:
         """Bring the next events of a damaged or deleted file into this one.
 
         Returns:
-            False: there is nothing to do, or no room for them; they are safe where they are.
+            False: there is nothing to do, or no room for them; they stay safe in the old file.
         """
         return self._attempt(self._salvage_step)
 
@@ -131,14 +131,14 @@ class FallbackLog:
         return True
 
     def _has_room(self, file: LogFile) -> bool:
-        """Whether new events still find room after the next step; an all but empty log may take some of the reserve."""
+        """Whether the next step leaves room for new events; an almost empty log may use part of the reserve."""
         spare = file.spare_bytes()
         if self.account.bytes <= salvage.STEP_BYTES:
             return spare + file.reserve_bytes // 2 > 0
         return spare > file.reserve_bytes and file.used_bytes() + salvage.STEP_BYTES <= file.limit_bytes
 
     def _attempt(self, work: Callable[[LogFile], Result]) -> Result:
-        """Do `work` on the open file, and once more on a new one when the file turns out to be damaged."""
+        """Do `work` on the open file, and once more on a new one if the file is damaged."""
         try:
             try:
                 return self._work(work)
@@ -189,7 +189,7 @@ class FallbackLog:
             with file.transaction() as account:
                 account.continue_from(self.account)
                 if account.salvage is not None and account.salvage.source == DELETED:
-                    account.dropped += account.salvage.lost  # of a file that was deleted before this one
+                    account.dropped += account.salvage.lost  # from a file that was deleted before this one
                 account.salvage = Progress(DELETED, self.account.depth, self.account.next_seq)
             on_error.pop_all()
         logger.warning("The fallback log %s was deleted; its events move to a new one.", self.path)
@@ -216,7 +216,7 @@ class FallbackLog:
             self._set_aside[name] = self.account
 
     def _own(self) -> None:
-        """Keep a second daemon, and `fallback replay` during a daemon's run, away from this log.
+        """Lock this log against a second daemon, and against `fallback replay` while a daemon runs.
 
         The file stays when the lock is given up: deleting it would let two owners lock two files of one name.
         """
@@ -237,7 +237,7 @@ class FallbackLog:
             self._lock = None
 
     def _close_file(self) -> None:
-        """Close the file and what is salvaged into it, but for a deleted file, which could not be opened again."""
+        """Close the file, and the old file that is salvaged into it, unless that one was deleted."""
         if self._salvage is not None and not self._salvage.of_a_deleted_file:
             self._end_salvage()
         if self._file is not None:
@@ -250,7 +250,7 @@ class FallbackLog:
             self._salvage = None
 
     def _commit(self, file: LogFile, changes: Changes) -> list[int]:
-        if changes.add and file.spare_bytes() < 0:  # deleting what was delivered takes some room, too
+        if changes.add and file.spare_bytes() < 0:  # deleting delivered events needs some room too
             raise OSError(errno.ENOSPC, f"less than {file.reserve_bytes} bytes are free on this disk")
         with file.transaction() as account:  # reads it again: `fallback purge` may have changed it
             file.delete(account, changes.delete)

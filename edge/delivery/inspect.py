@@ -19,7 +19,7 @@ READ_AT_ONCE = 500
 
 @dataclass(slots=True)
 class Summary:
-    """What waits in a log."""
+    """The counts of a log and of its files that were set aside."""
 
     path: str
     events: int = 0
@@ -85,7 +85,7 @@ def stored_events(path: Path, max_bytes: int) -> Iterator[bytes]:
 
 
 def purge(path: Path, max_bytes: int) -> int:
-    """Delete every stored event, which are not counted as dropped; returns how many there were."""
+    """Delete all stored events, which do not count as dropped; returns how many there were."""
     with _opened(path, max_bytes) as file:
         if file is None:
             return 0

@@ -16,17 +16,17 @@ from typing import NamedTuple
 from edge.delivery.account import Account
 
 PAGE_BYTES = 1024
-WAL_BYTES = 1024 * 1024  # copied back at this size: more would hold up live events, less would fsync more often
+WAL_BYTES = 1024 * 1024  # copied back at this size: larger would delay live events, smaller would fsync more often
 ROW_BYTES = 24  # what SQLite adds to an event: seq, checksum, record and cell header
-CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of more than this would hold up the start on an SD card
-BUSY_S = 1.0  # how long one waits for another process
+CHECK_UP_TO_BYTES = 8 * 1024 * 1024  # a full check of a larger file would delay the start on an SD card
+BUSY_S = 1.0  # how long a process waits for another one
 VERSION = 1  # PRAGMA user_version; logs from before it have 0. It grows when an older program must not touch the file
 SCHEMA = (
     "CREATE TABLE events (seq INTEGER PRIMARY KEY, crc INTEGER NOT NULL, refused TEXT, payload BLOB NOT NULL)",
     "CREATE TABLE account (one INTEGER PRIMARY KEY, crc INTEGER NOT NULL, document BLOB NOT NULL)",  # one row
 )
-# What the file format fixes at its beginning, given our page size and WAL. SQLite takes a damaged write
-# version for a read-only file, and the log would wait for ever for permissions to be corrected.
+# The bytes with which every file of our page size in WAL mode begins. They are checked here because SQLite takes a
+# file with a damaged write version for a read-only one: the log would wait for permissions that nobody has to correct.
 HEADER = b"SQLite format 3\0\x04\x00\x02\x02\x00\x40\x20\x20"
 
 
@@ -57,13 +57,13 @@ class Row(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is what was stored; SQLite does not notice a changed byte inside a value."""
+        """Whether the payload is still what was stored; SQLite does not notice a changed byte inside a value."""
         right = isinstance(self.seq, int) and isinstance(self.refused, str | None) and isinstance(self.payload, bytes)
         return right and zlib.crc32(self.payload) == self.crc
 
     @property
     def bytes(self) -> int:
-        """What it takes of the log's bytes."""
+        """How many of the log's bytes it takes."""
         return len(self.payload) + ROW_BYTES
 
 
@@ -94,7 +94,7 @@ class LogFile:
             # that closes the log would then delete the write-ahead log that we write to.
             self._raw = opened.enter_context(path.open("ab+"))
             if self.first_page()[: len(HEADER)] not in (b"", HEADER):
-                raise DamagedError("it does not begin as an SQLite file of ours")
+                raise DamagedError("it does not begin like a fallback log")
             self.connection = opened.enter_context(contextlib.closing(connect(path)))
             # One process at a time: `fallback show` may come while a daemon creates the file, and SQLite does not wait
             # for another process that turns a new file's write-ahead log on.
@@ -105,11 +105,11 @@ class LogFile:
             self._opened = opened.pop_all()
 
     def _set_up(self, wal_bytes: int) -> None:
-        # What an SD card bears, measured in bytes written per byte of 420-byte events, one commit of 3 / of 60
-        # events: write-ahead log with pages of 1 KiB 8.8 / 2.9, with 4 KiB 13.1 / 3.0; a rollback journal writes
-        # 2 to 3 times that. synchronous=FULL fsyncs the write-ahead log at each commit, which is the promise
-        # (NORMAL would lose the last commits in a power cut, OFF the whole file). auto_vacuum stays off: freed
-        # pages are used again, and the bound holds without moving pages about.
+        # Chosen so that an SD card lasts. Measured with events of 420 bytes, in bytes written for each byte of an
+        # event, with commits of 3 / 60 events: 8.8 / 2.9 for a write-ahead log with pages of 1 KiB, 13.1 / 3.0 with
+        # 4 KiB, and 2 to 3 times that for a rollback journal. synchronous=FULL fsyncs the write-ahead log at each
+        # commit, as promised (NORMAL would lose the last commits in a power cut, OFF the whole file). auto_vacuum stays
+        # off: freed pages are used again, so the bound holds without moving pages.
         execute = self.connection.execute
         execute(f"PRAGMA page_size={PAGE_BYTES}")
         execute("PRAGMA journal_mode=WAL")
@@ -128,7 +128,7 @@ class LogFile:
         if (version := format_version(self.connection)) > VERSION:
             raise NewerError(f"a newer version of the program wrote it, in format {version}")
         if tuple(sql for (sql,) in self.connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
-            raise DamagedError("its tables are not ours")
+            raise DamagedError("its tables are not those of a fallback log")
         self.account()
         if self.path.stat().st_size <= CHECK_UP_TO_BYTES:
             (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -144,7 +144,7 @@ class LogFile:
         return os.pread(self._raw.fileno(), PAGE_BYTES, 0)
 
     def spare_bytes(self) -> int:
-        """What is free on the disk, less what is kept free; below zero where that is in use."""
+        """The free bytes of the disk less the reserve that is kept free; negative if part of the reserve is used."""
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize - self.reserve_bytes
 
@@ -170,7 +170,7 @@ class LogFile:
             raise
 
     def account(self) -> Account:
-        """What the log remembers, as of now: another process may have purged it."""
+        """The account as it is now: another process may have purged the log."""
         return read_account(self.connection)
 
     def _set_account(self, account: Account) -> None:
@@ -228,14 +228,14 @@ class LogFile:
         self.connection.execute("UPDATE events SET refused = ? WHERE seq = ?", (reason, seq))
 
     def used_bytes(self) -> int:
-        """Bytes of the file that hold something."""
+        """Bytes of the file that are in use."""
         (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
         (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
         return int(pages - free) * PAGE_BYTES
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a file whatever its state; damage shows at the first statement."""
+    """Open a file in any condition; damage raises an error at the first statement."""
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     connection.text_factory = lambda raw: raw.decode(errors="replace")  # damage must not look like another error
     return connection
@@ -258,7 +258,7 @@ def read_account(connection: sqlite3.Connection) -> Account:
 
 
 def _size(found: object) -> int:
-    """A payload's size as the file has it; of a damaged row it may be anything."""
+    """A payload's size as the file states it; a damaged row may hold any value there."""
     if not isinstance(found, int):
         raise DamagedError("an event has no payload")
     return found

@@ -29,8 +29,8 @@ logger = logging.getLogger("edge.delivery")
 
 STEP_READS = 500  # attempts to read in one step, so that a step takes some ten milliseconds
 STEP_BYTES = 128 * 1024  # the most that one step adds
-MAX_GAP = 20_000  # so many places in a row are tried one by one; then the steps double, to find what lies far behind
-LAST = 2**62  # no log comes so far
+MAX_GAP = 20_000  # missing places in a row that are tried one by one; then the steps double
+LAST = 2**62  # no log reaches this seq
 FAR = 2**40  # where a new log begins if the old one's last place is unknown
 PAGE_COUNT = slice(28, 32)  # in the first page
 
@@ -53,7 +53,7 @@ class Salvage:
 
     @classmethod
     def of_deleted(cls, old: LogFile) -> Salvage:
-        """Of a log that was deleted while it was open.
+        """The salvage of a log that was deleted while it was open.
 
         Its write-ahead log and shared memory lose their names too, so that the new log makes its own. SQLite closes
         a file without a name without touching files that have its former name.
@@ -64,12 +64,12 @@ class Salvage:
 
     @classmethod
     def of_damaged(cls, path: Path, sound: LogFile) -> Salvage:
-        """Of a file that was set aside, opened with the first page of a sound one.
+        """The salvage of a file that was set aside, opened with the first page of a sound one.
 
-        That page is the same in every log but for the number of pages. With one byte of it wrong, or fewer pages than
-        it states, SQLite reads nothing of all the others. `close` writes the old page back.
+        That page is the same in every log, except for the number of pages. If one byte of it is wrong, or the file has
+        fewer pages than it states, SQLite reads none of the other pages. `close` writes the old page back.
         """
-        sound.connection.execute("PRAGMA wal_checkpoint")  # else its first page is in the write-ahead log
+        sound.connection.execute("PRAGMA wal_checkpoint")  # otherwise its first page may be in the write-ahead log only
         page = bytearray(sound.first_page())
         page[PAGE_COUNT] = max(1, -(-path.stat().st_size // PAGE_BYTES)).to_bytes(4, "big")
         with contextlib.ExitStack() as opened:
@@ -83,7 +83,7 @@ class Salvage:
         return self._path is None
 
     def first_progress(self, source: str, known: Account | None) -> Progress:
-        """Where the salvage begins; `known` is the old file's account should it be unreadable there."""
+        """Where the salvage begins; `known` is the old file's account, in case the file's own cannot be read."""
         old, end = known, LAST
         with contextlib.suppress(*READ_ERRORS):
             old = read_account(self.connection)
@@ -103,7 +103,7 @@ class Salvage:
             for row in self._read(progress):
                 stored = file.crc_of(row.seq)
                 if stored == row.crc:
-                    continue  # a salvage that began again finds some there already
+                    continue  # a salvage that was interrupted has brought some already
                 # A new event took this place while two damaged files waited.
                 file.insert(account, row if stored is None else row._replace(seq=account.next_seq))
             if progress.ended:
@@ -115,7 +115,7 @@ class Salvage:
         return not progress.ended
 
     def _read(self, progress: Progress) -> Iterator[Row]:
-        """The next whole events, oldest first; the progress follows."""
+        """The next intact events, oldest first; keeps `progress` up to date."""
         size = 0
         for _ in range(STEP_READS):
             if size >= STEP_BYTES:
@@ -138,7 +138,7 @@ class Salvage:
                 yield row
 
     def _next(self, after: int) -> Row | None:
-        """The event after a place; None: it cannot be reached."""
+        """The first event after the seq `after`; None if it cannot be read."""
         try:
             found = self.connection.execute(
                 "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT 1", (after,)
@@ -146,7 +146,7 @@ class Salvage:
         except READ_ERRORS:
             return None
         row = Row(LAST, 0, None, b"") if found is None else Row(*found)
-        # Damaged pages may lead in a circle.
+        # Damaged pages may refer to each other in a circle.
         return row if isinstance(row.seq, int) and row.seq > after else None
 
     def wait_for_room(self, log: Path, events: int) -> None:
@@ -158,7 +158,7 @@ class Salvage:
             )
 
     def close(self) -> None:
-        """Close the old file; a salvage that has not ended goes on with the next start."""
+        """Close the old file; a salvage that has not ended continues after the next start."""
         with contextlib.suppress(*READ_ERRORS):
             self._close()
 
@@ -169,7 +169,7 @@ class Salvage:
 
 
 def continue_account(log: Path, file: LogFile, known: Account, known_aside: Mapping[str, Account]) -> None:
-    """Let a new log go on with the numbers, drops and clock offsets of the one that it replaces.
+    """Let a new log take over the numbering, the drops and the clock offsets of the log that it replaces.
 
     Args:
         log: the new log's path.
@@ -198,12 +198,12 @@ def continue_account(log: Path, file: LogFile, known: Account, known_aside: Mapp
 
 
 def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | None:
-    """Go on with, or begin, the salvage of the oldest file that was set aside.
+    """Continue or begin the salvage of the oldest file that was set aside.
 
     Args:
         log: the new log's path.
         file: the new log.
-        known: the accounts of old files, by name, should they be unreadable there.
+        known: old files' accounts by file name, in case a file's own cannot be read.
     """
     waiting = waiting_files(log)
     salvage = Salvage.of_damaged(waiting[0], file) if waiting else None
@@ -219,7 +219,7 @@ def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | N
         account.salvage = None
         if salvage is not None and source is not None:
             account.salvage = salvage.first_progress(source, known.get(source))
-            # Where the old seqs are unknown, new events take places far behind them.
+            # If the old file's last seq is unknown, new events begin far behind it.
             account.next_seq = max(account.next_seq, FAR if account.salvage.end == LAST else account.salvage.end)
     if lost:
         report_lost(lost)

@@ -40,7 +40,7 @@ def corrupt_files(log: Path) -> list[Path]:
 
 
 def set_aside(log: Path, *, newer: bool = False) -> Path:
-    """Rename a log's files; its events are found again at the next start, whatever happens meanwhile."""
+    """Rename a log's files; its events are found again at the next start, even after a power cut."""
     to = Path(f"{log}.newer-{time.strftime(TIME)}") if newer else _free_name(log)
     _move(log, to)
     return to

@@ -23,7 +23,7 @@ READ_AT_ONCE = 250
 SALVAGE_RETRY_S = 0.5  # where there is no room for the next one
 SALVAGE_EVERY_S = 0.05  # between two steps, in which live events have the thread
 RETRY_REFUSED_S = 600.0
-SAME_OFFSET_S = 0.5  # a clock that NTP nudges is not worth a write
+SAME_OFFSET_S = 0.5  # smaller changes, from NTP's adjustments, are not written
 
 
 class Spool:
@@ -135,7 +135,7 @@ class Spool:
 
     def _continue_salvage(self) -> None:
         if self._delivered:
-            self._store([])  # the room that they leave is waited for
+            self._store([])  # the salvage may be waiting for the room that this frees
         came_further = self._log.salvage()
         self._salvage_at = self._clock() + (SALVAGE_EVERY_S if came_further else SALVAGE_RETRY_S)
         if came_further:
