@@ -110,14 +110,14 @@ def _firmware_flags(root: Path) -> int | None:
 
 
 def _readings(root: Path, driver: str, files: str) -> list[int]:
-    """The values of these files of each hwmon device of a driver."""
+    """The values in the files that match the pattern `files`, of each hwmon device of `driver`."""
     devices = [d for d in sorted((root / "sys/class/hwmon").glob("hwmon*")) if _text(d / "name") == driver]
     values = [_integer(file) for device in devices for file in sorted(device.glob(files))]
     return [value for value in values if value is not None]
 
 
 def _cooled(root: Path) -> bool:
-    """Whether the kernel throttles the processor: one of its cooling devices, of which fans are none, is active."""
+    """Whether the kernel throttles the processor: one of its cooling devices (fans do not count) is active."""
     return any(
         (_text(device / "type") or "").lower().startswith(("cpufreq", "cpu-throttle", "cpu_throttle"))
         and (_integer(device / "cur_state") or 0) > 0

@@ -27,7 +27,7 @@ class RtspSource(OpenCVSource):
     camera is opened again; a call that never returned would force the whole process to end.
 
     A stream whose pictures do not change in any bit is opened again too: cameras freeze, and OpenCV up to 4.10
-    (Debian's, Pi OS's) repeats the last picture for ever after a stream has changed its resolution.
+    (Debian's, Pi OS's) repeats the last picture endlessly after a stream has changed its resolution.
     """
 
     advice = "check its address, user and password, and that the camera and the network are up"
@@ -70,7 +70,7 @@ class RtspSource(OpenCVSource):
             # Doubled each time, for a stream that shows a photo: after 30 s, 60 s, 2 min …
             frozen_s, self._patience_s = self._patience_s, self._patience_s * 2
             raise CameraError(
-                f"{self.name} has shown the very same picture for {frozen_s:.0f} s; opening it again. Restart"
+                f"{self.name} has shown the same picture for {frozen_s:.0f} s; opening it again. Restart"
                 " the camera if that does not help."
             )
 

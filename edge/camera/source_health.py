@@ -1,4 +1,4 @@
-"""Reports in the status and the log whether a source delivers pictures, and how long to wait before it is reopened."""
+"""Reports in the status and the log whether a source delivers pictures; computes the wait before it is reopened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REOPEN_FIRST_S, REOPEN_CAP_S = 0.5, 10.0  # the back-off between two attempts to
 
 
 class SourceHealth:
-    """What is known of one source; the capture thread calls these methods as things happen to the source.
+    """The state of one source; the capture thread calls a method for each thing that happens to the source.
 
     Args:
         source: its name is shown in the log and the status.
