@@ -175,9 +175,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     previous = None if before is None else installed.directory / before
     if arguments.json:
         more = {"previous": str(previous) if previous else None, "current": runs_here, "unused_because": unused}
-        print(json.dumps(exported.report.to_dict() | more))
+        print(json.dumps(exported.to_dict() | more))
         return 0
-    print(exported.report.to_table())
+    print(exported.to_table())
     if fallback := exported.manifest.fallback:
         print(f"{fallback}.")
     if unused:

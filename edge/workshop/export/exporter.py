@@ -1,8 +1,7 @@
-"""From FP32 weights to a bundle: fold batch norms, find ranges, quantize, trace, check, write."""
+"""FP32 weights to a bundle, step by step: fold, find ranges, quantize, trace, compare with FP32, write."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +10,23 @@ from typing import Any
 import torch
 
 from edge.errors import BundleError
-from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.vision.bundle import Engine, InputContract, Manifest, Quantization, Target
+from edge.vision.bundle import MODEL, Engine, InputContract, Manifest, Quantization, Target
 from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
 from edge.vision.preprocess import fill, new_buffer
 from edge.vision.torch_compat import known_deprecations, trace_script
-from edge.workshop.export.bundle_writer import Made, write_bundle
+from edge.workshop.export.bundle_writer import write_bundle
 from edge.workshop.export.judge.agreement import (
     Judged,
     Model,
-    golden_classes,
     measure_agreement,
     measure_latency,
     refuse_below,
-    verify,
+    verify_golden,
 )
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, MIN_AGREEMENT
-from edge.workshop.export.judge.report import Report
+from edge.workshop.export.judge.report import Exported
 from edge.workshop.export.judge.views import GOLDEN_PHOTO, of_photos, shipped_views
 from edge.workshop.export.network.architectures import architecture
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
@@ -46,33 +43,13 @@ Each = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A new bundle, and how it compares with the network that it was made from."""
-
-    directory: Path
-    manifest: Manifest
-    report: Report
-
-
-@dataclass(frozen=True)
 class _Candidate:
     """A traced model before it is compared with FP32."""
 
     script: torch.jit.ScriptModule
-    model: Model  # `script`, called with a buffer of the processor's
+    model: Model  # `script`, for a buffer in the CPU's memory
     engine: Engine
     quantization: Quantization | None  # None for FP16
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """What a candidate is compared on."""
-
-    network: FloatNetwork  # FP32
-    example: torch.Tensor  # the golden photo's buffer, (1, side, side, 3) uint8
-    buffers: Iterable[torch.Tensor]  # of all pictures; can be read once
-    given: int  # how many of them the user gave
-    min_agreement: float  # percent
 
 
 def export_bundle(
@@ -92,26 +69,27 @@ def export_bundle(
     each: Each = lambda photos: photos,
     check: Callable[[Path], object] = lambda directory: None,
 ) -> Exported:
-    """Make a bundle in `models`; `current` is not touched.
+    """Make a bundle in `models`; the link `current` is not changed.
 
     Args:
-        weights: of an architecture that `ARCHITECTURES` has.
-        models: the directory that the bundle's own directory appears in.
+        weights: of an architecture in `ARCHITECTURES`.
+        models: the directory in which the bundle's own directory is made.
         target: instruction set; None is this machine's.
-        precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others insist.
-        calibration: photos to find the ranges on; without any they come from the batch norms.
-        photos: photos to measure the agreement with FP32 on; with fewer than 20 views of the shipped ones join them.
-        min_agreement: percent; below it the model is refused. 0 lets any pass whose logits correlate with FP32's.
-        golden: the photo that the bundle has to answer alike for ever.
-        labels: the classes' names, one a line; None are ImageNet's.
-        trained_on: what the network's input is, where that is not what its architecture's usually is.
-        open_gpu: makes the GPU ready, for the target `jetson`.
-        step: told what is being done.
+        precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others allow only that one.
+        calibration: photos to find the ranges on; without photos the ranges come from the batch norms.
+        photos: photos to measure the agreement with FP32 on; if there are fewer than 20, views of shipped photos are
+            added.
+        min_agreement: percent; a model below it is refused. With 0 only the correlation of the logits is checked.
+        golden: the photo that the bundle must answer on each load as it did at export.
+        labels: a file with the classes' names, one a line; None means ImageNet's.
+        trained_on: where the network's input differs from its architecture's usual one.
+        open_gpu: opens the GPU for the target `jetson`.
+        step: called with a description of each step.
         each: wraps a sequence of photos to show the progress through it.
-        check: called with the bundle's directory before it appears in `models`; what it raises ends the export.
+        check: called with the bundle's directory before that is moved to `models`; an exception ends the export.
 
     Raises:
-        WeightsError, PhotoError, BundleError, StateError: each says what to do.
+        WeightsError, PhotoError, BundleError, StateError: the message says what to do.
     """
     target = target or host_target()
     if precision == "fp16" and target != "jetson":
@@ -122,14 +100,12 @@ def export_bundle(
     if gpu is None:
         use_engine(engine, small_pairs=small_pairs)
     step("folding batch norms and normalisation into the convolutions")
-    table = trained_on.applied_to(architecture(weights.architecture))
+    usual = architecture(weights.architecture)
+    table = trained_on.applied_to(usual)
     network = fold_batch_norms(table, weights.state)
-    if table != architecture(weights.architecture):  # nobody published what it is worth on this input
-        origin = weights.origin.model_copy(update={"top1": None})
-        weights = dataclasses.replace(weights, origin=origin)
     names = class_names(network.classes, labels)
     step("finding the ranges of the activations")
-    contract = network.architecture.contract
+    contract = table.contract
     ranges = (
         calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
         if calibration
@@ -147,34 +123,40 @@ def export_bundle(
         candidate = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
     else:
         step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
-        script = _quantized_script(network, ranges, engine, quantization, example)
-        candidate = _Candidate(script, script, engine, quantization)
+        candidate = _on_cpu(network, ranges, example, engine, quantization)
+    judged: Judged = "INT8" if candidate.quantization else "FP16"
+    step(f"comparing {judged} with FP32")
+    classes = verify_golden(candidate.model, network, example, judged)
     views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
-    pictures = each([*of_photos(photos), *views])
-    buffers = (buffer_of(picture(), contract) for picture in pictures)
-    made = _judged(candidate, _Comparison(network, example, buffers, len(photos), min_agreement), step)
+    buffers = (buffer_of(picture(), contract) for picture in each([*of_photos(photos), *views]))
+    agreement = measure_agreement(candidate.model, network, buffers, len(photos))
+    refuse_below(min_agreement, agreement, judged)
+    latency = measure_latency(candidate.model, network, example)
     step("writing the bundle")
-    directory, manifest, size = write_bundle(made, weights, models, target, golden, names, check)
-    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
-    report = Report(
-        directory,
-        target,
-        made.engine,
-        quantization.ranges if made.quantization else "none",
-        size,
-        floats * 4,
-        made.latency,
-        made.agreement,
-        weights.origin.top1,
-        precision="int8" if made.quantization else "fp16",
-        instead_of=weights.origin.instead_of,
-        classes=network.classes,
+    manifest = Manifest(
+        architecture=table.name,
+        precision="int8" if candidate.quantization else "fp16",
+        target=target,
+        engine=candidate.engine,
+        torch=torch.__version__,
+        files={},  # `write_bundle` adds them
+        # The published accuracy is that on the usual input.
+        weights=weights.origin if table == usual else weights.origin.model_copy(update={"top1": None}),
+        quantization=candidate.quantization,
+        input=contract,
+        golden=classes,
+        agreement=agreement,
     )
-    return Exported(directory, manifest, report)
+    directory, manifest = write_bundle(candidate.script, manifest, names, golden, models, check)
+    floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
+    model_bytes = (directory / MODEL).stat().st_size
+    return Exported(
+        directory, manifest, agreement, latency, model_bytes, fp32_bytes=floats * 4, classes=network.classes
+    )
 
 
 def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
-    """A fresh padded buffer with `pixels` in it, (1, side, side, 3) uint8."""
+    """A new padded buffer with `pixels` in it, (1, side, side, 3) uint8."""
     buffer = new_buffer(contract)
     fill(buffer, pixels, contract)
     return buffer.tensor
@@ -196,54 +178,23 @@ def _on_gpu(
         except NoEngineError as error:
             if precision == "int8":
                 raise
-            step(f"{error.reason}, so this is FP16 instead of INT8; mend that and export again for INT8.")
+            step(f"{error.reason}, so this is FP16 instead of INT8; fix that and export again for INT8.")
     model = make_fp16(network, example, gpu)
     return _Candidate(model.script, model, "cuda", None)
 
 
-def _judged(candidate: _Candidate, against: _Comparison, step: Step) -> Made:
-    """Compare `candidate` with FP32.
-
-    Raises:
-        BundleError: FP32 is not sure of the golden photo, or the candidate differs too much from FP32.
-    """
-    network, example, model = against.network, against.example, candidate.model
-    with known_deprecations(), torch.inference_mode():
-        probabilities: Probabilities = model(example)[0].numpy()
-        golden_classes(network(example)[0].numpy())  # where FP32 is not sure of the photo, no model can be
-    precision: Judged = "INT8" if candidate.quantization else "FP16"
-    step(f"comparing {precision} with FP32")
-    verify(probabilities, network, example, precision)
-    classes = golden_classes(probabilities)
-    agreement = measure_agreement(model, network, against.buffers, against.given)
-    refuse_below(against.min_agreement, agreement, precision)
-    return Made(
-        candidate.script,
-        candidate.engine,
-        candidate.quantization,
-        network.architecture.contract,
-        classes,
-        agreement,
-        measure_latency(model, network, example),
-    )
-
-
-def _quantized_script(
-    network: FloatNetwork,
-    ranges: dict[str, Range],
-    engine: Engine,
-    quantization: Quantization,
-    example: torch.Tensor,
-) -> torch.jit.ScriptModule:
+def _on_cpu(
+    network: FloatNetwork, ranges: dict[str, Range], example: torch.Tensor, engine: Engine, quantization: Quantization
+) -> _Candidate:
     try:
         int8 = QuantizedNetwork(network, ranges, engine, quantization.activations, small_pairs=quantization.small_pairs)
         script = trace_script(int8, example)
         with known_deprecations(), torch.inference_mode():
             script(example)
-            return script
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise BundleError(
             f"torch {torch.__version__} cannot run this target's INT8 kernels here ({reason:.120});"
             " export on the device itself, or with a torch that can."
         ) from error
+    return _Candidate(script, script, engine, quantization)

@@ -1,8 +1,7 @@
-"""Judge an INT8 or FP16 model against the FP32 network that it was made from, on the same buffers."""
+"""Compare an INT8 or FP16 model with the FP32 network that it was made from, on the same buffers."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -52,21 +51,24 @@ def _median_ms(model: Model, example: torch.Tensor) -> float:
 
 def correlation(int8: torch.Tensor, fp32: torch.Tensor) -> float:
     """Of the logits behind two sets of probabilities, each (classes,)."""
-    ours, theirs = _logits(int8), _logits(fp32)
+    return _cosine(_logits(int8), _logits(fp32))
+
+
+def _cosine(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float(ours @ theirs / (ours.norm() * theirs.norm()).clamp_min(1e-12))
 
 
 def _logits(probabilities: torch.Tensor) -> torch.Tensor:
-    """Less their mean: a softmax only takes a constant from them."""
+    """The logits (…, classes) minus their mean over the classes, a constant that softmax removes."""
     logits = probabilities.double().clamp_min(1e-30).log()
-    return logits - logits.mean()
+    return logits - logits.mean(-1, keepdim=True)
 
 
 def golden_classes(probabilities: Probabilities) -> tuple[GoldenClass, ...]:
     """The top three, for the manifest.
 
     Raises:
-        BundleError: the first leads by less than GOLDEN_MIN_LEAD, so the photo cannot tell right from wrong.
+        BundleError: the first leads by less than GOLDEN_MIN_LEAD, so the photo does not show whether a model is right.
     """
     order = probabilities.argsort()[::-1][:3]
     confidences = [round(float(probabilities[i]) * 100, 2) for i in order]
@@ -79,99 +81,91 @@ def golden_classes(probabilities: Probabilities) -> tuple[GoldenClass, ...]:
     return tuple(GoldenClass(index=int(i), confidence=c) for i, c in zip(order, confidences, strict=True))
 
 
-def verify(probabilities: Probabilities, network: FloatNetwork, example: torch.Tensor, judged: Judged) -> None:
-    """Hold the model's answer to the golden photo against FP32's.
+def verify_golden(
+    model: Model, network: FloatNetwork, example: torch.Tensor, judged: Judged
+) -> tuple[GoldenClass, ...]:
+    """Compare the model's answer to the golden photo, `example`, with FP32's; returns its top three.
 
     Raises:
-        BundleError: it does not say what FP32 says.
+        BundleError: the answers differ, or one of them has no clear first class.
     """
-    with torch.inference_mode():
-        expected = network(example)[0]
-    found = correlation(torch.from_numpy(probabilities), expected)
-    first, other = int(expected.argmax()), int(probabilities.argmax())
+    with known_deprecations(), torch.inference_mode():
+        found, expected = model(example)[0], network(example)[0]
+    golden_classes(expected.numpy())  # no model can be sure of a photo of which FP32 is not
+    similarity = correlation(found, expected)
+    first, other = int(expected.argmax()), int(found.argmax())
     wrong = ""
     if first != other:
         wrong = (
-            f"FP32's first class {first} has {probabilities[first] * 100:.1f} % there and class {other} has"
-            f" {probabilities[other] * 100:.1f} %"
+            f"FP32's first class {first} has {found[first] * 100:.1f} % there and class {other} has"
+            f" {found[other] * 100:.1f} %"
         )
-    elif not found >= GOLDEN_MIN_CORRELATION:
-        wrong = f"the logits' correlation is {found:.3f}, and {GOLDEN_MIN_CORRELATION} is the least"
+    elif not similarity >= GOLDEN_MIN_CORRELATION:
+        wrong = f"the logits' correlation is {similarity:.3f}, and {GOLDEN_MIN_CORRELATION} is the least"
     if wrong:
         raise BundleError(f"{judged} does not follow FP32 on the golden photo ({wrong}); {_remedy(judged)}.")
+    return golden_classes(found.numpy())
 
 
 def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], given: int) -> Agreement:
-    """How often both put the same class first, and how far apart their confidences in FP32's first class are.
+    """How often both have the same top-1 class, and how far apart their confidences in FP32's top-1 class are.
 
-    The correlation is the larger of two: the mean of each picture's correlation, and the correlation over all logits.
-    Each alone misjudges some cases: with two classes a near tie's own is 1 or -1, and over all logits one picture with
-    wide logits outweighs all others.
+    The correlation is the larger of two: the mean of the pictures' correlations, and the correlation over all logits.
+    Each alone misjudges some cases: with two classes the correlation on one near tie is 1 or -1, and over all logits
+    one picture with wide logits outweighs all others.
 
-    Where FP32's top two are nearly tied, rounding decides, and a small sample would measure that. So `top1_or_tie` also
-    accepts a class to which FP32 itself gives at least `TIE` times its first one's confidence.
+    Where FP32's top two are nearly tied, rounding decides which is first. So `top1_or_tie` also counts a class to which
+    FP32 itself gives at least `TIE` times the confidence of its top-1.
 
     Args:
-        int8: the model, or FP16.
+        int8: the INT8 or FP16 model.
         network: FP32.
         buffers: each (1, side, side, 3) uint8; at least one.
-        given: how many of them, the first ones, are the user's photos; the others are views of shipped ones.
+        given: how many of them, the first ones, are the user's photos; the others are views of shipped photos.
     """
-    same, followed, difference, photos = 0, 0, 0.0, 0
-    product, ours, theirs, alike, classes = 0.0, 0.0, 0.0, 0.0, set()
     with known_deprecations(), torch.inference_mode():
-        for buffer in buffers:
-            # What is no number is no answer: it correlates with nothing.
-            expected, answer = network(buffer)[0].nan_to_num(), int8(buffer)[0].nan_to_num()
-            first, said = int(expected.argmax()), int(answer.argmax())
-            same += said == first
-            followed += bool(expected[said] >= TIE * expected[first])
-            difference += abs(float(expected[first] - answer[first])) * 100
-            said_logits, expected_logits = _logits(answer), _logits(expected)
-            product += float(said_logits @ expected_logits)
-            ours, theirs = ours + float(said_logits.square().sum()), theirs + float(expected_logits.square().sum())
-            alike += correlation(answer, expected)
-            classes.add(first)
-            photos += 1
+        # NaN becomes 0, which correlates with nothing.
+        pairs = [(network(buffer)[0].nan_to_num(), int8(buffer)[0].nan_to_num()) for buffer in buffers]
+        expected, found = (torch.stack(answers) for answers in zip(*pairs, strict=True))  # (photos, classes)
+        first, other = expected.argmax(1, keepdim=True), found.argmax(1, keepdim=True)
+        confidence = expected.gather(1, first)
+        follows = expected.gather(1, other) >= TIE * confidence
+        difference = (confidence - found.gather(1, first)).abs().mean()
+        each = [correlation(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
+        over_all = _cosine(_logits(found).flatten(), _logits(expected).flatten())
+    photos = len(pairs)
     return Agreement(
         on="shipped" if not given else "photos" if given == photos else "both",
         photos=photos,
         views=photos - given,
-        classes=len(classes),
-        top1=round(100 * same / photos, 2),
-        top1_or_tie=round(100 * followed / photos, 2),
-        confidence_difference=round(difference / photos, 2),
-        correlation=round(max(alike / photos, product / max(math.sqrt(ours * theirs), 1e-12)), 4),
+        classes=len(set(first.flatten().tolist())),
+        top1=round(100 * int((first == other).sum()) / photos, 2),
+        top1_or_tie=round(100 * int(follows.sum()) / photos, 2),
+        confidence_difference=round(100 * float(difference), 2),
+        correlation=round(max(statistics.fmean(each), over_all), 4),
     )
 
 
-def _remedy(judged: Judged, *more: str) -> str:
-    """What may help; FP16 has no ranges to find."""
-    ways = ["find the ranges on photos with --calibrate DIR"] if judged == "INT8" else []
-    ways += ["use other weights", *more]
-    return ", ".join([*ways[:-1], f"or {ways[-1]}"]) if len(ways) > 1 else ways[0]
+def refuse_below(minimum: float, agreement: Agreement, judged: Judged) -> None:
+    """Refuse a model that disagrees with FP32 too often, or whose logits differ too much from FP32's.
 
-
-def refuse_below(least: float, agreement: Agreement, judged: Judged) -> None:
-    """Refuse a model that says something else than FP32 too often, or whose logits are not FP32's.
-
-    Agreement alone says nothing of a network that puts one class first whatever it sees; the correlation does.
+    Agreement alone would accept a model that gives the same class for every picture; the correlation does not.
 
     Args:
-        least: percent of `top1_or_tie`; 0 lets any agreement pass, and the correlation counts none the less.
+        minimum: percent of `top1_or_tie`; with 0 only the correlation is checked.
         agreement: as `measure_agreement` found it.
-        judged: the model's precision, as the sentence names it.
+        judged: the model's precision, for the message.
 
     Raises:
-        BundleError: it agrees on less, or the correlation is below `MIN_CORRELATION`; the sentence says which.
+        BundleError: it agrees less often, or the correlation is below `MIN_CORRELATION`; the message says which.
     """
     found, correlated = agreement.top1_or_tie, agreement.correlation
-    assert found is not None  # nor the other: only bundles from before they were measured lack them
+    assert found is not None  # only bundles of older versions lack these two
     assert correlated is not None
-    where = f"of {pictures_told(agreement)}"
+    where = f"of {describe_pictures(agreement)}"
     wrong, remedy = [], _remedy(judged)
-    if not found >= least:
-        wrong.append(f"{judged} agrees with FP32 on {found:.1f} % {where}, and {least:g} % are the least")
+    if not found >= minimum:
+        wrong.append(f"{judged} agrees with FP32 on {found:.1f} % {where}, and {minimum:g} % are the least")
         remedy = _remedy(judged, "accept it with --min-agreement")
     if not correlated >= MIN_CORRELATION:
         wrong.append(
@@ -183,8 +177,15 @@ def refuse_below(least: float, agreement: Agreement, judged: Judged) -> None:
         raise BundleError(f"{'; '.join(wrong)}; {remedy}.")
 
 
-def pictures_told(agreement: Agreement) -> str:
-    """What the agreement was measured on, in words."""
+def _remedy(judged: Judged, *more: str) -> str:
+    """What may help; FP16 has no ranges to find."""
+    ways = ["find the ranges on photos with --calibrate DIR"] if judged == "INT8" else []
+    ways += ["use other weights", *more]
+    return ", ".join([*ways[:-1], f"or {ways[-1]}"]) if len(ways) > 1 else ways[0]
+
+
+def describe_pictures(agreement: Agreement) -> str:
+    """What the agreement was measured on, as "12 photos" or "48 views of shipped photos"."""
     own = agreement.photos - (agreement.views or 0)
     views = f"{agreement.views} views of shipped photos"
     given = f"{own} photo{'s' if own != 1 else ''}"

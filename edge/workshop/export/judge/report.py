@@ -1,4 +1,4 @@
-"""What an export made, as a table for people and as JSON for programs."""
+"""What `export` reports of a new bundle: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,57 +6,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.vision.bundle import Agreement
-from edge.workshop.export.judge.agreement import Latency, pictures_told
+from edge.vision.bundle import Agreement, Manifest
+from edge.workshop.export.judge.agreement import Latency, describe_pictures
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The figures of one export."""
+class Exported:
+    """A new bundle, and how it compares with the FP32 network that it was made from."""
 
-    bundle: Path
-    target: str
-    engine: str
-    ranges: str
-    int8_bytes: int
-    fp32_bytes: int
-    latency: Latency
+    directory: Path
+    manifest: Manifest
     agreement: Agreement
-    published_top1: float | None = None  # percent, of FP32; None: nobody has proven these weights
-    precision: str = "int8"
-    instead_of: str | None = None  # the network that was asked for, if this is another
-    classes: int = 1000  # that the network knows
+    latency: Latency
+    model_bytes: int
+    fp32_bytes: int
+    classes: int = 1000  # of the network
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON types."""
+        """The figures as JSON types; the key `int8` stands for FP16 too."""
+        quantization = self.manifest.quantization
         return {
-            "bundle": str(self.bundle),
-            "target": self.target,
-            "engine": self.engine,
-            "ranges": self.ranges,
-            "size_bytes": {"int8": self.int8_bytes, "fp32": self.fp32_bytes},
+            "bundle": str(self.directory),
+            "target": self.manifest.target,
+            "engine": self.manifest.engine,
+            "ranges": quantization.ranges if quantization else "none",
+            "size_bytes": {"int8": self.model_bytes, "fp32": self.fp32_bytes},
             "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},
             "threads": self.latency.threads,
-            "published_top1": self.published_top1,
-            "instead_of": self.instead_of,
+            "published_top1": self.manifest.weights.top1,
+            "instead_of": self.manifest.weights.instead_of,
             "agreement": self.agreement.model_dump(),
         }
 
     def to_table(self) -> str:
-        """A few aligned lines."""
+        """A table for people, a few aligned lines."""
         latency, agreement = self.latency, self.agreement
+        faster = f"{_speed(latency)}, {latency.threads} threads"
         rows = [
-            ("", self.precision.upper(), "FP32", ""),
-            ("size", f"{self.int8_bytes / 1e6:.1f} MB", f"{self.fp32_bytes / 1e6:.1f} MB", ""),
-            (
-                "latency",
-                f"{latency.int8_ms:.1f} ms",
-                f"{latency.fp32_ms:.1f} ms",
-                f"{_speed(latency)}, {latency.threads} threads",
-            ),
+            ("", self.manifest.precision.upper(), "FP32", ""),
+            ("size", f"{self.model_bytes / 1e6:.1f} MB", f"{self.fp32_bytes / 1e6:.1f} MB", ""),
+            ("latency", f"{latency.int8_ms:.1f} ms", f"{latency.fp32_ms:.1f} ms", faster),
         ]
-        photos = pictures_told(agreement)
+        photos = describe_pictures(agreement)
         if agreement.on == "shipped":
             photos += " (--photos DIR: on yours)"
         elif agreement.on == "both":
@@ -70,10 +62,10 @@ class Report:
         if agreement.classes is not None and agreement.classes < min(FEW_CLASSES, self.classes):
             one = "one class" if agreement.classes == 1 else f"{agreement.classes} classes"
             rows[3] = (*rows[3][:3], f"{rows[3][3]}; FP32 puts only {one} first, so it proves little")
-        if self.published_top1 is None:
+        if (published := self.manifest.weights.top1) is None:
             rows.append(("accuracy", "–", "–", "unproven: `edge-classifier evaluate` measures it"))
         else:
-            rows.append(("accuracy", "–", f"{self.published_top1:.1f} %", "published top-1 on ImageNet"))
+            rows.append(("accuracy", "–", f"{published:.1f} %", "published top-1 on ImageNet"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
         return "\n".join(lines)

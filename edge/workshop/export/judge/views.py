@@ -1,4 +1,4 @@
-"""Pictures to compare INT8 with FP32 on where nobody gave photos: six views each of a few that ship with it."""
+"""Pictures on which INT8 is compared with FP32: the user's photos, and six views of each shipped photo."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from edge.photos.decode import read_photo
 GOLDEN_PHOTO = Path(__file__).parents[1] / "golden.jpg"  # of every bundle, unless --golden names another
 SHIPPED = Path(__file__).parents[1] / "cc0"
 
-#: Gives one picture, (height, width, 3) uint8 RGB, when its turn comes.
-Picture = Callable[[], Pixels]
+Picture = Callable[[], Pixels]  # reads one picture, (height, width, 3) uint8 RGB, so that only one is in memory
 
 
 def of_photos(photos: Sequence[Path]) -> list[Picture]:
@@ -25,9 +24,9 @@ def of_photos(photos: Sequence[Path]) -> list[Picture]:
 
 
 def shipped_views(golden: Path = GOLDEN_PHOTO) -> list[Picture]:
-    """Six views of each photo in `cc0/`, of the shipped golden photo, and of `golden` where that is another.
+    """Six views of each photo in `cc0/`, of the shipped golden photo, and of `golden` if that is another one.
 
-    A network with classes of its own may know none of the shipped ones, but its golden photo it is sure of.
+    A network with the user's own classes may recognise no shipped photo, but it does recognise its golden photo.
     """
     photos = [*sorted(SHIPPED.glob("*.jpg")), *dict.fromkeys((GOLDEN_PHOTO, golden))]
     return [partial(_view, photo, change) for photo in photos for change in _CHANGES]

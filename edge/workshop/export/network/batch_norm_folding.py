@@ -8,10 +8,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.errors import WeightsError
-from edge.workshop.export.network.float_network import FloatConv, FloatGate, FloatHead, FloatNetwork, FloatOperation
+from edge.workshop.export.network.float_network import (
+    FloatConv,
+    FloatGate,
+    FloatHead,
+    FloatNetwork,
+    FloatOperation,
+    Linear,
+)
 from edge.workshop.export.network.operations import PIXELS, Architecture, Conv, Head, MaxPool, Operation
 
-GREATEST = 1e15  # float32 holds the sum of a layer's squares, of which ranges are made
+GREATEST = 1e15  # up to here float32 holds the sum of a layer's squares, which the ranges need
 
 StateDict = Mapping[str, torch.Tensor]
 
@@ -25,7 +32,8 @@ def fold_batch_norms(architecture: Architecture, state: StateDict) -> FloatNetwo
     """
     if unknown := sorted(state.keys() - _keys(architecture)):
         raise WeightsError(
-            f"These weights hold {unknown[0]}, which a {architecture.name} has not; name the right --architecture."
+            f"These weights hold {unknown[0]}, which a {architecture.name} does not have; name the right"
+            " --architecture."
         )
     try:
         network = FloatNetwork(architecture, tuple(_fold_one(architecture, o, state) for o in architecture.operations))
@@ -48,7 +56,7 @@ def fold_batch_norms(architecture: Architecture, state: StateDict) -> FloatNetwo
 
 
 def _keys(architecture: Architecture) -> set[str]:
-    """Every key that the state dict may have: a deeper network's has all of a shallower one's and more."""
+    """All keys that the state dict may have. A deeper network has others too, and would pass for a shallower one."""
     keys: set[str] = set()
     for operation in architecture.operations:
         if isinstance(operation, Conv):
@@ -68,23 +76,23 @@ def _fold_one(architecture: Architecture, operation: Operation, state: StateDict
         return operation
     if isinstance(operation, Head):
         hidden = _layer(operation.hidden, state) if operation.hidden else None
-        return FloatHead(operation, *_layer(operation.linear, state), hidden)
+        return FloatHead(operation, _layer(operation.linear, state), hidden)
     gate = None
     if operation.gate is not None:
-        gate = FloatGate(operation.gate, *_layer(operation.gate.squeeze, state), *_layer(operation.gate.excite, state))
+        gate = FloatGate(operation.gate, _layer(operation.gate.squeeze, state), _layer(operation.gate.excite, state))
     return _fold_conv(architecture, operation, state, gate)
 
 
-def _layer(prefix: str, state: StateDict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (out, in) and bias (out,) of a linear layer, or of a 1 × 1 convolution that does for one."""
+def _layer(prefix: str, state: StateDict) -> Linear:
+    """A linear layer, or a 1 × 1 convolution that is used as one."""
     weight, bias = state[f"{prefix}.weight"], state[f"{prefix}.bias"]
     if weight.shape[2:].numel() != 1 or bias.shape != weight.shape[:1]:
         raise ValueError(f"{prefix}.weight is {tuple(weight.shape)}")
-    return _float32(f"{prefix}.weight", weight.flatten(1)), _float32(f"{prefix}.bias", bias)
+    return Linear(_float32(f"{prefix}.weight", weight.flatten(1)), _float32(f"{prefix}.bias", bias))
 
 
 def _float32(key: str, value: torch.Tensor) -> torch.Tensor:
-    """A float64 state dict may hold, or fold into, what is beyond float32."""
+    """`value` as float32; a float64 state dict may hold, or fold into, more than float32 can."""
     value = value.float()
     _refuse_beyond(key, value)
     return value
@@ -103,7 +111,7 @@ def _fold_conv(architecture: Architecture, operation: Conv, state: StateDict, ga
         state[f"{operation.norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
     )
     raw = state[operation.weight]
-    # Shapes that merely broadcast would go unnoticed: one channel for three, one scale for all.
+    # Shapes that broadcast raise no error by themselves: one channel for three, one scale for all.
     if {value.shape for value in (gamma, beta, mean, variance)} != {raw.shape[:1]} or (
         operation.input == PIXELS and raw.shape[1] != 3
     ):

@@ -1,14 +1,14 @@
-"""The folded network: its operations with their weights, the one walk over them, and the FP32 network.
+"""A network's operations with their weights, batch norms folded in; the loop that computes them; the FP32 network.
 
-`walk` keeps the named values. FP32, INT8, the GPU's network and the ranges each supply only how one operation is
-computed (`Rules`).
+`walk` calls the operations in order and keeps the named values. FP32, INT8, the GPU's network and the ranges differ
+only in how one operation is computed (`Rules`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
@@ -33,20 +33,25 @@ CURVES: dict[Activation, Curve] = {
 FLAT_BELOW: dict[Activation, float] = {"hardswish": -3.0, "silu": -6.0}
 
 
+class Linear(NamedTuple):
+    """A linear layer."""
+
+    weight: torch.Tensor  # (out, in)
+    bias: torch.Tensor  # (out,)
+
+
 @dataclass(frozen=True)
 class FloatGate:
-    """What each channel is multiplied by, from all channels' averages."""
+    """Squeeze and excitation: what each channel is multiplied by, computed from all channels' averages."""
 
     table: Gate
-    squeeze: torch.Tensor  # (few, channels)
-    squeeze_bias: torch.Tensor  # (few,)
-    excite: torch.Tensor  # (channels, few)
-    excite_bias: torch.Tensor  # (channels,)
+    squeeze: Linear  # from all channels to few
+    excite: Linear  # from few to all
 
     def factors(self, averages: torch.Tensor) -> torch.Tensor:
         """(1, channels, 1, 1) in 0..1 of (1, channels)."""
-        few = CURVES[self.table.activation](F.linear(averages, self.squeeze, self.squeeze_bias))
-        return CURVES[self.table.curve](F.linear(few, self.excite, self.excite_bias))[..., None, None]
+        few = CURVES[self.table.activation](F.linear(averages, *self.squeeze))
+        return CURVES[self.table.curve](F.linear(few, *self.excite))[..., None, None]
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,14 @@ class FloatHead:
     """Average, one or two linear layers, softmax."""
 
     table: Head
-    weight: torch.Tensor  # (classes, channels)
-    bias: torch.Tensor  # (classes,)
-    hidden: tuple[torch.Tensor, torch.Tensor] | None = None  # weight and bias of the layer before
+    linear: Linear  # from channels to classes
+    hidden: Linear | None = None  # the layer before it
 
     def logits(self, averages: torch.Tensor) -> torch.Tensor:
         """(photos, classes) of (photos, channels)."""
         if self.hidden is not None:
             averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
-        return F.linear(averages, self.weight, self.bias)
+        return F.linear(averages, *self.linear)
 
 
 FloatOperation = FloatConv | MaxPool | FloatHead
@@ -131,12 +135,15 @@ def result(operations: Iterable[FloatOperation], pixels: Value, rules: Rules[Val
     return x
 
 
-def max_pool(pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
-    """The maximum of each window of a float or quantized tensor."""
-    return F.max_pool2d(x, pool.size, pool.stride, pool.padding)
+class TensorRules:
+    """What is the same for float and quantized tensors."""
+
+    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
+        """The maximum of each window; a quantized result keeps the scale of `x`."""
+        return F.max_pool2d(x, pool.size, pool.stride, pool.padding)
 
 
-class _FloatRules:
+class _FloatRules(TensorRules):
     """FP32; `norm` is the last convolution's output before residual and activation."""
 
     def __init__(self) -> None:
@@ -147,15 +154,12 @@ class _FloatRules:
         self.norm = norm
         return conv.finish(norm, residual)
 
-    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
-        return max_pool(pool, x)
-
     def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         return head.logits(x.mean((2, 3))).softmax(1)
 
 
 class FloatNetwork(torch.nn.Module):
-    """The FP32 network on raw pixels: what the INT8 one is judged against.
+    """The FP32 network on raw pixels, with which INT8 is compared.
 
     Folding is exact to 1e-5 of the original; the border's colour is the mean rounded to a whole pixel value.
     """
@@ -175,7 +179,7 @@ class FloatNetwork(torch.nn.Module):
         """How many probabilities come out."""
         head = self.operations[-1]
         assert isinstance(head, FloatHead)
-        return head.weight.shape[0]
+        return len(head.linear.bias)
 
     def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities.

@@ -2,7 +2,7 @@
 
 Experimental: no board has run this yet.
 
-Symmetric, as TensorRT wants it: scale = greatest magnitude / 127, zero point 0, over the same ranges as for the CPU.
+Symmetric, as TensorRT needs it: scale = greatest magnitude / 127, zero point 0, over the same ranges as for the CPU.
 The first convolution has no quantized input, so it stays FP16 on the raw pixels; the head stays float.
 """
 
@@ -25,7 +25,8 @@ from edge.workshop.export.network.float_network import (
     FloatHead,
     FloatNetwork,
     FloatOperation,
-    max_pool,
+    Linear,
+    TensorRules,
     result,
 )
 from edge.workshop.export.network.operations import PIXELS, MaxPool
@@ -36,13 +37,13 @@ Precision = Literal["auto", "int8", "fp16"]
 Move = Callable[[torch.Tensor], torch.Tensor]
 
 
-class GpuNetwork(torch.nn.Module):
+class GpuNetwork(TensorRules, torch.nn.Module):
     """Pixels as floats 0 to 255, (1, 3, height, width), in; probabilities (1, classes) out; made to be traced.
 
     Args:
         network: the float network.
-        ranges: of every value, by name; None leaves out all rounding to INT8.
-        move: takes each weight to where it is needed, in the type that is wanted.
+        ranges: of every value, by name; with None nothing is rounded to INT8.
+        move: copies each weight to the GPU, in the type that the network computes in.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class GpuNetwork(torch.nn.Module):
         self._operations = tuple(_moved(operation, move) for operation in network.operations)
         for operation in self._operations:
             if isinstance(operation, FloatConv):
-                # What is a buffer stays outside of the graph, so that its rounding stays in it, where TensorRT looks.
+                # As a buffer the weight stays out of the graph, and its rounding stays in it, where TensorRT needs it.
                 self.register_buffer(_buffer(operation), operation.weight)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ class GpuNetwork(torch.nn.Module):
         return result(self._operations, pixels / 256, self)
 
     def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """In floats, then rounded to the steps of INT8 where there are ranges."""
+        """In floats, then rounded to the steps of INT8 if there are ranges."""
         table, weight = conv.table, self.get_buffer(_buffer(conv))
         if self._ranges is not None and table.input != PIXELS:
             weight = _rounded(weight)
@@ -71,10 +72,6 @@ class GpuNetwork(torch.nn.Module):
             return x
         value = self._ranges[table.output]
         return torch.fake_quantize_per_tensor_affine(x, max(-value.low, value.high) / HIGH, 0, LOW, HIGH)
-
-    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
-        """The maximum of each window."""
-        return max_pool(pool, x)
 
     def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         """Softmax in float32: FP16 would round small probabilities to 0."""
@@ -94,18 +91,15 @@ def _rounded(weight: torch.Tensor) -> torch.Tensor:
 def _moved(operation: FloatOperation, move: Move) -> FloatOperation:
     if isinstance(operation, MaxPool):
         return operation
-    weight, bias = operation.weight, move(operation.bias)
     if isinstance(operation, FloatHead):
-        hidden = None if operation.hidden is None else (move(operation.hidden[0]), move(operation.hidden[1]))
-        return dataclasses.replace(operation, weight=move(weight), bias=bias, hidden=hidden)
+        hidden = operation.hidden and Linear(*map(move, operation.hidden))
+        return dataclasses.replace(operation, linear=Linear(*map(move, operation.linear)), hidden=hidden)
+    weight, gate = operation.weight, operation.gate
     if operation.table.input == PIXELS:
-        weight = weight * (256 / 255)  # it takes bytes over 256, which FP16 holds exactly; over 255 it cannot
-    gate = operation.gate
+        weight = weight * (256 / 255)  # the input is pixels / 256, which FP16 holds exactly, unlike pixels / 255
     if gate is not None:
-        gate = FloatGate(
-            gate.table, move(gate.squeeze), move(gate.squeeze_bias), move(gate.excite), move(gate.excite_bias)
-        )
-    return dataclasses.replace(operation, weight=move(weight), bias=bias, gate=gate)
+        gate = FloatGate(gate.table, Linear(*map(move, gate.squeeze)), Linear(*map(move, gate.excite)))
+    return dataclasses.replace(operation, weight=move(weight), bias=move(operation.bias), gate=gate)
 
 
 class RawPixels(torch.nn.Module):
@@ -118,58 +112,37 @@ class RawPixels(torch.nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """float32 probabilities (1, classes)."""
-        # NHWC memory is NCHW in channels-last order: nothing is moved, the bytes are made wider.
+        # NHWC memory is NCHW in channels-last order: nothing is moved, only the type changes.
         probabilities: torch.Tensor = self.network(pixels.permute(0, 3, 1, 2).to(self.dtype))
         return probabilities.float()
 
 
 class NoEngineError(BundleError):
-    """TensorRT makes no INT8 engine here; `reason` says why, without a full stop."""
+    """TensorRT cannot make an INT8 engine here; `reason` has no full stop."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"There is no INT8 for this GPU: {reason}; mend that, or export with --precision fp16.")
+        super().__init__(f"There is no INT8 for this GPU: {reason}; fix that, or export with --precision fp16.")
 
 
 class Gpu(Protocol):
-    """What an export needs of a GPU; a test passes one in that computes on the processor."""
+    """What an export needs of a GPU; tests pass one that computes on the CPU."""
 
     dtype: torch.dtype  # of a network without TensorRT
     place: str  # "cuda"
 
     def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
-        """An INT8 engine of a network with explicit quantization; NoEngineError where there can be none."""
+        """An INT8 engine of a network with explicit quantization; raises NoEngineError if it cannot be made."""
         ...
 
 
-class Jetson:
-    """The GPU of this machine. Never run on a real board yet.
-
-    Raises:
-        BundleError: torch sees none.
-    """
-
-    dtype = torch.float16
-    place = "cuda"
-
-    def __init__(self) -> None:
-        if not torch.cuda.is_available():
-            raise BundleError(
-                "A bundle for a Jetson is made on the Jetson, and torch sees no GPU here; export it there."
-            )
-
-    def engine(self, traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
-        """As `Gpu` says."""
-        return tensorrt_engine(traced, example)
-
-
-# What a Torch-TensorRT that does not fit its torch or TensorRT fails with: a library that is not there, a name or an
-# option that has gone, operators that are registered twice, a layer that cannot be built.
+# The errors of a Torch-TensorRT that does not fit its torch or TensorRT: a missing library, a removed name or option,
+# operators that are registered twice, a layer that cannot be built.
 _BROKEN = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
 
 
 def tensorrt_engine(traced: torch.jit.ScriptModule, example: torch.Tensor) -> torch.jit.ScriptModule:
-    """Built by Torch-TensorRT's compiler, which is needed here alone; the daemon loads its runtime.
+    """Built by Torch-TensorRT's compiler, which only this function needs; the daemon loads the runtime.
 
     Raises:
         NoEngineError: Torch-TensorRT is not installed, or does not work.
@@ -190,15 +163,33 @@ def tensorrt_engine(traced: torch.jit.ScriptModule, example: torch.Tensor) -> to
     return compiled
 
 
+class Jetson:
+    """The GPU of this machine; never run on a real board yet.
+
+    Raises:
+        BundleError: torch sees none.
+    """
+
+    dtype = torch.float16
+    place = "cuda"
+    engine = staticmethod(tensorrt_engine)
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise BundleError(
+                "A bundle for a Jetson is made on the Jetson, and torch sees no GPU here; export it there."
+            )
+
+
 @dataclass(frozen=True)
 class GpuModel:
-    """A model for a GPU, which is asked from the processor."""
+    """A model on a GPU, called with buffers in the CPU's memory."""
 
     script: torch.jit.ScriptModule
     place: str
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Probabilities on the processor of a buffer there."""
+        """Probabilities in the CPU's memory."""
         answer: torch.Tensor = self.script(pixels.to(self.place))
         return answer.cpu()
 
@@ -207,7 +198,7 @@ def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch
     """INT8 through TensorRT; `example` is a buffer (1, side, side, 3) uint8.
 
     Raises:
-        NoEngineError: there can be none here.
+        NoEngineError: TensorRT cannot make it here.
     """
     pixels = example.permute(0, 3, 1, 2).float().to(gpu.place)
     rounded = GpuNetwork(network, ranges, lambda weight: weight.to(gpu.place))
@@ -216,7 +207,7 @@ def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch
 
 
 def make_fp16(network: FloatNetwork, example: torch.Tensor, gpu: Gpu) -> GpuModel:
-    """FP16 in channels-last order, which needs torch alone; `example` is a buffer (1, side, side, 3) uint8."""
+    """FP16 in channels-last order, which needs only torch; `example` is a buffer (1, side, side, 3) uint8."""
 
     def move(weight: torch.Tensor) -> torch.Tensor:
         moved = weight.to(gpu.place, gpu.dtype)

@@ -1,7 +1,7 @@
 """The INT8 network: one recipe for every architecture and both instruction sets.
 
 Weights are symmetric per output channel, activations per tensor over the ranges of `ranges.py`; the
-average and the final linear layer stay float (0.03 % of the work, and exact logits keep confidences honest).
+average and the final linear layer stay float (0.03 % of the work, and exact logits keep the confidences correct).
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from edge.vision.bundle import Activations, Engine
 from edge.vision.torch_compat import prepack, quantized_weight
-from edge.workshop.export.network.float_network import FLAT_BELOW, FloatConv, FloatHead, FloatNetwork, max_pool, result
-from edge.workshop.export.network.operations import PIXELS, MaxPool
+from edge.workshop.export.network.float_network import (
+    FLAT_BELOW,
+    FloatConv,
+    FloatHead,
+    FloatNetwork,
+    TensorRules,
+    result,
+)
+from edge.workshop.export.network.operations import PIXELS
 from edge.workshop.export.quantize.ranges import Range, expected_means
 from edge.workshop.export.quantize.rounding import rounded, weight_scales
 
 Convolution = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # of input and residual
 
 
-class QuantizedNetwork(torch.nn.Module):
+class QuantizedNetwork(TensorRules, torch.nn.Module):
     """Padded uint8 pixels (1, height, width, 3) in, probabilities (1, classes) out; made to be traced.
 
     Args:
         network: the float network.
         ranges: of every value, by name.
-        engine: has to be torch's current one, because it packs the weights.
-        activations: qint8 is XNNPACK's.
+        engine: must be torch's current one, because it packs the weights.
+        activations: qint8 for XNNPACK.
         small_pairs: keep the sum of two neighbouring products within 16 bits.
     """
 
@@ -59,12 +66,8 @@ class QuantizedNetwork(torch.nn.Module):
         return result(self._operations, self._quantized(pixels), self)
 
     def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """With the weights that were packed at the start."""
+        """With the weights that `__init__` packed."""
         return self._convolutions[conv.table.output](x, residual)
-
-    def max_pool(self, pool: MaxPool, x: torch.Tensor) -> torch.Tensor:
-        """The maximum of each window, with the scale of `x`."""
-        return max_pool(pool, x)
 
     def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
         """Average, linear layers and softmax, in floats."""
@@ -77,7 +80,7 @@ class QuantizedNetwork(torch.nn.Module):
         if not self._signed:
             windows = pixels.as_strided(*self._stem.view).contiguous()
             return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, 0)
-        # pixel − 128 as int8 is the pixel with its top bit turned over.
+        # pixel − 128 as int8 is the pixel with its top bit inverted.
         windows = (pixels ^ 128).as_strided(*self._stem.view).to(torch.int8, memory_format=torch.contiguous_format)
         return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, -128)
 
@@ -106,7 +109,7 @@ class QuantizedNetwork(torch.nn.Module):
         if not table.residual:
             plain = ops.conv2d_relu if table.activation else ops.conv2d
             return lambda x, _: plain(x, packed, scale, zero)
-        if self._engine == "onednn":  # the only engine whose convolution adds the residual by itself
+        if self._engine == "onednn":  # the only engine whose convolution adds the residual
             fused = ops.conv2d_add_relu if table.activation else ops.conv2d_add
             return lambda x, residual: fused(x, residual, packed, scale, zero)
         add = ops.add_relu if table.activation else ops.add
@@ -114,11 +117,11 @@ class QuantizedNetwork(torch.nn.Module):
         return lambda x, residual: add(ops.conv2d(x, packed, norm_scale, norm_zero), residual, scale, zero)
 
     def _curved(self, conv: FloatConv, packed: Any) -> Convolution:
-        """A convolution before a smooth curve or a gate, which make floats of its integers and integers again."""
+        """A convolution before a smooth activation or a gate, which are computed in floats and quantized again."""
         table, ops = conv.table, torch.ops.quantized
         scale, zero = self._scale(table.output)
         norm_scale, norm_zero = self._scale(f"{table.output}:norm")
-        if table.activation == "hardswish" and conv.gate is None:  # the only curve that has a kernel for integers
+        if table.activation == "hardswish" and conv.gate is None:  # the only smooth activation with an integer kernel
             return lambda x, _: ops.hardswish(ops.conv2d(x, packed, norm_scale, norm_zero), scale, zero)
         kind = torch.qint8 if self._signed else torch.quint8
 
@@ -131,11 +134,11 @@ class QuantizedNetwork(torch.nn.Module):
 
 @dataclass(frozen=True)
 class _Windows:
-    """The first convolution over whole rows of its window, because kernels multiply channels in fours or eights.
+    """The first convolution, with each row of its window as one pixel of many channels.
 
-    XNNPACK fills 3 channels up with zeros: on cores without dot product it multiplies 8 for 3. In an NHWC
-    picture the pixels of one row of a window lie side by side, so they can be the channels: 7 × 7 × 3 becomes
-    7 × 1 × 24, the eighth pixel with weights of zero.
+    XNNPACK multiplies channels in fours or eights and pads 3 channels with zeros: on cores without dot product it
+    multiplies 8 for 3. In an NHWC picture the pixels of one row of a window are adjacent in memory, so they can be the
+    channels: 7 × 7 × 3 becomes 7 × 1 × 24, the eighth pixel with weights of zero.
     """
 
     weight: torch.Tensor  # (out, 3 · taps, kernel height, 1) int8
@@ -146,7 +149,7 @@ class _Windows:
 def _windows(whole: torch.Tensor, stride: int, side: int) -> _Windows:
     kernel = whole.shape[3]
     positions = (side - kernel) // stride + 1
-    # One more tap makes the channels a multiple of four; the last window must not reach beyond its row.
+    # One more tap makes the channels a multiple of four, if the last window still ends within its row.
     taps = kernel + 1 if (positions - 1) * stride + kernel + 1 <= side else kernel
     weight = F.pad(whole, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
     size = (1, side, positions, 3 * taps)
@@ -154,10 +157,10 @@ def _windows(whole: torch.Tensor, stride: int, side: int) -> _Windows:
 
 
 def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
-    """What rounding the weights adds to each output channel on average, (out,), which the bias takes back.
+    """What rounding the weights adds to each output channel on average, (out,); the bias compensates it.
 
-    Activations after a ReLU have a mean, so rounding errors do not cancel out; half of what INT8 does to the
-    probabilities was this.
+    The mean after a ReLU is not 0, so the rounding errors do not cancel out: they were half of the difference between
+    the probabilities of INT8 and FP32.
     """
     of_channel = difference.sum((2, 3))  # (out, in / groups)
     if of_channel.shape[1] == 1:  # depthwise: each output has its own input

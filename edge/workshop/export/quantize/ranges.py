@@ -15,6 +15,8 @@ from edge.workshop.export.network.float_network import (
     FloatGate,
     FloatHead,
     FloatNetwork,
+    Linear,
+    result,
     walk,
 )
 from edge.workshop.export.network.operations import IMAGENET_MEAN, IMAGENET_STD, PIXELS, Activation, MaxPool
@@ -53,14 +55,14 @@ class _Moments:
         return _Moments(self.mean + other.mean, (self.std**2 + other.std**2).sqrt())
 
     def times(self, other: _Moments) -> _Moments:
-        """Of the product, if neither knew of the other."""
+        """Of the product, if the two are independent."""
         square = (self.mean**2 + self.std**2) * (other.mean**2 + other.std**2)
         mean = self.mean * other.mean
         return _Moments(mean, (square - mean**2).clamp_min(0).sqrt())
 
-    def through(self, weight: torch.Tensor, bias: torch.Tensor) -> _Moments:
-        """Of a linear layer, if its inputs knew nothing of each other."""
-        return _Moments(weight @ self.mean + bias, (weight**2 @ self.std**2).sqrt())
+    def through(self, layer: Linear) -> _Moments:
+        """Of a linear layer's outputs, if its inputs are independent."""
+        return _Moments(layer.weight @ self.mean + layer.bias, (layer.weight**2 @ self.std**2).sqrt())
 
     def after(self, activation: Activation) -> _Moments:
         """The moments of the activation of a normally distributed value."""
@@ -86,7 +88,7 @@ class _Moments:
         return Range(min(float(curve.min()), 0.0), max(float(curve.max()), 1e-6))
 
 
-# Of the photos: a network's own mean and std may be 0 and 1, or 0.5 and 0.5, which says nothing of its photos.
+# Of ImageNet's photos, also for a network whose mean and std are 0 and 1 or 0.5 and 0.5: those do not describe photos.
 _PHOTOS = _Moments(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
 
 
@@ -97,8 +99,7 @@ def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str,
     Keys are the values' names; `NAME:norm` is a convolution's output before residual and activation.
     """
     rules = _MomentRules()
-    for _ in walk(network.operations, _PHOTOS, rules):
-        pass
+    result(network.operations, _PHOTOS, rules)
     ranges: dict[str, Range] = {}
     for conv in network.convolutions:
         table, here = conv.table, rules.before[conv.table.output]
@@ -160,12 +161,12 @@ def _factors(gate: FloatGate, value: _Moments) -> _Moments:
 
     The deviation is an overestimate, because the average that the gate reads varies less than the values do.
     """
-    few = value.through(gate.squeeze, gate.squeeze_bias).after(gate.table.activation)
-    return few.through(gate.excite, gate.excite_bias).after(gate.table.curve)
+    few = value.through(gate.squeeze).after(gate.table.activation)
+    return few.through(gate.excite).after(gate.table.curve)
 
 
 def calibrated_ranges(network: FloatNetwork, buffers: Iterable[torch.Tensor]) -> dict[str, Range]:
-    """The least and the greatest of each value over `buffers`, each (1, height, width, 3) uint8."""
+    """The minimum and maximum of each value over `buffers`, each (1, height, width, 3) uint8."""
     ranges: dict[str, Range] = {}
     with torch.inference_mode():
         for pixels in buffers:

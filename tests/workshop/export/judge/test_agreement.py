@@ -9,13 +9,14 @@ import torch
 
 from edge.errors import BundleError
 from edge.photos.folders import photos_in
-from edge.vision.bundle import Agreement
+from edge.vision.bundle import Agreement, GoldenClass, Manifest, Origin, Quantization
 from edge.workshop.export import exporter
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge import agreement as judge
 from edge.workshop.export.judge.agreement import Latency, measure_agreement, refuse_below
-from edge.workshop.export.judge.report import Report
+from edge.workshop.export.judge.report import Exported
 from edge.workshop.export.judge.views import GOLDEN_PHOTO, SHIPPED, of_photos, shipped_views
+from edge.workshop.export.network.architectures import architecture
 from edge.workshop.export.network.float_network import FloatNetwork
 from edge.workshop.export.quantize.ranges import Range, data_free_ranges
 from edge.workshop.export.weights.state_dict import Weights
@@ -42,7 +43,7 @@ def test_a_model_below_the_least_agreement_is_refused_with_the_number_and_not_in
     photos = photos_in(testdata / "photos" / "labelled")[::4] if given else []
     golden = SHIPPED / "camera.jpg"
     taken = export_bundle(weights, tmp_path / "taken", photos=photos, golden=golden, min_agreement=0)
-    found = taken.report.agreement
+    found = taken.agreement
     assert taken.manifest.agreement == found
     assert found.on == ("photos" if given else "shipped")
     assert found.top1_or_tie is not None
@@ -134,7 +135,7 @@ def test_few_photos_are_joined_by_the_views_and_a_network_of_one_answer_is_repor
     found = exported.manifest.agreement
     assert found is not None
     assert (found.on, found.photos, found.views, found.classes) == ("both", 49, 48, 1)
-    table = " ".join(exported.report.to_table().split())
+    table = " ".join(exported.to_table().split())
     assert "on 1 photo and 48 views of shipped photos, because fewer than 20 say little" in table
     assert "FP32 puts only one class first, so it proves little" in table
 
@@ -158,8 +159,19 @@ def test_random_weights_with_ranges_that_cut_off_are_refused_though_they_agree(
 )
 def test_the_report_says_slower_where_it_is(int8_ms: float, said: str) -> None:
     found = judged([[0.9, 0.1]], [[0.9, 0.1]])
-    report = Report(Path("b"), "arm64", "qnnpack", "data-free", 1, 4, Latency(int8_ms, 30.0, 2), found)
-    assert f"{said}, 2 threads" in report.to_table()
+    manifest = Manifest(
+        architecture="resnet18",
+        target="arm64",
+        engine="qnnpack",
+        torch="2.9.1",
+        files={},
+        weights=Origin(source="", sha256="", license=""),
+        quantization=Quantization(ranges="data-free", activations="qint8"),
+        input=architecture("resnet18").contract,
+        golden=(GoldenClass(index=0, confidence=90), GoldenClass(index=1, confidence=10)),
+    )
+    exported = Exported(Path("b"), manifest, found, Latency(int8_ms, 30.0, 2), model_bytes=1, fp32_bytes=4)
+    assert f"{said}, 2 threads" in exported.to_table()
 
 
 def test_the_views_are_the_same_every_time_and_a_golden_photo_of_ones_own_is_among_them(testdata: Path) -> None:

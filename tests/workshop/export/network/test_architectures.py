@@ -11,6 +11,7 @@ import torch
 
 from edge.cli import main
 from edge.errors import BundleError, WeightsError
+from edge.events import Probabilities
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.batch import BATCH
@@ -18,7 +19,7 @@ from edge.vision.bundle import MANIFEST, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
 from edge.workshop.export.exporter import Exported, buffer_of, export_bundle
-from edge.workshop.export.judge.agreement import verify
+from edge.workshop.export.judge.agreement import Model, verify_golden
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from edge.workshop.export.network.architectures import ARCHITECTURES
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
@@ -65,7 +66,7 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     agreement = exported.manifest.agreement
     assert agreement is not None
     assert agreement.correlation is not None
-    size = exported.report.int8_bytes
+    size = exported.model_bytes
     with capsys.disabled():
         print(f"\n{name}, random weights: logits correlate by {agreement.correlation:.4f}; {size / 1e6:.1f} MB")
     assert agreement.photos == JUDGED
@@ -73,7 +74,7 @@ def test_every_network_is_exported_agrees_with_itself_and_runs(
     bundle = load_bundle(exported.directory)
     assert bundle.name.startswith(f"{name}-int8-")
     assert bundle.manifest.weights.top1 is None  # random weights have no published accuracy
-    assert "unproven" in exported.report.to_table()
+    assert "unproven" in exported.to_table()
     classifier = Classifier(bundle, ModelSettings(threads=torch.get_num_threads()))
     answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     assert answer.shape == (1000,)
@@ -175,14 +176,18 @@ def test_int8_that_does_not_follow_fp32_is_refused(weights_file: Path) -> None:
     example = buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract)
     with torch.inference_mode():
         right = network(example)[0].numpy()
-    verify(right, network, example, "INT8")
+
+    def answer(probabilities: Probabilities) -> Model:
+        return lambda _: torch.from_numpy(probabilities)[None]
+
+    verify_golden(answer(right), network, example, "INT8")
     first = int(right.argmax())
     said = rf"\(FP32's first class {first} has \d+\.\d % there and class {first + 1} has \d+\.\d %\)"
     with pytest.raises(BundleError, match=rf"INT8 does not follow FP32 on the golden photo {said}"):
-        verify(np.roll(right, 1), network, example, "INT8")
+        verify_golden(answer(np.roll(right, 1)), network, example, "INT8")
     sure = np.full_like(right, 1e-6)
     sure[first] = 1.0
     with pytest.raises(BundleError, match=r"correlation is 0\.\d{3}, and 0\.9 is the least\); find the ranges on"):
-        verify(sure, network, example, "INT8")
+        verify_golden(answer(sure), network, example, "INT8")
     with pytest.raises(BundleError, match=r"^FP16 does not follow FP32 .* is the least\); use other weights\.$"):
-        verify(sure, network, example, "FP16")
+        verify_golden(answer(sure), network, example, "FP16")

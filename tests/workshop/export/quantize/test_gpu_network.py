@@ -100,7 +100,7 @@ def test_a_jetsons_bundle_is_made_and_runs(
     else:
         assert (manifest.precision, manifest.engine, manifest.quantization) == ("fp16", "cuda", None)
         assert ("TensorRT is broken, so this is FP16 instead of INT8" in "".join(steps)) == (precision == "auto")
-        assert exported.report.to_table().startswith(" " * 10)
+        assert exported.to_table().startswith(" " * 10)
     assert bundle.name.startswith(f"{weights.architecture}-{manifest.precision}-")
     opened: list[Engine] = []
 
@@ -133,7 +133,7 @@ def test_fp16_that_is_refused_is_not_called_int8(
 
 def test_who_insists_on_int8_or_fp16_gets_nothing_else(weights: Weights, tmp_path: Path) -> None:
     gpu = Processor(tensorrt=False)
-    with pytest.raises(BundleError, match=r"TensorRT is broken; mend that, or export with --precision fp16\."):
+    with pytest.raises(BundleError, match=r"TensorRT is broken; fix that, or export with --precision fp16\."):
         export_bundle(weights, tmp_path, target="jetson", precision="int8", open_gpu=lambda: gpu)
     with pytest.raises(BundleError, match=r"FP16 is for a Jetson's GPU; add --target jetson"):
         export_bundle(weights, tmp_path, precision="fp16")

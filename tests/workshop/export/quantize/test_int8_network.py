@@ -68,8 +68,8 @@ def test_calibration_makes_another_bundle_that_says_so(weights: Weights, variant
     exported = export_bundle(weights, tmp_path / "models", calibration=photos, photos=photos[:4])
     assert exported.manifest.quantization.ranges == "calibrated"
     assert exported.manifest.quantization.photos == 8
-    assert exported.report.agreement is not None
-    assert exported.report.agreement.photos == 52
+    assert exported.agreement is not None
+    assert exported.agreement.photos == 52
     assert json.loads((exported.directory / MANIFEST).read_text())["agreement"]["photos"] == 52
     Classifier(load_bundle(exported.directory), ModelSettings())
 
@@ -105,10 +105,10 @@ def test_an_arm_host_without_xnnpack_gets_a_bundle_for_qnnpack_that_agrees_with_
     manifest = exported.manifest
     assert (manifest.target, manifest.engine) == ("arm64", "qnnpack")
     assert manifest.quantization.activations == ("qint8" if runs_qint8() else "quint8")
-    assert exported.report.agreement is not None
-    assert exported.report.agreement.photos == 40
-    assert exported.report.agreement.top1 >= 92.5
-    assert exported.report.agreement.confidence_difference < 2
+    assert exported.agreement is not None
+    assert exported.agreement.photos == 40
+    assert exported.agreement.top1 >= 92.5
+    assert exported.agreement.confidence_difference < 2
     Classifier(load_bundle(exported.directory), ModelSettings())  # the golden photo's answer, in the loaded bundle
 
 
