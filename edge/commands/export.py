@@ -17,23 +17,22 @@ HELP = "make an INT8 model bundle from FP32 weights"
 DESCRIPTION = """\
 Takes FP32 weights and writes a model bundle: a directory with the INT8
 TorchScript model, its labels, a golden photo and a manifest with the sha256 of
-each. A bundle is installed when a process of its own has loaded it and has had
-its golden photo answered as at the export; the link `current` beside it then
-names it. The bundle that it named before stays, and `edge-classifier models
-rollback` goes back. A daemon that runs keeps its model until it is told:
-`edge-classifier models use NAME`.
+each. A separate process loads the bundle and checks its answer to the golden
+photo; only then is the bundle installed, and the link `current` names it. The
+bundle before it stays, and `edge-classifier models rollback` goes back to it. A
+running daemon keeps its model until you run `edge-classifier models use NAME`.
 
-By default the ranges of the activations come from the statistics that the
-weights carry, so no photos are needed; --calibrate finds them on photos.
+By default the ranges of the activations come from the batch-norm statistics in
+the weights, so no photos are needed; --calibrate finds them on photos.
 
 A bundle is for one instruction set: export on the device, or on a machine of
-its kind. One that this machine cannot run, for --target another, is written
-untried, and `current` stays as it is. The bundle's path is the last line of the
+the same kind. With another --target the bundle cannot be tried here: it is
+written, and `current` stays as it is. The bundle's path is the last line of the
 output."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where from, where to, and how."""
+    """Add the options."""
     parser.add_argument(
         "--weights",
         default="auto",
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--architecture",
         dest="architecture",
         metavar="NAME",
-        help="of the weights, where they are none of the known files: resnet18 (the default), resnet34, resnet50,"
+        help="of the weights, if they are not a known file: resnet18 (the default), resnet34, resnet50,"
         " mobilenet_v2, mobilenet_v3_large, efficientnet_b0 or efficientnet_lite0",
     )
     parser.add_argument(
@@ -72,26 +71,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--photos",
         type=Path,
         metavar="DIR",
-        help="photos to compare INT8 with FP32 on (default: a few that ship, which also join fewer than 20)",
+        help="photos to compare INT8 with FP32 on (default: shipped ones, which are also added to fewer than 20)",
     )
     parser.add_argument(
         "--min-agreement",
         type=_percent,
         default=MIN_AGREEMENT,
         metavar="PERCENT",
-        help=f"refuse a model that says what FP32 says on fewer of them, near ties aside (default: {MIN_AGREEMENT:g};"
-        f" 0: no gate on agreement). The logits have to correlate by {MIN_CORRELATION} in any case",
+        help=f"refuse a model that agrees with FP32 on fewer of them, near ties aside (default: {MIN_AGREEMENT:g}; 0:"
+        f" no limit on agreement). The logits have to correlate by {MIN_CORRELATION} in any case",
     )
-    parser.add_argument("--golden", type=Path, metavar="GOLDEN_PHOTO", help="a golden photo of your own")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where bundles live (default: <state>/models)")
+    parser.add_argument("--golden", type=Path, metavar="GOLDEN_PHOTO", help="your own golden photo")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="the bundles' directory (default: <state>/models)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    """What a network of one's own was trained on."""
+    """Add the options for the input of the user's own network."""
     group = parser.add_argument_group(
         "input of the network",
-        "where it was trained on another than the usual one (docs/architectures.md)",
+        "if it was trained on another input than its architecture's usual one (docs/architectures.md)",
     )
     rgb = ("R", "G", "B")
     group.add_argument("--mean", nargs=3, type=float, metavar=rgb, help="subtracted from pixels in 0..1")
@@ -105,9 +104,9 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Export, switch `current`, print the table and the path."""
-    # Both are read when torch is imported. Threads that wait do so without a processor that the daemon may need, and on
-    # ARM64 oneDNN leaves no /tmp/perf-PID.map behind.
+    """Export, switch `current`, and print the table and the path."""
+    # torch reads both when it is imported. Waiting threads then use no processor that the daemon may need, and on ARM64
+    # oneDNN leaves no /tmp/perf-PID.map behind.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("ONEDNN_JIT_PROFILE", "0")
     from tqdm import tqdm
@@ -120,21 +119,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.workshop.export.judge.views import GOLDEN_PHOTO
     from edge.workshop.export.network.input_options import InputOptions
     from edge.workshop.export.weights.find import find_weights
+    from edge.workshop.fetch import progress_bar
 
-    trained_on = InputOptions(
-        mean=arguments.mean and tuple(arguments.mean),
-        std=arguments.std and tuple(arguments.std),
-        size=arguments.size,
-        resize=arguments.resize,
-        interpolation=arguments.interpolation,
-        colour=arguments.colour,
-    )
     installed = Installed(arguments.output or state_directory() / "models")
     installed.prepare()
     target = host_target() if arguments.target == "auto" else arguments.target
-    runs_here = target in (host_target(), "jetson")  # without its GPU a Jetson's bundle cannot even be made
+    runs_here = target in (host_target(), "jetson")  # a Jetson's bundle cannot be made on another machine
 
-    def say(text: str) -> None:
+    def print_step(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def each(photos: Sequence[Path]) -> Iterable[Path]:
@@ -143,17 +135,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     def check(directory: Path) -> None:
         if runs_here:
-            say("loading the bundle in a process of its own")
+            print_step("loading the bundle in a separate process")
             verify_bundle(directory, settings.model)
 
-    with tqdm(unit="B", unit_scale=True, desc="weights", leave=False, disable=None, delay=0.5) as bar:
-
-        def downloaded(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        weights = find_weights(arguments.weights, arguments.architecture, say, downloaded)
-    say(f"weights: {weights.architecture} from {weights.origin.source} ({weights.origin.license})")
+    with progress_bar("weights") as progress:
+        weights = find_weights(arguments.weights, arguments.architecture, print_step, progress)
+    print_step(f"weights: {weights.architecture} from {weights.origin.source} ({weights.origin.license})")
     exported = export_bundle(
         weights,
         installed.directory,
@@ -164,8 +151,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         min_agreement=arguments.min_agreement,
         golden=arguments.golden or GOLDEN_PHOTO,
         labels=arguments.labels,
-        trained_on=trained_on,
-        step=say,
+        trained_on=InputOptions(
+            mean=arguments.mean and tuple(arguments.mean),
+            std=arguments.std and tuple(arguments.std),
+            size=arguments.size,
+            resize=arguments.resize,
+            interpolation=arguments.interpolation,
+            colour=arguments.colour,
+        ),
+        step=print_step,
         each=each,
         check=check,
     )
@@ -193,7 +187,7 @@ def _percent(text: str) -> float:
         percent = float(text)
     except ValueError:
         percent = -1.0
-    if not (percent == 0 or 1 < percent <= 100):  # 0.95 is meant as a part of one
+    if not (percent == 0 or 1 < percent <= 100):  # 0.95 was probably meant as a fraction
         raise argparse.ArgumentTypeError("must be percent, a number over 1 and up to 100 such as 95, or 0 for any")
     return percent
 

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 HELP = "list, add, use, roll back or remove model bundles"
 DESCRIPTION = """\
-Bundles live side by side in the state directory's models/; the link `current`
+Bundles are directories in the state directory's models/; the link `current`
 names the one in use, `previous` the one before it.
 
 list      lists the bundles, with every checksum verified.
 add       installs a bundle: a directory, a tar archive of one, or an archive's
           URL with its --sha256, because a model is code. It is not used yet.
-use       puts a bundle in the place of the running one. A daemon that runs
-          loads it beside the running one, checks its answer to its golden
-          photo, and swaps between two frames; nothing is lost, and if anything
-          is wrong the running one stays. Without a daemon it is checked here.
+use       switches to a bundle. A running daemon loads it, checks its answer to
+          its golden photo, and swaps the models between two frames; no event
+          is lost, and if anything is wrong the old model stays. Without a
+          daemon this command checks it.
 rollback  goes back to the bundle before.
 remove    deletes a bundle; not the one in use or the one before, unless forced."""
 
@@ -125,17 +125,11 @@ def _details(row: dict[str, Any]) -> str:
 
 
 def _add(installed: Installed, arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from edge.workshop.add_bundle import add_bundle
+    from edge.workshop.fetch import progress_bar
 
-    with tqdm(unit="B", unit_scale=True, leave=False, disable=None, delay=0.5) as bar:
-
-        def fetched(done: int, total: int) -> None:
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        name = add_bundle(arguments.source, arguments.sha256, installed, fetched)
+    with progress_bar() as progress:
+        name = add_bundle(arguments.source, arguments.sha256, installed, progress)
     _report(arguments.json, name, f"{name} is installed; use it with `edge-classifier models use {name}`.")
     return 0
 

@@ -1,17 +1,15 @@
-"""Install a bundle from a directory, an archive or a URL: it appears beside the others whole and verified, or not."""
+"""Install a bundle from a directory, an archive or a URL: complete and verified, or not at all."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import http.client
 import io
 import json
 import lzma
 import re
 import shutil
 import tarfile
-import urllib.error
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +30,7 @@ _OPEN: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"BZh": bz2.BZ2File,
 }
-# What the standard library makes of archives that are damaged or none at all.
+# The standard library's errors for a damaged archive, or for a file that is no archive.
 _DAMAGED = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 
 
@@ -41,12 +39,12 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
 
     Args:
         source: a bundle's directory, a tar archive of one (plain, gz, xz or bz2), or an archive's URL.
-        sha256: of the archive; "" where none was given, which a URL does not allow.
-        installed: where to.
-        progress: of a download.
+        sha256: of the archive; "" if none was given, which is refused for a URL.
+        installed: where the bundle is installed.
+        progress: called during a download.
 
     Raises:
-        BundleError: it is no bundle, not the archive that was meant, or anything in it is not as it should be.
+        BundleError: it is no bundle, the archive has another sha256, or its contents are not valid.
         StateError: the bundles' directory cannot be written.
     """
     staging = installed.staging()
@@ -73,14 +71,14 @@ def _accepted(home: Path, installed: Installed, source: str) -> str:
     try:
         bundle = load_bundle(home)
     except BundleError as error:
-        raise BundleError(str(error).replace(str(home), source)) from error  # where it was put together is gone by then
+        raise BundleError(str(error).replace(str(home), source)) from error  # `home` is about to be deleted
     name, agreement = bundle.name, bundle.manifest.agreement
     if agreement is not None and agreement.correlation is not None and agreement.correlation < MIN_CORRELATION:
         raise BundleError(
             f"{name} says that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
             f" {MIN_CORRELATION} is the least; export it again."
         )
-    write_digest(home)  # bundles from older versions bring none
+    write_digest(home)  # bundles of older versions have none
     set_modes(home)
     installed.accept(home)
     return name
@@ -98,7 +96,7 @@ def _copy(source: Path, home: Path, sha256: str) -> None:
 
 
 def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
-    """A copy of the archive that nobody changes any more, with the right sha256."""
+    """A copy of the archive, with the right sha256; the source may change after the check, the copy does not."""
     scheme = urlsplit(source).scheme
     if scheme and scheme not in SCHEMES:
         raise BundleError(f"{source} is of a kind that is not fetched; give {', '.join(SCHEMES)} or a path.")
@@ -106,11 +104,8 @@ def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
         raise BundleError("A model is code: give the archive's --sha256 with its URL.")
     try:
         digest = fetch(source if scheme else Path(source).absolute().as_uri(), copy, progress, MAX_BYTES)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        raise BundleError(f"{source} cannot be fetched ({reason}); try again, or name another.") from error
+    except OSError as error:
+        raise BundleError(f"{source} cannot be fetched ({error}); try again, or name another.") from error
     if sha256 and digest != sha256.lower():
         raise BundleError(
             f"{source} has the sha256 {digest[:12]}… instead of {sha256[:12]}…: truncated, or not what was meant."
@@ -119,7 +114,7 @@ def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
 
 
 def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
-    """The files of a bundle, each written by us under its known name; whatever a path in it says."""
+    """Write the bundle's files under their known names; a path in the archive is never used."""
     start = archive.read(6)
     archive.seek(0)
     opener = next((opener for magic, opener in _OPEN.items() if start.startswith(magic)), None)
@@ -129,7 +124,7 @@ def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
                 if member.isdir() and "/" not in member.name.removeprefix("./"):
                     continue
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
-                # A sparse file's few bytes may claim to be thousands of gigabytes of zeros.
+                # A few bytes of a sparse file may stand for thousands of gigabytes of zeros.
                 plain = member.isreg() and not member.issparse() and name in (*FILES, DIGEST)
                 content = members.extractfile(member) if plain else None
                 if content is None or "/" in folder or folder == ".." or (home / name).exists():
@@ -147,7 +142,7 @@ def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """Ends a few kB that would unpack to gigabytes."""
+    """A file that fails beyond MAX_BYTES, because a few kB can unpack to gigabytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._left = file, MAX_BYTES
@@ -156,7 +151,7 @@ class _Bounded(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        # One byte more than is left tells that there are more.
+        # One byte more than is allowed shows that there are more.
         content = self._file.read(min(self._left + 1, size) if size >= 0 else self._left + 1)
         self._left -= len(content)
         if self._left < 0:
@@ -165,7 +160,7 @@ class _Bounded(io.RawIOBase):
 
 
 def _name(home: Path, source: str) -> str:
-    """The name that the bundle has to have; `load_bundle` checks everything else."""
+    """The name that the bundle must have; `load_bundle` checks everything else."""
     with (home / MANIFEST).open("rb") as file:
         text = file.read(MAX_MANIFEST_BYTES)
     try:

@@ -1,11 +1,16 @@
-"""Fetch a file over HTTP, hashing what comes."""
+"""Fetch a file over HTTP, compute its sha256 on the way, and show a progress bar."""
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tqdm import tqdm
 
 TIMEOUT_S = 20.0
 CHUNK_BYTES = 1 << 18
@@ -17,18 +22,35 @@ def fetch(url: str, file: Path, progress: Progress, at_most_bytes: int | None = 
     """Write what `url` serves to `file`; returns its sha256.
 
     Raises:
-        OSError, http.client.HTTPException: it cannot be reached, broke off, or has more than `at_most_bytes`.
+        OSError: it cannot be reached or written, the connection broke, or it has more than `at_most_bytes`.
     """
     digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, file.open("wb") as out:
-        total, done = int(response.headers.get("Content-Length") or 0), 0
-        while chunk := response.read(CHUNK_BYTES):
-            done += len(chunk)
-            if at_most_bytes is not None and max(done, total) > at_most_bytes:
-                raise ConnectionError(f"it has more than {at_most_bytes >> 20} MB")
-            out.write(chunk)
-            digest.update(chunk)
-            progress(done, total)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, file.open("wb") as out:
+            total, done = int(response.headers.get("Content-Length") or 0), 0
+            while chunk := response.read(CHUNK_BYTES):
+                done += len(chunk)
+                if at_most_bytes is not None and max(done, total) > at_most_bytes:
+                    raise ConnectionError(f"it has more than {at_most_bytes >> 20} MB")
+                out.write(chunk)
+                digest.update(chunk)
+                progress(done, total)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        raise OSError(getattr(error, "reason", None) or error) from error
     if done < total:
         raise ConnectionError(f"it broke off after {done} of {total} bytes")
     return digest.hexdigest()
+
+
+@contextmanager
+def progress_bar(description: str | None = None) -> Iterator[Progress]:
+    """A bar on a terminal, from half a second on; nothing anywhere else."""
+    with tqdm(unit="B", unit_scale=True, desc=description, leave=False, disable=None, delay=0.5) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        yield show

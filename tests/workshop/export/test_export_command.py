@@ -49,7 +49,7 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
         "quantizing to INT8",
         "comparing INT8 with FP32",
         "writing the bundle",
-        "loading the bundle in a process of its own",
+        "loading the bundle in a separate process",
     ]
     assert "int8 for the engine" in steps[3]
     *table, path = process.stdout.splitlines()
@@ -116,7 +116,7 @@ def test_a_bundle_for_another_instruction_set_is_written_and_not_used(
     assert main([*given, "--json"]) == 0
     result = capsys.readouterr()
     document = json.loads(result.out)
-    assert "process of its own" not in result.err
+    assert "separate process" not in result.err
     assert (document["current"], document["previous"]) == (False, None)
     assert "was not tried and current names none yet" in document["unused_because"]
     assert "edge-classifier models add" in document["unused_because"]

@@ -1,6 +1,6 @@
-"""The networks that can be exported, as tables. Adding one is adding a table here; the recipe stays as it is.
+"""The networks that can be exported, as tables. To add a network, add a table here; nothing else changes.
 
-The keys are those of torchvision's state dicts, so that its weights and what was fine-tuned from them fit as they are.
+The keys are those of torchvision's state dicts, so that its weights, and weights fine-tuned from them, fit unchanged.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def resnet(name: str, depths: tuple[int, int, int, int], *, bottleneck: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class _Inverted:
-    """An inverted residual: few channels made many, each filtered by itself, perhaps gated, and made few again."""
+    """An inverted residual: expansion, depthwise convolution, perhaps a gate, and projection to few channels."""
 
     expand: Keys | None
     depthwise: Keys
@@ -77,12 +77,12 @@ class _Inverted:
     gate: Gate | None = None
 
     def operations(self, output: str, value: str) -> list[Operation]:
-        made: list[Operation] = []
+        block: list[Operation] = []
         inner, deep = value, f"{output}.deep"
         if self.expand:
             inner = f"{output}.expand"
-            made.append(Conv(inner, value, *self.expand, self.activation))
-        made.append(
+            block.append(Conv(inner, value, *self.expand, self.activation))
+        block.append(
             Conv(
                 deep,
                 inner,
@@ -94,8 +94,8 @@ class _Inverted:
                 gate=self.gate,
             )
         )
-        made.append(Conv(output, deep, *self.project, residual=value if self.residual else ""))
-        return made
+        block.append(Conv(output, deep, *self.project, residual=value if self.residual else ""))
+        return block
 
 
 def _pair(prefix: str) -> Keys:
@@ -173,7 +173,7 @@ def _torchvision_block(
     *,
     residual: bool,
 ) -> _Inverted:
-    """Of MobileNetV3 and EfficientNet, which number what a block has: expansion, depthwise, gate, projection."""
+    """For MobileNetV3 and EfficientNet, which number a block's parts: expansion, depthwise, gate, projection."""
     deep = 1 if expands else 0
     return _Inverted(
         expand=_pair(f"{key}.0") if expands else None,
@@ -212,7 +212,7 @@ def efficientnet_b0(name: str) -> Architecture:
 def efficientnet_lite0(name: str) -> Architecture:
     """EfficientNet-Lite0 with the state-dict keys of the PyPI package `efficientnet-lite-pytorch`.
 
-    It wants (pixel − 127) / 128; with ImageNet's mean and standard deviation it loses 4.6 points.
+    Its input is (pixel − 127) / 128; with ImageNet's mean and standard deviation it loses 4.6 points.
     """
     operations: list[Operation] = [Conv("stem", PIXELS, "_conv_stem.weight", "_bn0", "relu6", stride=2)]
     value, channels, number = "stem", 32, 0
@@ -225,7 +225,7 @@ def efficientnet_lite0(name: str) -> Architecture:
                 project=(f"{key}._project_conv.weight", f"{key}._bn2"),
                 activation="relu6",
                 stride=stride,
-                # TensorFlow's SAME: on an even size a stride of 2 has the odd pixel of padding after the picture.
+                # TensorFlow's SAME: with a stride of 2 and an even size the odd pixel of padding is after the picture.
                 padding=_same(kernel) if stride == 1 else (kernel // 2 - 1, kernel // 2),
                 residual=stride == 1 and width == channels,
             )
@@ -251,7 +251,7 @@ def architecture(name: str) -> Architecture:
     """The table of a network.
 
     Raises:
-        BundleError: there is none of that name.
+        BundleError: the name is unknown.
     """
     if name not in ARCHITECTURES:
         raise BundleError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")

@@ -1,4 +1,4 @@
-"""What a state dict's network was trained on, where that is not what the table of its architecture says."""
+"""The input that a network was trained on, where it differs from its architecture's usual one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edge.vision.bundle import Colour, InputContract, Interpolation
 from edge.workshop.export.network.operations import Architecture
 
 Rgb = tuple[float, float, float]
-LEAST_STD = 1e-3  # 1/255, for networks that take 0..255, is above it
+MIN_STD = 1e-3  # 1/255, for networks that take 0..255, is above it
 SIZES = (32, 1024)  # every network here halves its input five times
 
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What `export` was told; None leaves what the architecture's table has."""
+    """The options of `export`; None keeps the value in the architecture's table."""
 
     mean: Rgb | None = None  # of red, green and blue in 0..1
     std: Rgb | None = None
@@ -26,18 +26,18 @@ class InputOptions:
     colour: Colour | None = None
 
     def applied_to(self, table: Architecture) -> Architecture:
-        """`table` with these.
+        """`table` with these options.
 
         Raises:
-            WeightsError: no network is trained on such an input.
+            WeightsError: a value is out of range, or two contradict each other.
         """
-        told = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        table = dataclasses.replace(table, **{name: value for name, value in told.items() if value is not None})
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        table = dataclasses.replace(table, **{name: value for name, value in given.items() if value is not None})
         if any(not 0 <= value <= 1 for value in table.mean):
-            raise WeightsError(f"A mean of {_said(table.mean)} is not of pixels in 0..1; divide --mean by 255.")
-        if any(not LEAST_STD <= value <= 1 for value in table.std):
+            raise WeightsError(f"A mean of {_listed(table.mean)} is not of pixels in 0..1; divide --mean by 255.")
+        if any(not MIN_STD <= value <= 1 for value in table.std):
             raise WeightsError(
-                f"A standard deviation of {_said(table.std)} is not of pixels in 0..1; give --std from {LEAST_STD} to"
+                f"A standard deviation of {_listed(table.std)} is not of pixels in 0..1; give --std from {MIN_STD} to"
                 " 1, or divide it by 255."
             )
         if not SIZES[0] <= table.size <= SIZES[1]:
@@ -56,12 +56,12 @@ AS_KNOWN = InputOptions()
 
 
 def of_contract(contract: InputContract) -> InputOptions:
-    """What a bundle says of its network; one of an older version says nothing of the normalisation."""
+    """The options that a bundle was exported with; bundles of older versions do not have the normalisation."""
     sides = InputOptions(size=contract.size, resize=contract.resize, interpolation=contract.interpolation)
     if (trained := contract.normalization) is None:
         return sides
     return dataclasses.replace(sides, mean=trained.mean, std=trained.std, colour=trained.colour)
 
 
-def _said(values: Rgb) -> str:
+def _listed(values: Rgb) -> str:
     return " ".join(f"{value:g}" for value in values)

@@ -1,6 +1,6 @@
-"""How a network is described: a list of operations whose values have names; a residual refers to one by name.
+"""The table that describes a network: a list of operations whose results have names; a residual refers to one by name.
 
-`fold`, `ranges`, `quantize` and `gpu` read such a list; no module code is needed. The networks themselves are in
+Folding, ranges and quantization read such a table, so a network needs no code of its own. The tables are in
 `architectures.py`.
 """
 
@@ -18,7 +18,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Squeeze and excitation: each channel times what two small layers make of all channels' averages."""
+    """Squeeze and excitation: two small layers compute a factor for each channel from all averages."""
 
     squeeze: str  # prefix of the layer from all channels to few
     excite: str  # prefix of the layer from few to all
@@ -81,7 +81,7 @@ class Architecture:
     std: tuple[float, float, float] = IMAGENET_STD
     colour: Colour = "RGB"  # the order of the first convolution's input channels in the state dict
     norm_epsilon: float = 1e-5
-    # Keys of a batch norm that may be in the state dict and are not needed.
+    # Keys of a batch norm that the state dict may have and that are not used.
     ignored: tuple[str, ...] = field(default=("num_batches_tracked",))
 
     @property

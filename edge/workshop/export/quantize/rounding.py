@@ -1,12 +1,12 @@
-"""Weights as whole numbers: how fine the step of each output channel is, and which way each weight is rounded."""
+"""Weights as integers: the step (scale) of each output channel, and whether each weight is rounded up or down."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-# How alike two values of a channel are that lie one pixel apart, and two colours of one pixel. Photos change slowly;
-# what convolutions make of them keeps less of that. The figures matter little: from 0.5 to 0.9 all do.
+# The assumed correlation of two values of a channel that are one pixel apart, and of two colours of one pixel. Neighbours
+# are alike in photos, and less so after convolutions. The exact figures matter little: all from 0.5 to 0.9 work.
 NEIGHBOURS, PIXEL_NEIGHBOURS, COLOURS = 0.5, 0.9, 0.9
 _PASSES = 3  # over all weights of a kernel; a fourth changes nothing
 
@@ -15,8 +15,8 @@ def weight_scales(weight: torch.Tensor, *, small_pairs: bool) -> torch.Tensor:
     """The step of each output channel, (out,), for (out, in / groups, height, width) float32.
 
     Without VNNI x86 multiplies two activations of up to 255 with two weights and adds the products in 16 bits
-    (vpmaddubsw), which holds 32767: more than 128 for two weights of one sign would saturate. Kernels pair
-    neighbours of a tap's channels, or of a channel's taps; either way they are side by side here.
+    (vpmaddubsw), at most 32767: two weights of one sign whose sum exceeds 128 would saturate. Kernels pair neighbouring
+    channels of a tap, or neighbouring taps of a channel; both are adjacent in `row`.
     """
     scales = weight.abs().amax((1, 2, 3)) / 127
     if small_pairs:
@@ -30,9 +30,9 @@ def weight_scales(weight: torch.Tensor, *, small_pairs: bool) -> torch.Tensor:
 def rounded(weight: torch.Tensor, scales: torch.Tensor, *, pixels: bool) -> torch.Tensor:
     """`weight`, (out, in / groups, height, width), in whole steps of `scales`, (out,), as int8.
 
-    Each weight is rounded up or down so that a kernel's errors cancel out in what it is likely to see, which is
-    neighbours that are alike: with nearest rounding a flat patch of a photo meets the sum of them all. No photo is
-    needed for that (adaptive rounding with a covariance that is assumed).
+    Each weight is rounded up or down so that a kernel's errors cancel out where neighbouring inputs are alike. With
+    nearest rounding all errors add up on a flat patch of a photo. This is adaptive rounding with an assumed covariance,
+    so it needs no photos.
 
     Args:
         weight: of a convolution.
@@ -41,7 +41,7 @@ def rounded(weight: torch.Tensor, scales: torch.Tensor, *, pixels: bool) -> torc
     """
     steps = weight / scales[:, None, None, None]
     errors = steps.round() - steps
-    errors[errors.abs() < 1e-3] = 0.0  # whole already, as 127 is, beyond which there is nothing
+    errors[errors.abs() < 1e-3] = 0.0  # already whole, as 127 is, which cannot be rounded up
     alike = _alike(weight.shape[2], weight.shape[3], PIXEL_NEIGHBOURS if pixels else NEIGHBOURS)
     if pixels:
         colours = torch.full((weight.shape[1],) * 2, COLOURS).fill_diagonal_(1)
@@ -58,9 +58,9 @@ def _alike(height: int, width: int, neighbours: float) -> torch.Tensor:
 
 
 def _cancelled(errors: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
-    """Rounding errors, (kernels, taps) within half a step, after those that gain by it went to the other side.
+    """Rounding errors, (kernels, taps), after turning those whose turn reduces the error of the output.
 
-    Coordinate descent on errorᵀ · covariance · error: what the errors add to the output, squared, on average.
+    Coordinate descent on errorᵀ · covariance · error, the mean squared error that they add to the output.
     """
     errors = errors.clone()
     slope = errors @ covariance

