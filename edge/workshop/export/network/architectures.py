@@ -5,8 +5,7 @@ The keys are those of torchvision's state dicts, so that its weights, and weight
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from edge.errors import BundleError
 from edge.workshop.export.network.operations import (
@@ -63,39 +62,26 @@ def resnet(name: str, depths: tuple[int, int, int, int], *, bottleneck: bool) ->
     return Architecture(name, tuple(operations), border=(3, 3))
 
 
-@dataclass(frozen=True, slots=True)
-class _Inverted:
-    """An inverted residual: expansion, depthwise convolution, perhaps a gate, and projection to few channels."""
-
-    expand: Keys | None
-    depthwise: Keys
-    project: Keys
-    activation: Activation
-    stride: int
-    padding: tuple[int, int]  # of the depthwise convolution
-    residual: bool
-    gate: Gate | None = None
-
-    def operations(self, output: str, value: str) -> list[Operation]:
-        block: list[Operation] = []
-        inner, deep = value, f"{output}.deep"
-        if self.expand:
-            inner = f"{output}.expand"
-            block.append(Conv(inner, value, *self.expand, self.activation))
-        block.append(
-            Conv(
-                deep,
-                inner,
-                *self.depthwise,
-                self.activation,
-                stride=self.stride,
-                padding=self.padding,
-                depthwise=True,
-                gate=self.gate,
-            )
-        )
-        block.append(Conv(output, deep, *self.project, residual=value if self.residual else ""))
-        return block
+def _inverted_residual(
+    output: str,
+    value: str,
+    expand: Keys | None,
+    depthwise: Keys,
+    project: Keys,
+    activation: Activation,
+    *,
+    stride: int,
+    padding: tuple[int, int],  # of the depthwise convolution
+    residual: bool,
+    gate: Gate | None = None,
+) -> Iterator[Conv]:
+    """Expansion to many channels, depthwise convolution, perhaps a gate, and projection to few channels."""
+    inner, deep = value, f"{output}.deep"
+    if expand:
+        inner = f"{output}.expand"
+        yield Conv(inner, value, *expand, activation)
+    yield Conv(deep, inner, *depthwise, activation, stride=stride, padding=padding, depthwise=True, gate=gate)
+    yield Conv(output, deep, *project, residual=value if residual else "")
 
 
 def _pair(prefix: str) -> Keys:
@@ -112,7 +98,7 @@ _MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6,
                  (6, 320, 1, 1))  # fmt: skip
 
 
-def mobilenet_v2(name: str) -> Architecture:
+def mobilenet_v2() -> Architecture:
     """torchvision's MobileNetV2."""
     operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "relu6", stride=2)]
     value, channels, number = "stem", 32, 1
@@ -120,19 +106,20 @@ def mobilenet_v2(name: str) -> Architecture:
         for repeat in range(depth):
             output, stride = f"features.{number}", first_stride if repeat == 0 else 1
             key, last = f"{output}.conv", 1 if expansion == 1 else 2
-            block = _Inverted(
-                expand=_pair(f"{key}.0") if expansion > 1 else None,
-                depthwise=_pair(f"{key}.{last - 1}"),
-                project=(f"{key}.{last}.weight", f"{key}.{last + 1}"),
-                activation="relu6",
+            operations += _inverted_residual(
+                output,
+                value,
+                _pair(f"{key}.0") if expansion > 1 else None,
+                _pair(f"{key}.{last - 1}"),
+                (f"{key}.{last}.weight", f"{key}.{last + 1}"),
+                "relu6",
                 stride=stride,
                 padding=_same(3),
                 residual=stride == 1 and width == channels,
             )
-            operations += block.operations(output, value)
             value, channels, number = output, width, number + 1
     operations += [Conv("last", value, *_pair("features.18"), "relu6"), Head("last", "classifier.1")]
-    return Architecture(name, tuple(operations), border=(1, 1))
+    return Architecture("mobilenet_v2", tuple(operations), border=(1, 1))
 
 
 # Blocks of MobileNetV3-Large: kernel, expanded channels, output channels, gated, activation, stride.
@@ -145,7 +132,7 @@ _MOBILENET_V3: tuple[tuple[int, int, int, bool, Activation, int], ...] = (
 )  # fmt: skip
 
 
-def mobilenet_v3_large(name: str) -> Architecture:
+def mobilenet_v3_large() -> Architecture:
     """torchvision's MobileNetV3-Large."""
     operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "hardswish", stride=2)]
     value, channels = "stem", 16
@@ -153,18 +140,18 @@ def mobilenet_v3_large(name: str) -> Architecture:
         output = f"features.{number}"
         gate: tuple[Activation, Activation] | None = ("relu", "hardsigmoid") if gated else None
         residual = stride == 1 and width == channels
-        block = _torchvision_block(
-            f"{output}.block", expanded > channels, activation, kernel, stride, gate, residual=residual
+        operations += _torchvision_block(
+            output, value, expanded > channels, activation, kernel, stride, gate, residual=residual
         )
-        operations += block.operations(output, value)
         value, channels = output, width
     operations.append(Conv("last", value, *_pair("features.16"), "hardswish"))
     operations.append(Head("last", "classifier.3", hidden="classifier.0", activation="hardswish"))
-    return Architecture(name, tuple(operations), border=(1, 1), norm_epsilon=1e-3)
+    return Architecture("mobilenet_v3_large", tuple(operations), border=(1, 1), norm_epsilon=1e-3)
 
 
 def _torchvision_block(
-    key: str,
+    output: str,
+    value: str,
     expands: bool,
     activation: Activation,
     kernel: int,
@@ -172,14 +159,16 @@ def _torchvision_block(
     gate: tuple[Activation, Activation] | None,
     *,
     residual: bool,
-) -> _Inverted:
+) -> Iterator[Conv]:
     """For MobileNetV3 and EfficientNet, which number a block's parts: expansion, depthwise, gate, projection."""
-    deep = 1 if expands else 0
-    return _Inverted(
-        expand=_pair(f"{key}.0") if expands else None,
-        depthwise=_pair(f"{key}.{deep}"),
-        project=_pair(f"{key}.{deep + (2 if gate else 1)}"),
-        activation=activation,
+    key, deep = f"{output}.block", 1 if expands else 0
+    return _inverted_residual(
+        output,
+        value,
+        _pair(f"{key}.0") if expands else None,
+        _pair(f"{key}.{deep}"),
+        _pair(f"{key}.{deep + (2 if gate else 1)}"),
+        activation,
         stride=stride,
         padding=_same(kernel),
         residual=residual,
@@ -192,7 +181,7 @@ _EFFICIENTNET = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2,
                  (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
 
 
-def efficientnet_b0(name: str) -> Architecture:
+def efficientnet_b0() -> Architecture:
     """torchvision's EfficientNet-B0."""
     operations: list[Operation] = [Conv("stem", PIXELS, *_pair("features.0"), "silu", stride=2)]
     value, channels = "stem", 32
@@ -200,16 +189,15 @@ def efficientnet_b0(name: str) -> Architecture:
         for repeat in range(depth):
             output, stride = f"features.{stage}.{repeat}", first_stride if repeat == 0 else 1
             residual = stride == 1 and width == channels
-            block = _torchvision_block(
-                f"{output}.block", expansion > 1, "silu", kernel, stride, ("silu", "sigmoid"), residual=residual
+            operations += _torchvision_block(
+                output, value, expansion > 1, "silu", kernel, stride, ("silu", "sigmoid"), residual=residual
             )
-            operations += block.operations(output, value)
             value, channels = output, width
     operations += [Conv("last", value, *_pair("features.8"), "silu"), Head("last", "classifier.1")]
-    return Architecture(name, tuple(operations), border=(1, 1), interpolation="bicubic")
+    return Architecture("efficientnet_b0", tuple(operations), border=(1, 1), interpolation="bicubic")
 
 
-def efficientnet_lite0(name: str) -> Architecture:
+def efficientnet_lite0() -> Architecture:
     """EfficientNet-Lite0 with the state-dict keys of the PyPI package `efficientnet-lite-pytorch`.
 
     Its input is (pixel − 127) / 128; with ImageNet's mean and standard deviation it loses 4.6 points.
@@ -219,31 +207,32 @@ def efficientnet_lite0(name: str) -> Architecture:
     for depth, kernel, first_stride, expansion, width in _EFFICIENTNET:
         for repeat in range(depth):
             key, stride = f"_blocks.{number}", first_stride if repeat == 0 else 1
-            block = _Inverted(
-                expand=(f"{key}._expand_conv.weight", f"{key}._bn0") if expansion > 1 else None,
-                depthwise=(f"{key}._depthwise_conv.weight", f"{key}._bn1"),
-                project=(f"{key}._project_conv.weight", f"{key}._bn2"),
-                activation="relu6",
+            operations += _inverted_residual(
+                key,
+                value,
+                (f"{key}._expand_conv.weight", f"{key}._bn0") if expansion > 1 else None,
+                (f"{key}._depthwise_conv.weight", f"{key}._bn1"),
+                (f"{key}._project_conv.weight", f"{key}._bn2"),
+                "relu6",
                 stride=stride,
                 # TensorFlow's SAME: with a stride of 2 and an even size the odd pixel of padding is after the picture.
                 padding=_same(kernel) if stride == 1 else (kernel // 2 - 1, kernel // 2),
                 residual=stride == 1 and width == channels,
             )
-            operations += block.operations(key, value)
             value, channels, number = key, width, number + 1
     operations += [Conv("head", value, "_conv_head.weight", "_bn1", "relu6"), Head("head", "_fc")]
     centre, spread = (127 / 255,) * 3, (128 / 255,) * 3
-    return Architecture(name, tuple(operations), (0, 1), mean=centre, std=spread, norm_epsilon=1e-3)
+    return Architecture("efficientnet_lite0", tuple(operations), (0, 1), mean=centre, std=spread, norm_epsilon=1e-3)
 
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {
     "resnet18": lambda: resnet("resnet18", (2, 2, 2, 2), bottleneck=False),
     "resnet34": lambda: resnet("resnet34", (3, 4, 6, 3), bottleneck=False),
     "resnet50": lambda: resnet("resnet50", (3, 4, 6, 3), bottleneck=True),
-    "mobilenet_v2": lambda: mobilenet_v2("mobilenet_v2"),
-    "mobilenet_v3_large": lambda: mobilenet_v3_large("mobilenet_v3_large"),
-    "efficientnet_b0": lambda: efficientnet_b0("efficientnet_b0"),
-    "efficientnet_lite0": lambda: efficientnet_lite0("efficientnet_lite0"),
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3_large": mobilenet_v3_large,
+    "efficientnet_b0": efficientnet_b0,
+    "efficientnet_lite0": efficientnet_lite0,
 }
 
 

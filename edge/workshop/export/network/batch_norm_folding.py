@@ -60,7 +60,7 @@ def _keys(architecture: Architecture) -> set[str]:
     keys: set[str] = set()
     for operation in architecture.operations:
         if isinstance(operation, Conv):
-            norm = ("weight", "bias", "running_mean", "running_var", *architecture.ignored)
+            norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")  # the last is not used
             keys |= {operation.weight, *(f"{operation.norm}.{part}" for part in norm)}
         layers: tuple[str, ...] = ()
         if isinstance(operation, Conv) and operation.gate:

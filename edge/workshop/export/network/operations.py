@@ -6,7 +6,7 @@ Folding, ranges and quantization read such a table, so a network needs no code o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from edge.vision.bundle import Colour, InputContract, Interpolation, Normalization
@@ -81,8 +81,6 @@ class Architecture:
     std: tuple[float, float, float] = IMAGENET_STD
     colour: Colour = "RGB"  # the order of the first convolution's input channels in the state dict
     norm_epsilon: float = 1e-5
-    # Keys of a batch norm that the state dict may have and that are not used.
-    ignored: tuple[str, ...] = field(default=("num_batches_tracked",))
 
     @property
     def contract(self) -> InputContract:

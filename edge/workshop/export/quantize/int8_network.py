@@ -7,7 +7,6 @@ average and the final linear layer stay float (0.03 % of the work, and exact log
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from edge.workshop.export.quantize.ranges import Range, expected_means
 from edge.workshop.export.quantize.rounding import rounded, weight_scales
 
 Convolution = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # of input and residual
+View = tuple[tuple[int, ...], tuple[int, ...]]  # size and stride for `as_strided`
 
 
 class QuantizedNetwork(TensorRules, torch.nn.Module):
@@ -57,7 +57,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         self._engine = engine
         self._small_pairs = small_pairs
         self._signed = activations == "qint8"
-        self._stem: _Windows | None = None
+        self._rows: View | None = None  # of the buffer, if the first convolution takes whole rows
         self._operations = network.operations
         self._convolutions = {conv.table.output: self._packed(conv) for conv in network.convolutions}
 
@@ -75,13 +75,13 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
 
     def _quantized(self, pixels: torch.Tensor) -> torch.Tensor:
         # The bytes become a quantized tensor as they are: NHWC memory is NCHW in channels-last order.
-        if self._stem is None:
+        if self._rows is None:
             return torch._make_per_tensor_quantized_tensor(pixels.permute(0, 3, 1, 2), 1 / 255, 0)
         if not self._signed:
-            windows = pixels.as_strided(*self._stem.view).contiguous()
+            windows = pixels.as_strided(*self._rows).contiguous()
             return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, 0)
         # pixel − 128 as int8 is the pixel with its top bit inverted.
-        windows = (pixels ^ 128).as_strided(*self._stem.view).to(torch.int8, memory_format=torch.contiguous_format)
+        windows = (pixels ^ 128).as_strided(*self._rows).to(torch.int8, memory_format=torch.contiguous_format)
         return torch._make_per_tensor_quantized_tensor(windows.permute(0, 3, 1, 2), 1 / 255, -128)
 
     def _scale(self, name: str) -> tuple[float, int]:
@@ -97,8 +97,8 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
         shift = _rounding_shift(whole * scales[:, None, None, None] - conv.weight, self._means[table.output])
         if table.input == PIXELS and self._engine == "qnnpack":
-            self._stem = _windows(whole, table.stride, self._side)
-            whole, stride = self._stem.weight, (table.stride, 1)
+            whole, self._rows = _rows_as_channels(whole, table.stride, self._side)
+            stride = (table.stride, 1)
         weight = quantized_weight(whole, scales)
         packed: Any = prepack(weight, conv.bias - shift, stride, conv.padding, conv.groups)
         # TorchScript keeps what is an attribute of the module.
@@ -132,28 +132,22 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         return in_floats
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """The first convolution, with each row of its window as one pixel of many channels.
+def _rows_as_channels(whole: torch.Tensor, stride: int, side: int) -> tuple[torch.Tensor, View]:
+    """The first convolution with each row of its window as one pixel of many channels: its weight, and its input.
 
     XNNPACK multiplies channels in fours or eights and pads 3 channels with zeros: on cores without dot product it
     multiplies 8 for 3. In an NHWC picture the pixels of one row of a window are adjacent in memory, so they can be the
     channels: 7 × 7 × 3 becomes 7 × 1 × 24, the eighth pixel with weights of zero.
+
+    Returns:
+        (out, 3 · taps, kernel height, 1) int8, and the view (1, side, positions, 3 · taps) of the buffer.
     """
-
-    weight: torch.Tensor  # (out, 3 · taps, kernel height, 1) int8
-    taps: int  # pixels of a row
-    view: tuple[tuple[int, ...], tuple[int, ...]]  # size and stride of (1, side, positions, 3 · taps) over the buffer
-
-
-def _windows(whole: torch.Tensor, stride: int, side: int) -> _Windows:
     kernel = whole.shape[3]
     positions = (side - kernel) // stride + 1
     # One more tap makes the channels a multiple of four, if the last window still ends within its row.
     taps = kernel + 1 if (positions - 1) * stride + kernel + 1 <= side else kernel
     weight = F.pad(whole, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
-    size = (1, side, positions, 3 * taps)
-    return _Windows(weight.contiguous(), taps, (size, (side * side * 3, side * 3, stride * 3, 1)))
+    return weight.contiguous(), ((1, side, positions, 3 * taps), (side * side * 3, side * 3, stride * 3, 1))
 
 
 def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:

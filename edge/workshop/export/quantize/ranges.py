@@ -81,9 +81,9 @@ class _Moments:
         square = (self.mean**2 + std**2) * below + self.mean * std * density
         return _Moments(mean, (square - mean**2).clamp_min(0).sqrt())
 
-    def curved(self, sigmas: float, activation: Activation, most: torch.Tensor) -> Range:
+    def curved(self, activation: Activation, most: torch.Tensor) -> Range:
         """The range of the smooth curve of x, each channel times `most`."""
-        z = torch.linspace(-sigmas, sigmas, _STEPS)[:, None]
+        z = torch.linspace(-SIGMAS, SIGMAS, _STEPS)[:, None]
         curve = CURVES[activation](self.mean + z * self.std) * most
         return Range(min(float(curve.min()), 0.0), max(float(curve.max()), 1e-6))
 
@@ -92,8 +92,8 @@ class _Moments:
 _PHOTOS = _Moments(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
 
 
-def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str, Range]:
-    """Mean ± `sigmas` standard deviations of each value, carried through residuals, activations, gates and pools.
+def data_free_ranges(network: FloatNetwork) -> dict[str, Range]:
+    """Mean ± `SIGMAS` standard deviations of each value, carried through residuals, activations, gates and pools.
 
     A batch norm's bias and scale are the mean and standard deviation of its output on the training set.
     Keys are the values' names; `NAME:norm` is a convolution's output before residual and activation.
@@ -103,16 +103,16 @@ def data_free_ranges(network: FloatNetwork, sigmas: float = SIGMAS) -> dict[str,
     ranges: dict[str, Range] = {}
     for conv in network.convolutions:
         table, here = conv.table, rules.before[conv.table.output]
-        wide = sigmas if table.activation else sigmas * LINEAR
+        sigmas = SIGMAS if table.activation else SIGMAS * LINEAR
         if conv.gate is not None:
             factors = _factors(conv.gate, here.after(table.activation))
-            most = (factors.mean + sigmas * factors.std).clamp_max(1.0)
-            ranges[table.output] = here.curved(sigmas, table.activation, most)
+            most = (factors.mean + SIGMAS * factors.std).clamp_max(1.0)
+            ranges[table.output] = here.curved(table.activation, most)
         elif table.activation in FLAT_BELOW:
-            ranges[table.output] = here.curved(sigmas, table.activation, torch.ones(()))
+            ranges[table.output] = here.curved(table.activation, torch.ones(()))
         else:
-            ranges[table.output] = here.range(wide, table.activation)
-        ranges[f"{table.output}:norm"] = _Moments(conv.mean, conv.std).range(wide, "")
+            ranges[table.output] = here.range(sigmas, table.activation)
+        ranges[f"{table.output}:norm"] = _Moments(conv.mean, conv.std).range(sigmas, "")
     return _completed(network, ranges)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-# The assumed correlation of two values of a channel that are one pixel apart, and of two colours of one pixel. Neighbours
-# are alike in photos, and less so after convolutions. The exact figures matter little: all from 0.5 to 0.9 work.
+# The assumed correlation of two values of a channel that are one pixel apart, and of two colours of one pixel.
+# Neighbours are alike in photos, after convolutions less so. The exact figures matter little: all from 0.5 to 0.9 work.
 NEIGHBOURS, PIXEL_NEIGHBOURS, COLOURS = 0.5, 0.9, 0.9
 _PASSES = 3  # over all weights of a kernel; a fourth changes nothing
 

@@ -66,9 +66,9 @@ class Weights:
     origin: Origin
 
 
-def catalogue(file: Path = CATALOGUE) -> tuple[Entry, ...]:
+def catalogue() -> tuple[Entry, ...]:
     """The known weights, the default first."""
-    return tuple(TypeAdapter(list[Entry]).validate_json(file.read_bytes()))
+    return tuple(TypeAdapter(list[Entry]).validate_json(CATALOGUE.read_bytes()))
 
 
 def read_weights(file: Path, architecture: str, entries: tuple[Entry, ...] | None = None) -> Weights:
