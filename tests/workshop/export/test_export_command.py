@@ -240,4 +240,4 @@ def test_the_gates_are_written_once(capsys: pytest.CaptureFixture[str], monkeypa
     with pytest.raises(SystemExit):
         build_parser().parse_args(["export", "--help"])
     output = " ".join(capsys.readouterr().out.split())
-    assert "(default: 45.6; 0: no gate on agreement). The logits have to correlate by 0.123 in any case" in output
+    assert "(default: 45.6; 0: no limit on agreement). The logits have to correlate by 0.123 in any case" in output
