@@ -90,7 +90,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
     """Add the options for the input of the user's own network."""
     group = parser.add_argument_group(
         "input of the network",
-        "if it was trained on another input than its architecture's usual one (docs/architectures.md)",
+        "if it was trained on another one than usual (docs/architectures.md)",
     )
     rgb = ("R", "G", "B")
     group.add_argument("--mean", nargs=3, type=float, metavar=rgb, help="subtracted from pixels in 0..1")

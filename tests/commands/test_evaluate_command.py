@@ -125,4 +125,4 @@ def test_weights_of_another_network_are_refused(
     table = table_of(list(rows[:1]), tmp_path)
     arguments = ["evaluate", str(table), "--model", str(bundle_dir), "--weights", str(tmp_path / "other.pth")]
     assert main(arguments) == 65
-    assert "which a efficientnet_lite0 has not; name the right --architecture" in capsys.readouterr().err
+    assert "which a efficientnet_lite0 does not have; name the right --architecture" in capsys.readouterr().err
