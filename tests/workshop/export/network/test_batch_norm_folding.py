@@ -126,7 +126,7 @@ def test_weights_of_another_network_are_refused() -> None:
     assert "which a resnet18 does not have; name the right --architecture" in refusal("resnet18", deeper)
     assert "lack " in refusal("resnet34", shallower)
     assert "does not have" in refusal("efficientnet_lite0", shallower)
-    assert "has not" in refusal("resnet18", resnet50().state_dict())
+    assert "does not have" in refusal("resnet18", resnet50().state_dict())
 
 
 @pytest.mark.parametrize(
