@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -43,6 +45,9 @@ class Classifier:
         #: Whether `infer_all` runs several buffers as one batch; qnnpack's graph has one photo's strides in it.
         self.takes_many = bundle.manifest.engine in ("onednn", "fbgemm")
         self._place = open_device(bundle, settings, open_gpu)
+        # TensorRT's execution context serves one thread at a time, and `classify` infers in several.
+        on_gpu = bundle.manifest.target == "jetson"
+        self._turn: AbstractContextManager[object] = threading.Lock() if on_gpu else nullcontext()
         try:
             self._model = load_script(bundle.model_bytes, self._place)
         except RuntimeError as error:
@@ -60,7 +65,7 @@ class Classifier:
 
     def infer(self, buffer: InputBuffer) -> Probabilities:
         """Probabilities, (classes,) float32, of what the buffer holds; later calls do not change the array."""
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             pixels = buffer.tensor.to(self._place, non_blocking=True)  # pinned: one DMA transfer; on the CPU no copy
             probabilities: Probabilities = self._model(pixels)[0].cpu().numpy()
         return probabilities

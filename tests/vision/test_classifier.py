@@ -4,7 +4,9 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import edge.vision.classifier as room
 from edge.errors import BundleError
 from edge.events import top_k
 from edge.photos.decode import read_photo
@@ -20,6 +23,7 @@ from edge.settings.schema import ModelSettings
 from edge.vision.bundle import Bundle, Target, load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.engine import cpu_flags, host_engine, host_target, needs_small_pairs, use_engine
+from edge.vision.torch_compat import load_script
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
@@ -185,6 +189,34 @@ def test_a_bundle_for_another_machine_is_refused(bundle: Bundle) -> None:
     other = "arm64" if host_target() == "x86_64" else "x86_64"
     foreign = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"target": other}))
     assert f"was made for {other}" in refusal(foreign)
+
+
+def test_a_gpu_infers_for_one_thread_at_a_time(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`classify` infers in several threads, and TensorRT's execution context serves one at a time."""
+    at_once: list[int] = []
+    running = 0
+
+    def load(model_bytes: bytes, place: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        model = load_script(model_bytes, place)
+
+        def infer(pixels: torch.Tensor) -> torch.Tensor:
+            nonlocal running
+            running += 1
+            at_once.append(running)
+            time.sleep(0.01)  # another thread would begin meanwhile
+            answer: torch.Tensor = model(pixels)
+            running -= 1
+            return answer
+
+        return infer
+
+    monkeypatch.setattr(room, "load_script", load)
+    use_engine(bundle.manifest.engine, small_pairs=True)
+    for_gpu = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "jetson"}))
+    classifier = Classifier(for_gpu, ModelSettings(), lambda engine: "cpu")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(classifier.infer, [classifier.new_input() for _ in range(8)]))
+    assert at_once[-8:] == [1] * 8
 
 
 def test_int8_on_cuda_is_refused_by_name(bundle: Bundle) -> None:
