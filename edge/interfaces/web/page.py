@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -18,9 +19,15 @@ WRONG_TOKEN_S = 1.0
 MAX_FORM_BYTES = 4096
 
 
+class _Files(StaticFiles):
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        # Starlette 0.46, Debian trixie's, raises ValueError for a zero byte.
+        return ("", None) if "\0" in path else super().lookup_path(path)
+
+
 def add(app: FastAPI, token: str) -> None:
     """Add the page, its files and, if there is a token, the login form."""
-    static = StaticFiles(directory=STATIC)
+    static = _Files(directory=STATIC)
     app.mount("/static", static)
 
     @app.get("/", include_in_schema=False)
