@@ -1,1 +1,1 @@
-"""What may be asked of the daemon and shown of it: MQTT requests, Home Assistant, a Unix socket, the page."""
+"""How programs and people reach the daemon: MQTT requests, Home Assistant, a Unix socket, the page and its REST API."""

@@ -95,7 +95,7 @@ class RequestHandler:
                 raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
             except Exception as error:  # the thread has to serve later requests
                 logger.exception("The request %.40s failed; the daemon goes on.", name)
-                raise RequestError(f"The request failed ({type(error).__name__}); the log has the place.") from error
+                raise RequestError(f"The request failed ({type(error).__name__}); the log shows where.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:

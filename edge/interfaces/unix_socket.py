@@ -112,10 +112,10 @@ def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | 
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except PermissionError as error:
-            raise StateError("Only root and the daemon's own user may ask the daemon that runs; use sudo.") from error
+            raise StateError("Only root and the daemon's own user may send it requests; use sudo.") from error
         except OSError as error:
             reason = error.strerror or error
-            raise StateError(f"The daemon cannot be asked at {path} ({reason}); look at fallback.path.") from error
+            raise StateError(f"The daemon cannot be reached at {path} ({reason}); look at fallback.path.") from error
         try:
             client.sendall(json.dumps({"request": name, **document}).encode() + b"\n")
             answer = json.loads(_read_line(client))

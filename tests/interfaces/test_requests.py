@@ -26,7 +26,7 @@ def test_an_unexpected_failure_is_answered_and_logged_and_the_next_request_is_do
 ) -> None:
     done = Done()
     monkeypatch.setattr(edge.interfaces.requests, "encode_photo", fails)
-    with pytest.raises(RequestError, match=r"The request failed \(ZeroDivisionError\); the log has the place\."):
+    with pytest.raises(RequestError, match=r"The request failed \(ZeroDivisionError\); the log shows where\."):
         done.requests.handle("snapshot", {})
     (record,) = caplog.records
     assert record.getMessage() == "The request snapshot failed; the daemon goes on."

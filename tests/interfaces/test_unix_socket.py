@@ -53,7 +53,7 @@ def test_a_place_where_no_daemon_can_be_is_reported_in_a_sentence(tmp_path: Path
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
     for place, message in (("file", "Not a directory"), ("loop", "symbolic links"), ("x" * 300, "name too long")):
-        with pytest.raises(StateError, match=rf"cannot be asked at .*{message}"):
+        with pytest.raises(StateError, match=rf"cannot be reached at .*{message}"):
             ask(tmp_path / place / SOCKET, "use", {})
 
 

@@ -1,4 +1,4 @@
-"""Which requests are allowed, and the security headers of every response."""
+"""Checks host, origin and token of every request, and adds the security headers to every response."""
 
 from __future__ import annotations
 

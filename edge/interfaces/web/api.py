@@ -46,7 +46,7 @@ class AbsenceOut(BaseModel):
     """A time in which the camera delivered no frames, as Unix time."""
 
     since: float
-    until: float | None = Field(description="null: it still delivers nothing")
+    until: float | None = Field(description="null: it does not deliver frames yet")
 
 
 class HistoryOut(BaseModel):
@@ -65,7 +65,7 @@ def _events_since(daemon: DaemonAccess, since: datetime | None, limit: int) -> l
         try:
             moment = isoformat_utc(aware.timestamp())
         except (OverflowError, ValueError):  # the conversion to UTC leads to the year 0 or 10000
-            raise HTTPException(422, "since is beyond the years that a calendar has.") from None
+            raise HTTPException(422, "since must be within the years 1 to 9999.") from None
     try:
         known = {event.id: event for event in daemon.logged(limit)}
     except StateError as error:
@@ -101,7 +101,7 @@ def _add_events(router: APIRouter, daemon: DaemonAccess) -> None:
     )
     def events(
         since: Since = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="the newest so many")] = 100,
+        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="at most so many events, the newest ones")] = 100,
     ) -> EventsOut:
         return EventsOut(events=_events_since(daemon, since, limit))
 

@@ -48,7 +48,7 @@ def make_app(
     app = FastAPI(
         title="edge-classifier",
         version=__version__,
-        description="What the box sees, and what it says of your photos.",
+        description="The labels of the camera's frames, and of photos that you send.",
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,

@@ -1,4 +1,4 @@
-"""The response of a stream to a limited number of clients: what it holds is released as soon as its client leaves."""
+"""A streaming response that ends as soon as its client leaves, so that its place is free for another client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class ClosingStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        # From 2.4 on Starlette relies on an error from `send`. uvicorn 0.32.0, Debian trixie's, says 2.4 and raises
-        # none, so that streams would go on without a client. Before 2.4 Starlette waits for the client's disconnect.
+        # From 2.4 on Starlette relies on an error from `send`. uvicorn 0.32.0, Debian trixie's, announces 2.4 and
+        # raises none: streams would go on without a client. Before 2.4 Starlette waits for the client's disconnect.
         asgi = {**scope["asgi"], "spec_version": "2.3"}
         try:
             await super().__call__({**scope, "asgi": asgi}, receive, send)

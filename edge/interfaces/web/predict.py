@@ -1,4 +1,4 @@
-"""`POST /predict`: classifies photos between the camera's frames; more than fit between them are refused with 429."""
+"""`POST /predict`: classifies photos between the camera's frames; photos for which there is no time get 429."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ RETRY_AFTER_S = 1
 
 
 class Answer(BaseModel):
-    """What one photo shows."""
+    """The answer for one photo."""
 
     top: tuple[Label, ...] = Field(description="the three most probable classes, most probable first")
     model: str = Field(description="the bundle that answered", examples=["resnet18-int8-3fa9c1"])
     latency_ms: dict[str, float] = Field(description="decode, preprocess, inference, and total with the waiting")
-    cached: bool = Field(description="whether the same photo was answered before, so the model was not asked")
+    cached: bool = Field(description="whether this is the kept answer to the same photo, sent earlier")
 
 
 DESCRIPTION = f"""Classify one photo or several (JPEG, PNG, WebP, BMP or TIFF).

@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """An error: what it is, and what to do about it."""
 
-    type: str = Field("about:blank", description="what kind of problem; about:blank: the status says it all")
+    type: str = Field("about:blank", description="what kind of problem; about:blank: nothing beyond the status")
     title: str = Field(description="the status in words", examples=["Too Many Requests"])
     status: int = Field(description="the HTTP status", examples=[429])
     detail: str = Field(description="a sentence that says what happened and what to do")

@@ -1,4 +1,4 @@
-// Short names for what every script does with the document.
+// Helpers that every script needs for the document.
 
 export const $ = (id) => document.getElementById(id);
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -15,7 +15,7 @@ const WORDS = {
     board_fine: "{board}The clock is set.", board_clock: "{board}The clock is not set yet.",
     board_throttled: "{board}It runs slower: heat or too little power.",
     uploading: "Sending {name} …", classifying: "Classifying {name} …", busy: "The box is busy; trying again …",
-    took: "{total} ms in all, {inference} ms inference", remembered: "{total} ms, remembered from before",
+    took: "{total} ms in all, {inference} ms inference", remembered: "{total} ms, from the cache",
     failed: "This did not work: {why}", unreachable: "The box does not answer.", too_large: "{name} is larger than 12 MB.",
     no_data: "no data yet", range: "{min} to {max} {unit} in the last hour", share: "{percent} %",
     timeline: "Labels of the last hour: {list}", name: "name", checksum: "SHA-256 of model.ts", weights: "weights",
