@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
-    """Make one check after the other, the most basic first."""
+    """Run one check after the other, the most basic first."""
     name = settings.device.name
     yield machine.userland()
     yield model.torch()

@@ -168,6 +168,6 @@ def _watch(status: Status, waiting: int, progress: tqdm[Any]) -> tuple[int, int]
             answered = answered_now
             patience_until = time.monotonic() + CONNECT_WITHIN_S
         elif time.monotonic() > patience_until:
-            why = snapshot.gauges.get("broker_error") or "The broker takes no more events; look into its log."
+            why = snapshot.gauges.get("broker_error") or "The broker takes no more events; look at its log."
             raise BrokerError(f"{why} {waiting - answered} events still wait.")
     return answered, refused

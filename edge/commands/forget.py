@@ -9,9 +9,10 @@ from edge.settings.schema import Settings
 
 HELP = "remove this box's retained messages from the broker"
 DESCRIPTION = """\
-A broker keeps the newest state of a box for ever. This removes what it keeps
-below <base>/<device>/ and for Home Assistant. Use it before a box is taken
-away, and after a box was renamed: then give its old name with --device.
+A broker keeps the newest state of a box even after the box is gone. This
+removes what it keeps below <base>/<device>/ and for Home Assistant. Use it
+before a box is taken away, and after a box was renamed: then give its old
+name with --device.
 
 Stop the daemon first; otherwise it publishes everything again."""
 

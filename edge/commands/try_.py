@@ -141,7 +141,7 @@ def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path
         "fallback": {"path": str(state / "fallback.db")},
         "web": {"listen": page},
     }
-    lines = ["# What `edge-classifier try` runs with; deploy/config.toml explains every key."]
+    lines = ["# The settings of `edge-classifier try`; deploy/config.toml explains every key."]
     for name, keys in sections.items():
         lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]  # as in TOML
     return "\n".join([*lines, ""])

@@ -97,7 +97,7 @@ def gpu(**changes: object) -> str:
 @pytest.mark.parametrize(
     ("changes", "severity", "says"),
     [
-        ({}, "ok", "go together"),
+        ({}, "ok", "fit together"),
         ({"cuda": ""}, "warning", "without CUDA"),
         ({"cuda": "13.0"}, "warning", "this JetPack has 12.6.68"),
         ({"reached": False}, "warning", "does not reach the GPU"),

@@ -140,12 +140,12 @@ print([[int(value) // 64 for value in row[int((bar + 0.5) * 80)]] for bar in (5,
 def test_06c_the_cameras_of_a_raspberry_pi_come_through_picamera2(device: Device) -> None:
     config, python = "/etc/edge-classifier/config.toml", "/opt/edge-classifier/current/venv/bin/python"
     device.ssh("systemctl stop edge-classifier")
-    assert "red is red" in device.ssh(f'{python} -c "{COLOURS}"')  # vivid, which is still what `auto` finds
+    assert "the order is right" in device.ssh(f'{python} -c "{COLOURS}"')  # vivid, which is still what `auto` finds
     device.ssh(f"modprobe vimc && cp -p {config} /root/ && sed -i 's/^source = .*/source = \"picamera2\"/' {config}")
     (red, blue) = json.loads(device.ssh(f'{python} -c "{PICTURE}"'))  # two of the test picture's bars
     assert red[0] > red[2]
     assert blue[2] > blue[0]
-    assert "settled for red, green, blue" in device.ssh(f'{python} -c "{COLOURS}"')
+    assert "delivers red, green, blue" in device.ssh(f'{python} -c "{COLOURS}"')
     # As the service, so in its sandbox and as its user.
     device.ssh("systemctl start edge-classifier")
     device.eventually(

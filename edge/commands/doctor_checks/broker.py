@@ -33,7 +33,7 @@ def _connected(mqtt: MqttSettings, device: str) -> AbstractContextManager[Blocki
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
-    """It can be reached, and accepts our user, password and certificate."""
+    """Whether the broker can be reached and accepts our user, password and certificate."""
     try:
         with _connected(mqtt, device):
             return Finding("broker", "ok", f"{mqtt.address} accepts us")
@@ -42,7 +42,7 @@ def broker(mqtt: MqttSettings, device: str) -> Finding:
 
 
 def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Finding:
-    """Its access list allows us to write below our own name and to subscribe to our requests.
+    """Whether the access list allows us to write below our own name and to subscribe to our requests.
 
     Only empty messages on topics of doctor's own are published, since readers would take any other for a real event.
     An access list that allows these and refuses events shows only in the refusals that the fallback log recorded.
@@ -83,7 +83,7 @@ def twin(
     listen_s: float = LISTEN_S,
     runs: Callable[[], bool] = service_runs,
 ) -> Finding:
-    """No other box has our name: the broker disconnects one client when another connects with its id.
+    """Whether another box has our name: the broker disconnects a client when another connects with its id.
 
     Another box is recognised by the boot id in its status; a retained status may be our own from an earlier boot.
 

@@ -34,7 +34,7 @@ def camera(settings: CameraSettings, config: Path | None) -> Finding:
         status = unit_property("StatusText")
         if "camera online" in status:
             return Finding("camera", "ok", "the running service has it, and frames arrive")
-        return Finding("camera", "warning", f"the service says: {status}")
+        return Finding("camera", "warning", f"the service reports: {status}")
     ran = run_apart(PROGRAM.format("first_picture(camera)"), str(config or ""))
     return Finding("camera", "ok", ran.output) if ran.code == 0 else Finding("camera", "warning", ran.last_line)
 

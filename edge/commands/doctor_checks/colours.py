@@ -63,7 +63,7 @@ def compare_colours(
     pixels = _picture(source)
     scheme, _, where = source.name.partition(":")
     if scheme == "picamera2":
-        return "right", "libcamera has settled for red, green, blue, as requested"
+        return "right", "libcamera delivers red, green, blue, as requested"
     if scheme != "v4l2":
         return "unknown", f"not compared: the decoder of {scheme}: sources names the order of its colours"
     node = Path(f"/dev/video{where}" if where.isdigit() else where)
@@ -79,9 +79,9 @@ def judge(seen: Redness, reference: Redness) -> tuple[Order, str]:
         return "unknown", "not compared: the scene is grey; show the camera something red or blue"
     alike = float((seen * reference).sum() / np.sqrt((seen**2).sum() * (reference**2).sum()))
     if alike > ALIKE:
-        return "right", f"red is red, by the camera's own YUV (agreement {alike:.2f})"
+        return "right", f"the order is right, judged by the camera's own YUV (agreement {alike:.2f})"
     if alike < -ALIKE:
-        return "exchanged", f"Red and blue are exchanged, by the camera's own YUV (agreement {alike:.2f})."
+        return "exchanged", f"Red and blue are exchanged, judged by the camera's own YUV (agreement {alike:.2f})."
     return "unknown", f"not compared: two readings of the scene are too different (agreement {alike:.2f})"
 
 

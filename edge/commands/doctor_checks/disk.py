@@ -17,7 +17,7 @@ DAY_S = 86400.0
 
 
 def space(fallback: FallbackSettings) -> Finding:
-    """There is room for the fallback log to grow to its limit."""
+    """Whether the fallback log has room to grow to its limit."""
     free, wanted = shutil.disk_usage(_existing(fallback.path)).free, fallback.max_bytes
     sentence = f"{free / 1e6:,.0f} MB free, and the fallback log may take {wanted / 1e6:,.0f} MB"
     if free > wanted:

@@ -15,7 +15,7 @@ COOLING = "Give it a heat sink and air."
 
 
 def userland() -> Finding:
-    """The userland is 64-bit, as torch needs; on a Pi a 64-bit kernel may have a 32-bit userland."""
+    """Whether the userland is 64-bit, as torch needs; on a Pi a 64-bit kernel may have a 32-bit userland."""
     machine = platform.machine()
     if sys.maxsize > 2**32 and machine in ("aarch64", "x86_64"):
         return Finding("userland", "ok", f"64-bit {machine}, Python {platform.python_version()}, {host.board()}")
@@ -25,7 +25,7 @@ def userland() -> Finding:
 
 
 def clock() -> Finding:
-    """The clock is synchronised, according to the kernel."""
+    """Whether the clock is synchronised, according to the kernel."""
     if host.clock_synchronised():
         return Finding("clock", "ok", "synchronised")
     remedy = "Wait a minute after boot, then look at: timedatectl timesync-status"
@@ -42,7 +42,7 @@ def power(root: Path = host.ROOT) -> Finding:
     if now.throttled or (celsius or 0) >= HOT_CELSIUS:
         return Finding("power", "warning", f"The processor is slowed down or hot ({heat}).", COOLING)
     if before.under_voltage or now.over_current_events:
-        return Finding("power", "warning", f"The supply has sagged since boot; now it is well ({heat}).", SUPPLY)
+        return Finding("power", "warning", f"The supply has sagged since boot; now it is fine ({heat}).", SUPPLY)
     if before.throttled:
         return Finding("power", "warning", f"The processor was slowed down since boot; now {heat}.", COOLING)
     return Finding("power", "ok", heat)

@@ -44,7 +44,7 @@ print(json.dumps({
 
 
 def torch() -> Finding:
-    """torch runs on this processor, and on ARM uses XNNPACK, which makes INT8 fast."""
+    """Whether torch runs on this processor, and on ARM uses XNNPACK, which makes INT8 fast."""
     ran = run_apart(TORCH)
     if ran.code == 0:
         return Finding("torch", "ok", ran.output)
@@ -58,7 +58,7 @@ def is_jetson(root: Path) -> bool:
 
 
 def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
-    """JetPack's CUDA and TensorRT, torch, and Torch-TensorRT's runtime fit together.
+    """Whether JetPack's CUDA and TensorRT, torch, and Torch-TensorRT's runtime fit together.
 
     EXPERIMENTAL: it has never run on a real board.
 
@@ -73,7 +73,7 @@ def jetson(root: Path = host.ROOT, program: str = GPU) -> Finding:
     tensorrt = f"TensorRT {_tensorrt(root)}".strip()
     if (mismatch := _mismatch(python, _cuda(root), tensorrt)) is not None:
         return Finding("jetson", "warning", *mismatch)
-    parts = f"torch {python['torch']}, CUDA {python['cuda']}, Torch-TensorRT and {tensorrt} go together"
+    parts = f"torch {python['torch']}, CUDA {python['cuda']}, Torch-TensorRT and {tensorrt} fit together"
     return Finding("jetson", "ok", parts)
 
 
@@ -95,7 +95,7 @@ def _mismatch(python: dict[str, Any], cuda: str, tensorrt: str) -> tuple[str, st
 
 
 def model(settings: Settings) -> Finding:
-    """The bundle's checksums and its answer to its golden photo are right."""
+    """Whether the bundle's checksums and its answer to its golden photo are right."""
     try:
         name, fallback = verify_bundle(settings.model.bundle, settings.model)
     except BundleError as error:

@@ -23,7 +23,7 @@ RESULTS = {
 
 
 def service() -> Finding:
-    """The unit is installed and runs, and no drop-in gives it more access than the installed unit has."""
+    """Whether the unit is installed and runs, and no drop-in gives it more access than the installed unit has."""
     if not _installed():
         return Finding("service", "warning", "not installed as a service", "Install it: sudo ./install.sh")
     state = unit_property("ActiveState")
