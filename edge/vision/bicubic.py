@@ -1,4 +1,4 @@
-"""The filter that turns averaging and OpenCV's cubic sampling into torchvision's antialiased bicubic resize."""
+"""Computes the filter that makes averaging and OpenCV's cubic sampling equal to torchvision's bicubic resize."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 _PHASES = 32  # positions between two pixels that the fit looks at
-_OPENCV, _PILLOW = -0.75, -0.5  # each one's parameter of the cubic; torchvision antialiases as Pillow
+_OPENCV, _PILLOW = -0.75, -0.5  # their parameters of the cubic; torchvision antialiases as Pillow does
 
 
 def bicubic_taps(scale: float, factor: int) -> Floats:

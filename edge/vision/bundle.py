@@ -202,12 +202,13 @@ def load_bundle(directory: Path, *, given: bool = False) -> Bundle:
         if os.path.lexists(home / DIGEST):
             digest = _read(home / DIGEST, given=given).split()[:1]
             if digest != [hashlib.sha256(text).hexdigest().encode()]:
-                raise BundleError(f"{home / MANIFEST} has another sha256 than {DIGEST} says; export the bundle again.")
+                raise BundleError(f"{home / MANIFEST} does not have the sha256 in {DIGEST}; export the bundle again.")
         contents = {file: _read(home / file, given=given) for file in manifest.files}
         for file, content in contents.items():
             if hashlib.sha256(content).hexdigest() != manifest.files[file]:
                 raise BundleError(
-                    f"{home / file} is not what {MANIFEST} vouches for: truncated or changed; export the bundle again."
+                    f"{home / file} does not have the sha256 in {MANIFEST}: truncated or changed; export the bundle "
+                    "again."
                 )
         labels = _labels(contents[LABELS], manifest, home)
     except FileNotFoundError as error:

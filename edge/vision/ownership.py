@@ -1,4 +1,4 @@
-"""Refuses bundles that other users may change: TorchScript is code, which runs with the rights of its reader."""
+"""Refuses bundles that other users may change: TorchScript is code, and runs with the rights of the process."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_manifest_with_the_same_six_digits_is_another(copy: Path, monkeypatch:
     monkeypatch.setattr("edge.vision.bundle.bundle_name", lambda *_: copy.name)
     document = json.loads((copy / MANIFEST).read_text())
     (copy / MANIFEST).write_text(json.dumps(document | {"torch": "0.0.0"}))
-    assert f"another sha256 than {DIGEST} says" in refusal(copy)
+    assert f"does not have the sha256 in {DIGEST}" in refusal(copy)
 
 
 @pytest.mark.parametrize("text", ["", "0" * 64, "bundle.json"])
