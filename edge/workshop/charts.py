@@ -100,7 +100,7 @@ def draw_reliability(evaluation: Evaluation, file: Path) -> None:
     for part in bins:
         x, height = left + side * part.low / 100, side * part.right / 100
         canvas.rectangle(x + 2, bottom - height, width - 4, height, BLUE)
-        # The mean confidence: above the bar the model is too sure, inside the bar too modest.
+        # The mean confidence: above the bar the model is overconfident, inside it underconfident.
         canvas.rectangle(x, bottom - side * part.confidence / 100 - 1, width, 3, ORANGE)
         height = (counts - 30) * part.photos / most
         canvas.rectangle(x + 2, bottom + counts - height, width - 4, height, GREY)

@@ -57,7 +57,7 @@ def test_it_counts_what_classify_says(
     output = capsys.readouterr().out
     assert f"top-1      {document['top1']:5.1f} %   {low:5.1f} to {high:.1f} %" in output
     assert f"agreement  {document['fp32']['agreement']:5.1f} %" in output
-    assert "say the same as FP32" in output
+    assert "same first label as FP32" in output
     assert max(len(line) for line in output.splitlines()) <= 80
     assert "calibration error" in (tmp_path / "reliability.svg").read_text()
 

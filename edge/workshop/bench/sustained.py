@@ -1,4 +1,4 @@
-"""Frames a second of the model alone, of the pipeline with frames from memory, and of the pipeline with its camera."""
+"""Measures frames a second: the model alone, the pipeline with frames in memory, the pipeline with its camera."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def camera_fps(
     finally:
         stopped = capture.stop(STOP_S)
     if not stopped:
-        raise CameraError(f"{camera.source} does not let go; check the camera, and run again.")
+        raise CameraError(f"{camera.source} does not close; check the camera, and run again.")
     return rates
 
 
@@ -146,7 +146,7 @@ def pipeline_fps(
     def deliver(event: Event) -> None:
         delivery.submit(publisher.publish, event)
 
-    with ThreadPoolExecutor(1, "publish") as delivery:  # what the daemon's delivery is to its pipeline
+    with ThreadPoolExecutor(1, "publish") as delivery:  # in place of the daemon's delivery thread
         decider = Decider(EVERY_FRAME, classifier.labels)
         pipeline = Pipeline(frames, classifier, decider, maker, deliver, status)
         pipeline.start()

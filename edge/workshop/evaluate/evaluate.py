@@ -1,4 +1,4 @@
-"""Classifies labelled photos with a bundle, prepared as the daemon prepares frames, and with its FP32 network."""
+"""Classifies labelled photos with a bundle, as the daemon does frames, and with FP32 if there are weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
     network = fold_batch_norms(of_contract(contract).applied_to(architecture(weights.architecture)), weights.state)
     if network.classes != len(bundle.labels):
         raise WeightsError(
-            f"{bundle.name} knows {len(bundle.labels)} classes and the weights {network.classes};"
+            f"{bundle.name} has {len(bundle.labels)} classes and the weights have {network.classes};"
             " name the weights it was made from."
         )
     expected = network.architecture.contract

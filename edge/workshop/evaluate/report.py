@@ -19,7 +19,7 @@ def to_text(evaluation: Evaluation) -> str:
     if (fp32 := document["fp32"]) is not None:
         lines += [
             _share("FP32 top-1", fp32["top1"], fp32["top1_interval"]),
-            _share("agreement", fp32["agreement"], fp32["agreement_interval"]) + "  say the same as FP32",
+            _share("agreement", fp32["agreement"], fp32["agreement_interval"]) + "  same first label as FP32",
             f"{'':11}confidence differs by {fp32['confidence_difference']:.1f} points on average",
         ]
     lines += ["", *_calibration(document["calibration"], document["top1"])]

@@ -90,7 +90,7 @@ def test_the_page_fits_80_columns(some: Evaluation) -> None:
     lines = to_text(some).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert lines[3] == "top-1       80.0 %    37.5 to 96.4 %"
-    assert lines[6] == "agreement   60.0 %    23.1 to 88.2 %  say the same as FP32"
+    assert lines[6] == "agreement   60.0 %    23.1 to 88.2 %  same first label as FP32"
     assert "calibration error 3.4 points: 76.6 % sure on average, 80.0 % right: too modest" in lines
     assert [line.split()[0] for line in lines if "│" in line] == ["confidence", "60", "90"]
     assert lines[-1].endswith("67 % sure")
