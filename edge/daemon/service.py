@@ -258,17 +258,17 @@ class Service:
 
     def _stop_web(self) -> None:
         if not self._web.stop(self._time_left(1.0)):
-            logger.warning("The page's connections did not close in time; leaving them behind.")
+            logger.warning("The page's connections did not close in time; stopping without waiting any longer.")
 
     def _stop_pipeline(self) -> None:
         if not self._pipeline.stop(self._time_left(1.5)):
             self._stuck = True
-            logger.error("The inference did not return in time; leaving it behind.")
+            logger.error("The inference did not return in time; stopping without waiting any longer.")
 
     def _stop_capture(self) -> None:
         if not self._capture.stop(self._time_left(1.0)):
             self._stuck = True
-            logger.error("The camera did not close in time; leaving it behind.")
+            logger.error("The camera did not close in time; stopping without waiting any longer.")
         self._health.save()
         counters = self._status.snapshot().counters
         logger.info(

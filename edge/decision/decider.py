@@ -41,7 +41,7 @@ class Decider:
         self.begin(labels)
 
     def begin(self, labels: Sequence[str]) -> None:
-        """Forget the past and use these labels; for the thread that calls `decide`."""
+        """Start again with these labels, without what came before; for the thread that calls `decide`."""
         self._labels = labels
         self._smoothed: Probabilities | None = None
         self._smoothed_at = 0.0

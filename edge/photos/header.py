@@ -1,7 +1,7 @@
 """What a photo's header states: its format, its width and height, and whether the file is complete.
 
-It is read before a photo is decoded, because a few kilobytes can unpack to gigabytes of pixels. A file in whose header
-the decoder could find another size than this reader does not count as a photo.
+It is read before a photo is decoded, because a few kilobytes can unpack to gigabytes of pixels. A file
+counts as a photo only if the decoder cannot read another size from its header than this module does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counters that continue across restarts, such as how often the camera needed one, in one small JSON file.
+"""Counters that continue across restarts, such as how often the camera was opened again, in one small JSON file.
 
 The counts of events are stored with the events, in the fallback log.
 """
