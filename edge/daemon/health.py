@@ -50,8 +50,7 @@ class Health:
         self._root = root
         self._clock = clock
         self._read_at = clock()
-        self._frame_rate = FrameRate(clock)
-        self._frame_rate.measure(0)
+        self._frame_rate = FrameRate(clock)  # from the first `tick` on: before, the model loads and there are no frames
 
     def save(self) -> None:
         """Write the lasting counters now, because the process is about to end."""

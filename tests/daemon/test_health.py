@@ -69,6 +69,19 @@ def test_a_hot_board_steps_down_says_why_and_steps_up_again_when_it_is_cool(tmp_
     assert board.gauges["slowed_because"] == ""
 
 
+def test_a_board_that_is_hot_from_the_start_keeps_half_of_its_rate_however_long_the_model_loaded(
+    tmp_path: Path,
+) -> None:
+    for frames_at_first in (0, 5):
+        board = Board(tmp_path)
+        board.celsius(84)
+        board.now += 60
+        board.status.count("frames_classified", frames_at_first)
+        board.health.tick()
+        board.run(10, fps=10)
+        assert board.limits[0] == 5.0
+
+
 def test_camera_restarts_are_counted_over_the_life_of_the_device(tmp_path: Path) -> None:
     for run in (1, 2, 3):
         board = Board(tmp_path)
