@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"refuse a model that agrees with FP32 on fewer of them, near ties aside (default: {MIN_AGREEMENT:g}; 0:"
         f" no limit on agreement). The logits have to correlate by {MIN_CORRELATION} in any case",
     )
-    parser.add_argument("--golden", type=Path, metavar="GOLDEN_PHOTO", help="your own golden photo")
+    parser.add_argument("--golden", type=Path, metavar="PHOTO", help="your own golden photo")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the bundles' directory (default: <state>/models)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
