@@ -17,7 +17,7 @@ from edge.delivery import salvage
 from edge.delivery.account import DELETED, Account, Progress
 from edge.delivery.log_file import READ_ERRORS, ROW_BYTES, LogFile, NewerError, Row, is_damage
 from edge.delivery.salvage import Salvage
-from edge.delivery.set_aside import finish_set_aside, set_aside
+from edge.delivery.set_aside import finish_set_aside, set_aside, waiting_files
 from edge.errors import StateError
 
 logger = logging.getLogger("edge.delivery")
@@ -183,16 +183,21 @@ class FallbackLog:
         """
         self._release()
         self._own()
-        deleted = Salvage.of_deleted(gone)
+        with contextlib.suppress(*READ_ERRORS):
+            self.account = gone.account()  # `fallback purge` may have changed it before the deletion
+        deleted, unread = Salvage.of_deleted(gone), None
         with contextlib.ExitStack() as on_error:
             file = on_error.enter_context(contextlib.closing(LogFile(self.path, self._max_bytes)))
             with file.transaction() as account:
                 account.continue_from(self.account)
-                if account.salvage is not None and account.salvage.source == DELETED:
-                    account.dropped += account.salvage.lost  # from a file that was deleted before this one
+                if account.salvage and account.salvage.source not in [path.name for path in waiting_files(self.path)]:
+                    unread = account.salvage  # of a file that was deleted too, with or before this one
+                    account.dropped += unread.lost
                 account.salvage = Progress(DELETED, self.account.depth, self.account.next_seq)
             on_error.pop_all()
         logger.warning("The fallback log %s was deleted; its events move to a new one.", self.path)
+        if unread:
+            salvage.report_lost(unread)
         self._end_salvage()
         self._file, self._salvage = file, deleted
         self._salvage_at_once(file)

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from edge.delivery.account import DELETED, Account, Progress
+from edge.delivery.account import Account, Progress
 from edge.delivery.log_file import (
     PAGE_BYTES,
     READ_ERRORS,
@@ -158,8 +158,8 @@ class Salvage:
             )
 
     def close(self) -> None:
-        """Close the old file; a salvage that has not ended continues after the next start."""
-        with contextlib.suppress(*READ_ERRORS):
+        """Close the old file, also one that was deleted; an unfinished salvage continues after the next start."""
+        with contextlib.suppress(OSError, *READ_ERRORS):
             self._close()
 
     def put_away(self, log: Path) -> None:
@@ -213,7 +213,7 @@ def begin(log: Path, file: LogFile, known: Mapping[str, Account]) -> Salvage | N
         return salvage
     lost = None
     with file.transaction() as account:
-        if stored and stored.source == DELETED and not stored.ended:  # the process that could read it has ended
+        if stored and not stored.ended and stored.source not in [path.name for path in waiting]:  # it was deleted
             lost = stored
             account.dropped += stored.lost
         account.salvage = None

@@ -69,14 +69,17 @@ def put_away(log: Path, salvaged: Path | None) -> None:
 
 
 def _free_name(log: Path) -> Path:
-    number = 1
-    while (name := Path(f"{log}.salvage-{number}")).exists():
-        number += 1
-    return name
+    """Behind those that wait already, so that they are salvaged in the order in which they were set aside."""
+    newest = waiting_files(log)[-1:]
+    number = int(newest[0].name.rpartition("-")[2]) + 1 if newest else 1
+    return Path(f"{log}.salvage-{number}")
 
 
 def _move(old: Path, new: Path) -> None:
     """Rename a log's three files, the main one first: a cut in between is finished by `finish_set_aside`."""
+    if old.exists():  # SQLite would apply a write-ahead log that a cut left under the new name
+        for suffix in SUFFIXES[1:]:
+            Path(f"{new}{suffix}").unlink(missing_ok=True)
     for suffix in SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{old}{suffix}").replace(f"{new}{suffix}")

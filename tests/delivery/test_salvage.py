@@ -364,3 +364,61 @@ def test_a_log_that_is_deleted_while_it_is_closed_after_a_fault_counts_its_event
     assert (log.account.waiting, log.account.dropped) == (1, 300)
     assert "300 events are lost" in caplog.text
     log.close()
+
+
+def test_a_write_ahead_log_that_a_cut_left_behind_is_not_applied_to_the_next_file(
+    small: Path, tmp_path: Path, made: list[str]
+) -> None:
+    """A cut between the renames of a file that is put away leaves one without its main file."""
+    with closing(FallbackLog(tmp_path / "other.db", MAX_BYTES)) as other:
+        other.commit(Changes(add=[(b'{"other": 1}', "")] * 500))
+        shutil.copy(tmp_path / "other.db-wal", f"{small}.salvage-1-wal")
+    damage_first_page(small)
+    with closing(FallbackLog(small, MAX_BYTES)) as log:
+        assert salvaged(log) == made[:300]
+
+
+def test_a_directory_that_is_deleted_during_a_salvage_counts_what_only_the_damaged_file_had(
+    damaged: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(FallbackLog(damaged, MAX_BYTES)) as log:
+        log.open()
+        assert log.salvaging
+        shutil.rmtree(damaged.parent)
+        log.commit(Changes(add=[(b"{}", "")]))
+        found = salvaged(log)
+        assert found[-1] == "{}"
+        assert len(found) + log.account.dropped == EVENTS + 1
+        assert f"{log.account.dropped} events of the fallback log cannot be read any more" in caplog.text
+
+
+def test_a_damaged_file_that_is_deleted_during_its_salvage_and_a_fault_is_counted(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(FallbackLog(damaged, MAX_BYTES)) as log:
+        log.open()
+        assert log.salvaging
+        for file in damaged.parent.glob("*.salvage-1*"):
+            file.unlink()
+        with monkeypatch.context() as full:
+            full.setattr(LogFile, "insert", no_room)
+            with pytest.raises(StateError, match="make room there"):
+                log.commit(Changes(add=[(b"{}", "")]))
+        found = salvaged(log)
+        assert 0 < len(found) < EVENTS
+        assert len(found) + log.account.dropped == EVENTS
+
+
+def test_a_log_that_is_purged_and_then_deleted_counts_nothing_as_dropped(small: Path) -> None:
+    with closing(FallbackLog(small, MAX_BYTES)) as log:
+        log.open()
+        assert purge(small, MAX_BYTES) == 300
+        small.unlink()
+        assert log.commit(Changes(add=[(b"{}", "")])) == [301]
+        assert (log.account.waiting, log.account.dropped) == (1, 0)
+
+
+def test_a_file_is_salvaged_after_those_that_were_set_aside_before_it(small: Path) -> None:
+    """The first one may be put away already, and its number is free."""
+    Path(f"{small}.salvage-2").touch()
+    assert set_aside.set_aside(small).name == "fallback.db.salvage-3"
