@@ -152,8 +152,10 @@ class LogFile:
         """Whether the file was deleted or replaced while it is open."""
         try:
             return not os.path.samestat(os.fstat(self._raw.fileno()), self.path.stat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:  # a disk that fails says nothing about the file, and the next use of it raises this again
+            return False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Account]:

@@ -422,3 +422,14 @@ def test_a_file_is_salvaged_after_those_that_were_set_aside_before_it(small: Pat
     """The first one may be put away already, and its number is free."""
     Path(f"{small}.salvage-2").touch()
     assert set_aside.set_aside(small).name == "fallback.db.salvage-3"
+
+
+def test_a_directory_that_is_replaced_by_a_file_is_one_sentence_and_costs_nothing(small: Path, made: list[str]) -> None:
+    with closing(FallbackLog(small, MAX_BYTES)) as log:
+        log.open()
+        shutil.rmtree(small.parent)
+        small.parent.touch()
+        with pytest.raises(StateError, match="cannot be used"):
+            log.commit(Changes(add=[(b"{}", "")]))
+        small.parent.unlink()
+        assert salvaged(log) == made[:300]
