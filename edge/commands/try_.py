@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 HELP = "watch it work: a broker, the daemon, and each event as the broker delivers it"
 DESCRIPTION = """\
 Runs the daemon and a broker on a free loopback port, and prints each event as
-the broker delivers it. The frames come from the camera,
-or from photos if there is none. Makes the model on its first run. Writes only
-to the state directory; Ctrl-C stops everything.
+the broker delivers it. The frames come from the camera, or from photos if there
+is none. Makes the model on its first run. Writes only to the state directory;
+Ctrl-C stops everything.
 
 ./install.sh --try runs this after installing what it needs into .venv."""
 

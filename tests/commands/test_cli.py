@@ -1,5 +1,6 @@
 """Tests the command line: help for 80 columns, one-sentence errors, and the exit codes."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -32,6 +33,17 @@ def test_help_fits_a_terminal_and_ends_with_0(
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith("usage: edge-classifier")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_paragraphs_of_a_description_are_filled(command: str) -> None:
+    """A first word of a line that still fits on the line before was left there when a sentence was shortened."""
+    for paragraph in command_module(command).DESCRIPTION.split("\n\n"):
+        lines = paragraph.splitlines()
+        if any(line.startswith(" ") or "  " in line for line in lines):
+            continue  # a table or an example
+        for line, following in itertools.pairwise(lines):
+            assert len(f"{line} {following.split()[0]}") > 72, line
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
