@@ -54,6 +54,8 @@ def draw_benchmark(results: Sequence[Result], file: Path) -> None:
     }
     canvas = _Canvas(760, top + sum(row * (len(bars) + 1) + row // 2 for bars in sections.values()))
     canvas.text(20, 32, f"{results[0].model} on {results[0].machine.board}", size=TITLE, bold=True)
+    if len(results) > 1:
+        canvas.text(20, 54, "blue: now, orange: before")
     y = top
     for name, bars in sections.items():
         canvas.text(20, y + thickness, name, bold=True)
@@ -80,7 +82,8 @@ def _thread_bars(results: Sequence[Result]) -> Iterator[_Bar]:
     for result, colour in zip(results, (BLUE, ORANGE), strict=False):
         for count in result.thread_counts:
             best = ", best" if count.threads == result.best_threads else ""
-            yield f"{count.threads} threads", count.p50_ms, f"{count.p50_ms:.2f} ms{best}", colour
+            label = "1 thread" if count.threads == 1 else f"{count.threads} threads"
+            yield label, count.p50_ms, f"{count.p50_ms:.2f} ms{best}", colour
 
 
 def draw_reliability(evaluation: Evaluation, file: Path) -> None:

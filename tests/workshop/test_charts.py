@@ -20,6 +20,14 @@ def test_an_svg_has_a_bar_for_every_figure_of_both_runs(tmp_path: Path) -> None:
     assert len(bars) == 2 * (5 + 3 + 4)
     assert len({bar.get("fill") for bar in bars}) == 2
     assert all(0 < float(bar.get("width", 0)) <= 500 for bar in bars)
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert "blue: now, orange: before" in texts
+    assert texts.count("1 thread") == 2
+
+
+def test_the_chart_of_one_run_has_no_legend(tmp_path: Path) -> None:
+    draw_benchmark([result()], tmp_path / "chart.svg")
+    assert "orange" not in (tmp_path / "chart.svg").read_text(encoding="utf-8")
 
 
 def test_a_png_can_be_seen(tmp_path: Path) -> None:
