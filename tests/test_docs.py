@@ -1,9 +1,14 @@
 """Tests that every file, module and heading that the documentation or a comment names exists."""
 
+import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
+
+from edge.interfaces.web.predict import Answer
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md"), CHECKOUT / "weights" / "README.md"]
@@ -77,3 +82,10 @@ def test_every_selection_of_tests_in_the_pages_selects_one() -> None:
             for word in words.strip('"').split(" or ") if words else []:
                 tests = re.findall(r'def test_\w+|"\w+"', (CHECKOUT / file).read_text(encoding="utf-8"))
                 assert any(word in test for test in tests), f"{page.name}: {file} -k {word}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/web.md"])
+def test_an_answer_to_a_photo_is_shown_with_its_keys_in_order(page: str) -> None:
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    shown = re.findall(r"```json\n(\{\"top\".*?)```", text, re.DOTALL)
+    assert [list(json.loads(answer)) for answer in shown] == [list(Answer.model_fields)]
