@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -98,11 +99,22 @@ class LogFile:
             self.connection = opened.enter_context(contextlib.closing(connect(path)))
             # One process at a time: `fallback show` may come while a daemon creates the file, and SQLite does not wait
             # for another process that turns a new file's write-ahead log on.
-            fcntl.flock(self._raw, fcntl.LOCK_EX)
+            self._lock_file()
             self._set_up(wal_bytes)
             fcntl.flock(self._raw, fcntl.LOCK_UN)
             self._check()
             self._opened = opened.pop_all()
+
+    def _lock_file(self) -> None:
+        """Not for longer than BUSY_S: whoever may read the file can hold this lock, also a process that is stopped."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                return fcntl.flock(self._raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.01)
 
     def _set_up(self, wal_bytes: int) -> None:
         # Chosen so that an SD card lasts. Measured with events of 420 bytes, in bytes written for each byte of an

@@ -1,6 +1,7 @@
 """Tests that the fallback log keeps events in order and within its size, whatever happens to its file."""
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import random
@@ -312,3 +313,15 @@ def test_a_place_where_no_directory_can_be_is_one_sentence(tmp_path: Path) -> No
     (tmp_path / "state").write_text("a file")
     with pytest.raises(StateError, match=r"cannot be used .* let this user write there"):
         FallbackLog(tmp_path / "state" / "fallback.db", MIB).open()
+
+
+def test_a_log_that_another_process_keeps_locked_does_not_hold_up_the_daemon(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    store(log, range(3))
+    log.close()
+    with log.path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        with pytest.raises(StateError, match="cannot be used"):
+            log.open()
+    assert stored(log) == [payload(number) for number in range(3)]
+    log.close()
