@@ -1,4 +1,4 @@
-"""`edge-classifier export`: make a model bundle from FP32 weights."""
+"""`edge-classifier export`: makes a model bundle from FP32 weights."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "int8", "fp16"),
         default="auto",
         help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; int8 and fp16 allow"
-        " only that one. fp16 is for --target jetson alone, and as experimental",
+        " only that one. fp16 is for --target jetson alone, and experimental too",
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`edge-classifier fallback`: show, export, replay or empty the fallback log."""
+"""`edge-classifier fallback`: shows, exports, replays or empties the fallback log."""
 
 from __future__ import annotations
 

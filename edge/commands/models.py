@@ -145,7 +145,7 @@ def _use(settings: Settings, name: str | None, as_json: bool) -> int:
         raise BundleError(str(error)) from error
     if answer is None:
         used = _use_without_daemon(settings, name)
-        sentence = f"{used} is verified, and used from the daemon's next start on; none answered."
+        sentence = f"{used} is verified. No daemon runs; the next start uses it."
     else:
         used = str(answer["model"])
         sentence = f"{used} runs now."

@@ -1,4 +1,4 @@
-"""Install a bundle from a directory, an archive or a URL: complete and verified, or not at all."""
+"""Installs a bundle from a directory, an archive or a URL: complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _accepted(home: Path, installed: Installed, source: str) -> str:
     name, agreement = bundle.name, bundle.manifest.agreement
     if agreement is not None and agreement.correlation is not None and agreement.correlation < MIN_CORRELATION:
         raise BundleError(
-            f"{name} says that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
+            f"{name} states that its logits correlate with FP32's by {agreement.correlation:.3f}, and"
             f" {MIN_CORRELATION} is the least; export it again."
         )
     write_digest(home)  # bundles of older versions have none
@@ -88,7 +88,7 @@ def _copy(source: Path, home: Path, sha256: str) -> None:
     if sha256:
         raise BundleError(f"{source} is a directory; its files have their own sha256s.")
     if missing := [file for file in FILES if not (source / file).is_file()]:
-        raise BundleError(f"{source} is no bundle: it lacks {', '.join(missing)}; name what export made.")
+        raise BundleError(f"{source} is no bundle: it lacks {', '.join(missing)}; name a directory that export made.")
     for file in (file for file in (*FILES, DIGEST) if (source / file).is_file()):
         if (source / file).stat().st_size > MAX_BYTES:
             raise BundleError(f"{file} of {source} has more than {MAX_BYTES >> 20} MB, which no bundle has.")
@@ -170,5 +170,5 @@ def _name(home: Path, source: str) -> str:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(f"The {MANIFEST} of {source} is not a manifest; make the bundle again.") from error
     if not fits:
-        raise BundleError(f"The {MANIFEST} of {source} names no architecture that there is; make the bundle again.")
+        raise BundleError(f"The {MANIFEST} of {source} names an unknown architecture; make the bundle again.")
     return bundle_name(text, architecture, precision)

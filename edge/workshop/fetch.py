@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP, compute its sha256 on the way, and show a progress bar."""
+"""Fetches a file over HTTP and computes its sha256 on the way; makes the progress bar of downloads."""
 
 from __future__ import annotations
 

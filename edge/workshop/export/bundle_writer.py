@@ -1,4 +1,4 @@
-"""Write a traced model as a bundle: its files, then the manifest that names their sha256, then the directory's name."""
+"""Writes a traced model as a bundle: its files, the manifest that names their sha256, and the directory's name."""
 
 from __future__ import annotations
 

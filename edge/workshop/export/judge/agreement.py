@@ -1,4 +1,4 @@
-"""Compare an INT8 or FP16 model with the FP32 network that it was made from, on the same buffers."""
+"""Compares an INT8 or FP16 model with the FP32 network that it was made from; refuses one that differs too much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a model must reach to be installed. It imports nothing, because the command line needs it without torch."""
+"""The limits of the comparison with FP32, which a model must reach to be installed.
+
+It imports nothing, because the command line needs it without torch.
+"""
 
 MIN_AGREEMENT = 95.0  # percent of pictures, unless --min-agreement sets another limit
 MIN_CORRELATION = 0.95  # of the logits over all pictures: sound recipes reach 0.97 and more, saturating ones 0.88

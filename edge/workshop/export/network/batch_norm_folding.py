@@ -1,4 +1,4 @@
-"""Fold batch norms and the input's normalisation into convolutions: state dict in, float network out."""
+"""Folds batch norms and the input's normalisation into convolutions: state dict in, float network out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Find, fetch and read FP32 weights, and name their classes."""
+"""Finds, fetches and reads FP32 weights, and names their classes."""

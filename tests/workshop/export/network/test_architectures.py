@@ -145,7 +145,7 @@ def test_two_classes_of_the_users_are_named_and_counted(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"one\ntwo\n", "has 2 names and these weights know 3 classes; it needs one line for each"),
+        (b"one\ntwo\n", "has 2 names and these weights have 3 classes; it needs one line for each"),
         (b"one\ntwo\nthree\nfour\n", "has 4 names"),
         (b"", "line 1: needs a name"),
         (b"one\n\nthree\n", "line 2: needs a name"),
@@ -162,7 +162,7 @@ def test_names_that_do_not_fit_are_one_sentence(tmp_path: Path, content: bytes, 
 def test_names_that_are_not_there_and_a_network_with_one_class(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none\.txt cannot be read: No such file or directory"):
         class_names(3, tmp_path / "none.txt")
-    with pytest.raises(WeightsError, match="know one class only"):
+    with pytest.raises(WeightsError, match="have only one class"):
         class_names(1, None)
     (tmp_path / "labels.txt").write_text("\ufeffeins\nzwei\n", encoding="utf-8")  # as some editors save it
     assert class_names(2, tmp_path / "labels.txt") == ("eins", "zwei")
