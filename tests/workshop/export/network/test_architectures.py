@@ -130,7 +130,7 @@ def test_two_classes_of_the_users_are_named_and_counted(
     arguments = ["--weights", str(tmp_path / "mine.pth"), "--arch", "mobilenet_v3_large"]
     models = ["--output", str(tmp_path / "models")]
     assert main(["export", *arguments, *models]) == 65
-    assert "know 2 classes; name them with --labels FILE" in capsys.readouterr().err
+    assert "have 2 classes; name them with --labels FILE" in capsys.readouterr().err
     assert main(["export", *arguments, *models, "--labels", str(tmp_path / "labels.txt"), "--json"]) == 0
     directory = json.loads(capsys.readouterr().out)["bundle"]
     bundle = load_bundle(Path(directory))

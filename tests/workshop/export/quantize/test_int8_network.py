@@ -147,7 +147,7 @@ def test_what_cannot_be_exported_leaves_nothing_behind(weights: Weights, tmp_pat
         return dataclasses.replace(weights, state=weights.state | tensors)
 
     few = with_head(**{weight: torch.zeros(10, features), bias: torch.zeros(10)})
-    assert "know 10 classes" in failed(WeightsError, few, models)
+    assert "have 10 classes" in failed(WeightsError, few, models)
     assert "shapes" in failed(WeightsError, with_head(**{weight: torch.zeros(1000, 7)}), models)
     unsure = with_head(**{weight: torch.zeros(1000, features), bias: torch.zeros(1000)})
     assert "leads by 0.0 points" in failed(BundleError, unsure, models)
