@@ -180,10 +180,11 @@ def server_that_never_acknowledges() -> Iterator[str]:
         while not done.is_set():
             try:
                 client, _ = server.accept()
-                client.settimeout(0.05)
+                clients.append(client)
+                client.settimeout(5.0)  # on a busy machine CONNECT follows late
                 client.recv(1000)
                 client.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK, success, no properties
-                clients.append(client)
+                client.settimeout(0.05)
             except TimeoutError:
                 pass
             for client in clients:
