@@ -1,7 +1,7 @@
 """Reads the board's clock, boot id, temperature, throttling, memory and disk writes from the kernel.
 
 All of /proc and /sys is read below `root`, so that tests can supply their own tree. A reading that the board does not
-have is None, never an error. To read another sensor, begin here.
+have, or that fails, is None, never an error. To read another sensor, begin here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def clock_synchronised() -> bool:
 
 def temperature_celsius(root: Path = ROOT) -> float | None:
     """The processor's temperature: the hottest of its thermal zones."""
-    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    zones = _found(root / "sys/class/thermal", "thermal_zone*")
     of_cpu = [zone for zone in zones if re.match("cpu|soc|x86_pkg", _text(zone / "type") or "", re.IGNORECASE)]
     readings = [_integer(zone / "temp") for zone in of_cpu or zones]
     # A zone that is powered off gives an error or a value far below freezing.
@@ -105,14 +105,14 @@ def strain_since_boot(root: Path = ROOT) -> Strain:
 
 def _firmware_flags(root: Path) -> int | None:
     # A Pi 5's names have addresses.
-    files = sorted((root / "sys/devices/platform").glob("soc*/*firmware/get_throttled"))
+    files = _found(root / "sys/devices/platform", "soc*/*firmware/get_throttled")
     return next((flags for file in files if (flags := _integer(file, 16)) is not None), None)
 
 
 def _readings(root: Path, driver: str, files: str) -> list[int]:
     """The values in the files that match the pattern `files`, of each hwmon device of `driver`."""
-    devices = [d for d in sorted((root / "sys/class/hwmon").glob("hwmon*")) if _text(d / "name") == driver]
-    values = [_integer(file) for device in devices for file in sorted(device.glob(files))]
+    devices = [d for d in _found(root / "sys/class/hwmon", "hwmon*") if _text(d / "name") == driver]
+    values = [_integer(file) for device in devices for file in _found(device, files)]
     return [value for value in values if value is not None]
 
 
@@ -121,7 +121,7 @@ def _cooled(root: Path) -> bool:
     return any(
         (_text(device / "type") or "").lower().startswith(("cpufreq", "cpu-throttle", "cpu_throttle"))
         and (_integer(device / "cur_state") or 0) > 0
-        for device in sorted((root / "sys/class/thermal").glob("cooling_device*"))
+        for device in _found(root / "sys/class/thermal", "cooling_device*")
     )
 
 
@@ -180,6 +180,13 @@ def memory_free_bytes(root: Path = ROOT) -> int | None:
         cache = sum(_bytes(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
         free.append(max(0, limit - used + min(cache, used)))
     return min(free, default=None)
+
+
+def _found(directory: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(directory.glob(pattern))
+    except OSError:  # before Python 3.13, such as without a free file descriptor
+        return []
 
 
 def _fields(path: Path, separator: str = ":") -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -166,3 +168,17 @@ def test_the_memory_that_is_left_is_the_boards_or_the_services_whichever_is_less
     assert host.memory_free_bytes(root) == 1000000 - 1048576 + 600000
     assert (host.memory_free_bytes() or 0) > 0
     assert host.memory_free_bytes(root / "nothing") is None
+
+
+def test_without_a_free_file_descriptor_every_reading_is_unknown_and_none_is_an_error() -> None:
+    script = """
+import os
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from edge.board import host
+setrlimit(RLIMIT_NOFILE, (os.open("/dev/null", os.O_RDONLY), getrlimit(RLIMIT_NOFILE)[1]))
+print(host.strain(), host.strain_since_boot(), host.temperature_celsius(), host.memory_bytes(), host.boot_id())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    nothing = host.Strain()
+    assert done.stdout.split("\n")[0] == f"{nothing} {nothing} None None 00000000"
