@@ -30,7 +30,8 @@ class RepeatingFault:
         self._clock = clock
         self._lock = threading.Lock()
         self._count = 0
-        self._began = self._logged_at = 0.0
+        self._began = self._logged_at = self._happened_at = 0.0
+        self._unlogged = 0  # how often it happened since the last line
         self._seen: set[str] = set()
 
     @property
@@ -38,20 +39,27 @@ class RepeatingFault:
         """Whether the fault has happened and not ended."""
         return self._count > 0
 
-    def happened(self, sentence: str) -> None:
-        """Log that the fault happened (again); `sentence` says what happened and what to do."""
+    def happened(self, sentence: str, error: BaseException | None = None) -> None:
+        """Log that the fault happened (again); `sentence` says what happened and what to do.
+
+        Args:
+            sentence: what happened and what to do.
+            error: its traceback is logged with a sentence that is new.
+        """
         with self._lock:
-            now = self._clock()
+            now = self._happened_at = self._clock()
             self._count += 1
             if self._count == 1:
                 self._began, self._seen = now, set()
             # A new reason is logged at once; reasons that alternate are not.
             elif now - self._logged_at < REMIND_AFTER_S and (sentence in self._seen or len(self._seen) >= MAX_REASONS):
+                self._unlogged += 1
                 return
-            self._logged_at = now
+            self._logged_at, self._unlogged = now, 0
+            error = None if sentence in self._seen else error
             self._seen.add(sentence)
             line = sentence if self._count == 1 else f"{sentence} ({self._count} times in {now - self._began:.0f} s)"
-            self._logger.log(self._level, "%s", line)
+            self._logger.log(self._level, "%s", line, exc_info=error)
 
     def over(self, sentence: str) -> bool:
         """Log that the fault has ended, with its duration and count; returns False if there was none."""
@@ -60,6 +68,19 @@ class RepeatingFault:
                 return False
             times = "once" if self._count == 1 else f"{self._count} times"
             lasted = self._clock() - self._began
-            self._count = 0
+            self._count = self._unlogged = 0
             self._logger.log(self._level, "%s (after %.0f s; failed %s)", sentence, lasted, times)
             return True
+
+    def settle(self, sentence: str, quiet_s: float = REMIND_AFTER_S) -> None:
+        """End a fault whose end nobody sees, once it has not happened for `quiet_s`; to be called every few seconds.
+
+        It is logged only if that tells something new, which is how often the fault happened.
+        """
+        with self._lock:
+            if not self._count or self._clock() - self._happened_at < quiet_s:
+                return
+            if self._unlogged:
+                lasted = self._happened_at - self._began
+                self._logger.log(self._level, "%s (%d times in %.0f s)", sentence, self._count, lasted)
+            self._count = self._unlogged = 0

@@ -80,10 +80,11 @@ def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _log_as_before() -> Iterator[None]:
     """Restores logging, because a command run in this process logs to a stderr that is closed after the test."""
-    log = logging.getLogger("edge")
-    before = log.handlers[:], log.level, log.propagate
+    log, root = logging.getLogger("edge"), logging.getLogger()
+    before, of_root = (log.handlers[:], log.level, log.propagate), root.handlers[:]
     yield
     log.handlers[:], log.level, log.propagate = before
+    root.handlers[:] = [handler for handler in root.handlers if handler in of_root]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge.board import foreign_logs
+
 LOGGER_NAME = "edge"
 CREDENTIAL_MQTT_PASSWORD = "mqtt-password"
 CREDENTIALS_SOURCE = Path("/etc/edge-classifier")  # LoadCredential= in the unit's drop-in; only root can read it
@@ -92,6 +94,8 @@ def credential(
 def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> None:
     """Log to journald where standard error is the journal, otherwise readable lines to standard error.
 
+    What libraries log follows the same way, see `foreign_logs.py`.
+
     With python3-systemd an entry of the journal has the fields PRIORITY, LOGGER, THREAD_NAME and CODE_*; without
     it, PRIORITY alone.
     """
@@ -99,6 +103,7 @@ def set_up_logging(level: str, environment: Mapping[str, str] = os.environ) -> N
     logger.handlers[:] = [_handler(environment)]
     logger.propagate = False
     logger.setLevel(level.upper())
+    foreign_logs.take_over()
 
 
 def _handler(environment: Mapping[str, str]) -> logging.Handler:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import __version__
-from edge.board import host
+from edge.board import foreign_logs, host
 from edge.board.systemd import LOGGER_NAME, Notifier
 from edge.camera.capture import Capture
 from edge.daemon.event_maker import EventMaker
@@ -208,6 +208,7 @@ class Service:
                 return
             self._check_stages()
             self._health.tick()
+            foreign_logs.settle()
             self._notifier.status(self._status.snapshot().to_line())
         logger.info("The source has ended and its last frame is classified; stopping.")
         self._notifier.stopping("The source has ended")

@@ -88,6 +88,37 @@ def test_a_reason_that_is_never_the_same_stays_quiet(caplog: pytest.LogCaptureFi
     assert len(caplog.records) == 5
 
 
+def test_a_fault_whose_end_nobody_sees_ends_with_its_count_once_it_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    fault = RepeatingFault(logging.getLogger("edge.test"), clock=lambda: now[0])
+    for second in range(8):
+        now[0] = float(second)
+        fault.happened("A malformed request")
+        fault.settle("No malformed request any more")
+    now[0] = 67.0
+    fault.settle("No malformed request any more")
+    fault.settle("No malformed request any more")
+    assert not fault.active
+    fault.happened("A malformed request")
+    now[0] = 200.0
+    fault.settle("said already, because it happened once")
+    assert not fault.active
+    assert [record.getMessage() for record in caplog.records] == [
+        "A malformed request",
+        "No malformed request any more (8 times in 7 s)",
+        "A malformed request",
+    ]
+
+
+def test_a_traceback_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    fault = RepeatingFault(logging.getLogger("edge.test"), clock=lambda: now[0])
+    for second in (0.0, 1.0, 61.0):
+        now[0] = second
+        fault.happened("A fault", ZeroDivisionError("here"))
+    assert [record.exc_info is not None for record in caplog.records] == [True, False]
+
+
 def test_histograms_count_every_latency_since_the_start() -> None:
     status = Status()
     for milliseconds in [0.5, 1.0, 7.0, 9999.0] + [20.0] * 1000:
