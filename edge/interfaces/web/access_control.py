@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.interfaces.web.problem_details import problem_response
 from edge.interfaces.web.token import COOKIE, is_token, session_of
+from edge.interfaces.web.wrong_tokens import WrongTokens
 
 # Open to monitors, under any host name, because their answers contain no secret.
 PROBES = {"/healthz", "/readyz"}
@@ -35,11 +36,13 @@ class AccessControl:
     Args:
         app: the application that it protects.
         token: required of each request; "" allows every request that names this machine itself as its host.
+        wrong_tokens: delays the answers to wrong tokens.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, wrong_tokens: WrongTokens) -> None:
         self._app = app
         self._token = token
+        self._wrong_tokens = wrong_tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or refuse it."""
@@ -57,7 +60,10 @@ class AccessControl:
 
         # Starlette before 0.49.1 takes seconds to merge the ranges of a long header, and all files are small.
         scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
-        refusal = self._refusal(Request(scope))
+        request = Request(scope)
+        refusal = self._refusal(request)
+        if self._token and refusal is not None and _gives_token(request):
+            await self._wrong_tokens.delay(scope, receive)
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -82,6 +88,10 @@ def _is_this_machine(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _gives_token(request: Request) -> bool:
+    return "authorization" in request.headers or COOKIE in request.cookies
 
 
 def _proves_token(request: Request, token: str) -> bool:

@@ -17,13 +17,23 @@ from edge.interfaces.web.access_control import AccessControl
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.log_lines import LogLines
+from edge.interfaces.web.refusals import Refusals
+from edge.interfaces.web.request_limit import RequestLimit
+from edge.interfaces.web.wrong_tokens import WrongTokens
 
 # For routes that block, such as encoding a frame; more threads would take processor time from the camera.
 THREADS = 4
 
 
 def make_app(
-    daemon: DaemonAccess, history: History, log_lines: LogLines, token: str, stream: bool, stopping: threading.Event
+    daemon: DaemonAccess,
+    history: History,
+    log_lines: LogLines,
+    refusals: Refusals,
+    *,
+    token: str,
+    stream: bool,
+    stopping: threading.Event,
 ) -> FastAPI:
     """The whole web application.
 
@@ -31,16 +41,18 @@ def make_app(
         daemon: the parts of the daemon that the routes use.
         history: the last hour; the app samples it from now on.
         log_lines: the last lines of the log.
+        refusals: told of what is refused.
         token: required of clients; "" for none.
         stream: whether /stream.mjpg is on.
         stopping: once set, streams end.
     """
     predictor = predict.Predictor(daemon)
+    wrong_tokens = WrongTokens(refusals)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        sampling = asyncio.create_task(_sample(history))
+        sampling = asyncio.create_task(_sample(history, refusals))
         yield
         sampling.cancel()
         predictor.close()
@@ -59,15 +71,17 @@ def make_app(
     app.include_router(event_stream.make_router(daemon, history, log_lines, stopping))
     app.include_router(live_picture.make_router(daemon, stream, stopping))
     app.include_router(metrics.make_router(daemon))
-    page.add(app, token)
+    page.add(app, token, wrong_tokens)
     _describe(app, token)
-    app.add_middleware(AccessControl, token=token)
+    app.add_middleware(RequestLimit, refusals=refusals)
+    app.add_middleware(AccessControl, token=token, wrong_tokens=wrong_tokens)  # the last one added is passed first
     return app
 
 
-async def _sample(history: History) -> None:
+async def _sample(history: History, refusals: Refusals) -> None:
     while True:
         history.sample()
+        refusals.settle()
         await asyncio.sleep(SAMPLE_S)
 
 

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -107,6 +109,8 @@ def make_router(daemon: DaemonAccess) -> APIRouter:
     ProcessCollector(registry=registry)
     registry.register(StatusCollector(daemon))
     router = APIRouter()
+    # Of its own, so that a monitor is answered while clients keep the other threads busy.
+    thread = anyio.CapacityLimiter(1)
 
     @router.get(
         "/metrics",
@@ -115,7 +119,8 @@ def make_router(daemon: DaemonAccess) -> APIRouter:
         response_class=PlainTextResponse,
         responses=documented(401, 403),
     )
-    def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics() -> Response:
+        content = await anyio.to_thread.run_sync(generate_latest, registry, limiter=thread)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     return router

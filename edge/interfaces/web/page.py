@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from edge.interfaces.web.token import COOKIE, COOKIE_AGE_S, is_token, session_of
+from edge.interfaces.web.wrong_tokens import WrongTokens
 
 STATIC = Path(__file__).parent / "static"
-# The answer to a wrong token is delayed, so that guessing takes too long.
-WRONG_TOKEN_S = 1.0
 MAX_FORM_BYTES = 4096
 
 
@@ -25,7 +24,7 @@ class _Files(StaticFiles):
         return ("", None) if "\0" in path else super().lookup_path(path)
 
 
-def add(app: FastAPI, token: str) -> None:
+def add(app: FastAPI, token: str, wrong_tokens: WrongTokens) -> None:
     """Add the page, its files and, if there is a token, the login form."""
     static = _Files(directory=STATIC)
     app.mount("/static", static)
@@ -35,24 +34,20 @@ def add(app: FastAPI, token: str) -> None:
         return await static.get_response("page.html", request.scope)
 
     if token:
-        _add_login(app, static, token)
+        _add_login(app, static, token, wrong_tokens)
 
 
-def _add_login(app: FastAPI, static: StaticFiles, token: str) -> None:
+def _add_login(app: FastAPI, static: StaticFiles, token: str, wrong_tokens: WrongTokens) -> None:
     @app.get("/login", include_in_schema=False)
     async def show(request: Request) -> Response:
         return await static.get_response("login.html", request.scope)
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
-        body = b""
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_FORM_BYTES:
-                raise HTTPException(413, "A login form is smaller.")
+        body = await _body(request)
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if not is_token(given, token):
-            await asyncio.sleep(WRONG_TOKEN_S)
+            await wrong_tokens.delay(request.scope, request.receive)
             form = (STATIC / "login.html").read_text(encoding="utf-8")
             return HTMLResponse(form.replace(" hidden", ""), 401)
         response = RedirectResponse("/", 303)
@@ -61,3 +56,15 @@ def _add_login(app: FastAPI, static: StaticFiles, token: str) -> None:
             COOKIE, session_of(token), COOKIE_AGE_S, httponly=True, samesite="strict", secure=secure, path="/"
         )
         return response
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_FORM_BYTES:
+                raise HTTPException(413, "A login form is smaller.")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The client went away while sending.") from error
+    return body

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from edge.errors import ConfigError
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
+from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener
 from edge.interfaces.web.log_lines import LogLines
+from edge.interfaces.web.refusals import Refusals
 from edge.interfaces.web.token import read_token
 from edge.settings.schema import WebSettings
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edge.interfaces.web")
 WAIT_S = 0.25  # wait for the first connection between two checks of whether to stop
 CLOSE_CONNECTIONS_S = 1  # time for open pages to be disconnected
-MAX_CONNECTIONS = 200
 INSTALL = "run ./install.sh again, or turn web.enabled off"
 
 
@@ -52,6 +53,7 @@ class WebServer:
         self._settings, self._daemon, self._gauge, self._needs = settings, daemon, gauge, needs
         self._stopping = threading.Event()
         self._log_lines = LogLines()
+        self._refusals = Refusals()
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self.address = ""  # its URL with the real port, once `listening` is set
@@ -80,7 +82,7 @@ class WebServer:
     def _run(self) -> None:
         try:
             token = read_token(self._settings.token_file)
-            listener = _bind(self._settings.host, self._settings.port)
+            listener = self._bind()
         except OSError as error:
             self._give_up(
                 f"The page is off because {self._settings.listen} cannot be used ({error.strerror or error});"
@@ -96,7 +98,7 @@ class WebServer:
         logger.error("%s", sentence)
         self._gauge(web="off", web_error=sentence)
 
-    def _serve(self, listener: socket.socket, token: str) -> None:
+    def _serve(self, listener: BoundedListener, token: str) -> None:
         host, port = listener.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         logger.info("The page is at %s", self.address)
@@ -107,7 +109,7 @@ class WebServer:
             self._run_uvicorn(listener, history, token)
         self._gauge(web="off")
 
-    def _wait_for_visitor(self, listener: socket.socket, history: History) -> bool:
+    def _wait_for_visitor(self, listener: BoundedListener, history: History) -> bool:
         """Wait for the first connection; False if the daemon stops before it."""
         sample_at = time.monotonic()
         while not self._stopping.is_set():
@@ -118,27 +120,33 @@ class WebServer:
                 history.sample()
         return False
 
-    def _run_uvicorn(self, listener: socket.socket, history: History, token: str) -> None:
+    def _run_uvicorn(self, listener: BoundedListener, history: History, token: str) -> None:
         try:
             import uvicorn
 
             from edge.interfaces.web.app import make_app
+            from edge.interfaces.web.connection import protocol_of
         except ImportError as error:
             self._give_up(f"The page is off because a part of it cannot be imported ({error}); {INSTALL}.")
             return
 
-        app = make_app(self._daemon, history, self._log_lines, token, self._settings.stream, self._stopping)
+        app = make_app(
+            *(self._daemon, history, self._log_lines, self._refusals),
+            token=token,
+            stream=self._settings.stream,
+            stopping=self._stopping,
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",  # not httptools, which is compiled and not everywhere
+                http=protocol_of(listener),  # of h11, not of httptools, which is compiled and not everywhere
                 loop="asyncio",
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=MAX_CONNECTIONS,
+                backlog=ACCEPTED_AT_ONCE,
                 timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
             )
         )
@@ -146,18 +154,16 @@ class WebServer:
             # Outside the main thread uvicorn installs no signal handlers.
             self._server.run(sockets=[listener])
 
-
-def _bind(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Connections now queue while the app is imported, instead of being refused.
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _bind(self) -> BoundedListener:
+        host, port = self._settings.host, self._settings.port
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listener = BoundedListener(family, self._refusals)
+        try:
+            listener.bind(address)
+            # Connections now queue while the app is imported, instead of being refused.
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        return listener

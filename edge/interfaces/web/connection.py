@@ -1,0 +1,87 @@
+"""A connection to the page: closed if its request does not arrive in time, or to make room for a newer one.
+
+Strangers can do this without a token: hold connections without sending anything, send half a request, or send a token
+that is wrong. Of all connections that wait for their client, the one that has waited longest makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edge.interfaces.web.listener import BoundedListener
+
+# Of the connections that may be open, kept free for new ones.
+SPARE = 32
+# From the connection, or the answer before, to the end of the headers.
+HEADERS_WITHIN_S = 10.0
+# From then on to the end of the body. `/predict` answers a slower body itself, after 20 s.
+BODY_WITHIN_S = 25.0
+# Key of a request's `state`: it is answered late on purpose, so its connection may be closed for another.
+MAKES_ROOM = "edge_makes_room"
+
+
+def protocol_of(listener: BoundedListener) -> type[H11Protocol]:
+    """uvicorn's HTTP protocol with these limits, for the connections of `listener`."""
+
+    class BoundedConnection(H11Protocol):
+        _waits_since = 0.0
+        _given_up = False
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._await_headers()
+            self._make_room()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            self._await_headers()  # first: uvicorn goes on with a request that came meanwhile
+            super().on_response_complete()
+
+        @property
+        def waits(self) -> bool:
+            """Whether the client has not sent a whole request yet, or is kept waiting on purpose."""
+            if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+                return True
+            return bool(self.scope["state"].get(MAKES_ROOM))
+
+        def _await_headers(self) -> None:
+            self._waits_since = self.loop.time()
+            self._close_unless_in(HEADERS_WITHIN_S)
+
+        def _close_unless_in(self, seconds: float) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self.loop.call_later(seconds, self._check, self.cycle)
+
+        def _check(self, last: object) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._give_up()
+            elif self.cycle.more_body:
+                if self.cycle is last:
+                    self._give_up()
+                else:
+                    self._close_unless_in(BODY_WITHIN_S)
+
+        def _give_up(self) -> None:
+            self._given_up = True  # asyncio closes it, and uvicorn forgets it, a moment later
+            self.transport.abort()
+
+        def _make_room(self) -> None:
+            kept = listener.most - min(SPARE, listener.most // 4)
+            if len(self.connections) <= kept:
+                return
+            others = [one for one in self.connections if isinstance(one, BoundedConnection) and not one._given_up]
+            waiting = [one for one in others if one.waits and one is not self]
+            if len(others) > kept and waiting:
+                min(waiting, key=lambda one: one._waits_since)._give_up()
+                listener.crowded("those that have waited longest for their client are closed")
+
+    return BoundedConnection

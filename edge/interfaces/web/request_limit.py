@@ -1,0 +1,41 @@
+"""Refuses requests beyond a number at once, but never the probes, so that a monitor sees a busy box as alive."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge.interfaces.web.problem_details import problem_response
+from edge.interfaces.web.refusals import Refusals
+
+MAX_REQUESTS = 96  # answered at once; the connections of waiting requests make room, these do not
+# Answered at once or from a thread of its own, and the login, whose wrong tokens wait.
+NOT_COUNTED = {"/healthz", "/readyz", "/metrics", "/login"}
+
+
+class RequestLimit:
+    """ASGI middleware behind the access control.
+
+    Args:
+        app: the application that it protects.
+        refusals: told of each request that is one too many.
+    """
+
+    def __init__(self, app: ASGIApp, refusals: Refusals) -> None:
+        self._app, self._refusals = app, refusals
+        self._requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer 503."""
+        if scope["type"] != "http" or scope["path"] in NOT_COUNTED:
+            await self._app(scope, receive, send)
+            return
+        if self._requests >= MAX_REQUESTS:
+            sentence = f"{MAX_REQUESTS} requests are being answered; ask again in a moment."
+            self._refusals.busy.happened(f"The page refuses requests: {sentence}")
+            await problem_response(503, sentence, {"Retry-After": "5"})(scope, receive, send)
+            return
+        self._requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._requests -= 1

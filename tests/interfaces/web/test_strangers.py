@@ -1,0 +1,279 @@
+"""Tests that strangers at the page's port, without a token, cost the daemon no frame, no file and no log."""
+
+import json
+import resource
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.interfaces.web import connection, listener, request_limit, wrong_tokens
+from tests import daemon_process
+from tests.interfaces.web.box import WAIT_S, Box, has, running
+from tests.interfaces.web.whole import page_of, write_config
+
+TOKEN = "f3a1c0de5b7e4d2299aa"
+SECONDS = 1.5
+TRIES = 4  # other work may spoil one measurement; a page that slows the camera spoils all
+MAX_LINES = 8  # of the log for one kind of stranger
+HALF = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
+
+
+def place_of(address: str) -> tuple[str, int]:
+    place = urlsplit(address)
+    assert place.hostname
+    assert place.port
+    return place.hostname, place.port
+
+
+@contextmanager
+def held(address: str, count: int, content: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Connections on which `content` was sent and nothing else is."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(place_of(address), WAIT_S)) for _ in range(count)]
+        for one in connections:
+            one.sendall(content)
+        yield connections
+
+
+def is_closed(one: socket.socket) -> bool:
+    readable = select.select([one], [], [], 0)[0]
+    try:
+        return bool(readable) and not one.recv(1, socket.MSG_PEEK)
+    except ConnectionError:
+        return True
+
+
+def strangers(address: str, kind: str) -> subprocess.Popen[str]:
+    host, port = place_of(address)
+    script = str(Path(__file__).with_name("strangers.py"))
+    command = ["nice", "-n", "19", sys.executable, script, host, str(port), kind, str(SECONDS + 1)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def frames_per_s(client: httpx.Client) -> float:
+    """Measured over SECONDS; the probes are asked too."""
+
+    def classified() -> float:
+        families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+        return float(families["edge_classifier_frames_classified"].samples[0].value)
+
+    before, began = classified(), time.monotonic()
+    while time.monotonic() < began + SECONDS:
+        assert httpx.get(f"{client.base_url}/healthz", timeout=WAIT_S).status_code == 200  # on a connection of its own
+        time.sleep(0.1)
+    return (classified() - before) / (time.monotonic() - began)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("token", "kinds"),
+    [
+        ("", ["silent", "half", "malformed", "upgrade", "bad_form", "reset"]),
+        (TOKEN, ["half_body", "half_login", "guess"]),
+    ],
+    ids=["without", "with a token"],
+)
+def test_whatever_strangers_send_the_frames_keep_their_rate_and_the_log_stays_short(
+    photo_video: Path, light_bundle: Path, tmp_path: Path, token: str, kinds: list[str]
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    file.chmod(0o600)
+    web = f'token_file = "{file}"' if token else ""
+    broker = "mqtt://127.0.0.1:1"  # none listens there
+    config = write_config(tmp_path / "run", photo_video, light_bundle, broker, web)
+    with daemon_process.running(config, light=True) as daemon:
+        daemon.wait_ready()
+        page = page_of(daemon)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))  # as in the unit
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with httpx.Client(base_url=page, timeout=WAIT_S, headers=headers) as client:
+            alone = frames_per_s(client)
+            for kind in kinds:
+                lines, tries = len(daemon.log.splitlines()), []
+                for _ in range(TRIES):
+                    attack = strangers(page, kind)
+                    tries.append(frames_per_s(client))
+                    seen = json.loads(attack.communicate(timeout=WAIT_S)[0])
+                    if tries[-1] >= 0.9 * alone:
+                        break
+                print(kind, f"{tries[-1]:.1f} of {alone:.1f} frames/s", seen)
+                assert tries[-1] >= 0.9 * alone, (kind, tries)
+                assert len(daemon.log.splitlines()) - lines <= MAX_LINES * len(tries), daemon.log
+            files = Path(f"/proc/{daemon.process.pid}/fd")
+            assert has(lambda: len(list(files.iterdir())) < 60), "connections that nobody closed"
+        assert "Traceback" not in daemon.log
+        assert all(line.startswith(("INFO", "WARNING")) for line in daemon.log.splitlines())
+        assert daemon.process.poll() is None
+        daemon.stop()
+
+
+def test_connections_above_the_bound_are_closed_and_the_next_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 20)
+    with running() as box, held(box.server.address, 60) as connections:
+        assert has(lambda: sum(map(is_closed, connections)) >= 40)
+        assert box.client.get("/healthz").status_code == 200
+        assert httpx.get(f"{box.server.address}/metrics").status_code == 200
+        assert sum(map(is_closed, connections)) < 60, "room is made by one connection for one"
+
+
+def test_half_sent_requests_leave_room_for_every_page() -> None:
+    with running() as box, held(box.server.address, 220, HALF):
+        for path in ("/healthz", "/readyz", "/metrics", "/", "/api/status"):
+            assert httpx.get(box.server.address + path, timeout=WAIT_S).status_code == 200, path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", HALF, b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntoken="],
+    ids=["nothing", "headers", "body"],
+)
+def test_a_request_that_does_not_arrive_in_time_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    monkeypatch.setattr(connection, "HEADERS_WITHIN_S", 0.3)
+    monkeypatch.setattr(connection, "BODY_WITHIN_S", 0.3)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with running(token_file=token) as box, held(box.server.address, 1, content) as (one,):
+        began = time.monotonic()
+        while not is_closed(one):  # bytes now and then do not help
+            time.sleep(0.05)
+            if content == HALF and time.monotonic() - began < 0.2:
+                one.sendall(b"x")
+            assert time.monotonic() < began + WAIT_S
+
+
+def test_a_stream_and_a_connection_that_is_used_again_live_longer_than_a_request_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "HEADERS_WITHIN_S", 0.3)
+    monkeypatch.setattr(connection, "BODY_WITHIN_S", 0.3)
+    with running() as box, box.client.stream("GET", "/api/stream") as stream:
+        lines = stream.iter_lines()
+        began = time.monotonic()
+        while time.monotonic() < began + 1.5:
+            next(lines)
+        with httpx.Client(base_url=box.server.address) as again:
+            for _ in range(8):
+                time.sleep(0.1)
+                assert again.get("/healthz").status_code == 200
+
+
+def test_a_client_that_takes_nothing_of_what_is_sent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "TAKEN_WITHIN_MS", 500)
+    with running() as box, socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect(place_of(box.server.address))
+        one.settimeout(0.2)
+        gone = select.poll()
+        gone.register(one, select.POLLERR | select.POLLHUP)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50
+
+        def asked() -> bool:
+            try:
+                one.sendall(request)
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return True
+            return bool(gone.poll(0))
+
+        assert has(asked)
+
+
+def test_probes_are_answered_while_every_other_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_limit, "MAX_REQUESTS", 2)
+    with running() as box, ExitStack() as stack:
+        streams = [stack.enter_context(box.client.stream("GET", "/api/stream")).iter_lines() for _ in range(2)]
+        assert all(next(lines) for lines in streams)
+        refused = box.client.get("/api/status")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert refused.json()["detail"] == "2 requests are being answered; ask again in a moment."
+        assert refused.headers["x-content-type-options"] == "nosniff"
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert box.client.get(path).status_code == 200
+
+
+def test_the_page_leaves_file_descriptors_to_the_camera_the_broker_and_the_disk() -> None:
+    script = """
+import sys
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from socket import AF_INET
+from edge.interfaces.web.listener import BoundedListener
+from edge.interfaces.web.refusals import Refusals
+for files in (1024, 256, 64):
+    setrlimit(RLIMIT_NOFILE, (files, getrlimit(RLIMIT_NOFILE)[1]))
+    print(BoundedListener(AF_INET, Refusals()).most)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["200", "128", "16"]
+    assert listener.MAX_CONNECTIONS - connection.SPARE > request_limit.MAX_REQUESTS, "probes have room of their own"
+
+
+@contextmanager
+def guarded(tmp_path: Path) -> Iterator[Box]:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    with running(token_file=token) as box:
+        yield box
+
+
+@pytest.mark.parametrize("way", ["bearer", "cookie", "form"])
+def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    with guarded(tmp_path) as box:
+        began = time.monotonic()
+        for _ in range(2):
+            match way:
+                case "bearer":
+                    answer = box.client.get("/api/status", headers={"authorization": "Bearer wrong"})
+                case "cookie":
+                    answer = box.client.get("/api/status", headers={"cookie": "edge_session=wrong"})
+                case _:
+                    answer = box.client.post("/login", data={"token": "wrong"})
+            assert answer.status_code == 401
+        assert time.monotonic() - began >= 2 * wrong_tokens.DELAY_S
+        lines = [record.getMessage() for record in caplog.records if "wrong token" in record.getMessage()]
+        assert lines == ["127.0.0.1 sends a wrong token to the page, or the cookie of a login with an older one."]
+        began = time.monotonic()
+        assert box.client.get("/api/status").status_code == 401  # no token is not a wrong one
+        assert time.monotonic() - began < wrong_tokens.DELAY_S
+
+
+def test_many_guesses_at_once_are_no_faster_and_delay_nobody_who_has_the_token(tmp_path: Path) -> None:
+    answered = []
+    with guarded(tmp_path) as box:
+        until = time.monotonic() + 3.0
+
+        def guess() -> None:
+            with httpx.Client(base_url=box.server.address, timeout=WAIT_S) as client:
+                while time.monotonic() < until:
+                    client.get("/api/status", headers={"authorization": "Bearer wrong"})
+                    answered.append(time.monotonic())
+
+        guessing = [threading.Thread(target=guess) for _ in range(8)]
+        for thread in guessing:
+            thread.start()
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert box.client.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+            assert time.monotonic() - began < wrong_tokens.DELAY_S
+            time.sleep(0.1)
+        for thread in guessing:
+            thread.join(WAIT_S)
+    within = [at for at in answered if at < until]
+    assert len(within) <= 3.0 / wrong_tokens.PACE_S
