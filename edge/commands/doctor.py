@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.board import host
-from edge.commands.doctor_checks import broker, camera, disk, machine, model, service
+from edge.commands.doctor_checks import broker, camera, disk, machine, model, page, service
 from edge.commands.doctor_checks.finding import Finding
 from edge.settings.schema import Settings
 
 HELP = "check everything that the daemon needs, with a remedy for each problem"
 DESCRIPTION = """\
 Looks at the system, torch, the model, the camera and its colours, the broker,
-its access list and other boxes of our name, the clock, the power, the disk,
-what is written to it, the service and its restarts; on a Jetson also at CUDA
+its access list and other boxes of our name, the page's token, the clock, the
+power, the disk, what is written to it, the service and its restarts; on a Jetson also at CUDA
 and TensorRT (experimental: never run on a real board). Prints one line for
 each, with a remedy for each problem. It does not disturb a running service,
 and takes half a minute.
@@ -65,6 +65,7 @@ def findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
     yield broker.broker(settings.mqtt, name)
     yield broker.access(settings.mqtt, name, settings.fallback)
     yield broker.twin(settings.mqtt, name)
+    yield page.page(settings.web)
     yield machine.clock()
     yield machine.power()
     yield disk.space(settings.fallback)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from edge.board.child_process import run_apart
-from edge.commands.doctor_checks import camera, disk, machine, model, service
+from edge.commands.doctor_checks import camera, disk, machine, model, page, service
 from edge.commands.doctor_checks.finding import Finding, our_command
-from edge.settings.schema import CameraSettings, FallbackSettings, ModelSettings, Settings
+from edge.settings.schema import CameraSettings, FallbackSettings, ModelSettings, Settings, WebSettings
 from tests.broker import free_port
 from tests.conftest import may_be_anybody
 from tests.installer import program
@@ -41,6 +41,33 @@ def test_a_disk_smaller_than_the_log_may_grow_is_reported(tmp_path: Path) -> Non
     finding = disk.space(settings)
     assert finding.severity == "warning"
     assert "fallback.max_bytes" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("token", "mode", "message"),
+    [
+        ("9f86d081884c7d659a2feaa0c55ad015", 0o640, ""),
+        ("9f86d081884c7d65", 0o600, ""),
+        ("9f86d081884c7d659a2feaa0c55ad015", 0o644, "Every user of this machine may read web.token_file"),
+        ("changemechangeme", 0o600, "can be guessed"),
+        ("1234567890123456", 0o600, "can be guessed"),
+        ("short", 0o600, "fewer than 16 characters"),
+    ],
+)
+def test_a_token_that_does_not_protect_the_page_is_reported(
+    tmp_path: Path, token: str, mode: int, message: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    file.chmod(mode)
+    finding = page.page(WebSettings(token_file=str(file)))
+    assert (finding.severity, bool(finding.remedy)) == (("warning", True) if message else ("ok", False))
+    assert message in finding.sentence
+
+
+def test_a_page_without_a_token_is_for_this_machine_only_and_a_page_that_is_off_for_nobody() -> None:
+    assert page.page(WebSettings()) == Finding("page", "ok", "127.0.0.1:5000, for every user of this machine")
+    assert page.page(WebSettings(enabled=False)).severity == "ok"
 
 
 def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
@@ -242,7 +269,7 @@ def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool
         assert all(set(finding) == fields for finding in findings)
         assert [finding["check"] for finding in findings] == [
             *("userland", "torch", "model", "camera", "colours", "broker", "access", "twin"),
-            *("clock", "power", "disk", "writes", "service", "restarts"),
+            *("page", "clock", "power", "disk", "writes", "service", "restarts"),
         ]
     else:
         assert any(line.startswith("FAIL  model") for line in result.stdout.splitlines())

@@ -20,7 +20,7 @@ from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.refusals import Refusals
-from edge.interfaces.web.token import read_token
+from edge.interfaces.web.token import read_token, token_faults
 from edge.settings.schema import WebSettings
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class WebServer:
         except ConfigError as error:
             self._give_up(f"The page is off: {error}")
         else:
+            for fault in token_faults(self._settings.token_file, token):
+                logger.warning("%s The remedy: %s", fault.what, fault.remedy)
             with listener:
                 self._serve(listener, token)
 

@@ -8,13 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+import re
+import stat
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from edge.errors import ConfigError
 
 COOKIE = "edge_session"
 COOKIE_AGE_S = 30 * 24 * 3600
 MIN_TOKEN = 16
+MIN_BITS = 40.0  # as `_bits` counts; 16 random hexadecimal digits have about 50
+HOW_TO_MAKE = "make one with `openssl rand -hex 16`."
+# What people write where a token is asked for; guessed first.
+_WORDS = re.compile(r"(?i)pass(word|wort|phrase)?|secret|token|admin|change[-_ ]?(me|it)|default|welcome|letmein|"
+                    r"edge|classifier|raspberry|camera|qwerty|azerty|test|example")  # fmt: skip
+
+
+class TokenFault(NamedTuple):
+    """Why a token protects less than it should."""
+
+    what: str
+    remedy: str
 
 
 def read_token(file: str) -> str:
@@ -32,10 +49,33 @@ def read_token(file: str) -> str:
             f"web.token_file {file} cannot be read ({error}); make it readable for the daemon."
         ) from error
     if len(token) < MIN_TOKEN:
-        raise ConfigError(
-            f"web.token_file {file} holds fewer than {MIN_TOKEN} characters; make one with `openssl rand -hex 16`."
-        )
+        raise ConfigError(f"web.token_file {file} holds fewer than {MIN_TOKEN} characters; {HOW_TO_MAKE}")
     return token
+
+
+def token_faults(file: str, token: str) -> list[TokenFault]:
+    """What is wrong with a token that is used all the same.
+
+    Args:
+        file: where it was read.
+        token: what `read_token` returned.
+    """
+    found = []
+    if token and Path(file).stat().st_mode & stat.S_IROTH:
+        found.append(TokenFault(f"Every user of this machine may read web.token_file {file}.", f"chmod o= {file}"))
+    if token and _bits(token) < MIN_BITS:
+        found.append(TokenFault(f"The token in web.token_file {file} can be guessed.", f"Instead, {HOW_TO_MAKE}"))
+    return found
+
+
+def _bits(token: str) -> float:
+    """An upper limit of how random a token is: words, repetitions and rows such as 1234 count once."""
+    rest = _WORDS.sub("", token)
+    period = (rest + rest).find(rest, 1) if rest else 0
+    piece = rest[:period]
+    steps = [ord(second) - ord(first) for first, second in pairwise(piece)]
+    in_a_row = sum(step == next_step and step in (-1, 0, 1) for step, next_step in pairwise(steps))
+    return (len(piece) - in_a_row) * math.log2(max(1, len(set(piece))))
 
 
 def session_of(token: str) -> str:

@@ -62,6 +62,35 @@ def test_a_token_that_cannot_be_used_turns_the_page_off(tmp_path: Path, content:
     assert server.stop(WAIT_S)
 
 
+@pytest.mark.parametrize(
+    ("token", "mode", "lines"),
+    [
+        (TOKEN, 0o600, []),
+        (TOKEN, 0o604, ["Every user of this machine may read web.token_file {file}. The remedy: chmod o= {file}"]),
+        (
+            "passwordpassword",
+            0o600,
+            [
+                "The token in web.token_file {file} can be guessed."
+                " The remedy: Instead, make one with `openssl rand -hex 16`."
+            ],
+        ),
+    ],
+)
+def test_a_token_that_protects_less_than_it_should_is_used_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, token: str, mode: int, lines: list[str]
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    file.chmod(mode)
+    server, _ = a_server("127.0.0.1:0", str(file))
+    server.start()
+    assert server.listening.wait(WAIT_S)
+    assert server.stop(WAIT_S)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [line.format(file=file) for line in lines]
+
+
 def test_a_page_that_is_never_opened_loads_no_framework_and_still_stops() -> None:
     script = """
 import sys
