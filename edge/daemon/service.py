@@ -94,6 +94,8 @@ class Service:
             limit_fps=self._capture.set_board_limit,
             on_synchronised=self._delivery.clock_synchronised,
         )
+        self._overrides: dict[str, float] = {}  # settings that requests have changed since the last reload
+        self._status.gauge(overrides={})
         self._stop_by = float("inf")
         self._stuck = False  # a thread is in a call that does not return
 
@@ -192,7 +194,11 @@ class Service:
             self._decider.settings = self._decider.settings.model_copy(update={"min_confidence": min_confidence})
         if fps is not None:
             self._capture.set_fps(fps)
-        logger.info("Changed by a request: %s.", {"min_confidence": min_confidence, "fps": fps})
+        wanted = {"decision.min_confidence": min_confidence, "camera.fps": fps}
+        # A new dictionary, because the status hands out the one before.
+        self._overrides = self._overrides | {key: value for key, value in wanted.items() if value is not None}
+        self._status.gauge(overrides=self._overrides)
+        logger.info("Changed by a request: %s.", self._overrides)
 
     def _loop(self) -> None:
         tick_s = min(TICK_S, self._notifier.watchdog_interval_s or TICK_S)
@@ -245,6 +251,8 @@ class Service:
             self._settings, waiting = live_change(self._settings, wanted)
             self._decider.settings = self._settings.decision
             self._capture.set_fps(self._settings.camera.fps)
+            self._overrides = {}
+            self._status.gauge(overrides={})
             logging.getLogger(LOGGER_NAME).setLevel(self._settings.log.level.upper())
             logger.info("Settings reloaded%s.", f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
         self._notifier.ready(self._status.snapshot().to_line())

@@ -23,6 +23,7 @@ from edge.events import Classification
 from edge.frames import Pixels
 from edge.photos.decode import decode_photo, encode_photo
 from edge.repeating_fault import RepeatingFault
+from edge.settings.schema import FramesPerSecond, Percent
 from edge.status.recent import Recent
 
 logger = logging.getLogger("edge.interfaces.requests")
@@ -42,8 +43,8 @@ class _ClassifyFields(_NoFields):
 
 
 class _SetFields(_NoFields):
-    min_confidence: float | None = Field(default=None, ge=0, le=100)
-    fps: float | None = Field(default=None, ge=0, le=240)
+    min_confidence: Percent | None = None
+    fps: FramesPerSecond | None = None
 
 
 class _UseFields(_NoFields):
@@ -168,4 +169,6 @@ def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        raise RequestError(f"{'.'.join(map(str, first['loc'])) or 'The request'}: {first['msg']}.") from error
+        raise RequestError(
+            f"{'.'.join(map(str, first['loc'])) or 'The request'}: {first['msg'].removeprefix('Value error, ')}."
+        ) from error

@@ -12,12 +12,25 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from edge.settings.defaults import default_bundle, default_device_name, state_directory
 
 _SOURCE = re.compile(r"auto|picamera2(:\d+)?|v4l2:(\d+|/.+)|rtsps?://.+|csi://\d+|file:.+")
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+MIN_FPS = 0.01
+
+
+def _is_rate(fps: float) -> float:
+    if 0 < fps < MIN_FPS:
+        raise ValueError(f"must be 0 for no limit, or at least {MIN_FPS:g}, which is a frame in {1 / MIN_FPS:.0f} s")
+    return fps
+
+
+# The limits of what requests may change too.
+FramesPerSecond = Annotated[float, Field(ge=0, le=240), AfterValidator(_is_rate)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Section(BaseModel):
@@ -44,7 +57,7 @@ class CameraSettings(Section):
 
     source: str = "auto"
     size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] = (640, 480)
-    fps: float = Field(default=0.0, ge=0, le=240)
+    fps: FramesPerSecond = 0.0  # 0: no limit
     rotate: Literal[0, 90, 180, 270] = 0
     flip: Literal["", "horizontal", "vertical", "both"] = ""
     crop: tuple[float, float, float, float] | tuple[()] = ()
@@ -91,7 +104,7 @@ class ModelSettings(Section):
 class DecisionSettings(Section):
     """`[decision]`: when predictions become an event."""
 
-    min_confidence: float = Field(default=20.0, ge=0, le=100)  # percent
+    min_confidence: Percent = 20.0
     smoothing_s: float = Field(default=1.0, ge=0, le=60)
     hold_s: float = Field(default=0.5, ge=0, le=60)
     heartbeat_s: float = Field(default=30.0, ge=1, le=86400)

@@ -53,6 +53,9 @@ class StatusSnapshot:
         parts.append(f"{self.counters.get('events_made', 0)} events")
         if depth := self.gauges.get("log_depth"):
             parts.append(f"{depth} waiting in the fallback log")
+        if overrides := self.gauges.get("overrides"):
+            changed = " and ".join(f"{key} = {value:g}" for key, value in overrides.items())
+            parts.append(f"{changed} by a request, until the next reload")
         faults = [str(self.gauges[key]) for key in FAULTS if self.gauges.get(key)]
         return ", ".join(parts) + ("" if not faults else " | " + " | ".join(faults))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.interfaces.unix_socket import SOCKET, ask
 from tests.broker import Brokers, eventually
 from tests.conftest import Configure
 from tests.daemon_process import SLACK_S, STOP_WITHIN_S, Daemon, run_command, running
@@ -97,6 +98,29 @@ def test_sighup_applies_what_is_live_and_names_what_waits(
         eventually(lambda: "Keeping the running settings" in daemon.log, "a broken config changes nothing")
         assert daemon.stop(signal.SIGINT) <= STOP_WITHIN_S + SLACK_S
         assert daemon.process.returncode == 0
+
+
+def test_what_a_request_has_set_is_in_the_status_until_a_reload(
+    configure: Configure, photo_video: Path, light_bundle: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        camera_source=f"file:{photo_video}",
+        camera_loop=True,
+        camera_fps=10,
+        model_bundle=str(light_bundle),
+        mqtt_url="mqtt://127.0.0.1:9",
+    )
+    with running(config, light=True) as daemon:
+        daemon.wait_ready()
+        socket = tmp_path / "state" / SOCKET
+        eventually(socket.exists, "the daemon takes requests")
+        assert ask(socket, "set", {"fps": 2.5}) == {"status": "ok", "fps": 2.5}
+        ask(socket, "set", {"min_confidence": 35.0})
+        said = "camera.fps = 2.5 and decision.min_confidence = 35 by a request, until the next reload"
+        eventually(lambda: any(said in line for line in daemon.notifications), "systemctl status shows it")
+        ask(socket, "reload", {})
+        eventually(lambda: "by a request" not in daemon.wait_notified("STATUS="), "and no longer after a reload")
+        daemon.stop()
 
 
 def test_a_camera_that_never_returns_costs_a_restart_and_no_event(

@@ -46,3 +46,22 @@ def test_snapshots_that_fail_are_one_line_until_they_succeed(
     first, last = (record.getMessage() for record in caplog.records)
     assert first.startswith("No snapshot can be made (ZeroDivisionError: a fault that nobody thought of)")
     assert last.startswith("Snapshots can be made again. (after 0 s; failed 3 times)")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"fps": 1e-9}, "fps: must be 0 for no limit, or at least 0.01, which is a frame in 100 s"),
+        ({"fps": 241.0}, "fps: Input should be less than or equal to 240"),
+        ({"fps": float("nan")}, "fps: "),
+        ({"min_confidence": 100.1}, "min_confidence: Input should be less than or equal to 100"),
+        ({"min_confidence": 50.0, "fps": 1e-300}, "fps: must be 0"),
+    ],
+)
+def test_a_request_sets_nothing_that_the_settings_would_refuse(fields: dict[str, float], message: str) -> None:
+    done = Done()
+    with pytest.raises(RequestError) as refused:
+        done.requests.handle("set", dict(fields))
+    assert str(refused.value).startswith(message)
+    assert done.changes == []
+    assert done.requests.handle("set", {"fps": 0.01}) == {"fps": 0.01}

@@ -110,6 +110,7 @@ def test_a_contradiction_says_what_to_do(tmp_path: Path, toml: str, message: str
         ("[camera]\nloop = 1", "camera.loop (line 2): must be true or false"),
         ('[camera]\nfps = "10"', "camera.fps (line 2): must be a number, without quotes"),
         ("[camera]\nfps = true", "camera.fps (line 2): must be a number, without quotes"),
+        ("[camera]\nfps = 1e-9", "camera.fps (line 2): must be 0 for no limit, or at least 0.01"),
         ("[camera]\nfps = 2026-11-22", "camera.fps (line 2): must be a number, without quotes"),
         ("[model]\nthreads = 2.0", "model.threads (line 2): must be a whole number, without quotes"),
         ("[model]\nbundle = 5", "model.bundle (line 2): must be text in quotes"),

@@ -98,6 +98,15 @@ def says(page: Page, selector: str, text: str) -> None:
     )
 
 
+def test_settings_that_a_request_has_changed_are_shown(box: Box, watched: Watched) -> None:
+    page = watched.open(box.server.address)
+    assert not page.is_visible("#overrides")
+    box.status.gauge(overrides={"camera.fps": 2.5})
+    says(page, "#overrides", "camera.fps = 2.5: set by a request")
+    box.status.gauge(overrides={})
+    page.wait_for_selector("#overrides", state="hidden")
+
+
 def test_the_label_moves_when_the_camera_sees_something_else(box: Box, watched: Watched) -> None:
     box.camera.shows = 1
     page = watched.open(box.server.address)

@@ -39,6 +39,9 @@ function showStatus() {
   if (s.throttled || s.under_voltage) showState("board", "bad", t("board_throttled", { board }));
   else if (s.time_synced === false) showState("board", "fair", t("board_clock", { board }));
   else showState("board", "good", t("board_fine", { board }));
+  const changed = Object.entries(s.overrides ?? {}).map(([key, value]) => `${key} = ${value}`).join(", ");
+  $("overrides").hidden = !changed;
+  showState("overrides", "fair", changed && t("overridden", { changed }));
 }
 
 function showLink(state) {
