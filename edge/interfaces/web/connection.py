@@ -75,7 +75,8 @@ def protocol_of(listener: BoundedListener) -> type[H11Protocol]:
             self.transport.abort()
 
         def _make_room(self) -> None:
-            kept = listener.most - min(SPARE, listener.most // 4)
+            most = listener.most
+            kept = most - min(SPARE, most // 4)
             if len(self.connections) <= kept:
                 return
             others = [one for one in self.connections if isinstance(one, BoundedConnection) and not one._given_up]

@@ -34,9 +34,12 @@ class BoundedListener(socket.socket):
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKEN_WITHIN_MS)  # connections inherit it
         self._refusals = refusals
         self._open: set[socket.socket] = set()
+
+    @property
+    def most(self) -> int:
+        """How many connections may be open at once."""
         files = os.sysconf("SC_OPEN_MAX")  # ulimit -n; -1: no limit
-        #: Connections that may be open at once.
-        self.most = MAX_CONNECTIONS if files < 0 else max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
+        return MAX_CONNECTIONS if files < 0 else max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
 
     def listen(self, backlog: int = QUEUE, /) -> None:
         """Listen. asyncio's backlog is not the kernel's here, but the number of connections that it accepts at once."""

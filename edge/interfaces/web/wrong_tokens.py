@@ -13,7 +13,7 @@ from edge.interfaces.web.refusals import Refusals
 DELAY_S = 1.0
 # Wrong tokens of all clients together are answered at this pace, so that many connections guess no faster than a few.
 PACE_S = 0.25
-MAX_DELAY_S = 10.0
+MAX_DELAY_S = 20.0  # so that somebody who mistypes is answered at all while others guess
 
 
 class WrongTokens:
