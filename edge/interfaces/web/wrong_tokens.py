@@ -29,9 +29,10 @@ class WrongTokens:
 
     async def delay(self, scope: Scope, receive: Receive) -> None:
         """Log a wrong token, and wait until it may be answered or its client has left."""
+        # Behind a proxy it is what X-Forwarded-For says, which a stranger may write himself.
         client = scope["client"][0] if scope.get("client") else "A client"
         self._refusals.wrong_token.happened(
-            f"{client} sends a wrong token to the page, or the cookie of a login with an older one."
+            f"{client:.45} sends a wrong token to the page, or the cookie of a login with an older one."
         )
         scope["state"][MAKES_ROOM] = True
         now = asyncio.get_running_loop().time()

@@ -254,6 +254,16 @@ def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
         assert time.monotonic() - began < wrong_tokens.DELAY_S
 
 
+def test_a_stranger_who_forges_his_address_writes_no_long_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with guarded(tmp_path) as box:
+        forged = {"authorization": "Bearer wrong", "x-forwarded-for": "9" * 5000}
+        assert box.client.get("/api/status", headers=forged).status_code == 401
+        (line,) = (record.getMessage() for record in caplog.records if "wrong token" in record.getMessage())
+        assert len(line) < 150
+
+
 def test_many_guesses_at_once_are_no_faster_and_delay_nobody_who_has_the_token(tmp_path: Path) -> None:
     answered = []
     with guarded(tmp_path) as box:
