@@ -23,6 +23,7 @@ from edge.interfaces.requests import RequestHandler
 from edge.settings.schema import MqttSettings
 from edge.status.recent import Recent
 from tests.broker import Mosquitto
+from tests.strangers_decoder import DECODER
 
 WAIT_S = 20.0
 BASE = "edge/porch/"
@@ -79,6 +80,7 @@ class Done:
         self.used: list[str] = []
         self.requests = RequestHandler(
             self.camera,
+            DECODER.decode,
             self._classify,
             reload=self._reload,
             change=lambda *values: self.changes.append(values),

@@ -33,6 +33,7 @@ from edge.interfaces.requests import RequestHandler
 from edge.interfaces.unix_socket import SOCKET, SocketServer
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
+from edge.photos.decoder import PhotoDecoder
 from edge.settings.schema import ModelSettings, Settings, live_change
 from edge.settings.toml_file import load_settings, mask
 from edge.status.recent import Recent
@@ -87,6 +88,7 @@ class Service:
         self._delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot, self._status)
         self._recent = Recent()
         self._capture = make_capture(settings.camera, self._status, on_camera=self._delivery.set_camera)
+        self._photos = PhotoDecoder()
         self._maker = EventMaker(settings.device.name, boot)
         self._health = Health(
             self._status,
@@ -149,6 +151,7 @@ class Service:
             logger.info("edge-classifier %s watches %s with %s.", __version__, source, classifier.name)
             del classifier  # lets its memory be freed when another model replaces it
             self._notifier.ready(self._status.snapshot().to_line())
+            stack.callback(self._photos.close)  # first, because the page and the requests may wait for a photo
             stack.callback(self._start_stopping)
             self._loop()
 
@@ -162,6 +165,7 @@ class Service:
             status=self._status.snapshot,
             recent=self._recent,
             top=lambda: self._decider.top,
+            decode=self._photos.decode,
             classify=self._pipeline.classify,
             model=lambda: self._model.description,
             logged=lambda limit: newest_events(self._settings.fallback.path, limit),
@@ -169,7 +173,7 @@ class Service:
 
     def _make_requests(self) -> RequestHandler:
         return RequestHandler(
-            *(self._recent, self._pipeline.classify),
+            *(self._recent, self._photos.decode, self._pipeline.classify),
             reload=lambda: self._signals.put(signal.SIGHUP),
             change=self._change,
             use=lambda name: self._model.use(name, self._pipeline),

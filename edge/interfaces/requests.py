@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
 from edge.events import Classification
 from edge.frames import Pixels
-from edge.photos.decode import decode_photo, encode_photo
+from edge.photos.decode import encode_photo
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import FramesPerSecond, Percent
 from edge.status.recent import Recent
@@ -55,10 +56,11 @@ _Fields = TypeVar("_Fields", bound=_NoFields)
 
 
 class RequestHandler:
-    """Carries out one request at a time; `handle` may be called from any thread.
+    """Carries out requests; `handle` may be called from any thread.
 
     Args:
         recent: the newest frame.
+        decode: the pixels of a photo, from its bytes and its name; raises PhotoError, BusyError.
         classify: queues a photo for the model; raises BusyError.
         reload: makes the service read its settings again.
         change: sets the minimum confidence and the frame rate; None keeps the present value.
@@ -69,6 +71,7 @@ class RequestHandler:
     def __init__(
         self,
         recent: Recent,
+        decode: Callable[[bytes, str], Pixels],
         classify: Callable[[Pixels], Future[Classification]],
         *,
         reload: Callable[[], None],
@@ -76,9 +79,10 @@ class RequestHandler:
         use: Callable[[str], str],
         rollback: Callable[[], str],
     ) -> None:
-        self._recent, self._classify = recent, classify
+        self._recent, self._decode, self._classify = recent, decode, classify
         self._reload, self._change, self._use, self._rollback = reload, change, use, rollback
-        self._one_at_a_time = threading.Lock()
+        # Held while a request changes the daemon; pictures and photos need time and change nothing.
+        self._changing = threading.Lock()
         self._encoding = RepeatingFault(logger)
 
     def handle(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
@@ -87,16 +91,16 @@ class RequestHandler:
         Raises:
             RequestError: the request is unknown, wrong or cannot be carried out now.
         """
-        with self._one_at_a_time:
-            try:
+        try:
+            with nullcontext() if name in ("snapshot", "classify") else self._changing:
                 return self._do(name, document)
-            except RequestError:
-                raise
-            except MemoryError as error:  # a large photo or bundle; both are read as a whole
-                raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
-            except Exception as error:  # the thread has to serve later requests
-                logger.exception("The request %.40s failed; the daemon goes on.", name)
-                raise RequestError(f"The request failed ({type(error).__name__}); the log shows where.") from error
+        except RequestError:
+            raise
+        except MemoryError as error:  # a large photo or bundle; both are read as a whole
+            raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
+        except Exception as error:  # the thread has to serve later requests
+            logger.exception("The request %.40s failed; the daemon goes on.", name)
+            raise RequestError(f"The request failed ({type(error).__name__}); the log shows where.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:
         match name:
@@ -146,7 +150,7 @@ class RequestHandler:
     def _classified(self, image: str) -> dict[str, Any]:
         try:
             photo = base64.b64decode(image, validate=True)
-            pixels = decode_photo(photo, "image") if image else self._frame()
+            pixels = self._decode(photo, "image") if image else self._frame()
             found = self._classify(pixels).result(ANSWER_WITHIN_S)
         except ValueError as error:  # of base64
             raise RequestError("image is not base64.") from error

@@ -1,7 +1,7 @@
 """Decodes photos to pixels, and encodes pixels as JPEG.
 
 Photos of commands, `file:` sources, uploads and MQTT requests all pass `decode_photo`, so that the formats, limits and
-error messages are the same for all.
+error messages are the same for all; for uploads and MQTT requests it runs in the child process of `decoder.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def decode_photo(content: bytes, name: str) -> Pixels:
 
     Raises:
         PhotoError: it is not a photo, truncated or damaged.
-        PhotoTooLargeError: it has more than MAX_PIXELS.
+        PhotoTooLargeError: it has more than MAX_PIXELS, or there is not enough memory for it.
     """
     if not content:
         raise PhotoError(f"{name} is empty; give a JPEG, PNG, WebP, BMP or TIFF photo.")
@@ -70,11 +70,18 @@ def decode_photo(content: bytes, name: str) -> Pixels:
     try:
         # COLOR: 8 bits, three channels, EXIF orientation applied.
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        bgr = None
-    if bgr is None:
-        raise PhotoError(f"{name} is damaged or of a kind that cannot be decoded; save it again as a JPEG or PNG.")
-    return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+        if bgr is None:
+            raise damaged(name)
+        return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
+    except (cv2.error, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
+            raise PhotoTooLargeError(f"{name} needs more memory than a photo may take; make it smaller.") from error
+        raise damaged(name) from error
+
+
+def damaged(name: str) -> PhotoError:
+    """The error for a photo that OpenCV does not decode."""
+    return PhotoError(f"{name} is damaged or of a kind that cannot be decoded; save it again as a JPEG or PNG.")
 
 
 def quiet_opencv() -> None:

@@ -39,6 +39,10 @@ def test_it_is_never_given_up() -> None:
     assert values("Service", "Restart") == ["always"]
 
 
+def test_a_decoder_that_is_ended_for_its_memory_does_not_stop_the_service() -> None:
+    assert values("Service", "OOMPolicy") == ["continue"]
+
+
 def test_it_can_read_whether_the_clock_is_synchronised_and_cannot_set_it() -> None:
     assert not values("Service", "ProtectClock")
     assert values("Service", "CapabilityBoundingSet") == [""]

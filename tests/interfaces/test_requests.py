@@ -1,13 +1,20 @@
 """Tests that a request may fail in any way and the next one is still answered."""
 
+import base64
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import edge.interfaces.requests
 from edge.errors import RequestError
 from edge.frames import Pixels
-from tests.request_box import Done
+from tests.broker import eventually
+from tests.photos.bombs import many_scans
+from tests.photos.kinds import encoded
+from tests.request_box import WAIT_S, Done
+from tests.strangers_decoder import DECODER, cpu_s, decoders_of
 
 
 def test_a_request_for_which_there_is_no_memory_is_refused_and_the_next_one_done() -> None:
@@ -65,3 +72,21 @@ def test_a_request_sets_nothing_that_the_settings_would_refuse(fields: dict[str,
     assert str(refused.value).startswith(message)
     assert done.changes == []
     assert done.requests.handle("set", {"fps": 0.01}) == {"fps": 0.01}
+
+
+def test_other_requests_do_not_wait_for_a_photo() -> None:
+    done = Done()
+    DECODER.decode(encoded("PNG"), "first")
+    (child,) = decoders_of(os.getpid())
+    before_s = cpu_s(child)
+    slow = base64.b64encode(many_scans()).decode()
+    with ThreadPoolExecutor(1) as other:
+        answer = other.submit(done.requests.handle, "classify", {"image": slow})
+        eventually(lambda: cpu_s(child) > before_s + 0.1, "it decodes")
+        assert done.requests.handle("rollback", {}) == {"model": "old-int8-000000"}
+        assert done.requests.handle("set", {"fps": 5.0}) == {"fps": 5.0}
+        assert done.requests.handle("snapshot", {})["image"]
+        assert not answer.done()
+        with pytest.raises(RequestError, match=r"^image takes more than 2 s to decode; "):
+            answer.result(WAIT_S)
+    assert done.requests.handle("classify", {"image": base64.b64encode(encoded("PNG")).decode()})["top"]

@@ -20,6 +20,7 @@ class DaemonAccess:
     status: Callable[[], StatusSnapshot]
     recent: Recent
     top: Callable[[], tuple[Label, ...]]  # the newest smoothed top-3
+    decode: Callable[[bytes, str], Pixels]  # a photo and its name; raises PhotoError, BusyError
     classify: Callable[[Pixels], Future[Classification]]  # raises BusyError
     model: Callable[[], Mapping[str, Any]]  # the name, the manifest and the number of classes, as JSON types
     logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError

@@ -18,7 +18,7 @@ from edge.events import Classification, Label
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos
 from edge.interfaces.web.problem_details import documented
-from edge.photos.decode import MAX_PIXELS, decode_photo
+from edge.photos.decode import MAX_PIXELS
 
 MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
 BODY_WITHIN_S = 20.0
@@ -59,7 +59,7 @@ class Predictor:
         self._requests = asyncio.Semaphore(MAX_REQUESTS)
         self._refusals = asyncio.Semaphore(MAX_REFUSALS_WAITING)
         self._answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()  # by model and photo
-        # One thread, because decoding competes with inference for cores and memory.
+        # One thread, because the daemon decodes one photo at a time.
         self._decoder = ThreadPoolExecutor(1, "web-decode")
 
     def close(self) -> None:
@@ -118,11 +118,13 @@ class Predictor:
         """
         began = time.perf_counter()
         try:
-            pixels = decode_photo(content, name)
+            pixels = self._daemon.decode(content, name)
         except PhotoTooLargeError as error:
             raise HTTPException(413, str(error)) from error
         except PhotoError as error:
             raise HTTPException(422, str(error)) from error
+        except BusyError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
         decode_ms = _milliseconds_since(began)
         try:
             return self._daemon.classify(pixels), decode_ms

@@ -26,6 +26,7 @@ from edge.interfaces.web.server import WebServer
 from edge.settings.schema import DecisionSettings, WebSettings
 from edge.status.recent import Recent
 from edge.status.snapshot import Status
+from tests.strangers_decoder import DECODER
 
 WAIT_S = 20.0
 CLASSES = 8
@@ -160,6 +161,7 @@ def running(
         status.snapshot,
         recent,
         lambda: decider.top,
+        DECODER.decode,
         pipeline.classify,
         lambda: described,
         lambda limit: logged[-limit:],

@@ -32,10 +32,10 @@ def token_file(tmp_path: Path) -> Path:
 def a_server(listen: str, token_file: str = "", **extra: Any) -> tuple[WebServer, Status]:
     status = Status()
 
-    def classify(pixels: object) -> object:
+    def classify(*arguments: object) -> Any:
         raise AssertionError("nobody asks")
 
-    view = DaemonAccess(status.snapshot, Recent(), tuple, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
+    view = DaemonAccess(status.snapshot, Recent(), tuple, classify, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
     return WebServer(WebSettings(listen=listen, token_file=token_file), view, gauge=status.gauge, **extra), status
 
 
@@ -139,7 +139,8 @@ print(status.snapshot().gauges["web_error"])
 
 def test_a_page_that_is_off_is_not_there() -> None:
     status = Status()
-    view = DaemonAccess(status.snapshot, Recent(), tuple, lambda pixels: None, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type, return-value]
+    nobody: Any = None
+    view = DaemonAccess(status.snapshot, Recent(), tuple, nobody, nobody, lambda: MODEL, lambda limit: [])
     server = WebServer(WebSettings(enabled=False), view, gauge=status.gauge)
     server.start()
     assert "web" not in [thread.name for thread in threading.enumerate()]
