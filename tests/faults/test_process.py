@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from PIL import Image
 
 from tests.broker import eventually
 from tests.conftest import Configure
-from tests.daemon_process import Daemon, run_command
+from tests.daemon_process import Daemon, run_command, running
+from tests.interfaces.web.whole import page_of, write_config
+from tests.photos.kinds import encoded, saved
 
 EXIT_STUCK = 75
 CGROUP_V1 = Path("/sys/fs/cgroup/memory")
@@ -122,6 +126,27 @@ def test_a_memory_limit_that_is_reached_costs_at_most_the_last_3_s(
     finally:
         again.close()
     assert counters(logged(config))[: len(events)] == list(range(len(events)))
+
+
+def test_a_memory_limit_that_a_photo_reaches_costs_the_photo_alone(
+    light_bundle: Path, photo_video: Path, tmp_path: Path, memory_limit: Path
+) -> None:
+    config = write_config(tmp_path / "run", photo_video, light_bundle, "mqtt://127.0.0.1:1")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, for which OpenCV needs the 144 MB of pixels twice
+    large = saved(Image.new("RGB", (8000, 6000)), "JPEG", exif=exif)
+    with running(config, light=True) as daemon:
+        (memory_limit.parent / "cgroup.procs").write_text(str(daemon.process.pid))
+        daemon.wait_ready()
+        with httpx.Client(base_url=page_of(daemon), timeout=60) as client:
+            assert client.post("/predict", files={"file": encoded("PNG")}).status_code == 200
+            memory_limit.write_text(str(used_bytes(memory_limit.parent) + ROOM_BYTES))
+            refused = client.post("/predict", files={"file": large})
+            assert refused.status_code == 413
+            assert "the decoder was killed, as the system does where memory runs out" in refused.json()["detail"]
+            assert client.post("/predict", files={"file": encoded("BMP")}).status_code == 200
+        daemon.stop()
+        assert daemon.process.returncode == 0
 
 
 def used_bytes(group: Path) -> int:
