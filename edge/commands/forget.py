@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.delivery.topics import client_id, retained_topics
 
     device, address = arguments.device or settings.device.name, settings.mqtt.address
-    with connected(settings.mqtt, client_id(device, "-forget")) as client:
+    with connected(settings.mqtt, client_id(settings.mqtt, device, "-forget")) as client:
         for topic in retained_topics(settings.mqtt, device):
             if reason := client.publish(topic, b"", retain=True):
                 raise BrokerError(f"The broker at {address} refuses: {reason}; see deploy/mosquitto/acl.")

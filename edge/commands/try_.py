@@ -151,7 +151,7 @@ def _watch(
     client: BlockingClient, signals: queue.SimpleQueue[int], daemon: subprocess.Popen[bytes], log: Path, count: int
 ) -> int:
     """Print what the broker delivers until a signal, the daemon's end or `count` events; returns the exit code."""
-    from edge.delivery.connection import Received
+    from edge.delivery.reports import Received
 
     seen, camera_error = 0, ""
     while not count or seen < count:

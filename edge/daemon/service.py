@@ -141,9 +141,9 @@ class Service:
             self._web.start()
             stack.callback(self._stop_web)
             requests = self._make_requests()
-            mqtt_requests = self._make_mqtt_requests(requests)
-            mqtt_requests.start()
-            stack.callback(lambda: mqtt_requests.stop(self._time_left(0.5)))
+            self._mqtt_requests = self._make_mqtt_requests(requests)
+            self._mqtt_requests.start()
+            stack.callback(lambda: self._mqtt_requests.stop(self._time_left(0.5)))
             socket_server = SocketServer(self._state / SOCKET, requests.handle)
             socket_server.start()
             stack.callback(lambda: socket_server.stop(self._time_left(0.5)))
@@ -181,16 +181,19 @@ class Service:
         )
 
     def _make_mqtt_requests(self, requests: RequestHandler) -> MqttRequests:
-        settings = self._settings
-        name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
         return MqttRequests(
-            settings.mqtt,
-            name,
-            discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s),
+            self._settings.mqtt,
+            self._settings.device.name,
+            self._announcement(),
             handle=requests.handle,
             snapshot=requests.snapshot,
             identity=self._state / "mqtt-topics.json",
         )
+
+    def _announcement(self) -> bytes:
+        settings = self._settings
+        name, heartbeat_s = settings.device.name, settings.decision.heartbeat_s
+        return discovery_payload(settings.mqtt, name, __version__, host.board(), heartbeat_s)
 
     def _change(self, min_confidence: float | None, fps: float | None) -> None:
         """Set another threshold or rate until the next reload; called by the threads that answer requests."""
@@ -254,6 +257,7 @@ class Service:
         else:
             self._settings, waiting = live_change(self._settings, wanted)
             self._decider.settings = self._settings.decision
+            self._mqtt_requests.announce(self._announcement())
             self._capture.set_fps(self._settings.camera.fps)
             self._overrides = {}
             self._status.gauge(overrides={})

@@ -8,12 +8,20 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Report
+from edge.delivery.connection import Connection
+from edge.delivery.reasons import UNSUPPORTED_VERSION
+from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Report
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
 ANSWER_WITHIN_S = 10.0
 _Report = TypeVar("_Report", bound=Report)
+
+
+class _EndedError(BrokerError):
+    def __init__(self, end: Ended) -> None:
+        super().__init__(end.sentence)
+        self.end = end
 
 
 class BlockingClient:
@@ -22,7 +30,19 @@ class BlockingClient:
     def __init__(self, settings: MqttSettings, client_id: str, within_s: float) -> None:
         self._address, self._within_s = settings.address, within_s
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.version = settings.version
         self.connection = Connection(settings, client_id, "", self._reports.put)
+
+    def accepted(self) -> bool:
+        """Wait for the CONNACK; returns False if the broker does not speak this version of MQTT."""
+        self.connection.start()
+        try:
+            self.next(Connected)
+        except _EndedError as error:
+            if error.end.code == UNSUPPORTED_VERSION and self.version == 5:
+                return False
+            raise
+        return True
 
     def next(self, kind: type[_Report], within_s: float | None = None) -> _Report:
         """The next report of a kind; other reports are skipped."""
@@ -34,7 +54,7 @@ class BlockingClient:
                 if isinstance(report, kind):
                     return report
                 if isinstance(report, Ended):
-                    raise BrokerError(report.sentence)
+                    raise _EndedError(report)
         raise BrokerError(
             f"The broker at {self._address} gave no answer in {within_s:.0f} s; check [mqtt] in the config."
         )
@@ -65,9 +85,10 @@ def connected(settings: MqttSettings, client_id: str, within_s: float = ANSWER_W
         BrokerError: the broker cannot be reached, refuses us or does not answer.
     """
     client = BlockingClient(settings, client_id, within_s)
-    client.connection.start()
     try:
-        client.next(Connected)
+        if not client.accepted():
+            client = BlockingClient(settings.model_copy(update={"version": "3.1.1"}), client_id, within_s)
+            client.accepted()
         yield client
     finally:
         client.connection.disconnect()

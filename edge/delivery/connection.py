@@ -11,8 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -20,58 +19,18 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.board.systemd import CREDENTIAL_MQTT_PASSWORD, credential
+from edge.delivery.credentials import read_password, tls_context
+from edge.delivery.limits import read_limits
+from edge.delivery.reasons import NO_QOS, Kind, of_connection, of_topic
+from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
+from edge.delivery.tcp import open_tcp
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
-CONNECT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 3.0  # for TCP with each of the broker's addresses, and for TLS
 NETWORK_WAIT_S = 1.0  # the network thread's longest sleep before it checks whether the connection is still wanted
 MAX_PACKET_BYTES = 8 << 20  # the broker does not deliver larger messages (MQTT 5 only)
-UNLIMITED = 65535  # the receive maximum of a CONNACK without one (MQTT 5, 3.2.2.3.3)
-TAKEN_OVER = 0x8E
-MESSAGE_REFUSALS = (0x95, 0x99)  # packet too large, payload format invalid: the next message may be accepted
-
-
-class Connected(NamedTuple):
-    """A CONNACK that accepts us; the broker takes `receive_maximum` unacknowledged messages at once."""
-
-    receive_maximum: int
-
-
-class Acknowledged(NamedTuple):
-    """A PUBACK; `reason` says why the broker refused the message, "" if it accepted it."""
-
-    mid: int
-    reason: str
-    of_topic: bool = False  # other messages on this topic would be refused too
-
-
-class Granted(NamedTuple):
-    """A SUBACK; for each topic in order why the broker refuses the subscription, "" if it grants it."""
-
-    reasons: tuple[str, ...]
-
-
-class Received(NamedTuple):
-    """A message on a subscribed topic; `retained` ones were published before the subscription."""
-
-    topic: str
-    payload: bytes
-    retained: bool
-    response_topic: str = ""  # this and the next from MQTT 5 only
-    correlation: bytes = b""
-
-
-class Ended(NamedTuple):
-    """The last report: the connection could not be made, or it is over."""
-
-    sentence: str
-    taken_over: bool = False  # another client connected with our id
-    denied: bool = False  # another attempt within seconds would fail too
-    by_broker: bool = False  # the broker or the network closed it
-
-
-Report = Connected | Acknowledged | Granted | Received | Ended
+MAX_REASON = 100  # characters of a broker's own explanation
 
 
 class Connection:
@@ -80,12 +39,23 @@ class Connection:
     Args:
         settings: the `[mqtt]` section.
         client_id: the same for each connection, so that the broker ends a half-open predecessor.
-        will: topic on which the broker publishes a retained `offline` when the connection is lost; "" for none.
+        will: topic on which the broker publishes `offline` when the connection is lost; "" for none.
         report: called from the network thread; must not block or raise.
+        keep_will: whether the broker is to keep that `offline` as a retained message.
     """
 
-    def __init__(self, settings: MqttSettings, client_id: str, will: str, report: Callable[[Report], None]) -> None:
-        self._settings, self._client_id, self._will, self._report = settings, client_id, will, report
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        will: str,
+        report: Callable[[Report], None],
+        *,
+        keep_will: bool = True,
+    ) -> None:
+        self._settings, self._client_id, self._report = settings, client_id, report
+        self._will, self._keep_will = will, keep_will
+        self._accepted = False
         self._client: Client | None = None
         self._unwanted = threading.Event()
         self._end = Ended("The broker closed the connection.")
@@ -167,21 +137,20 @@ class Connection:
 
     def _make_client(self) -> Client:
         settings, five = self._settings, self._settings.version == 5
-        client = Client(
-            CallbackAPIVersion.VERSION2,
+        client = _Client(
+            self._open_tcp,
             client_id=self._client_id,
             clean_session=None if five else True,
             protocol=MQTTv5 if five else MQTTv311,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # the link has a window; paho's searches all messages at each PUBACK
         if self._will:
-            client.will_set(self._will, b"offline", qos=1, retain=True)
+            client.will_set(self._will, b"offline", qos=1, retain=self._keep_will)
         if settings.username:
-            client.username_pw_set(settings.username, _read_password(settings.password_file))
+            client.username_pw_set(settings.username, read_password(settings.password_file))
         if settings.tls:
-            client.tls_set_context(_tls_context(settings))
+            client.tls_set_context(tls_context(settings))
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_subscribe = self._on_publish, self._on_subscribe
         client.on_message = self._on_message
@@ -190,22 +159,39 @@ class Connection:
         client.on_socket_register_write = lambda *_: None
         return client
 
+    def _open_tcp(self) -> socket.socket:
+        settings = self._settings
+        opened = open_tcp(
+            *(settings.host, settings.port, CONNECT_TIMEOUT_S), wanted=lambda: not self._unwanted.is_set()
+        )
+        self._report(Opened())
+        return opened
+
     def _on_connect(
         self, client: Client, userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        where, limits = self._settings.address, read_limits(properties)
         if reason.is_failure:
-            advice = "check mqtt.username, its password and the broker's access list."
-            self._end = Ended(f"The broker at {self._settings.address} refuses us ({reason}); {advice}", denied=True)
+            why, meaning = _why(reason, properties), of_connection(reason.value)
+            sentence = f"The broker at {where} refuses us ({why}); {meaning.advice}."
+            self._end = Ended(sentence, denied=meaning.kind is Kind.FINAL, code=reason.value)
+            self._unwanted.set()
+        elif limits.qos == 0:
+            sentence = f"The broker at {where} takes QoS 0 only; {of_connection(NO_QOS).advice}."
+            self._end = Ended(sentence, denied=True, code=NO_QOS)
             self._unwanted.set()
         else:
-            self._report(Connected(getattr(properties, "ReceiveMaximum", UNLIMITED)))
+            self._accepted = True
+            self._report(Connected(limits))
 
-    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: object) -> None:
-        why = f"{reason}, 0x{reason.value:02x}" if reason.is_failure else ""
-        self._report(Acknowledged(mid, why, bool(why) and reason.value not in MESSAGE_REFUSALS))
+    def _on_publish(self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
+        meaning = of_topic(reason.value)
+        why = f"{_why(reason, properties)}, 0x{reason.value:02x}" if reason.is_failure else ""
+        self._report(Acknowledged(mid, why, meaning.kind, meaning.advice))
 
     def _on_subscribe(self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], _: object) -> None:
-        self._report(Granted(tuple(str(reason) if reason.is_failure else "" for reason in reasons)))
+        refused = [f"{reason}; {of_topic(reason.value).advice}" if reason.is_failure else "" for reason in reasons]
+        self._report(Granted(tuple(refused)))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
         asked = message.properties
@@ -219,11 +205,45 @@ class Connection:
             return  # `abandon` or a refused CONNACK has set `_end` already
         where = self._settings.address
         if flags.is_disconnect_packet_from_server:
-            sentence = f"The broker at {where} ended the connection ({reason})."
-            self._end = Ended(sentence, taken_over=reason.value == TAKEN_OVER, by_broker=True)
+            meaning = of_connection(reason.value)
+            sentence = f"The broker at {where} ended the connection ({_why(reason, properties)}); {meaning.advice}."
+            denied = meaning.kind is Kind.FINAL
+            self._end = Ended(sentence, denied=denied, by_broker=True, code=reason.value)
+        elif reason.is_failure and not self._accepted:
+            why = f"The broker at {where} closed the connection instead of accepting us"
+            self._end = Ended(f"{why}; check mqtt.url, its port and mqtt.version.")
         elif reason.is_failure:
             sentence = f"The connection to the broker at {where} is lost; check it and the network."
             self._end = Ended(sentence, by_broker=True)
+
+
+class _Client(Client):
+    """paho's client, but with our way to open a socket.
+
+    paho's waits its time limit for each dead address, and leaves the socket of a failed handshake open.
+    """
+
+    def __init__(self, open_tcp: Callable[[], socket.socket], **options: Any) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, **options)
+        self._open_tcp = open_tcp
+
+    def _create_socket(self) -> socket.socket:
+        opened = self._open_tcp()
+        if self._ssl_context is None:
+            return opened
+        try:
+            # The socket has the time limit of its TCP connection, which counts for the handshake too.
+            return self._ssl_context.wrap_socket(opened, server_hostname=self._host)
+        except BaseException:
+            opened.close()
+            raise
+
+
+def _why(reason: ReasonCode, properties: Any) -> str:
+    """The reason's name, with what the broker adds to it."""
+    added = [getattr(properties, name, "") for name in ("ReasonString", "ServerReference")]
+    text = ": ".join([str(reason), *filter(None, added)])
+    return "".join(filter(str.isprintable, text))[:MAX_REASON]
 
 
 def _properties(packet: int, **values: object) -> Properties:
@@ -231,40 +251,6 @@ def _properties(packet: int, **values: object) -> Properties:
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
-
-
-def _read_password(password_file: str) -> str | None:
-    """The password from its file, else from systemd's credential, else None.
-
-    Raises:
-        BrokerError: the file cannot be read.
-    """
-    path = Path(password_file) if password_file else credential(CREDENTIAL_MQTT_PASSWORD)
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokerError(
-            f"The broker's password cannot be read from {path} ({error}); check mqtt.password_file."
-        ) from error
-
-
-def _tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """The certificates of the settings.
-
-    Raises:
-        BrokerError: a file cannot be used.
-    """
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise BrokerError(
-            f"The certificates for the broker cannot be loaded ({error}); check mqtt.ca_file, cert_file and key_file."
-        ) from error
-    return context
 
 
 def _why_not_connected(error: Exception, settings: MqttSettings) -> str:

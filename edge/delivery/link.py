@@ -1,35 +1,36 @@
-"""The link to the broker: one connection after another, what is under way on the open one, and refused topics.
+"""The link to the broker: one connection after another, and what is under way on the open one.
 
 Look here for when a connection is tried, given up or counted as good. One class serves both links, that of the events
 (publisher.py) and that of the requests (interfaces/mqtt_requests.py). docs/design.md draws its states under "Topics".
+holds.py has the refused topics, learned.py what the link does differently because of its broker.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import Protocol
 
 from edge.backoff import Backoff
-from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Granted, Received, Report
-from edge.repeating_fault import RepeatingFault
+from edge.delivery.connection import Connection
+from edge.delivery.holds import Holds
+from edge.delivery.learned import Learned
+from edge.delivery.limits import packet_bytes
+from edge.delivery.owner import Owner
+from edge.delivery.reasons import ACCESS, TOO_LARGE, Kind, of_connection
+from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
+from edge.delivery.short_lives import ShortLives
 from edge.settings.schema import MqttSettings
-
-logger = logging.getLogger("edge.delivery")
 
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
 DENIED_CAP_S = 60.0  # after a wrong password or a client id used twice, which a person has to fix
-CONNACK_WITHIN_S = 6.0  # longer than the timeouts of TCP and TLS
+OPENED_WITHIN_S = 90.0  # longer than looking up a name with dead name servers, and trying its addresses
+CONNACK_WITHIN_S = 6.0  # from the open TCP connection on; longer than the time limit of TLS
 SILENCE_S = 5.0  # without any PUBACK for this long the connection is given up
 STEADY_S = 10.0  # connections longer than this reset the back-off
-TWIN_AFTER = 3  # short connections in a row that indicate another client with our id
 WINDOW = 100  # messages under way at once, unless the broker takes fewer
-HOLD_S = 600.0  # how long nothing is sent to a topic that the broker refused
-MAX_REFUSED = 100  # topics that are remembered as refused
 
 Call = Callable[[], object]  # for the thread that owns the link to make
 
@@ -45,25 +46,13 @@ class State(Enum):
     CLOSING = auto()  # given up or ended by us; the connection's last report is awaited
 
 
-class Owner(Protocol):
-    """What the link calls in its owner's thread."""
-
-    def connected(self) -> None:
-        """A connection begins; the broker may be another one, so retained topics have to be sent again."""
-
-    def works(self) -> None:
-        """The broker acknowledges messages, and no other client seems to use our id."""
-
-    def ended(self, sentence: str, *, denied: bool) -> None:
-        """A connection ended; `denied`: another attempt within seconds would fail too."""
-
-
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     topic: str
     retained: bool
     at: float
-    answered: Callable[[str], None] | None
+    bytes: int
+    answered: Callable[[Acknowledged], None] | None
 
 
 class Link:
@@ -86,16 +75,16 @@ class Link:
         will: str,
         post: Callable[[Call], None],
         clock: Callable[[], float] = time.monotonic,
-        connect: Callable[[MqttSettings, str, str, Callable[[Report], None]], Connection] = Connection,
+        connect: Callable[..., Connection] = Connection,
     ) -> None:
-        self._settings, self._client_id, self._owner, self._will = settings, client_id, owner, will
+        self._address, self._client_id, self._owner, self._will = settings.address, client_id, owner, will
         self._post, self._clock, self._connect = post, clock, connect
         self._state = State.WAITING
         self._due = clock()  # when time ends the state: WAITING, CONNECTING and PROVEN only
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
-        self._short_lives = 0  # connections in a row that ended before they were steady, for no other known reason
-        self._refused: dict[str, float] = {}  # refused topic → when it may be tried again
-        self._fault = RepeatingFault(logger, clock=clock)
+        self._short_lives = ShortLives()
+        self._holds = Holds(clock)
+        self._learned = Learned(settings, owner.learned)
         self._granted: Callable[[Granted], None] = lambda report: None
         self._received: Callable[[Received], None] = lambda report: None
         # Of the present connection, which is not started before the end of WAITING:
@@ -123,16 +112,31 @@ class Link:
 
     def allows(self, topic: str) -> bool:
         """Whether the broker has not refused this topic in the last ten minutes."""
-        return not self._refused or self._clock() >= self._refused.get(topic, 0.0)
+        return self._holds.allows(topic)
+
+    def hold(self, topic: str, answer: Acknowledged) -> None:
+        """Send nothing to this topic for as long as an answer demands."""
+        self._saw_refusal = True
+        self._holds.refused(topic, answer)
+
+    def too_large(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
+        """Why the broker would close the connection for this message, "" if it is small enough."""
+        return self._learned.too_large(topic, payload, correlation)
 
     def takes(self, topic: str) -> bool:
         """Whether one more message may be sent to this topic now."""
-        return self.online and len(self._under_way) < self._room and self.allows(topic)
+        return self.online and len(self._under_way) < self._room and self._lets(topic)
 
     def takes_backlog(self, topic: str) -> bool:
         """The same for the backlog, which leaves a quarter of the window to live events."""
         proven = self._state in (State.PROVEN, State.STEADY)
-        return proven and len(self._under_way) < max(1, self._room * 3 // 4) and self.allows(topic)
+        return proven and len(self._under_way) < max(1, self._room * 3 // 4) and self._lets(topic)
+
+    def _lets(self, topic: str) -> bool:
+        """Whether the topic is not held; after a refusal one message probes it."""
+        if not self.allows(topic):
+            return False
+        return not self._holds.doubts(topic) or all(message.topic != topic for message in self._under_way.values())
 
     @property
     def _room(self) -> int:
@@ -142,7 +146,7 @@ class Link:
         self,
         topic: str,
         payload: bytes,
-        answered: Callable[[str], None] | None = None,
+        answered: Callable[[Acknowledged], None] | None = None,
         *,
         retain: bool = False,
         correlation: bytes = b"",
@@ -150,16 +154,26 @@ class Link:
         """Publish with QoS 1; returns False if the connection is just ending.
 
         Args:
-            answered: called once the broker has answered, with "" or why it refused the message.
+            answered: called once the broker has answered; at once if the message is too large for it.
         """
-        mid = self._connection.publish(topic, payload, retain=retain, correlation=correlation)
+        if reason := self.too_large(topic, payload, correlation):
+            self._learned.tell_too_large(topic, reason)
+            if answered is not None:
+                answered(Acknowledged(0, reason, Kind.MESSAGE))
+            return True
+        kept = retain and self._learned.limits.retain
+        mid = self._connection.publish(topic, payload, retain=kept, correlation=correlation)
         if mid is not None:
-            self._under_way[mid] = _UnderWay(topic, retain, self._clock(), answered)
+            size = packet_bytes(topic, payload, correlation)
+            self._under_way[mid] = _UnderWay(topic, retain, self._clock(), size, answered)
         return mid is not None
 
     def send_unacknowledged(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 0, if there is a connection."""
-        self._connection.publish(topic, payload, qos=0)
+        if reason := self.too_large(topic, payload):
+            self._learned.tell_too_large(topic, reason)
+        else:
+            self._connection.publish(topic, payload, qos=0)
 
     def subscribe(
         self, topics: Sequence[str], *, granted: Callable[[Granted], None], received: Callable[[Received], None]
@@ -181,28 +195,31 @@ class Link:
             return
         match self._state:
             case State.WAITING:
-                self._enter(State.CONNECTING, CONNACK_WITHIN_S)
+                self._enter(State.CONNECTING, OPENED_WITHIN_S)
                 self._connection.start()
             case State.CONNECTING:
-                self._give_up("does not answer")
+                self._give_up("does not answer", "runs, is free and speaks the mqtt.version that is set")
             case _ if now >= self._silent_at:
                 self._give_up("acknowledges nothing")
             case State.PROVEN:
                 self._enter(State.STEADY)
                 self._backoff.reset()
-                suspected, self._short_lives = self._twin_suspected, 0
-                if suspected:
+                if self._short_lives.suspicious:
                     self._owner.works()
+                self._short_lives.over()
 
     def take(self, report: Report) -> None:
         """Make the transition that a report of the connection demands."""
         match report:
             case Ended():
                 self._ended(report)
-            case Connected(receive_maximum) if self._state is State.CONNECTING:
+            case Opened() if self._state is State.CONNECTING:
+                self._enter(State.CONNECTING, CONNACK_WITHIN_S)
+            case Connected(limits) if self._state is State.CONNECTING:
                 self._enter(State.ACCEPTED)
-                self._window = max(1, min(receive_maximum, WINDOW))
+                self._window = min(limits.receive_maximum, WINDOW)
                 self._saw_refusal = False
+                self._learned.accepted(limits)
                 self._owner.connected()
             case Granted() if self.online:
                 self._prove()
@@ -224,7 +241,9 @@ class Link:
 
     def _new_connection(self) -> Connection:
         return self._connect(
-            *(self._settings, self._client_id, self._will), lambda report: self._post(partial(self.take, report))
+            *(self._learned.settings, self._client_id, self._will),
+            lambda report: self._post(partial(self.take, report)),
+            keep_will=self._learned.keeps_messages,
         )
 
     def _enter(self, state: State, for_s: float = float("inf")) -> None:
@@ -235,20 +254,15 @@ class Link:
         oldest = next(iter(self._under_way.values()), None)
         return float("inf") if oldest is None else max(self._answered_at, oldest.at) + SILENCE_S
 
-    @property
-    def _twin_suspected(self) -> bool:
-        return self._short_lives >= TWIN_AFTER
-
-    def _give_up(self, what_it_does: str) -> None:
-        where = self._settings.address
-        self._connection.abandon(f"The broker at {where} {what_it_does}; check that it runs and is free.")
+    def _give_up(self, what_it_does: str, that_it: str = "runs and is free") -> None:
+        self._connection.abandon(f"The broker at {self._address} {what_it_does}; check that it {that_it}.")
         self._enter(State.CLOSING)
 
     def _prove(self) -> None:
         self._answered_at = self._clock()
         if self._state is State.ACCEPTED:
             self._enter(State.PROVEN, STEADY_S)
-            if not self._twin_suspected:
+            if not self._short_lives.suspicious:
                 self._owner.works()
 
     def _acknowledged(self, answer: Acknowledged) -> None:
@@ -258,37 +272,27 @@ class Link:
         if not message.retained:
             self._cautious = False
         if answer.reason:
-            self._refuse(message.topic, answer)
-        elif self._refused.pop(message.topic, None) is not None and not self._refused:
-            self._fault.over(f"The broker takes {message.topic} again.")
+            self.hold(message.topic, answer)
+        elif answer.kind is Kind.TAKEN:
+            self._holds.accepted(message.topic)
         if message.answered is not None:
-            message.answered(answer.reason)
-
-    def _refuse(self, topic: str, answer: Acknowledged) -> None:
-        self._saw_refusal = True
-        if len(self._refused) >= MAX_REFUSED:
-            del self._refused[next(iter(self._refused))]
-        self._refused[topic] = self._clock() + HOLD_S if answer.of_topic else 0.0
-        self._fault.happened(
-            f"The broker refuses {topic} ({answer.reason}); check its access list. "
-            "It is tried again later, and events stay in the log until then."
-        )
+            message.answered(answer)
 
     def _ended(self, end: Ended) -> None:
-        sentence, denied = end.sentence, end.denied
-        # MQTT 3.1.1 does not report "taken over"; there, several short connections in a row indicate it.
-        if end.taken_over:
-            self._short_lives = TWIN_AFTER
-        elif end.by_broker and self._state in (State.ACCEPTED, State.PROVEN) and not self._saw_refusal:
-            self._short_lives += 1
-        if end.by_broker and self._twin_suspected:
-            verb, denied = "uses" if end.taken_over else "seems to use", True
-            sentence = (
-                f"Another client {verb} the id {self._client_id} at the broker {self._settings.address}; "
-                "give each box a device.name of its own."
-            )
-        self._cautious = not all(message.retained for message in self._under_way.values())
+        sentence, denied, was_online, short = end.sentence, end.denied, self.online, self._state is not State.STEADY
+        alone = next(iter(self._under_way.values())) if len(self._under_way) == 1 else None
+        differs = self._learned.ended(end, 0 if alone is None else alone.bytes)
+        unexplained = was_online and short and not self._saw_refusal
+        self._short_lives.ended(end, unexplained=unexplained, alone="" if alone is None else alone.topic)
+        if topic := self._short_lives.suspected_topic():
+            self.hold(topic, Acknowledged(0, "it closes the connection without a reason", Kind.FINAL, ACCESS))
+        elif end.by_broker and self._short_lives.suspicious:
+            denied = True
+            sentence = self._short_lives.sentence(self._learned.limits.client_id or self._client_id, self._address)
+        too_large = end.code == TOO_LARGE  # sent one at a time, messages show which one it is
+        self._cautious = too_large or not all(message.retained for message in self._under_way.values())
         self._under_way.clear()
         self._connection = self._new_connection()
-        self._enter(State.WAITING, self._backoff.next_s(DENIED_CAP_S if denied else None))
-        self._owner.ended(sentence, denied=denied)
+        self._enter(State.WAITING, 0.0 if differs else self._backoff.next_s(DENIED_CAP_S if denied else None))
+        if was_online or not differs:
+            self._owner.ended(sentence, denied=denied or of_connection(end.code).kind is not Kind.BROKER)

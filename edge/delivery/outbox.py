@@ -64,6 +64,12 @@ class Outbox:
             event.awaited = False
         self._unsent = OrderedDict((event, None) for event in self._unsafe if not event.refused)
 
+    def again(self, event: Pending) -> None:
+        """The broker does not take an event for now: it is to be sent again, before later ones."""
+        event.awaited = False
+        if event in self._unsafe:
+            self._unsent = OrderedDict((old, None) for old in self._unsafe if not old.refused and not old.awaited)
+
     def settle(self, event: Pending) -> None:
         """Remove an event that is acknowledged or stored."""
         if event in self._unsafe:

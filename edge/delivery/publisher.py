@@ -14,15 +14,19 @@ from functools import partial
 
 from edge.delivery.link import Call, Link
 from edge.delivery.outbox import Outbox, Pending
+from edge.delivery.reasons import Kind
+from edge.delivery.reports import Acknowledged
 from edge.delivery.spool import Spool
 from edge.delivery.topics import STATES, client_id, topic_prefix
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
-from edge.status.snapshot import Status
+from edge.status.snapshot import FAULTS, Status
 
 logger = logging.getLogger("edge.delivery")
 
 STATUS_EVERY_S = 10.0
+REPEAT_EVERY_S = 60.0  # so that what others retain on the topics below does not stay
+REPEATED = ("availability", "camera/availability")
 
 
 class Publisher:
@@ -43,13 +47,14 @@ class Publisher:
         post: Callable[[Call], None],
     ) -> None:
         self._address, self._prefix = settings.address, topic_prefix(settings, device)
+        self._wait_for_subscriber = settings.wait_for_subscriber
         self._outbox, self._spool, self._status = outbox, spool, status
         self._retained: dict[str, bytes] = {}  # what each retained topic carries …
         self._unsent: dict[str, None] = {}  # … and those that are to be sent, in order
-        self._status_at = 0.0
+        self._status_at = self._repeat_at = 0.0
         self._fault = RepeatingFault(logger)
         will = self._prefix + "availability"
-        self.link = Link(settings, client_id(device), self, will=will, post=post)
+        self.link = Link(settings, client_id(settings, device), self, will=will, post=post)
 
     def set_retained(self, topic: str, payload: bytes) -> None:
         """Set what a retained topic carries; the newest payload wins."""
@@ -75,8 +80,19 @@ class Publisher:
 
     def _renew_status(self) -> None:
         self._status_at = time.monotonic() + STATUS_EVERY_S
+        self.set_retained("status", self._fitting_status())
+        if time.monotonic() >= self._repeat_at:
+            self._repeat_at = time.monotonic() + REPEAT_EVERY_S
+            self._unsent.update(dict.fromkeys(topic for topic in REPEATED if topic in self._retained))
+
+    def _fitting_status(self) -> bytes:
+        """The status as JSON; where the broker takes small messages only, without its longest parts."""
         status = self._status.snapshot().to_dict()
-        self.set_retained("status", json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode())
+        while True:
+            payload = json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode()
+            if not status or not self.link.too_large(self._prefix + "status", payload):
+                return payload
+            del status[max(status, key=lambda key: (key not in FAULTS, len(json.dumps(status[key])) + len(key)))]
 
     def send(self) -> None:
         """Publish as much as the link takes: states, then live events, then the backlog."""
@@ -87,9 +103,10 @@ class Publisher:
                 return
             del self._unsent[topic]
         while self.link.takes(path := self._prefix + "event") and (event := self._outbox.next_unsent()) is not None:
-            if not self.link.send(path, event.payload, partial(self._live_answered, event)):
-                return  # the log or the next connection takes it
             event.awaited = True
+            if not self.link.send(path, event.payload, partial(self._live_answered, event)):
+                event.awaited = False
+                return  # the log or the next connection takes it
         while self.replay_wait_s() == 0 and (entry := self._spool.next()) is not None:
             seq, payload = entry
             if not self.link.send(self._prefix + "replay", payload, partial(self._replay_answered, seq)):
@@ -105,27 +122,44 @@ class Publisher:
         waiting = any(self.link.allows(self._prefix + topic) for topic in self._unsent)
         return not self.link.online or (self.link.idle and not waiting)
 
-    def _live_answered(self, event: Pending, reason: str) -> None:
+    def _live_answered(self, event: Pending, answer: Acknowledged) -> None:
         """Settle an event that the broker accepted; keep one that it refused, with the reason, for the log."""
-        if reason:
-            event.awaited, event.refused = False, reason
-            self._status.count("events_refused")
+        if self._later("event", answer):
+            self._outbox.again(event)
             if event.seq is not None:  # it was stored meanwhile
-                self._spool.refused(event.seq, reason)
-            return
-        self._outbox.settle(event)
-        self._status.count("events_published")
-        self._status.observe("delivery", (time.monotonic() - event.made) * 1000)
-        if event.seq is not None:
-            self._spool.delivered(event.seq)
+                self._spool.again(event.seq)
+        elif answer.reason:
+            event.awaited, event.refused = False, answer.reason
+            if event.seq is not None:
+                self._spool.refused(event.seq, answer.reason)
+        else:
+            self._outbox.settle(event)
+            self._status.count("events_published")
+            self._status.observe("delivery", (time.monotonic() - event.made) * 1000)
+            if event.seq is not None:
+                self._spool.delivered(event.seq)
 
-    def _replay_answered(self, seq: int, reason: str) -> None:
-        if reason:
-            self._status.count("events_refused")
-            self._spool.refused(seq, reason)
+    def _replay_answered(self, seq: int, answer: Acknowledged) -> None:
+        if self._later("replay", answer):
+            self._spool.again(seq)
+        elif answer.reason:
+            self._spool.refused(seq, answer.reason)
         else:
             self._status.count("events_replayed")
             self._spool.delivered(seq)
+
+    def _later(self, topic: str, answer: Acknowledged) -> bool:
+        """Count an answer; returns whether the event is to be sent again within seconds."""
+        if answer.reason:
+            self._status.count("events_refused")
+            return answer.kind is Kind.LATER
+        unheard = answer.kind is Kind.UNHEARD
+        self._status.gauge(unheard=f"Nobody subscribes to {self._prefix}{topic}." if unheard else "")
+        if unheard and self._wait_for_subscriber:
+            self.link.hold(self._prefix + topic, answer)
+            return True
+        self._status.count("events_unheard", int(unheard))
+        return False
 
     # --- called by the link ---
 
@@ -149,3 +183,8 @@ class Publisher:
         self._outbox.requeue()
         self._status.gauge(broker="offline", broker_error=sentence)
         self._fault.happened(sentence)
+
+    def learned(self, sentence: str) -> None:
+        """Log and show what the broker restricts; the requests' link learns the same."""
+        self._status.gauge(broker_limits=sentence)
+        logger.info("%s", sentence or f"The broker at {self._address} has no such limits any more.")

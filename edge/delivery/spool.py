@@ -53,6 +53,7 @@ class Spool:
         self._salvage_at = 0.0
         self._dropped = 0  # lost before they reached the log, not yet remembered there
         self._reported_dropped = 0
+        self._after = 0  # the last event that was read
         self.rewind()
 
     # --- storing ---
@@ -89,6 +90,13 @@ class Spool:
         self._refusals[seq] = reason
         self._in_flight.discard(seq)
         self._write_soon()
+
+    def again(self, seq: int) -> None:
+        """The broker does not take a stored event for now: it is to be replayed again, before later ones."""
+        self._in_flight.discard(seq)
+        self._buffer.clear()
+        self._after = min(self._after, seq - 1)
+        self._exhausted = False
 
     @property
     def write_at(self) -> float | None:

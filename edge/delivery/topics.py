@@ -12,9 +12,14 @@ def topic_prefix(settings: MqttSettings, device: str) -> str:
     return f"{settings.base}/{device}/"
 
 
-def client_id(device: str, suffix: str = "") -> str:
+def identity(device: str) -> str:
+    """How Home Assistant knows the box."""
+    return f"edge-classifier-{device}"
+
+
+def client_id(settings: MqttSettings, device: str, suffix: str = "") -> str:
     """How the broker knows a connection of this box; of two connections with one id it ends the older one."""
-    return f"edge-classifier-{device}{suffix}"
+    return (settings.client_id or identity(device)) + suffix
 
 
 def birth_topic(settings: MqttSettings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edge.delivery.topics import client_id, topic_prefix
+from edge.delivery.topics import identity, topic_prefix
 from edge.settings.schema import MqttSettings
 
 URL = "https://github.com/edge-classifier/edge-classifier"
@@ -17,11 +17,11 @@ def discovery_payload(settings: MqttSettings, device: str, version: str, board: 
     Args:
         heartbeat_s: how often the state is published; after twice this time without one an entity expires.
     """
-    identity = client_id(device)
+    identifier = identity(device)
     components = _components(topic_prefix(settings, device), heartbeat_s, settings.snapshot_every_s > 0)
     document = {
         "device": {
-            "identifiers": [identity],
+            "identifiers": [identifier],
             "name": device,
             "manufacturer": "edge-classifier",
             "model": board or "camera box",
@@ -29,7 +29,7 @@ def discovery_payload(settings: MqttSettings, device: str, version: str, board: 
         },
         "origin": {"name": "edge-classifier", "sw_version": version, "support_url": URL},
         "qos": 1,
-        "components": {key: {"unique_id": f"{identity}-{key}", **entity} for key, entity in components.items()},
+        "components": {key: {"unique_id": f"{identifier}-{key}", **entity} for key, entity in components.items()},
     }
     return json.dumps(document, separators=(",", ":")).encode()
 

@@ -22,8 +22,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from edge.delivery.connection import Granted, Received
 from edge.delivery.link import Call, Link
+from edge.delivery.reasons import Kind
+from edge.delivery.reports import Acknowledged, Granted, Received
 from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
 from edge.repeating_fault import RepeatingFault
@@ -87,7 +88,9 @@ class MqttRequests:
         self._unannounced: dict[str, bytes] = {}  # retained topic → payload; what the broker has not accepted yet
         self._announce_at = float("inf")  # when to answer Home Assistant's birth message
         self._connection_fault, self._subscription_fault = RepeatingFault(logger), RepeatingFault(logger)
-        self._link = Link(settings, client_id(device, "-remote"), self, will="", post=self._inbox.put, clock=clock)
+        self._discovery_fault = RepeatingFault(logger)
+        our_id = client_id(settings, device, "-remote")
+        self._link = Link(settings, our_id, self, will="", post=self._inbox.put, clock=clock)
         self._threads = [
             threading.Thread(target=self._run, name="mqtt-requests", daemon=True),
             threading.Thread(target=self._work, name="requests", daemon=True),
@@ -97,6 +100,10 @@ class MqttRequests:
         """Start; returns at once, whatever the broker does."""
         for thread in self._threads:
             thread.start()
+
+    def announce(self, announcement: bytes) -> None:
+        """Announce the box anew, because something in its discovery document has changed; from any thread."""
+        self._inbox.put(partial(self._announce, announcement))
 
     def stop(self, timeout_s: float) -> bool:
         """End both threads; False when one has not ended in time."""
@@ -123,13 +130,18 @@ class MqttRequests:
         due = min(self._link.due, self._announce_at if self._link.idle else float("inf"))
         return max(0.0, min(1.0, due - self._clock()))
 
+    def _announce(self, announcement: bytes) -> None:
+        if announcement != self._announcement:
+            self._announcement = announcement
+            self._announce_at = self._clock()
+
     def _subscribed(self, granted: Granted) -> None:
         if not any(granted.reasons):
             self._subscription_fault.over("The broker grants the subscriptions again.")
             return
         self._subscription_fault.happened(
-            f"The broker refuses the subscription to {' or '.join(self._subscriptions)}; requests do not arrive. "
-            "Check its access list."
+            f"The broker refuses the subscription to {' or '.join(self._subscriptions)}, so requests do not arrive: "
+            f"{'; '.join(sorted(set(filter(None, granted.reasons))))}."
         )
 
     def _received(self, message: Received) -> None:
@@ -161,13 +173,25 @@ class MqttRequests:
             if self._link.allows(answer.topic):
                 if not self._link.takes(answer.topic):
                     return
+                if reason := self._link.too_large(answer.topic, answer.payload, answer.correlation):
+                    error = _error(f"The answer is too large for the broker ({reason}).", _transaction(answer.payload))
+                    answer = answer._replace(payload=_dumps(error))
                 self._link.send(answer.topic, answer.payload, correlation=answer.correlation)
             self._answers.popleft()
 
-    def _announced(self, topic: str, reason: str) -> None:
+    def _announced(self, topic: str, answer: Acknowledged) -> None:
         """Remember the topics once every announcement is accepted; a refused one is sent again when it is allowed."""
-        if reason or self._unannounced.pop(topic, None) is None or self._unannounced:
+        if answer.reason and topic == self._discovery_topic:
+            advice = "see deploy/mosquitto/acl" if answer.kind is Kind.FINAL else answer.advice
+            self._discovery_fault.happened(
+                f"The broker refuses Home Assistant's discovery ({answer.reason}), so the box does not appear there; "
+                f"let it write {topic}: {advice}."
+            )
+        if answer.reason and answer.kind is not Kind.MESSAGE:
             return
+        if self._unannounced.pop(topic, None) is None or answer.reason or self._unannounced:
+            return
+        self._discovery_fault.over("The broker takes Home Assistant's discovery again.")
         known = self._known_topics()
         if known != self._retained_topics:
             if not set(known) <= set(self._retained_topics):
@@ -207,13 +231,15 @@ class MqttRequests:
         if denied:
             self._connection_fault.happened(f"Requests and Home Assistant's discovery wait: {sentence}")
 
+    def learned(self, sentence: str) -> None:
+        """Nothing: the events' link logs what the broker restricts."""
+
     def _name(self, message: Received) -> str:
         return message.topic.removeprefix(self._prefix + "request/")
 
     def _answer(self, request: Received, document: dict[str, Any]) -> _Answer:
         topic = request.response_topic or f"{self._prefix}response/{self._name(request)}"
-        # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
-        return _Answer(topic, json.dumps(document, separators=(",", ":")).encode(), request.correlation)
+        return _Answer(topic, _dumps(document), request.correlation)
 
     # --- the thread "requests" ---
 
@@ -246,6 +272,15 @@ class MqttRequests:
 
 def _error(sentence: str, transaction: object = None) -> dict[str, Any]:
     return {"status": "error", "transaction": transaction, "error": sentence}
+
+
+def _dumps(document: dict[str, Any]) -> bytes:
+    # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _transaction(answer: bytes) -> object:
+    return json.loads(answer).get("transaction")
 
 
 def _parse(payload: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from edge.settings.defaults import default_bundle, default_device_name, state_di
 
 _SOURCE = re.compile(r"auto|picamera2(:\d+)?|v4l2:(\d+|/.+)|rtsps?://.+|csi://\d+|file:.+")
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_CLIENT_ID = re.compile(r"[!-~]{0,128}")
 
 MIN_FPS = 0.01
 
@@ -122,6 +123,9 @@ class MqttSettings(Section):
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    key_password_file: str = ""
+    client_id: str = ""  # "": edge-classifier-<device>
+    wait_for_subscriber: bool = False
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     discovery_prefix: str = "homeassistant"
     snapshot_every_s: float = Field(default=0.0, ge=0, le=86400)  # 0: never
@@ -163,6 +167,27 @@ class MqttSettings(Section):
         if "cert_file" in info.data and bool(info.data["cert_file"]) != bool(key_file):
             raise ValueError("and cert_file go together: give both or neither")
         return key_file
+
+    @field_validator("key_password_file")
+    @classmethod
+    def _passphrase_with_key(cls, key_password_file: str, info: ValidationInfo) -> str:
+        if key_password_file and not info.data.get("key_file", "?"):
+            raise ValueError("needs mqtt.key_file: it holds the passphrase of that key")
+        return key_password_file
+
+    @field_validator("client_id")
+    @classmethod
+    def _allowed_client_id(cls, client_id: str) -> str:
+        if not _CLIENT_ID.fullmatch(client_id):
+            raise ValueError("must be up to 128 printable ASCII characters without spaces")
+        return client_id
+
+    @field_validator("wait_for_subscriber")
+    @classmethod
+    def _knows_of_subscribers(cls, wait: bool, info: ValidationInfo) -> bool:
+        if wait and info.data.get("version") == "3.1.1":
+            raise ValueError("true goes with mqtt.version = 5 only; with 3.1.1 a broker does not tell who subscribes")
+        return wait
 
     @field_validator("password_file")
     @classmethod

@@ -7,8 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from edge.delivery.connection import Acknowledged, Connected, Connection, Ended, Report
-from edge.delivery.link import CONNACK_WITHIN_S, HOLD_S, SILENCE_S, STEADY_S, Link
+from edge.delivery.connection import Connection
+from edge.delivery.holds import HOLD_S, SOON_CAP_S
+from edge.delivery.limits import Limits
+from edge.delivery.link import CONNACK_WITHIN_S, OPENED_WITHIN_S, SILENCE_S, STEADY_S, Link
+from edge.delivery.reasons import TAKEN_OVER, TOO_LARGE, UNSUPPORTED_VERSION, Kind
+from edge.delivery.reports import Acknowledged, Connected, Ended, Opened, Report
 from edge.settings.schema import MqttSettings
 
 EVENT, STATE, REPLAY = "edge/porch/event", "edge/porch/status", "edge/porch/replay"
@@ -17,7 +21,8 @@ EVENT, STATE, REPLAY = "edge/porch/event", "edge/porch/status", "edge/porch/repl
 class FakeConnection:
     """Accepts every message."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, settings: MqttSettings) -> None:
+        self.version = settings.version
         self._mids = count(1)
         self.abandoned = ""
 
@@ -37,6 +42,8 @@ class Box:
     def __init__(self) -> None:
         self.now, self.works_count = 100.0, 0
         self.ends: list[str] = []
+        self.denials: list[bool] = []
+        self.restrictions: list[str] = []
         self.answers: list[tuple[str, str]] = []
         self.connections: list[FakeConnection] = []
         connect = cast(Callable[..., Connection], self._connect)
@@ -44,8 +51,8 @@ class Box:
             *(MqttSettings(), "box", self), will="", post=lambda _: None, clock=lambda: self.now, connect=connect
         )
 
-    def _connect(self, *_: Any) -> FakeConnection:
-        self.connections.append(FakeConnection())
+    def _connect(self, settings: MqttSettings, *_: Any, **__: Any) -> FakeConnection:
+        self.connections.append(FakeConnection(settings))
         return self.connections[-1]
 
     def connected(self) -> None:
@@ -56,26 +63,30 @@ class Box:
 
     def ended(self, sentence: str, *, denied: bool) -> None:
         self.ends.append(sentence)
+        self.denials.append(denied)
+
+    def learned(self, sentence: str) -> None:
+        self.restrictions.append(sentence)
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
         self.link.tick()
 
-    def online(self, receive_maximum: int = 65535) -> None:
+    def online(self, **limits: Any) -> None:
         self.wait(60.0)  # more than any back-off
-        self.take(Connected(receive_maximum))
+        self.take(Connected(Limits(**limits)))
 
     def take(self, report: Report) -> None:
         self.link.take(report)
 
-    def send(self, topic: str) -> None:
-        assert self.link.send(topic, b"", partial(self._answered, topic), retain=topic == STATE)
+    def send(self, topic: str, payload: bytes = b"") -> None:
+        assert self.link.send(topic, payload, partial(self._answered, topic), retain=topic == STATE)
 
-    def _answered(self, topic: str, reason: str) -> None:
-        self.answers.append((topic, reason))
+    def _answered(self, topic: str, answer: Acknowledged) -> None:
+        self.answers.append((topic, answer.reason))
 
-    def acknowledge(self, mid: int, reason: str = "") -> None:
-        self.take(Acknowledged(mid, reason, bool(reason)))
+    def acknowledge(self, mid: int, reason: str = "", kind: Kind = Kind.FINAL) -> None:
+        self.take(Acknowledged(mid, reason, kind if reason else Kind.TAKEN, "check its access list"))
 
 
 def test_no_more_is_under_way_than_the_broker_takes() -> None:
@@ -125,8 +136,11 @@ def test_a_connection_without_a_connack_or_without_pubacks_is_given_up_and_made_
     box = Box()
     box.wait(0.0)
     box.wait(CONNACK_WITHIN_S)
+    assert not box.connections[0].abandoned, "the name is being looked up"
+    box.take(Opened())
+    box.wait(CONNACK_WITHIN_S)
     assert "does not answer" in box.connections[0].abandoned
-    box.take(Connected(65535))  # too late
+    box.take(Connected())  # too late
     assert not box.link.online
     box.take(Ended("It does not answer."))
     box.online()
@@ -144,7 +158,7 @@ def test_another_client_with_our_id_is_suspected_until_a_connection_is_steady(ta
         box.online()
         box.send(STATE)
         box.acknowledge(1)
-        box.take(Ended("The broker ended the connection.", taken_over=taken_over, by_broker=True))
+        box.take(Ended("It ended.", by_broker=True, code=TAKEN_OVER if taken_over else 0))
     assert ("uses the id box" if taken_over else "seems to use the id box") in box.ends[-1]
     before = box.works_count
     box.online()
@@ -185,3 +199,97 @@ def test_a_refused_topic_is_left_alone_for_a_while_and_reported_until_it_is_acce
     refused, accepted = (record.getMessage() for record in caplog.records)
     assert "The broker refuses edge/porch/event (Not authorized, 0x87); check its access list." in refused
     assert "The broker takes edge/porch/event again." in accepted
+
+
+def test_a_full_queue_of_the_broker_is_tried_again_within_seconds_and_with_one_message() -> None:
+    box = Box()
+    box.online()
+    box.send(EVENT)
+    box.acknowledge(1, "Quota exceeded, 0x97", Kind.LATER)
+    assert not box.link.takes(EVENT)
+    box.wait(SOON_CAP_S)
+    assert box.link.takes(EVENT)
+    box.send(EVENT)
+    assert not box.link.takes(EVENT), "one message finds out whether the queue is still full"
+    box.acknowledge(2)
+    box.send(EVENT)
+    assert box.link.takes(EVENT)
+
+
+def test_a_broker_without_mqtt_5_is_tried_again_at_once_with_3_1_1_and_it_is_told_once() -> None:
+    box = Box()
+    box.wait(0.0)
+    box.take(Ended("It refuses us.", denied=True, code=UNSUPPORTED_VERSION))
+    box.wait(0.0)
+    box.take(Connected())
+    assert [connection.version for connection in box.connections] == [5, "3.1.1"]
+    assert box.ends == [], "that is no fault"
+    box.take(Ended("The connection is lost.", by_broker=True))
+    box.online()
+    (told,) = box.restrictions
+    assert "does not speak MQTT 5" in told
+    assert 'mqtt.version = "3.1.1"' in told
+
+
+def test_a_message_above_the_broker_s_limit_is_refused_here_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box()
+    box.online(packet_bytes=200)
+    for _ in range(3):
+        box.send(EVENT, b"x" * 200)
+    box.send(EVENT, b"x" * 100)
+    assert [reason[-4:] for _, reason in box.answers] == ["0x95"] * 3
+    box.acknowledge(1)
+    assert box.answers[-1] == (EVENT, "")
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "raise the broker's limit" in told
+    assert box.restrictions == ["The broker at localhost:1883: It takes packets of at most 200 bytes."]
+
+
+def test_a_limit_that_the_broker_does_not_state_is_learned_from_its_refusal() -> None:
+    box = Box()
+    box.online()
+    for _ in range(2):
+        box.send(STATE, b"x" * 1000)
+    box.take(Ended("Too large.", by_broker=True, code=TOO_LARGE))
+    box.online()
+    box.send(STATE, b"x" * 1000)
+    assert not box.link.takes(STATE), "one at a time shows which message it is"
+    box.take(Ended("Too large.", by_broker=True, code=TOO_LARGE))
+    box.online()
+    box.send(STATE, b"x" * 1000)
+    assert box.answers[-1][1].endswith("0x95")
+
+
+def test_a_broker_that_closes_the_connection_after_each_message_on_a_topic_is_no_other_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    box = Box()
+    for _ in range(3):
+        box.online()
+        box.send(STATE)
+        box.take(Ended("The connection is lost.", by_broker=True))
+    assert not box.link.allows(STATE)
+    assert not [sentence for sentence in box.ends if "the id box" in sentence]
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert "closes the connection without a reason); check its access list" in told
+
+
+@pytest.mark.parametrize(("code", "second_link_tells"), [(0x8B, False), (0x97, True), (0x87, True)])
+def test_the_reason_of_an_end_decides_whether_only_this_connection_is_concerned(
+    code: int, second_link_tells: bool
+) -> None:
+    box = Box()
+    for _ in range(4):
+        box.online()
+        box.send(STATE)
+        box.acknowledge(1)
+        box.take(Ended("It ended.", by_broker=True, code=code))
+    assert box.ends == ["It ended."] * 4, "not another client"
+    assert box.denials[-1] is second_link_tells
+
+
+def test_looking_up_a_name_has_a_time_limit_of_its_own() -> None:
+    box = Box()
+    box.wait(0.0)
+    box.wait(OPENED_WITHIN_S)
+    assert "does not answer" in box.connections[0].abandoned

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.delivery.link import HOLD_S
+from edge.delivery.holds import HOLD_S
 from edge.interfaces import mqtt_requests
 from edge.interfaces.home_assistant import discovery_payload
 from edge.settings.schema import MqttSettings

@@ -29,7 +29,7 @@ def _connected(mqtt: MqttSettings, device: str) -> AbstractContextManager[Blocki
     from edge.delivery.blocking_client import connected
     from edge.delivery.topics import client_id
 
-    return connected(mqtt, client_id(device, "-doctor"))
+    return connected(mqtt, client_id(mqtt, device, "-doctor"))
 
 
 def broker(mqtt: MqttSettings, device: str) -> Finding:
@@ -57,13 +57,14 @@ def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Findi
         return Finding("access", "warning", f"The broker refused events that wait on disk: {refused}", remedy)
     try:
         with _connected(mqtt, device) as client:
+            version = client.version
             for topic, reason in _answers(client, [prefix + probe for probe in PROBES], topics):
                 if reason:
                     sentence = f"The broker at {mqtt.address} refuses {topic}: {reason}"
                     return Finding("access", "warning", sentence, remedy)
     except EdgeClassifierError:
         return Finding("access", "warning", NO_BROKER)
-    if mqtt.version != 5:
+    if version != 5:
         return Finding("access", "ok", "not known: with MQTT 3.1.1 a broker cannot report what it refuses")
     return Finding("access", "ok", f"we may write below {prefix} and subscribe to our requests")
 
@@ -113,7 +114,7 @@ def twin(
 
 def _boots(mqtt: MqttSettings, device: str, listen_s: float) -> Iterator[tuple[str, bool]]:
     """The boot id in each status that arrives ("" from a version without one), and whether the message is retained."""
-    from edge.delivery.connection import Received
+    from edge.delivery.reports import Received
     from edge.delivery.topics import topic_prefix
 
     with _connected(mqtt, device) as client:

@@ -41,6 +41,7 @@ COUNTERS = {
     "events_spooled": "Events that went to the fallback log",
     "events_replayed": "Events of the fallback log that the broker acknowledged",
     "events_refused": "Events that the broker refused",
+    "events_unheard": "Events that the broker acknowledged although nobody subscribes to their topic",
     "events_dropped": "Events lost because the fallback log was full or damaged, ever",
     "broker_connects": "Connections to the broker that succeeded",
 }

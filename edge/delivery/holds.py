@@ -1,0 +1,79 @@
+"""The topics that the broker refuses: how long nothing is sent to them, and what is logged about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge.backoff import Backoff
+from edge.delivery.reasons import Kind
+from edge.delivery.reports import Acknowledged
+from edge.repeating_fault import RepeatingFault
+
+logger = logging.getLogger("edge.delivery")
+
+HOLD_S = 600.0  # after a refusal that a person has to remove
+SOON_FIRST_S, SOON_CAP_S = 2.0, 10.0  # after one that ends by itself, such as a full queue
+MAX_REFUSED = 100  # topics that are remembered as refused
+
+
+@dataclass(slots=True)
+class _Hold:
+    until: float = 0.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(SOON_FIRST_S, SOON_CAP_S, jitter=0.5))
+
+
+class Holds:
+    """Used by the thread that owns the link.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._held: dict[str, _Hold] = {}
+        self._fault = RepeatingFault(logger, clock=clock)
+
+    def allows(self, topic: str) -> bool:
+        """Whether something may be sent to this topic now."""
+        return not self._held or topic not in self._held or self._clock() >= self._held[topic].until
+
+    def doubts(self, topic: str) -> bool:
+        """Whether the broker has refused this topic and not accepted it since, so that one message has to probe."""
+        return topic in self._held
+
+    def refused(self, topic: str, answer: Acknowledged) -> None:
+        """Hold the topic for as long as the answer demands, and log it."""
+        if topic not in self._held and len(self._held) >= MAX_REFUSED:
+            del self._held[next(iter(self._held))]
+        hold = self._held.setdefault(topic, _Hold())
+        match answer.kind:
+            case Kind.LATER | Kind.UNHEARD:
+                hold.until = self._clock() + hold.backoff.next_s()
+            case Kind.MESSAGE:
+                hold.until = 0.0
+            case _:
+                hold.until = self._clock() + HOLD_S
+        self._fault.happened(_sentence(topic, answer))
+
+    def accepted(self, topic: str) -> None:
+        """The broker has taken a message on this topic."""
+        if self._held.pop(topic, None) is not None and not self._held:
+            self._fault.over(f"The broker takes {topic} again.")
+
+
+def _sentence(topic: str, answer: Acknowledged) -> str:
+    match answer.kind:
+        case Kind.UNHEARD:
+            return f"Nobody subscribes to {topic}; its events are kept until somebody does (mqtt.wait_for_subscriber)."
+        case Kind.LATER:
+            return f"The broker does not take {topic} for now ({answer.reason}); {answer.advice}."
+        case Kind.MESSAGE:
+            return f"The broker refuses a message on {topic} ({answer.reason}); {answer.advice}."
+        case _:
+            return (
+                f"The broker refuses {topic} ({answer.reason}); {answer.advice}. "
+                "It is tried again later, and events stay in the log until then."
+            )

@@ -1,0 +1,79 @@
+"""What a link has learned of its broker: the version that it speaks, its limits, and whether it keeps messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from edge.delivery.limits import LARGEST_PACKET, Limits, packet_bytes
+from edge.delivery.reasons import NO_RETAIN, TOO_LARGE, UNSUPPORTED_VERSION
+from edge.delivery.reports import Ended
+from edge.settings.schema import MqttSettings
+
+logger = logging.getLogger("edge.delivery")
+
+MAX_TOLD = 100  # topics of which it was logged that a message is too large
+
+
+class Learned:
+    """Used by the thread that owns the link.
+
+    Args:
+        settings: the `[mqtt]` section; a copy of it with another version is used after a fall back.
+        tell: called with a sentence when something new is learned that a user notices, "" when that is over.
+    """
+
+    def __init__(self, settings: MqttSettings, tell: Callable[[str], None]) -> None:
+        self.settings, self._tell = settings, tell
+        self.limits = Limits()
+        self.keeps_messages = True
+        self._largest = LARGEST_PACKET  # that the broker has not closed a connection for
+        self._version_sentence = self._told = ""
+        self._too_large: set[str] = set()
+
+    def accepted(self, limits: Limits) -> None:
+        """A CONNACK: the broker may be another one than before."""
+        self.limits = limits._replace(retain=limits.retain and self.keeps_messages)
+        sentence = " ".join(filter(None, (self._version_sentence, self.limits.sentence())))
+        if sentence != self._told:
+            self._told = sentence
+            self._tell(sentence and f"The broker at {self.settings.address}: {sentence}")
+
+    def ended(self, end: Ended, alone_bytes: int) -> bool:
+        """Learn from the end of a connection.
+
+        Args:
+            alone_bytes: the size of the only message that was under way, 0 if there were none or several.
+
+        Returns:
+            Whether the next attempt differs, so that it may follow at once.
+        """
+        if end.code == UNSUPPORTED_VERSION and self.settings.version == 5:
+            self.settings = self.settings.model_copy(update={"version": "3.1.1"})
+            self._version_sentence = (
+                "It does not speak MQTT 5, so the box goes on with 3.1.1, which cannot report a refused event"
+                + (" or that nobody subscribes" if self.settings.wait_for_subscriber else "")
+                + '; mqtt.version = "3.1.1" spares the attempt.'
+            )
+            return True
+        if end.code == NO_RETAIN and self.keeps_messages:
+            self.keeps_messages = False
+            return True
+        if end.code == TOO_LARGE and 0 < alone_bytes <= self._largest:
+            self._largest = alone_bytes - 1
+            return True
+        return False
+
+    def too_large(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
+        """Why the broker would close the connection for this message, "" if it is small enough."""
+        most = min(self._largest, self.limits.packet_bytes)
+        if packet_bytes(topic, payload, correlation) <= most:
+            return ""
+        return f"Packet too large, the broker takes {most} bytes, 0x95"
+
+    def tell_too_large(self, topic: str, reason: str) -> None:
+        """Log once for each topic that a message is not sent."""
+        if topic not in self._too_large and len(self._too_large) < MAX_TOLD:
+            self._too_large.add(topic)
+            sentence = "A message on %s is not sent (%s); raise the broker's limit for the size of a packet."
+            logger.warning(sentence, topic, reason)

@@ -1,0 +1,90 @@
+"""Tests certificates and keys that other programs accept, and the sentences about those that cannot be used."""
+
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.delivery.credentials import tls_context
+from edge.errors import BrokerError
+from edge.settings.schema import MqttSettings
+from tests.broker import Brokers, Certificates, eventually
+from tests.delivery.room import room
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    made = Certificates(tmp_path)
+    made.make()
+    return made
+
+
+@pytest.fixture
+def files(certificates: Certificates) -> dict[str, str]:
+    """A client certificate with an encrypted key, for the settings."""
+    certificate, key = certificates.issue("porch")
+    locked = key.with_suffix(".locked")
+    command = ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:open sesame", "-out", locked]
+    subprocess.run(command, check=True)
+    return {
+        "url": "mqtts://127.0.0.1",
+        "ca_file": str(certificates.authority),
+        "cert_file": str(certificate),
+        "key_file": str(locked),
+    }
+
+
+def test_an_authority_without_key_usage_is_accepted_as_by_mosquitto(
+    certificates: Certificates, brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.13 sets VERIFY_X509_STRICT; openssl's own `req -x509` makes such an authority."""
+    before = ssl.create_default_context
+
+    def as_python_3_13(**options: str) -> ssl.SSLContext:
+        context = before(**options)  # type: ignore[arg-type]
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13)
+    server, key = certificates.issue("server")
+    broker = brokers.start(f"certfile {server}", f"keyfile {key}")
+    url = broker.url.replace("mqtt:", "mqtts:")
+    with room(url, tmp_path / "state" / "fallback.db", ca_file=str(certificates.authority)) as box:
+        box.wait_online()
+
+
+def test_the_system_s_authorities_are_checked_as_strictly_as_before() -> None:
+    ours, python_s = tls_context(MqttSettings(url="mqtts://127.0.0.1")), ssl.create_default_context()
+    assert ours.verify_flags == python_s.verify_flags
+    assert ours.check_hostname
+
+
+def test_an_encrypted_key_without_a_passphrase_is_one_sentence(files: dict[str, str]) -> None:
+    with pytest.raises(BrokerError, match=r"is encrypted; name a file with its passphrase in mqtt\.key_password_file"):
+        tls_context(MqttSettings(**files))
+
+
+def test_an_encrypted_key_with_its_passphrase_is_loaded(files: dict[str, str], tmp_path: Path) -> None:
+    passphrase = tmp_path / "passphrase"
+    settings = MqttSettings(**files, key_password_file=str(passphrase))
+    passphrase.write_text("open sesame\n")
+    assert tls_context(settings)
+    passphrase.write_text("wrong\n")
+    with pytest.raises(BrokerError, match="key_password_file"):
+        tls_context(settings)
+    passphrase.unlink()
+    with pytest.raises(BrokerError, match=r"passphrase cannot be read.*check mqtt\.key_password_file"):
+        tls_context(settings)
+
+
+def test_a_handshake_that_hangs_ends_within_seconds_whatever_the_keep_alive_is(tmp_path: Path) -> None:
+    """paho 2.0 and 2.1 wait for as long as the keep-alive."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"mqtts://127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        with room(url, tmp_path / "state" / "fallback.db", keepalive_s=3600) as box:
+            eventually(lambda: "does not answer" in (box.gauge("broker_error") or ""), "the sentence")
+    assert time.monotonic() - began < 10.0

@@ -1,0 +1,183 @@
+"""Tests brokers that take less than others: nothing is lost, and one sentence says what is missing."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.commands.try_broker import running_broker
+from edge.delivery.blocking_client import connected
+from edge.settings.schema import MqttSettings
+from tests.broker import Brokers, eventually
+from tests.delivery.room import room, stored_ids
+from tests.faults.accounts import account
+from tests.faults.stand_in_broker import Packet, stand_in_broker
+from tests.request_box import BASE, Asker, box
+
+NO_SUBSCRIBER, QUOTA, IMPLEMENTATION = 0x10, 0x97, 0x83
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "fallback.db"
+
+
+@pytest.fixture(autouse=True)
+def _info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "edge")
+
+
+def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    return [record.getMessage() for record in caplog.records if words in record.getMessage()]
+
+
+def test_a_broker_without_retained_messages_gets_everything_else(
+    brokers: Brokers, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = brokers.start("retain_available false")
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log) as box:
+        box.wait_online()
+        box.say(3, reason="change")
+        box.wait_published(3)
+        assert "keeps no retained messages" in box.gauge("broker_limits")
+    eventually(
+        lambda: [m.payload for m in subscriber.on("porch/availability")] == [b"online", b"offline"], "the states"
+    )
+    account(box.made, subscriber, log)
+    assert len(lines(caplog, "keeps no retained messages")) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_what_is_larger_than_the_broker_takes_is_shortened_or_skipped(
+    brokers: Brokers, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = brokers.start("max_packet_size 600")
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log) as box:
+        box.status.gauge(**{f"something_{n}": "long" * 20 for n in range(20)})
+        box.wait_online()
+        box.say(3)
+        box.wait_published(3)
+        (large,) = box.say(1, label="x" * 500)
+        eventually(lambda: box.counter("events_refused") == 1, "it is not sent")
+        box.say(2)
+        box.wait_published(5)
+        status = json.loads(eventually(lambda: subscriber.on("status"), "the status")[-1].payload)
+        assert status["broker"] == "online"
+        assert box.counter("broker_connects") == 1
+        assert "packets of at most 600 bytes" in box.gauge("broker_limits")
+    assert stored_ids(log) == [large]
+    assert len(lines(caplog, "raise the broker's limit")) == 1
+
+
+def test_requests_and_discovery_obey_the_limit_too(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = brokers.start("max_packet_size 900")
+    asking = Asker(broker)
+    try:
+        with box(broker, tmp_path):
+            eventually(
+                lambda: lines(caplog, "homeassistant/device/edge-classifier-porch/config is not sent"), "one line"
+            )
+            asking.send(BASE + "request/snapshot", {"transaction": 7})
+            answer = json.loads(asking.answers.get(timeout=20).payload)
+    finally:
+        asking.close()
+    assert answer["status"] == "error"
+    assert answer["transaction"] == 7
+    assert "too large for the broker" in answer["error"]
+
+
+def test_a_broker_that_takes_qos_0_only_is_refused_with_a_true_sentence(brokers: Brokers, log: Path) -> None:
+    broker = brokers.prepare("max_qos 0")
+    broker.start()
+    with room(broker.url, log) as box:
+        eventually(lambda: "QoS 0 acknowledges nothing" in (box.gauge("broker_error") or ""), "the sentence")
+        assert "password" not in box.gauge("broker_error")
+        box.say(2)
+        box.wait_stored(2)
+
+
+def test_a_broker_with_mqtt_3_1_1_only_is_used_and_it_is_told_once(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with stand_in_broker(level=4) as broker:
+        with room(broker.url, log) as box:
+            box.wait_online()
+            box.say(3)
+            box.wait_published(3)
+            assert "does not speak MQTT 5" in box.gauge("broker_limits")
+            assert box.gauge("broker_error") == ""
+        with connected(MqttSettings(url=broker.url), "doctor") as client:
+            assert client.version == "3.1.1"
+            assert client.publish("edge/porch/doctor", b"") == ""
+    assert len(lines(caplog, 'mqtt.version = "3.1.1" spares the attempt')) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_broker_that_does_not_answer_mqtt_5_is_a_sentence_that_names_the_version(tmp_path: Path, log: Path) -> None:
+    """amqtt sends no CONNACK at all."""
+    pytest.importorskip("amqtt")
+    with running_broker(tmp_path, mosquitto=None) as broker, room(f"mqtt://127.0.0.1:{broker.port}", log) as box:
+        eventually(lambda: "mqtt.version" in (box.gauge("broker_error") or ""), "the sentence")
+
+
+@pytest.mark.parametrize("code", [QUOTA, IMPLEMENTATION])
+def test_a_full_queue_is_tried_again_within_seconds(log: Path, caplog: pytest.LogCaptureFixture, code: int) -> None:
+    full = True
+
+    def puback(message: Packet) -> int:
+        return code if full and message.topic.endswith(("/event", "/replay")) else 0
+
+    with stand_in_broker(puback=puback) as broker, room(broker.url, log) as box:
+        box.wait_online()
+        box.say(5)
+        eventually(lambda: box.counter("events_refused") >= 1, "a refusal")
+        box.wait_stored(5)
+        full = False
+        began = time.monotonic()
+        eventually(lambda: box.gauge("log_depth") == 0, "everything arrives")
+        assert time.monotonic() - began < 20.0
+        assert broker.ids("event") + broker.ids("replay") == box.made
+    assert len(lines(caplog, "a queue of the broker may be full")) <= 2
+
+
+def test_events_that_nobody_subscribes_to_are_shown_and_can_be_kept(brokers: Brokers, log: Path) -> None:
+    broker = brokers.start()
+    with room(broker.url, log) as box:
+        box.wait_online()
+        box.say(2)
+        box.wait_published(2)
+        assert box.counter("events_unheard") == 2
+        assert box.gauge("unheard") == "Nobody subscribes to edge/porch/event."
+    with room(broker.url, log, run=2, wait_for_subscriber=True) as box:
+        box.wait_online()
+        box.say(3)
+        box.wait_stored(3)
+        assert box.counter("events_published") == 0
+        subscriber = brokers.subscribe(broker)
+        eventually(lambda: box.gauge("log_depth") == 0, "everything arrives")
+        box.say(1)
+        eventually(lambda: len(subscriber.ids("event") + subscriber.ids("replay")) == 4, "live again")
+        account(box.made, subscriber, log)
+        assert box.gauge("unheard") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "first_wait_s"),
+    [
+        (0x88, "Server unavailable", 4.0),
+        (0x89, "Server busy", 4.0),
+        (0x9F, "raise the broker's limit", 4.0),
+        (0x85, "set mqtt.client_id", 60.0),
+        (0x8A, "lift the ban", 60.0),
+        (0x9D, "set mqtt.url to the broker that it names", 60.0),
+    ],
+)
+def test_each_refusal_of_a_connection_has_its_own_advice(log: Path, code: int, words: str, first_wait_s: float) -> None:
+    with stand_in_broker(connack=[code] * 2) as broker, room(broker.url, log) as box:
+        eventually(lambda: words in (box.gauge("broker_error") or ""), "the sentence")
+        assert "password" not in box.gauge("broker_error")
+        box.wait_online()
