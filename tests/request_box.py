@@ -78,6 +78,8 @@ class Done:
         self.changes: list[tuple[float | None, float | None]] = []
         self.busy = False
         self.used: list[str] = []
+        self.gauges: dict[str, str] = {}
+        self.mqtt: MqttRequests
         self.requests = RequestHandler(
             self.camera,
             DECODER.decode,
@@ -125,9 +127,11 @@ def box(
         handle=done.requests.handle,
         snapshot=done.requests.snapshot,
         identity=folder / "mqtt-topics.json",
+        gauge=done.gauges.update,
         jitter=jitter,
         clock=clock,
     )
+    done.mqtt = started
     started.start()
     try:
         yield done

@@ -188,6 +188,7 @@ class Service:
             handle=requests.handle,
             snapshot=requests.snapshot,
             identity=self._state / "mqtt-topics.json",
+            gauge=self._status.gauge,
         )
 
     def _announcement(self) -> bytes:

@@ -71,9 +71,11 @@ class Learned:
             return ""
         return f"Packet too large, the broker takes {most} bytes, 0x95"
 
-    def tell_too_large(self, topic: str, reason: str) -> None:
-        """Log once for each topic that a message is not sent."""
-        if topic not in self._too_large and len(self._too_large) < MAX_TOLD:
+    def skips(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
+        """The same, and log once for each topic that a message is not sent."""
+        reason = self.too_large(topic, payload, correlation)
+        if reason and topic not in self._too_large and len(self._too_large) < MAX_TOLD:
             self._too_large.add(topic)
             sentence = "A message on %s is not sent (%s); raise the broker's limit for the size of a packet."
             logger.warning(sentence, topic, reason)
+        return reason

@@ -93,9 +93,8 @@ class Link:
         self._under_way: dict[int, _UnderWay] = {}  # by message id, oldest first
         self._answered_at = 0.0
         self._saw_refusal = False
-        # A broker may answer a refused message by closing the connection. If other messages are under way then, the
-        # refusal and its reason can be lost in a TCP reset. So after a connection that ended with unanswered events,
-        # messages are sent one at a time until an event is answered.
+        # A broker may close the connection at a refused message, and if others are under way, the reason can be lost in
+        # a TCP reset. So after an end with unanswered events one message is sent at a time until an event is answered.
         self._cautious = False
 
     # --- what may be sent ---
@@ -156,23 +155,21 @@ class Link:
         Args:
             answered: called once the broker has answered; at once if the message is too large for it.
         """
-        if reason := self.too_large(topic, payload, correlation):
-            self._learned.tell_too_large(topic, reason)
+        if reason := self._learned.skips(topic, payload, correlation):
             if answered is not None:
-                answered(Acknowledged(0, reason, Kind.MESSAGE))
+                answered(Acknowledged(0, reason, Kind.MESSAGE, of_connection(TOO_LARGE).advice))
             return True
         kept = retain and self._learned.limits.retain
         mid = self._connection.publish(topic, payload, retain=kept, correlation=correlation)
         if mid is not None:
             size = packet_bytes(topic, payload, correlation)
             self._under_way[mid] = _UnderWay(topic, retain, self._clock(), size, answered)
+            self._short_lives.sent(topic)
         return mid is not None
 
     def send_unacknowledged(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 0, if there is a connection."""
-        if reason := self.too_large(topic, payload):
-            self._learned.tell_too_large(topic, reason)
-        else:
+        if not self._learned.skips(topic, payload):
             self._connection.publish(topic, payload, qos=0)
 
     def subscribe(
@@ -269,28 +266,33 @@ class Link:
         message = self._under_way.pop(answer.mid, None)
         if message is None:
             return
+        self._short_lives.answered(message.topic, self._clock())
         if not message.retained:
             self._cautious = False
         if answer.reason:
             self.hold(message.topic, answer)
-        elif answer.kind is Kind.TAKEN:
+        elif answer.kind is Kind.TAKEN or message.retained or not self._learned.settings.wait_for_subscriber:
             self._holds.accepted(message.topic)
         if message.answered is not None:
             message.answered(answer)
 
     def _ended(self, end: Ended) -> None:
-        sentence, denied, was_online, short = end.sentence, end.denied, self.online, self._state is not State.STEADY
+        sentence, denied, was_online = end.sentence, end.denied, self.online
         alone = next(iter(self._under_way.values())) if len(self._under_way) == 1 else None
-        differs = self._learned.ended(end, 0 if alone is None else alone.bytes)
-        unexplained = was_online and short and not self._saw_refusal
-        self._short_lives.ended(end, unexplained=unexplained, alone="" if alone is None else alone.topic)
+        differs = self._learned.ended(end, alone.bytes if alone else 0)
+        unanswered = [message.topic for message in self._under_way.values()]
+        unexplained = self._state in (State.ACCEPTED, State.PROVEN) and not self._saw_refusal
+        self._short_lives.ended(end, unanswered, self._clock(), unexplained=unexplained)
         if topic := self._short_lives.suspected_topic():
-            self.hold(topic, Acknowledged(0, "it closes the connection without a reason", Kind.FINAL, ACCESS))
+            refusal = Acknowledged(0, "it closes the connection without a reason", Kind.FINAL, ACCESS)
+            self.hold(topic, refusal)
+            if alone and alone.answered:
+                alone.answered(refusal)
         elif end.by_broker and self._short_lives.suspicious:
             denied = True
             sentence = self._short_lives.sentence(self._learned.limits.client_id or self._client_id, self._address)
-        too_large = end.code == TOO_LARGE  # sent one at a time, messages show which one it is
-        self._cautious = too_large or not all(message.retained for message in self._under_way.values())
+        # Messages that are sent one at a time show which one is too large.
+        self._cautious = end.code == TOO_LARGE or not all(message.retained for message in self._under_way.values())
         self._under_way.clear()
         self._connection = self._new_connection()
         self._enter(State.WAITING, 0.0 if differs else self._backoff.next_s(DENIED_CAP_S if denied else None))

@@ -99,9 +99,10 @@ class Publisher:
         for topic in list(self._unsent):
             if not self.link.takes(path := self._prefix + topic):
                 continue
-            if not self.link.send(path, self._retained[topic], retain=True):
-                return
             del self._unsent[topic]
+            if not self.link.send(path, self._retained[topic], partial(self._state_answered, topic), retain=True):
+                self._unsent[topic] = None
+                return
         while self.link.takes(path := self._prefix + "event") and (event := self._outbox.next_unsent()) is not None:
             event.awaited = True
             if not self.link.send(path, event.payload, partial(self._live_answered, event)):
@@ -121,6 +122,10 @@ class Publisher:
         """Whether everything is sent and answered that can be."""
         waiting = any(self.link.allows(self._prefix + topic) for topic in self._unsent)
         return not self.link.online or (self.link.idle and not waiting)
+
+    def _state_answered(self, topic: str, answer: Acknowledged) -> None:
+        if answer.kind is Kind.LATER:
+            self._unsent.setdefault(topic)
 
     def _live_answered(self, event: Pending, answer: Acknowledged) -> None:
         """Settle an event that the broker accepted; keep one that it refused, with the reason, for the log."""

@@ -5,10 +5,14 @@ MQTT 3.1.1 gives no reasons. With MQTT 5 the reason can be lost, because a broke
 
 from __future__ import annotations
 
+from collections import Counter
+
 from edge.delivery.reasons import TAKEN_OVER
 from edge.delivery.reports import Ended
 
 SUSPECT_AFTER = 3  # short connections in a row
+MAX_TOPICS = 100  # that are counted on a connection
+JUST_NOW_S = 0.2  # a broker of MQTT 3.1.1 may acknowledge a message that it does not allow, and close then
 
 
 class ShortLives:
@@ -20,30 +24,47 @@ class ShortLives:
     def over(self) -> None:
         """A connection is steady."""
         self._count = 0
-        self._topic, self._with_topic = "", 0  # the only one that was under way each time, and how often in a row
+        self._topic, self._with_topic = "", 0  # on which they ended, and how often in a row
         self._taken_over = False
+        self._sent: Counter[str] = Counter()
+        self._answered, self._answered_at = "", float("-inf")
 
     @property
     def suspicious(self) -> bool:
         """Whether somebody has to look into it; until then each next connection counts as no success."""
         return self._taken_over or self._count >= SUSPECT_AFTER
 
-    def ended(self, end: Ended, *, unexplained: bool, alone: str) -> None:
+    def sent(self, topic: str) -> None:
+        """A message is sent."""
+        if len(self._sent) < MAX_TOPICS or topic in self._sent:
+            self._sent[topic] += 1
+
+    def answered(self, topic: str, now: float) -> None:
+        """The broker has answered a message."""
+        self._answered, self._answered_at = topic, now
+
+    def ended(self, end: Ended, unanswered: list[str], now: float, *, unexplained: bool) -> None:
         """Count the end of a connection.
 
         Args:
+            unanswered: the topics of the messages that were under way.
+            now: seconds of the clock.
             unexplained: it was short, and nothing was refused on it.
-            alone: the topic of the only message under way, "" if there were none or several.
         """
+        last = unanswered or ([self._answered] if now - self._answered_at <= JUST_NOW_S else [])
+        # A topic that is not allowed ends the connection with its first message.
+        topic = last[0] if len(last) == 1 and self._sent[last[0]] == 1 else ""
+        self._sent.clear()
+        self._answered_at = float("-inf")
         if end.code == TAKEN_OVER:
             self._taken_over = True
         elif end.by_broker and not end.code and unexplained:
             self._count += 1
-            self._with_topic = self._with_topic + 1 if alone and alone == self._topic else 1
-            self._topic = alone
+            self._with_topic = self._with_topic + 1 if topic and topic == self._topic else 1
+            self._topic = topic
 
     def suspected_topic(self) -> str:
-        """The topic that every one of these connections ended on, "" if there is none; forgets them."""
+        """The topic that each of these connections ended on, "" if there is none; forgets them."""
         if self._taken_over or not self._topic or self._with_topic < SUSPECT_AFTER:
             return ""
         topic = self._topic

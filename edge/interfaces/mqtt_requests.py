@@ -58,6 +58,7 @@ class MqttRequests:
         handle: carries out a request (its name, its document); returns the fields of the answer, raises RequestError.
         snapshot: the newest frame as JPEG, or None; called every `mqtt.snapshot_every_s` seconds.
         identity: a file with the topics under which the box was known, so that those of a former name are removed.
+        gauge: takes `discovery_error`, a sentence or "", for the status.
         jitter: a random number in 0..1.
         clock: monotonic seconds.
     """
@@ -71,12 +72,13 @@ class MqttRequests:
         handle: Callable[[str, dict[str, Any]], Mapping[str, Any]],
         snapshot: Callable[[], bytes | None],
         identity: Path,
+        gauge: Callable[..., None] = lambda **_: None,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._announcement, self._identity = announcement, identity
         self._handle, self._snapshot, self._snapshot_every_s = handle, snapshot, settings.snapshot_every_s
-        self._jitter, self._clock = jitter, clock
+        self._gauge, self._jitter, self._clock = gauge, jitter, clock
         self._prefix, self._birth_topic = topic_prefix(settings, device), birth_topic(settings)
         self._discovery_topic = discovery_topic(settings, device)
         self._retained_topics, self._subscriptions = retained_topics(settings, device), subscriptions(settings, device)
@@ -88,7 +90,6 @@ class MqttRequests:
         self._unannounced: dict[str, bytes] = {}  # retained topic → payload; what the broker has not accepted yet
         self._announce_at = float("inf")  # when to answer Home Assistant's birth message
         self._connection_fault, self._subscription_fault = RepeatingFault(logger), RepeatingFault(logger)
-        self._discovery_fault = RepeatingFault(logger)
         our_id = client_id(settings, device, "-remote")
         self._link = Link(settings, our_id, self, will="", post=self._inbox.put, clock=clock)
         self._threads = [
@@ -181,17 +182,14 @@ class MqttRequests:
 
     def _announced(self, topic: str, answer: Acknowledged) -> None:
         """Remember the topics once every announcement is accepted; a refused one is sent again when it is allowed."""
-        if answer.reason and topic == self._discovery_topic:
-            advice = "see deploy/mosquitto/acl" if answer.kind is Kind.FINAL else answer.advice
-            self._discovery_fault.happened(
-                f"The broker refuses Home Assistant's discovery ({answer.reason}), so the box does not appear there; "
-                f"let it write {topic}: {advice}."
-            )
+        if topic == self._discovery_topic:
+            advice = f"let it write {topic}, see deploy/mosquitto/acl" if answer.kind is Kind.FINAL else answer.advice
+            sentence = f"The box does not appear in Home Assistant, because the broker refuses it ({answer.reason}); "
+            self._gauge(discovery_error=sentence + advice + "." if answer.reason else "")
         if answer.reason and answer.kind is not Kind.MESSAGE:
             return
         if self._unannounced.pop(topic, None) is None or answer.reason or self._unannounced:
             return
-        self._discovery_fault.over("The broker takes Home Assistant's discovery again.")
         known = self._known_topics()
         if known != self._retained_topics:
             if not set(known) <= set(self._retained_topics):

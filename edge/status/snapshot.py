@@ -13,7 +13,8 @@ from typing import Any
 LATENCY_WINDOW = 512  # observations kept for each stage: enough for a p99, 4 kB
 LATENCY_BOUNDS_MS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)  # of the histograms
 
-FAULTS = ("camera_error", "broker_error", "log_error", "web_error", "slowed_because")  # gauges that hold a sentence
+# Gauges that hold a sentence.
+FAULTS = ("camera_error", "broker_error", "discovery_error", "log_error", "web_error", "slowed_because")
 
 
 @dataclass(slots=True)

@@ -2,12 +2,14 @@
 
 import gc
 import json
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from edge.board.host import disk_bytes_written
+from edge.delivery import publisher
 from edge.delivery.inspect import summarise
 from edge.delivery.outbox import Pending
 from tests.broker import Brokers, Certificates, eventually
@@ -61,6 +63,38 @@ def test_nothing_is_written_while_the_broker_acknowledges(brokers: Brokers, log:
         assert {file: file.stat().st_mtime_ns for file in log.parent.iterdir()} == stamps
         assert disk_bytes_written() == before
         assert box.counter("events_spooled") == 0
+
+
+def test_availability_is_repeated_so_that_what_others_retain_there_does_not_stay(
+    brokers: Brokers, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "STATUS_EVERY_S", 0.2)
+    monkeypatch.setattr(publisher, "REPEAT_EVERY_S", 0.2)
+    broker = brokers.start()
+    with room(broker.url, log) as box:
+        box.wait_online()
+        box.delivery.set_camera(True)
+        subscriber = brokers.subscribe(broker, "edge/porch/#")
+        for topic in ("availability", "camera/availability"):
+            command = ["mosquitto_pub", "-p", str(broker.port), "-r", "-t", f"edge/porch/{topic}", "-m", "garbage"]
+            subprocess.run(command, check=True)
+            path = f"edge/porch/{topic}"
+
+            def heals(path: str = path) -> bool:
+                heard = [message.payload for message in list(subscriber.received) if message.topic == path]
+                return b"garbage" in heard and heard[-1] == b"online"
+
+            eventually(heals, f"{topic} is online again")
+
+
+@pytest.mark.parametrize("client_id", ["", "site-7/porch"])
+def test_the_client_id_can_be_chosen_for_brokers_that_demand_a_prefix(
+    brokers: Brokers, log: Path, client_id: str
+) -> None:
+    broker = brokers.start(*(["clientid_prefixes site-7/"] if client_id else []))
+    with room(broker.url, log, client_id=client_id) as box:
+        box.wait_online()
+    assert f"as {client_id or 'edge-classifier-porch'} " in broker.log.read_text()
 
 
 def test_a_killed_box_is_announced_by_its_will(brokers: Brokers, tmp_path: Path) -> None:
@@ -199,8 +233,6 @@ def test_encrypted_with_a_client_certificate_and_a_password(brokers: Brokers, lo
     server, server_key = certificates.issue("server")
     client, client_key = certificates.issue("porch")
     (tmp_path / "passwords").write_text("box:secret\n")
-    import subprocess
-
     subprocess.run(["mosquitto_passwd", "-U", str(tmp_path / "passwords")], check=True)
     broker = brokers.start(
         f"cafile {certificates.authority}", f"certfile {server}", f"keyfile {server_key}", "require_certificate true",

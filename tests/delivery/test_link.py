@@ -158,6 +158,7 @@ def test_another_client_with_our_id_is_suspected_until_a_connection_is_steady(ta
         box.online()
         box.send(STATE)
         box.acknowledge(1)
+        box.wait(1.0)
         box.take(Ended("It ended.", by_broker=True, code=TAKEN_OVER if taken_over else 0))
     assert ("uses the id box" if taken_over else "seems to use the id box") in box.ends[-1]
     before = box.works_count
@@ -260,13 +261,16 @@ def test_a_limit_that_the_broker_does_not_state_is_learned_from_its_refusal() ->
     assert box.answers[-1][1].endswith("0x95")
 
 
-def test_a_broker_that_closes_the_connection_after_each_message_on_a_topic_is_no_other_client(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_broker_that_closes_the_connection_at_the_first_message_on_a_topic_is_no_other_client(
+    caplog: pytest.LogCaptureFixture, acknowledged: bool
 ) -> None:
     box = Box()
     for _ in range(3):
         box.online()
         box.send(STATE)
+        if acknowledged:  # as MQTT 3.1.1 demands of a refused message
+            box.acknowledge(1)
         box.take(Ended("The connection is lost.", by_broker=True))
     assert not box.link.allows(STATE)
     assert not [sentence for sentence in box.ends if "the id box" in sentence]
@@ -293,3 +297,15 @@ def test_looking_up_a_name_has_a_time_limit_of_its_own() -> None:
     box.wait(0.0)
     box.wait(OPENED_WITHIN_S)
     assert "does not answer" in box.connections[0].abandoned
+
+
+def test_another_client_is_not_mistaken_for_a_refused_topic_while_events_flow() -> None:
+    box = Box()
+    for _ in range(3):
+        box.online()
+        box.send(EVENT)
+        box.acknowledge(1)
+        box.send(EVENT)
+        box.take(Ended("It ended.", by_broker=True))
+    assert box.link.allows(EVENT)
+    assert "seems to use the id box" in box.ends[-1]

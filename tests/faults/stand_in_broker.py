@@ -13,6 +13,7 @@ from typing import NamedTuple
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 
+CLOSE = -1  # instead of a PUBACK's code: the broker ends the connection
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
 
@@ -30,13 +31,20 @@ class StandIn:
     Args:
         level: the protocol level that it speaks; 4 is MQTT 3.1.1.
         connack: the reason codes of the first CONNACKs; those after them succeed.
-        puback: the reason code for a message.
+        puback: the reason code for a message, or CLOSE.
+        disconnect: the reason code of the DISCONNECT that follows CLOSE.
         limits: properties of the CONNACK, such as `MaximumPacketSize=2000`.
     """
 
     def __init__(
-        self, level: int, connack: Sequence[int], puback: Callable[[Packet], int], limits: dict[str, int]
+        self,
+        level: int,
+        connack: Sequence[int],
+        puback: Callable[[Packet], int],
+        disconnect: int,
+        limits: dict[str, int],
     ) -> None:
+        self._disconnect = disconnect
         self.client_ids: list[str] = []  # of each CONNECT
         self.published: list[Packet] = []  # what it accepted
         self._five, self._level, self._connack, self._puback = level == 5, level, list(connack), puback
@@ -103,6 +111,10 @@ class StandIn:
         mid, rest = (rest[:2], rest[2:]) if acknowledged else (b"", rest)
         message = Packet(topic, rest[sum(_variable(rest, 0)) if self._five else 0 :], bool(flags & 1))
         code = self._puback(message)
+        if code == CLOSE:
+            client.sendall(_packet(0xE0, bytes([self._disconnect])))
+            client.shutdown(socket.SHUT_RDWR)
+            return
         if code < 0x80:
             self.published.append(message)
         if acknowledged:
@@ -111,10 +123,15 @@ class StandIn:
 
 @contextmanager
 def stand_in_broker(
-    *, level: int = 5, connack: Sequence[int] = (), puback: Callable[[Packet], int] = lambda _: 0, **limits: int
+    *,
+    level: int = 5,
+    connack: Sequence[int] = (),
+    puback: Callable[[Packet], int] = lambda _: 0,
+    disconnect: int = 0x8B,
+    **limits: int,
 ) -> Iterator[StandIn]:
     """A `StandIn` that serves until the end of the block."""
-    broker = StandIn(level, connack, puback, limits)
+    broker = StandIn(level, connack, puback, disconnect, limits)
     try:
         yield broker
     finally:

@@ -13,7 +13,7 @@ from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, eventually
 from tests.delivery.room import room, stored_ids
 from tests.faults.accounts import account
-from tests.faults.stand_in_broker import Packet, stand_in_broker
+from tests.faults.stand_in_broker import CLOSE, Packet, stand_in_broker
 from tests.request_box import BASE, Asker, box
 
 NO_SUBSCRIBER, QUOTA, IMPLEMENTATION = 0x10, 0x97, 0x83
@@ -181,3 +181,43 @@ def test_each_refusal_of_a_connection_has_its_own_advice(log: Path, code: int, w
         eventually(lambda: words in (box.gauge("broker_error") or ""), "the sentence")
         assert "password" not in box.gauge("broker_error")
         box.wait_online()
+
+
+def test_a_limit_of_the_packet_size_that_is_not_stated_is_learned(log: Path) -> None:
+    def puback(message: Packet) -> int:
+        return CLOSE if len(message.payload) > 700 else 0
+
+    with stand_in_broker(puback=puback, disconnect=0x95) as broker, room(broker.url, log) as box:
+        box.wait_online()
+        box.say(2)
+        (large,) = box.say(1, label="x" * 700)
+        box.say(2)
+        eventually(lambda: len(set(broker.ids("event") + broker.ids("replay"))) == 4, "the others arrive")
+        eventually(lambda: box.counter("events_refused") == 1, "the large one is found")
+        box.wait_stored(1)
+        assert box.stored_ids() == [large]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0x96, "raise the broker's limit"),
+        (0x98, "administrator"),
+        (0x8D, "keepalive_s"),
+        (0xA0, "Maximum connect time"),
+    ],
+)
+def test_an_end_with_a_reason_is_not_called_another_client(
+    log: Path, caplog: pytest.LogCaptureFixture, code: int, words: str
+) -> None:
+    ends = [CLOSE] * 4
+
+    def puback(message: Packet) -> int:
+        return ends.pop() if ends and message.topic.endswith("/status") else 0
+
+    with stand_in_broker(puback=puback, disconnect=code) as broker, room(broker.url, log) as box:
+        eventually(lambda: not ends and box.gauge("broker") == "online", "online after four ends")
+        box.say(1)
+        eventually(lambda: box.counter("events_published") == 1, "live again")
+    assert lines(caplog, words)
+    assert not lines(caplog, "nother client")

@@ -78,6 +78,19 @@ def test_the_device_is_announced_at_each_connection_and_when_home_assistant_is_b
         eventually(lambda: len(subscriber.on(suffix)) == 2, "it is announced again")
 
 
+def test_it_is_announced_anew_when_a_reload_changes_what_home_assistant_has_to_know(
+    asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
+) -> None:
+    broker, _ = asker
+    subscriber = brokers.subscribe(broker, "homeassistant/#")
+    with box(broker, tmp_path) as done:
+        assert announced(subscriber)["components"]["label"]["expire_after"] == 70
+        slower = discovery_payload(MqttSettings(), "porch", "1.2.3", "Raspberry Pi 4", 300.0)
+        done.mqtt.announce(slower)
+        eventually(lambda: announced(subscriber)["components"]["label"]["expire_after"] == 610, "it is announced anew")
+        assert done.gauges["discovery_error"] == ""
+
+
 def test_a_renamed_box_removes_everything_that_was_retained_under_its_old_name(
     asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
 ) -> None:
@@ -267,6 +280,19 @@ def test_an_older_broker_is_served_too(asker: tuple[Mosquitto, Asker], tmp_path:
         assert asking.ask("reload")["status"] == "ok"
 
 
+def test_a_broker_of_3_1_1_that_closes_the_connection_for_the_announcement_still_gets_requests(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = tmp_path / "acl"
+    access.write_text("topic readwrite edge/#\ntopic readwrite my/answers\ntopic read homeassistant/status\n")
+    broker = brokers.start(f"acl_file {access}")
+    asking = Asker(broker)
+    with box(broker, tmp_path, version="3.1.1") as done:
+        eventually(lambda: asking.send(BASE + "request/reload") or done.reloads, "requests are heard")
+    assert not [record for record in caplog.records if "seems to use" in record.getMessage()]
+    asking.close()
+
+
 def test_a_refused_announcement_is_logged_once_with_its_reason_and_tried_again_later(
     brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,11 +310,13 @@ def test_a_refused_announcement_is_logged_once_with_its_reason_and_tried_again_l
         eventually(refusals, "the refusal is logged with its reason")
         eventually(lambda: asking.send(BASE + "request/reload") or done.reloads, "requests are heard")
         assert not identity.exists(), "a refused announcement does not count as made"
+        assert "does not appear in Home Assistant" in done.gauges["discovery_error"]
         access.write_text("topic readwrite #\n")
         broker.reload()
         eventually(lambda: "Reloading config" in broker.log.read_text(), "the broker has the new access list")
         ahead_s = HOLD_S
         eventually(identity.exists, "it is announced once the broker lets it")
+        assert done.gauges["discovery_error"] == ""
     assert len(refusals()) == 1
     assert not [record for record in caplog.records if "seems to use" in record.getMessage()]
     asking.close()

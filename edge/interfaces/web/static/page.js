@@ -28,9 +28,8 @@ function showStatus() {
   if (s.camera === "online") showState("camera", "good", t("camera_online", { rate }));
   else if (s.camera === "ended") showState("camera", "fair", t("camera_ended"));
   else showState("camera", "bad", s.camera_error || t("camera_waiting"));
-  const notes = [s.unheard, s.broker_limits].filter(Boolean).map((note) => ` ${note}`).join("");
-  const brokerMood = s.unheard ? "fair" : "good";
-  if (s.broker === "online") showState("broker", brokerMood, t("broker_online", { n: s.events_published ?? 0 }) + notes);
+  const notes = [s.discovery_error, s.unheard, s.broker_limits].filter(Boolean).map((note) => ` ${note}`).join("");
+  if (s.broker === "online") showState("broker", "good", t("broker_online", { n: s.events_published ?? 0 }) + notes);
   else showState("broker", "bad", s.broker_error ? `${t("broker_offline")} ${s.broker_error}` : t("broker_offline"));
   if (s.log_error) showState("disk", "bad", s.log_error);
   else if (s.events_dropped) showState("disk", "bad", t("disk_lost", { n: s.events_dropped }));
