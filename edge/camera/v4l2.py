@@ -70,9 +70,10 @@ def stable_name(node: Path, dev: Path = DEV) -> Path | None:
 
 def cameras(dev: Path = DEV) -> list[Path]:
     """The cameras of this machine, those with a stable name first."""
-    nodes = sorted(dev.glob("video[0-9]*"), key=lambda node: int(node.name.removeprefix("video")))
+    # A udev rule may have made links such as video0_front, which are other names of the same nodes.
+    numbered = [node for node in dev.glob("video[0-9]*") if node.name.removeprefix("video").isdecimal()]
     found = []
-    for node in nodes:
+    for node in sorted(numbered, key=lambda node: int(node.name.removeprefix("video"))):
         try:
             about = query(node)
         except OSError:

@@ -75,6 +75,16 @@ def test_the_by_id_name_of_a_number_is_found(tmp_path: Path) -> None:
     assert v4l2.cameras(tmp_path) == []  # plain files answer no ioctl
 
 
+def test_a_link_that_a_udev_rule_has_made_beside_the_numbers_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 10, 2):
+        (tmp_path / f"video{number}").touch()
+    (tmp_path / "video0_front").symlink_to("video0")
+    monkeypatch.setattr(v4l2, "query", lambda node: v4l2.Node("uvcvideo", "a camera", True))
+    assert [camera.name for camera in v4l2.cameras(tmp_path)] == ["video0", "video2", "video10"]
+
+
 # --- RTSP
 
 
