@@ -19,7 +19,7 @@ from edge.delivery.holds import Holds
 from edge.delivery.learned import Learned
 from edge.delivery.limits import packet_bytes
 from edge.delivery.owner import Owner
-from edge.delivery.reasons import ACCESS, TOO_LARGE, Kind, of_connection
+from edge.delivery.reasons import ACCESS, TAKEN_OVER, TOO_LARGE, Kind, of_connection
 from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
 from edge.delivery.short_lives import ShortLives
 from edge.settings.schema import MqttSettings
@@ -288,7 +288,7 @@ class Link:
             self.hold(topic, refusal)
             if alone and alone.answered:
                 alone.answered(refusal)
-        elif end.by_broker and self._short_lives.suspicious:
+        elif end.by_broker and end.code in (0, TAKEN_OVER) and self._short_lives.suspicious:
             denied = True
             sentence = self._short_lives.sentence(self._learned.limits.client_id or self._client_id, self._address)
         # Messages that are sent one at a time show which one is too large.
