@@ -23,6 +23,7 @@ from edge.interfaces.requests import RequestHandler
 from edge.settings.schema import MqttSettings
 from edge.status.recent import Recent
 from tests.broker import Mosquitto
+from tests.faults.stand_in_broker import StandIn
 from tests.strangers_decoder import DECODER
 
 WAIT_S = 20.0
@@ -112,7 +113,7 @@ class Done:
 
 @contextmanager
 def box(
-    broker: Mosquitto,
+    broker: Mosquitto | StandIn,
     folder: Path,
     device: str = "porch",
     jitter: Callable[[], float] = lambda: 0.0,

@@ -38,6 +38,7 @@ MAX_ANSWERS = 1000  # that wait for the broker; requests beyond these are droppe
 MAX_TRANSACTION = 64  # characters
 MAX_NAME = 64  # characters; the topic of an answer to a longer one may be too long
 ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at random times, not all at once
+SUBSCRIBE_AGAIN_S = 60.0  # after the broker refused a subscription
 GOODBYE_S = 0.3
 BIRTH = b"online"
 _TOPICS = TypeAdapter(list[Annotated[str, Field(pattern=r"^[^+#\x00]+$")]])  # without wildcards
@@ -89,6 +90,7 @@ class MqttRequests:
         self._answers: deque[_Answer] = deque()
         self._unannounced: dict[str, bytes] = {}  # retained topic → payload; what the broker has not accepted yet
         self._announce_at = float("inf")  # when to answer Home Assistant's birth message
+        self._subscribe_at = float("inf")
         self._connection_fault, self._subscription_fault = RepeatingFault(logger), RepeatingFault(logger)
         our_id = client_id(settings, device, "-remote")
         self._link = Link(settings, our_id, self, will="", post=self._inbox.put, clock=clock)
@@ -136,14 +138,19 @@ class MqttRequests:
             self._announcement = announcement
             self._announce_at = self._clock()
 
+    def _subscribe(self) -> None:
+        self._subscribe_at = float("inf")
+        self._link.subscribe(self._subscriptions, granted=self._subscribed, received=self._received)
+
     def _subscribed(self, granted: Granted) -> None:
-        if not any(granted.reasons):
+        if not (reasons := sorted(set(filter(None, granted.reasons)))):
             self._subscription_fault.over("The broker grants the subscriptions again.")
             return
         self._subscription_fault.happened(
             f"The broker refuses the subscription to {' or '.join(self._subscriptions)}, so requests do not arrive: "
-            f"{'; '.join(sorted(set(filter(None, granted.reasons))))}."
+            f"{'; '.join(reasons)}."
         )
+        self._subscribe_at = self._clock() + SUBSCRIBE_AGAIN_S
 
     def _received(self, message: Received) -> None:
         if message.topic == self._birth_topic:
@@ -161,6 +168,8 @@ class MqttRequests:
 
     def _send(self) -> None:
         """Announcements first, one at a time, so that the reason of a refusal arrives before the broker disconnects."""
+        if self._clock() >= self._subscribe_at:
+            self._subscribe()
         if self._link.idle and self._clock() >= self._announce_at:
             self._announce_at = float("inf")
             self._unannounced[self._discovery_topic] = self._announcement
@@ -175,8 +184,9 @@ class MqttRequests:
                 if not self._link.takes(answer.topic):
                     return
                 if reason := self._link.too_large(answer.topic, answer.payload, answer.correlation):
-                    error = _error(f"The answer is too large for the broker ({reason}).", _transaction(answer.payload))
-                    answer = answer._replace(payload=_dumps(error))
+                    sentence = f"The answer is too large for the broker ({reason})."
+                    error = _dumps(_error(sentence, json.loads(answer.payload)["transaction"]))
+                    answer = answer._replace(payload=error)
                 self._link.send(answer.topic, answer.payload, correlation=answer.correlation)
             self._answers.popleft()
 
@@ -215,7 +225,7 @@ class MqttRequests:
 
     def connected(self) -> None:
         """Subscribe, then announce the device and clear what its former names left retained."""
-        self._link.subscribe(self._subscriptions, granted=self._subscribed, received=self._received)
+        self._subscribe()
         self._answers.clear()
         former = [topic for topic in self._known_topics() if topic not in self._retained_topics]
         self._unannounced = {**dict.fromkeys(former, b""), self._discovery_topic: self._announcement}
@@ -275,10 +285,6 @@ def _error(sentence: str, transaction: object = None) -> dict[str, Any]:
 def _dumps(document: dict[str, Any]) -> bytes:
     # In ASCII: a transaction may hold half a surrogate pair, which JSON can write and UTF-8 cannot.
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _transaction(answer: bytes) -> object:
-    return json.loads(answer).get("transaction")
 
 
 def _parse(payload: bytes) -> dict[str, Any]:

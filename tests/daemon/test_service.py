@@ -85,13 +85,17 @@ def test_sighup_applies_what_is_live_and_names_what_waits(
     config = configure(**camera, camera_fps=4)
     with running(config, light=True) as daemon:
         daemon.wait_ready()
-        configure(**camera, camera_fps=20, decision_min_confidence=100, camera_rotate=90)
+        configure(**camera, camera_fps=20, decision_min_confidence=100, decision_heartbeat_s=100, camera_rotate=90)
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_notified("RELOADING=1")
         eventually(lambda: "a restart is needed for camera.rotate" in daemon.log, "the log names what waits")
         eventually(
             lambda: any(message.json()["label"] == "unknown" for message in subscriber.on("event")),
             "the new minimum is in force",
+        )
+        eventually(
+            lambda: subscriber.on("config")[-1].json()["components"]["label"]["expire_after"] == 210,
+            "Home Assistant learns the new heartbeat",
         )
         config.write_text("[decision]\nhold_s = 'x'\n", encoding="utf-8")
         daemon.process.send_signal(signal.SIGHUP)

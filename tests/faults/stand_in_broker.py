@@ -31,6 +31,7 @@ class StandIn:
     Args:
         level: the protocol level that it speaks; 4 is MQTT 3.1.1.
         connack: the reason codes of the first CONNACKs; those after them succeed.
+        suback: the reason codes of the first SUBACKs; those after them succeed.
         puback: the reason code for a message, or CLOSE.
         disconnect: the reason code of the DISCONNECT that follows CLOSE.
         limits: properties of the CONNACK, such as `MaximumPacketSize=2000`.
@@ -40,11 +41,12 @@ class StandIn:
         self,
         level: int,
         connack: Sequence[int],
+        suback: Sequence[int],
         puback: Callable[[Packet], int],
         disconnect: int,
         limits: dict[str, int],
     ) -> None:
-        self._disconnect = disconnect
+        self._disconnect, self._suback = disconnect, list(suback)
         self.client_ids: list[str] = []  # of each CONNECT
         self.published: list[Packet] = []  # what it accepted
         self._five, self._level, self._connack, self._puback = level == 5, level, list(connack), puback
@@ -88,7 +90,8 @@ class StandIn:
                 elif kind == PUBLISH:
                     self._publish(client, flags, body)
                 elif kind == SUBSCRIBE:
-                    client.sendall(_packet(0x90, body[:2] + (b"\0" if self._five else b"") + b"\1\1"))
+                    code = self._suback.pop(0) if self._suback else 1
+                    client.sendall(_packet(0x90, body[:2] + (b"\0" if self._five else b"") + bytes([code] * 2)))
                 elif kind == PINGREQ:
                     client.sendall(b"\xd0\0")
                 elif kind == DISCONNECT:
@@ -126,12 +129,13 @@ def stand_in_broker(
     *,
     level: int = 5,
     connack: Sequence[int] = (),
+    suback: Sequence[int] = (),
     puback: Callable[[Packet], int] = lambda _: 0,
     disconnect: int = 0x8B,
     **limits: int,
 ) -> Iterator[StandIn]:
     """A `StandIn` that serves until the end of the block."""
-    broker = StandIn(level, connack, puback, disconnect, limits)
+    broker = StandIn(level, connack, suback, puback, disconnect, limits)
     try:
         yield broker
     finally:

@@ -9,6 +9,7 @@ import pytest
 
 from edge.commands.try_broker import running_broker
 from edge.delivery.blocking_client import connected
+from edge.interfaces import mqtt_requests
 from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, eventually
 from tests.delivery.room import room, stored_ids
@@ -221,3 +222,14 @@ def test_an_end_with_a_reason_is_not_called_another_client(
         eventually(lambda: box.counter("events_published") == 1, "live again")
     assert lines(caplog, words)
     assert not lines(caplog, "nother client")
+
+
+def test_a_refused_subscription_is_told_with_its_reason_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_requests, "SUBSCRIBE_AGAIN_S", 0.2)
+    with stand_in_broker(suback=[0x97, 0xA2]) as broker, box(broker, tmp_path):
+        eventually(lambda: lines(caplog, "grants the subscriptions again"), "the third attempt")
+    quota, wildcards = lines(caplog, "so requests do not arrive")
+    assert "a queue of the broker may be full" in quota
+    assert "let it take subscriptions with +" in wildcards
