@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from edge.delivery.connection import Connection
+from edge.delivery.connection import OPENED_WITHIN_S, Connection
 from edge.delivery.reasons import UNSUPPORTED_VERSION
-from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Report
+from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Report
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
@@ -37,6 +37,7 @@ class BlockingClient:
         """Wait for the CONNACK; returns False if the broker does not speak this version of MQTT."""
         self.connection.start()
         try:
+            self.next(Opened, OPENED_WITHIN_S)
             self.next(Connected)
         except _EndedError as error:
             if error.end.code == UNSUPPORTED_VERSION and self.version == 5:

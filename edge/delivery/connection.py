@@ -27,6 +27,7 @@ from edge.delivery.tcp import open_tcp
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
+OPENED_WITHIN_S = 90.0  # longer than looking up a name with dead name servers, and trying its addresses
 CONNECT_TIMEOUT_S = 3.0  # for TCP with each of the broker's addresses, and for TLS
 NETWORK_WAIT_S = 1.0  # the network thread's longest sleep before it checks whether the connection is still wanted
 MAX_PACKET_BYTES = 8 << 20  # the broker does not deliver larger messages (MQTT 5 only)

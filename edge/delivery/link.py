@@ -14,7 +14,7 @@ from enum import Enum, auto
 from functools import partial
 
 from edge.backoff import Backoff
-from edge.delivery.connection import Connection
+from edge.delivery.connection import OPENED_WITHIN_S, Connection
 from edge.delivery.holds import Holds
 from edge.delivery.learned import Learned
 from edge.delivery.limits import packet_bytes
@@ -26,7 +26,6 @@ from edge.settings.schema import MqttSettings
 
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
 DENIED_CAP_S = 60.0  # after a wrong password or a client id used twice, which a person has to fix
-OPENED_WITHIN_S = 90.0  # longer than looking up a name with dead name servers, and trying its addresses
 CONNACK_WITHIN_S = 6.0  # from the open TCP connection on; longer than the time limit of TLS
 SILENCE_S = 5.0  # without any PUBACK for this long the connection is given up
 STEADY_S = 10.0  # connections longer than this reset the back-off

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from edge.delivery.connection import Connection
+from edge.delivery.connection import OPENED_WITHIN_S, Connection
 from edge.delivery.holds import HOLD_S, SOON_CAP_S
 from edge.delivery.limits import Limits
-from edge.delivery.link import CONNACK_WITHIN_S, OPENED_WITHIN_S, SILENCE_S, STEADY_S, Link
+from edge.delivery.link import CONNACK_WITHIN_S, SILENCE_S, STEADY_S, Link
 from edge.delivery.reasons import TAKEN_OVER, TOO_LARGE, UNSUPPORTED_VERSION, Kind
 from edge.delivery.reports import Acknowledged, Connected, Ended, Opened, Report
 from edge.settings.schema import MqttSettings

@@ -5,10 +5,16 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge.delivery import link
+from edge.delivery.blocking_client import connected
 from edge.delivery.tcp import open_tcp
+from edge.settings.schema import MqttSettings
+from tests.broker import Brokers
+from tests.delivery.room import room
 
 SILENT = ("10.255.255.1", "192.0.2.1", "198.51.100.1")  # without an answer, or without a route
 
@@ -22,7 +28,7 @@ def server() -> Iterator[socket.socket]:
 def found(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     """Make every name have these addresses, in this order."""
 
-    def getaddrinfo(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
+    def getaddrinfo(_: str, port: int, *__: object, **___: object) -> list[tuple[object, ...]]:
         return [
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
             if ":" in address
@@ -79,3 +85,21 @@ def test_an_attempt_that_is_not_wanted_any_more_ends_at_once_and_leaves_no_socke
     with pytest.raises(ConnectionAbortedError):
         open_tcp("broker", server.getsockname()[1], 3.0, wanted=lambda: False)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_time_that_dead_name_servers_cost_is_not_the_broker_s(
+    brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "CONNACK_WITHIN_S", 0.5)
+    broker, lookup = brokers.start(), socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(1.5)  # as a resolver that waits for its first server
+        return lookup(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with room(broker.url.replace("127.0.0.1", "localhost"), tmp_path / "fallback.db") as box:
+        box.wait_online()
+        assert box.counter("broker_connects") == 1
+    with connected(MqttSettings(url=broker.url), "doctor", within_s=0.5) as client:
+        assert client.publish("edge/porch/doctor", b"") == ""
