@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from edge.delivery.blocking_client import BlockingClient, connected
 from edge.delivery.outbox import Outbox
-from edge.delivery.topics import topic_prefix
+from edge.delivery.topics import client_id, topic_prefix
 from edge.errors import BrokerError
 from edge.events import Event
 from edge.settings.schema import MqttSettings
@@ -47,7 +47,7 @@ def publisher(settings: MqttSettings, device: str) -> Iterator[Publisher]:
     """A publisher that is connected to the configured broker if that answers in time."""
     with ExitStack() as stack:
         try:
-            client = stack.enter_context(connected(settings, f"{device}-bench", WITHIN_S))
+            client = stack.enter_context(connected(settings, client_id(settings, device, "-bench"), WITHIN_S))
         except BrokerError:
             client = None
         yield Publisher(client, topic_prefix(settings, device) + "bench", settings.address)
