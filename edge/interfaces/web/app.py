@@ -15,6 +15,7 @@ from edge import __version__
 from edge.interfaces.web import api, event_stream, live_picture, metrics, page, predict, problem_details
 from edge.interfaces.web.access_control import AccessControl
 from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.head import Head
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.refusals import Refusals
@@ -74,7 +75,8 @@ def make_app(
     page.add(app, token, wrong_tokens)
     _describe(app, token)
     app.add_middleware(RequestLimit, refusals=refusals)
-    app.add_middleware(AccessControl, token=token, wrong_tokens=wrong_tokens)  # the last one added is passed first
+    app.add_middleware(AccessControl, token=token, wrong_tokens=wrong_tokens)
+    app.add_middleware(Head)  # the last one added is passed first
     return app
 
 

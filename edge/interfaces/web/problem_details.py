@@ -47,7 +47,11 @@ def install(app: FastAPI) -> None:
         # Starlette's own errors, such as that of an unknown path, have no sentence but only the status in words.
         of_a_route = isinstance(error, HTTPException)
         detail = error.detail if of_a_route else f"{request.method} {request.url.path}: {error.detail}"
-        return problem_response(error.status_code, detail, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = headers.get("Allow", "GET")  # Starlette names none for a static file
+            headers["Allow"] = allowed.replace("GET", "GET, HEAD") if "HEAD" not in allowed else allowed
+        return problem_response(error.status_code, detail, headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
