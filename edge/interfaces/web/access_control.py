@@ -16,8 +16,10 @@ from edge.interfaces.web.wrong_tokens import WrongTokens
 
 # Open to monitors, under any host name, because their answers contain no secret.
 PROBES = {"/healthz", "/readyz"}
-# Open without the token: the probes, the login form and what it loads.
-OPEN_PATHS = PROBES | {"/login", "/static/page.css", "/static/icon.svg"}
+# What the login form loads.
+LOGIN_FILES = ("page.css", "icon.svg", "login.js", "dom.js", "net.js", "words.js")
+# Open without the token: the probes, the login form and its files.
+OPEN_PATHS = PROBES | {"/login"} | {f"/static/{name}" for name in LOGIN_FILES}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"

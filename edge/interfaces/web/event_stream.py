@@ -22,7 +22,7 @@ from edge.interfaces.web.problem_details import documented
 MAX_LISTENERS = 16
 EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
-FIRST_LINES = 50
+FIRST_LINES = 100  # as many as the page keeps, so that a tab that was hidden misses none
 
 
 def make_router(daemon: DaemonAccess, history: History, log_lines: LogLines, stopping: threading.Event) -> APIRouter:

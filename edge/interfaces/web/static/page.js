@@ -1,14 +1,18 @@
 // The page: shows server-sent events, the newest frame and the last hour.
 
 import { bars } from "./bars.js";
-import { $, make, pause } from "./dom.js";
+import { $, make } from "./dom.js";
+import { hangUp, receiveJson } from "./net.js";
 import { listen } from "./photos.js";
+import { watch } from "./picture.js";
 import { colourOf, drawLine, drawTimeline } from "./plots.js";
+import { follow } from "./stream.js";
+import { isShown, watchTab } from "./tabs.js";
 import { switchLanguage, t, translate } from "./words.js";
 
-const PICTURE_EVERY_MS = 150, NO_PICTURE_WAIT_MS = 2000, HISTORY_EVERY_MS = 10_000, RECONNECT_MS = 3000;
+const HISTORY_EVERY_MS = 10_000;
 const KEPT_LINES = 100;
-const seen = { status: null, label: "", top: [], history: { points: [], states: [], away: [] }, model: null, link: "connecting" };
+const seen = { status: null, label: "", top: [], history: { points: [], states: [], away: [] }, model: null, link: "connecting", failure: null };
 
 // --- state ---
 
@@ -45,14 +49,15 @@ function showStatus() {
   showState("overrides", "fair", changed && t("overridden", { changed }));
 }
 
-function showLink(state) {
-  seen.link = state;
+function showLink(state, failure = null) {
+  Object.assign(seen, { link: state, failure });
   $("link").dataset.state = state;
+  $("states").toggleAttribute("data-old", state !== "connected");
   $("link").firstElementChild.textContent = t(state);
 }
 
 function whyNoLabel() {
-  if (seen.link === "reconnecting") return t("unreachable");
+  if (seen.failure) return seen.failure.reason;
   if (seen.status?.camera === "ended") return t("camera_ended");
   return seen.status && seen.status.camera !== "online" ? t("camera_away") : "–";
 }
@@ -84,19 +89,27 @@ function showHistory() {
   $("heat-now").textContent = heat === null ? "" : `${heat.toFixed(1)} °C`;
 }
 
+/** Add what the stream has brought, unless the history had it already. */
+function addState(event) {
+  const { states } = seen.history;
+  if (event.reason === "change" && !states.some((state) => state.time === event.time)) states.push(event);
+}
+
+let since = []; // events that came while the history was on its way
+
 async function fetchHistory() {
-  try {
-    const response = await fetch("/api/history");
-    if (response.ok) seen.history = await response.json();
-  } catch { /* the event stream shows that the box is unreachable */ }
+  const mine = since = [];
+  const history = await receiveJson("/api/history").catch(() => null); // the event stream shows what is wrong
+  if (mine !== since) return; // a newer request is on its way
+  if (history) seen.history = history;
+  since.forEach(addState);
   showHistory();
 }
 
 // --- the model ---
 
 async function fetchModel() {
-  const response = await fetch("/api/model").catch(() => null);
-  if (response?.ok) seen.model = await response.json();
+  seen.model = await receiveJson("/api/model").catch(() => seen.model);
   showModel();
 }
 
@@ -111,80 +124,93 @@ function showModel() {
 
 // --- the log ---
 
-function addLine({ time, level, text }) {
-  const log = $("log");
+function addLine({ number, time, level, text }) {
+  const log = $("log"), line = `${number} ${time}`;
+  // Each stream begins with the last lines. Numbers begin again with each start of the daemon.
+  if ([...log.children].some((item) => item.dataset.line === line)) return;
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
   const when = make("time", { dateTime: time }, new Date(time).toLocaleTimeString());
   const item = make("li", {}, when, ` ${text}`);
-  item.dataset.level = level;
+  Object.assign(item.dataset, { level, line });
   log.append(item);
   while (log.children.length > KEPT_LINES) log.firstElementChild.remove();
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-// --- server-sent events and pictures ---
+// --- the event stream and the picture ---
 
-function connect() {
-  const stream = new EventSource("/api/stream");
-  const on = (kind, handle) => stream.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
-  stream.onopen = () => {
-    $("log").replaceChildren(); // the stream begins with the last lines
+async function fetchLatest() {
+  const latest = await receiveJson("/api/latest").catch(() => null); // there may be none yet
+  if (latest) seen.label = latest.label;
+  showLabel();
+}
+
+let leaves = false;
+
+function goToLogin() {
+  if (!leaves) location.assign("/login"); // a second one would cancel the first
+  leaves = true;
+}
+
+const stream = {
+  opened() {
     showLink("connected");
+    showLabel();
     fetchHistory();
-    fetch("/api/latest").then((r) => (r.ok ? r.json() : null)).then((e) => { if (e) { seen.label = e.label; showLabel(); } }).catch(() => {});
-  };
-  stream.onerror = () => {
-    showLink("reconnecting");
+    fetchLatest();
+    fetchModel();
+  },
+  failed(failure) {
+    if (failure.status === 401) goToLogin();
+    showLink(failure.isBusy ? "crowded" : "reconnecting", failure);
     seen.top = [];
     showLabel();
-    if (stream.readyState !== EventSource.CLOSED) return; // the browser reconnects
-    setTimeout(connect, RECONNECT_MS);
-  };
-  on("top", ({ top }) => { seen.top = top; showLabel(); }); // empty while the camera is away
-  on("status", (status) => {
-    if (seen.model && status.model && status.model !== seen.model.name) fetchModel(); // another model is in use
-    seen.status = status;
-    showLabel();
-  });
-  on("event", (event) => {
-    seen.label = event.label;
-    showLabel();
-    if (event.reason === "change") { seen.history.states.push(event); showHistory(); }
-  });
-  on("log", addLine);
+  },
+  on: {
+    top({ top }) { seen.top = top; showLabel(); }, // empty while the camera is away
+    status(status) {
+      if (status.model && status.model !== seen.model?.name) fetchModel(); // another one, or the first was lost
+      seen.status = status;
+      showLabel();
+    },
+    event(event) {
+      seen.label = event.label;
+      since.push(event);
+      addState(event);
+      showLabel();
+      showHistory();
+    },
+    log: addLine,
+  },
+};
+
+function showNoPicture(failure) {
+  if (failure.status === 401) goToLogin();
+  const camera = failure.status === 503 && seen.status?.camera !== "online";
+  $("no-picture").textContent = camera ? t("waiting") : failure.reason;
 }
 
-async function watch() {
-  const picture = $("picture");
-  let shown = "";
-  for (;;) {
-    if (document.hidden) { await pause(500); continue; }
-    const response = await fetch("/snapshot.jpg").catch(() => null);
-    if (response?.status === 401) { location.assign("/login"); return; }
-    const works = response?.ok ?? false;
-    if (works) {
-      const url = URL.createObjectURL(await response.blob());
-      picture.src = url;
-      await picture.decode().catch(() => {});
-      if (shown) URL.revokeObjectURL(shown);
-      shown = url;
-    }
-    picture.hidden = !works;
-    $("no-picture").hidden = works;
-    await pause(works ? PICTURE_EVERY_MS : NO_PICTURE_WAIT_MS);
-  }
-}
-
+watchTab({
+  hidden() {
+    hangUp();
+    seen.top = []; // a label that is not followed would be out of date, in the tab's title too
+    showLink("connecting");
+    showLabel();
+  },
+  again() {
+    leaves = false; // back from the login
+    showLabel();
+  },
+});
 $("language").addEventListener("click", () => {
   switchLanguage();
-  showLink(seen.link);
+  showLink(seen.link, seen.failure);
   showLabel();
   showHistory();
   showModel();
 });
 translate();
 listen();
-connect();
-watch();
-fetchModel();
-setInterval(() => document.hidden || fetchHistory(), HISTORY_EVERY_MS);
+follow("/api/stream", stream);
+watch(showNoPicture);
+setInterval(() => isShown() && fetchHistory(), HISTORY_EVERY_MS);

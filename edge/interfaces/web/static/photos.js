@@ -2,19 +2,25 @@
 
 import { bars } from "./bars.js";
 import { $, make, pause } from "./dom.js";
+import { Failure, retryMs } from "./net.js";
 import { t } from "./words.js";
 
 const MAX_BYTES = 12 << 20;
 const TRIES = 5;
+const WITHIN_MS = 90_000; // the box itself gives up sooner
 
 function send(file, onProgress) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
     request.open("POST", "/predict");
     request.responseType = "json";
+    request.timeout = WITHIN_MS;
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
-    request.onload = () => resolve({ status: request.status, body: request.response, retryAfter: Number(request.getResponseHeader("Retry-After")) });
-    request.onerror = () => resolve({ status: 0 });
+    const header = (name) => request.getResponseHeader(name);
+    request.onload = () => (request.status === 200 && request.response
+      ? resolve(request.response)
+      : reject(new Failure(request.status, request.response?.detail, retryMs(header))));
+    request.onerror = request.ontimeout = () => reject(new Failure(0));
     const form = new FormData();
     form.append("file", file);
     request.send(form);
@@ -24,25 +30,23 @@ function send(file, onProgress) {
 async function ask(file) {
   const name = file.name || "photo";
   const progress = $("progress"), doing = $("doing");
-  for (let attempt = 0; attempt < TRIES; attempt++) {
+  for (let attempt = 1; ; attempt++) {
     doing.textContent = t("uploading", { name });
     progress.value = 0;
-    const { status, body, retryAfter } = await send(file, (part) => {
-      progress.value = part;
-      if (part === 1) {
-        progress.removeAttribute("value"); // sent; how long the answer takes is unknown
-        doing.textContent = t("classifying", { name });
-      }
-    });
-    if (status === 429) {
+    try {
+      return await send(file, (part) => {
+        progress.value = part;
+        if (part === 1) {
+          progress.removeAttribute("value"); // sent; how long the answer takes is unknown
+          doing.textContent = t("classifying", { name });
+        }
+      });
+    } catch (failure) {
+      if (!failure.isBusy || attempt === TRIES) throw failure;
       doing.textContent = t("busy");
-      await pause((retryAfter || 1) * 1000);
-      continue;
+      await pause(failure.waitMs(attempt));
     }
-    if (status === 200) return body;
-    throw new Error(status === 0 ? t("unreachable") : (body?.detail ?? String(status)));
   }
-  throw new Error(t("busy"));
 }
 
 function show(file, ...contents) {
@@ -67,7 +71,7 @@ function askAll(files) {
         const times = t(answer.cached ? "remembered" : "took", { total: total.toFixed(0), inference: inference.toFixed(0) });
         show(file, list, make("p", { className: "range" }, times));
       } catch (error) {
-        show(file, make("p", { className: "wrong" }, t("failed", { why: error.message })));
+        show(file, make("p", { className: "wrong" }, t("failed", { why: error.reason ?? error.message })));
       }
       $("asking").hidden = true;
     });
