@@ -18,6 +18,6 @@ class Frame:
     """
 
     pixels: Pixels  # (height, width, 3) uint8, RGB, C-contiguous
-    captured_ns: int  # monotonic nanoseconds; for a file source, start + index / fps
+    captured_ns: int  # monotonic nanoseconds; for a file, start + its own timestamp
     sequence: int  # 0, 1, 2, …; a gap is a frame that was dropped for a newer one
     capture_s: float = 0.0  # seconds that reading and turning the frame took

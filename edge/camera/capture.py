@@ -216,7 +216,7 @@ class Capture:
 
     def _put_when_due(self, pixels: Pixels, capture_s: float) -> None:
         self._timeline = self._timeline or Timeline(self._clock())
-        moment = self._timeline.next(self._fps or self._source.fps)
+        moment = self._timeline.next(self._source.moment_s, self._fps)
         # The rates may change during the wait.
         self._wait(lambda: due_s(moment, self._put_at, self._fps, self._board_limit) - self._clock())
         self._put_at = self._clock()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-
-import cv2
+from urllib.parse import unquote
 
 from edge.camera.geometry import FrameBuffers, Geometry
-from edge.camera.opencv import OpenCVSource
 from edge.camera.source import DelegatingSource, Source, UnreadablePictureError
+from edge.camera.video import VideoSource
 from edge.errors import CameraError, PhotoError
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
@@ -16,14 +16,14 @@ from edge.photos.folders import photos_in
 from edge.photos.header import is_photo
 
 PHOTOS_PER_SECOND = 1.0
-DEFAULT_VIDEO_FPS = 25.0  # of a video whose header states no usable rate
 
 
 class FileSource(DelegatingSource):
     """Checks at each `open` whether the path is a video, a photo or a folder, and reads it from the beginning.
 
     Args:
-        path: as written after `file:`; `~` is the home directory, `///path` is `/path`.
+        path: as written after `file:`; `~` is the home directory. `///path` and `//localhost/path` are `/path`, which
+            may be percent-encoded unless there is a file of that name.
         geometry: how pictures are turned into frames.
         loop: start again at the end.
     """
@@ -32,17 +32,21 @@ class FileSource(DelegatingSource):
 
     def __init__(self, path: str, geometry: Geometry, *, loop: bool = False) -> None:
         super().__init__(f"file:{path}")
-        self._path = Path(path.removeprefix("//")).expanduser()
+        self._is_url = path.startswith("//")
+        self._path = Path(path.replace("//localhost/", "///", 1).removeprefix("//") if self._is_url else path)
+        with contextlib.suppress(RuntimeError):  # a user without a home directory, or of whom there is no account
+            self._path = self._path.expanduser()
         self._geometry = geometry
         self._loop = loop
 
     def _open_source(self) -> Source:
         source = self._recognised()
         source.open()
-        self.fps = source.fps
         return source
 
     def _recognised(self) -> Source:
+        if self._is_url and not self._path.exists():
+            self._path = Path(unquote(str(self._path)))
         if self._path.is_dir():
             try:
                 # `is_file`: a dangling link in the folder is not an unreadable photo.
@@ -66,7 +70,6 @@ class PhotoSource:
     """Shows photos in their order; one that cannot be read is skipped, and left out of later rounds."""
 
     live = False
-    fps = PHOTOS_PER_SECOND
 
     def __init__(self, name: str, photos: list[Path], geometry: Geometry, *, loop: bool) -> None:
         self.name = name
@@ -74,6 +77,8 @@ class PhotoSource:
         self._geometry = geometry
         self._loop = loop
         self._left: list[Path] = []  # of this round, the next one last
+        self._shown = 0
+        self.moment_s = 0.0
 
     def open(self) -> None:
         """Start with the first photo."""
@@ -88,6 +93,8 @@ class PhotoSource:
                 return False
             self.open()
         self._photo = self._left.pop()
+        self.moment_s = self._shown / PHOTOS_PER_SECOND
+        self._shown += 1
         return True
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:
@@ -96,43 +103,9 @@ class PhotoSource:
             pixels = read_photo(self._photo)
         except PhotoError as error:
             self._photos.remove(self._photo)
+            self._shown -= 1
             raise UnreadablePictureError(str(error)) from error
         return self._geometry.apply(pixels, buffers, rgb=True)
 
     def close(self) -> None:
         """No file is held open between two photos."""
-
-
-class VideoSource(OpenCVSource):
-    """Shows a video from its beginning to its end."""
-
-    live = False
-    advice = "it is neither a video nor a photo that OpenCV can read, so give another file"
-
-    def __init__(self, name: str, path: Path, geometry: Geometry, *, loop: bool) -> None:
-        super().__init__(name, geometry)
-        self._path = path
-        self._loop = loop
-        self._any_grabbed = False  # since the beginning
-
-    def open(self) -> None:
-        """Start with the first picture."""
-        super().open()
-        self._any_grabbed = False
-        fps = self._opened().get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0.01 <= fps <= 1000 else DEFAULT_VIDEO_FPS
-
-    def grab(self) -> bool:
-        """Go to the next picture; False after the last."""
-        if not self._opened().grab():
-            if not self._any_grabbed:
-                raise CameraError(f"The video {self._path} holds no picture; give another file.")
-            if not self._loop:
-                return False
-            self.open()  # works for every container; seeking to frame 0 does not
-            return self.grab()
-        self._any_grabbed = True
-        return True
-
-    def _open_capture(self) -> cv2.VideoCapture:
-        return cv2.VideoCapture(str(self._path))

@@ -19,7 +19,7 @@ class OpenCVSource(ABC):
     """Reads pictures from a VideoCapture, which a subclass opens."""
 
     live = True
-    fps = 0.0
+    moment_s = 0.0
     advice: str  # what to do when it cannot be opened, as the second half of a sentence
 
     def __init__(self, name: str, geometry: Geometry) -> None:

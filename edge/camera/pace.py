@@ -1,4 +1,4 @@
-"""When frames are due: a live camera's under a limit of the frame rate, and a file's by their index."""
+"""When frames are due: a live camera's under a limit of the frame rate, and a file's by their timestamps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RateLimiter:
 
 
 class Timeline:
-    """The times of a file's frames: start + index / fps, continued without a jump when fps changes.
+    """The times of a file's frames on the clock, continued without a jump when fps changes.
 
     Args:
         start_s: the first frame's time.
@@ -36,16 +36,24 @@ class Timeline:
 
     def __init__(self, start_s: float) -> None:
         self._start_s = self._last_s = start_s
+        self._moment_s = self._first_moment_s = 0.0
         self._index = 0
-        self._fps = 0.0
+        self._fps: float | None = None
 
-    def next(self, fps: float) -> float:
-        """The time of the next frame in seconds, computed by one division so that no error adds up over days."""
-        if self._fps and fps != self._fps:
-            self._start_s, self._index = self._last_s, 1
-        self._fps = fps
-        self._last_s = self._start_s + self._index / fps
+    def next(self, moment_s: float, fps: float) -> float:
+        """The time of the next frame in seconds, computed from the first one so that no error adds up over days.
+
+        Args:
+            moment_s: the frame's own moment, by the file's timestamps.
+            fps: the settings' rate, at which the frames follow each other instead; 0: at their own moments.
+        """
+        if fps != self._fps:
+            if self._fps is not None:
+                self._start_s = self._last_s + (1 / fps if fps else moment_s - self._moment_s)
+            self._fps, self._index, self._first_moment_s = fps, 0, moment_s
+        self._last_s = self._start_s + (self._index / fps if fps else moment_s - self._first_moment_s)
         self._index += 1
+        self._moment_s = moment_s
         return self._last_s
 
 

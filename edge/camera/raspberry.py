@@ -47,7 +47,7 @@ class Picamera2Source:
     """`picamera2` or `picamera2:N`. The ISP scales to `size`, and a grabbed request is mapped, not copied."""
 
     live = True
-    fps = 0.0
+    moment_s = 0.0
 
     def __init__(self, number: int, settings: CameraSettings, geometry: Geometry) -> None:
         self.name = f"picamera2:{number}"

@@ -28,7 +28,10 @@ class Source(Protocol):
 
     name: str  # the URI, credentials masked
     live: bool  # False for a file, whose next picture is read when the previous one was taken
-    fps: float  # a file's own rate, from which its frames get their times; known once it is open; 0 for a live source
+
+    @property
+    def moment_s(self) -> float:
+        """Of a file's newest picture, in seconds since its first one; goes on through loops. 0 for a live source."""
 
     def open(self) -> None:
         """Open the device or file, with a time-out if the library has one.
@@ -90,11 +93,15 @@ class DelegatingSource(ABC):
     """A source that chooses at each `open` which other source to read from."""
 
     live = True
-    fps = 0.0
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._source: Source | None = None
+
+    @property
+    def moment_s(self) -> float:
+        """The moment of a file's grabbed picture."""
+        return self._opened().moment_s
 
     @abstractmethod
     def _open_source(self) -> Source:

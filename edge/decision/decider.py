@@ -28,7 +28,7 @@ class Decision:
 class Decider:
     """Turns probabilities into decisions; one thread calls `decide`.
 
-    The time is that of the frame, in seconds on any monotonic scale: a camera's clock, or a video's index / fps, so
+    The time is that of the frame, in seconds on any monotonic scale: a camera's clock, or a video's timestamps, so
     that a video gives the same events at any reading speed.
 
     Args:

@@ -83,13 +83,15 @@ from edge.errors import CameraError
 from edge.photos.folders import PHOTO_SUFFIXES
 from edge.settings.schema import CameraSettings
 
-camera = make_source(CameraSettings(source=sys.argv[1]))
+camera = make_source(CameraSettings(source=sys.argv[1], loop=True))
 try:
     camera.open()
+    moments = [camera.moment_s for _ in range(100) if camera.grab()]  # by their timestamps, not by what a header claims
 except CameraError as error:
     sys.exit(str(error))
 path = Path(sys.argv[1].removeprefix("file:"))
-print(f"camera.fps:={camera.fps}")
+fps = (len(moments) - 1) / (moments[-1] - moments[0])
+print(f"camera.fps:={min(max(0.01, round(fps, 3)), 240.0)}")
 if path.is_dir() or path.suffix.lower() in PHOTO_SUFFIXES:
     print("decision.smoothing_s:=0.0", "decision.hold_s:=0.0")
 END

@@ -33,7 +33,9 @@ class FakeCamera:
     def __init__(self, *, live: bool = True, fps: float = 10.0, size: tuple[int, int] = (8, 6)) -> None:
         self.name = "fake:0"
         self.live = live
-        self.fps = 0.0 if live else fps
+        self.moment_s = 0.0
+        self._step_s = 0.0 if live else 1 / fps
+        self._grabbed = 0
         self.size = size
         self.shots: queue.Queue[Shot] = queue.Queue()
         self.open_errors: list[CameraError] = []
@@ -70,6 +72,8 @@ class FakeCamera:
                     raise CameraError("The fake camera was switched off.") from None
         if isinstance(self._shot, Exception) and not isinstance(self._shot, UnreadablePictureError):
             raise self._shot
+        self.moment_s = self._grabbed * self._step_s
+        self._grabbed += 1
         return self._shot is not None
 
     def retrieve(self, buffers: FrameBuffers) -> Pixels:

@@ -43,11 +43,21 @@ def test_a_raised_limit_applies_at_once() -> None:
 
 def test_times_are_index_over_fps_without_drift() -> None:
     timeline = Timeline(7.0)
-    times = [timeline.next(30.0) for _ in range(30 * 3600 + 1)]
+    times = [timeline.next(0.0, 30.0) for _ in range(30 * 3600 + 1)]
     assert times[0] == 7.0
     assert times[-1] == pytest.approx(7.0 + 3600, abs=1e-9)
 
 
 def test_times_go_on_from_the_last_frame_when_the_rate_changes() -> None:
     timeline = Timeline(0.0)
-    assert [timeline.next(fps) for fps in (10, 10, 2, 2, 10)] == pytest.approx([0.0, 0.1, 0.6, 1.1, 1.2])
+    assert [timeline.next(0.0, fps) for fps in (10, 10, 2, 2, 10)] == pytest.approx([0.0, 0.1, 0.6, 1.1, 1.2])
+
+
+def test_a_files_own_moments_count_unless_a_rate_is_set() -> None:
+    timeline = Timeline(100.0)
+    assert timeline.next(5.0, 0) == 100.0
+    assert timeline.next(5.3, 0) == pytest.approx(100.3)
+    assert timeline.next(6.0, 2) == pytest.approx(100.8)
+    assert timeline.next(6.1, 2) == pytest.approx(101.3)
+    assert timeline.next(6.5, 0) == pytest.approx(101.7)
+    assert timeline.next(7.5, 0) == pytest.approx(102.7)

@@ -12,6 +12,7 @@ import pytest
 
 from edge.settings.schema import Settings
 from edge.settings.toml_file import load_settings
+from tests.camera.clips import set_durations, write_clip
 from tests.installer import CHECKOUT, program
 
 Writer = Callable[..., subprocess.CompletedProcess[str]]
@@ -125,6 +126,16 @@ def test_photos_are_shown_one_a_second_and_each_speaks_for_itself(tmp_path: Path
     assert result.returncode == 0, result.stderr
     settings = load_settings(tmp_path / "config.toml", environment={})
     assert (settings.camera.fps, settings.decision.smoothing_s, settings.decision.hold_s) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "fps"), [(0.1, 10.0), (0.04, 25.0), (0.001, 240.0), (500.0, 0.01)])
+def test_a_video_runs_at_the_rate_of_its_timestamps(
+    seconds: float, fps: float, tmp_path: Path, write_config: Writer
+) -> None:
+    video = set_durations(write_clip(tmp_path / "clip.mp4", 30), [(30, seconds)])
+    result = write_config(f"source=file:{video};")
+    assert result.returncode == 0, result.stderr
+    assert load_settings(tmp_path / "config.toml", environment={}).camera.fps == pytest.approx(fps, rel=0.001)
 
 
 @pytest.mark.parametrize(

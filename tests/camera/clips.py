@@ -1,0 +1,72 @@
+"""Videos that tests make with OpenCV, and damage or change byte by byte."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.frames import Pixels
+
+SIZE = (64, 48)
+FPS = 10.0
+PATH_TO_TIMES = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"]
+
+
+def numbered(number: int) -> Pixels:
+    """A picture of noise, whose left half is as bright as its number asks."""
+    noise = np.random.default_rng(number).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)
+    noise[:, : SIZE[0] // 2] = number * 2 % 250
+    return noise
+
+
+def write_clip(path: Path, frames: int, codec: str = "mp4v", fps: float = FPS) -> Path:
+    """Write a video of `frames` numbered pictures; the container follows from the name."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, SIZE)
+    assert writer.isOpened()
+    for number in range(frames):
+        writer.write(numbered(number))
+    writer.release()
+    return path
+
+
+def zero(path: Path, *parts: tuple[float, float]) -> Path:
+    """Overwrite parts of a file, given as fractions, with zeros."""
+    content = bytearray(path.read_bytes())
+    for begin, end in parts:
+        first, last = int(begin * len(content)), int(end * len(content))
+        content[first:last] = bytes(last - first)
+    path.write_bytes(content)
+    return path
+
+
+def boxes(content: bytes, path: list[bytes]) -> list[int]:
+    """The offsets of the MP4 boxes on a path such as moov, trak."""
+    offsets, at, end = [], 0, len(content)
+    for wanted in path:
+        while content[at + 4 : at + 8] != wanted:
+            assert at < end, f"no {wanted!r}"
+            at += int(struct.unpack_from(">I", content, at)[0])
+        offsets.append(at)
+        end = at + int(struct.unpack_from(">I", content, at)[0])
+        at += 8
+    return offsets
+
+
+def set_durations(path: Path, durations: list[tuple[int, float]]) -> Path:
+    """Give an MP4's pictures other durations: (how many pictures, of how many seconds each), …"""
+    content = path.read_bytes()
+    at = boxes(content, PATH_TO_TIMES)
+    (scale,) = struct.unpack_from(">I", content, boxes(content, [*PATH_TO_TIMES[:3], b"mdhd"])[-1] + 20)
+    entries = b"".join(struct.pack(">II", count, round(seconds * scale)) for count, seconds in durations)
+    box = struct.pack(">I4sII", 16 + len(entries), b"stts", 0, len(durations)) + entries
+    (old,) = struct.unpack_from(">I", content, at[-1])
+    changed = bytearray(content[: at[-1]] + box + content[at[-1] + old :])
+    changed = changed.replace(b"edts", b"free")  # would cut the video at its first duration
+    assert content.index(b"mdat") < at[0], "what the boxes grow by must not move the pictures"
+    for outer in at[:-1]:
+        struct.pack_into(">I", changed, outer, struct.unpack_from(">I", changed, outer)[0] + len(box) - old)
+    path.write_bytes(changed)
+    return path
