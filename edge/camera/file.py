@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.mjpeg import MjpegSource, is_mjpeg
 from edge.camera.source import DelegatingSource, Source, UnreadablePictureError
 from edge.camera.video import VideoSource
 from edge.errors import CameraError, PhotoError
@@ -59,8 +60,11 @@ class FileSource(DelegatingSource):
         try:
             with self._path.open("rb") as file:
                 head = file.read(16)
+            mjpeg = is_mjpeg(self._path, head)
         except OSError as error:
             raise CameraError(f"{self._path} cannot be read ({error.strerror}); correct its permissions.") from error
+        if mjpeg:
+            return MjpegSource(self.name, self._path, self._geometry, loop=self._loop)
         if is_photo(head):
             return PhotoSource(self.name, [self._path], self._geometry, loop=self._loop)
         return VideoSource(self.name, self._path, self._geometry, loop=self._loop)
