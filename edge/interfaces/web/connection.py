@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edge.interfaces.web.listener import BoundedListener
+from edge.interfaces.web.listener import OpenConnections
 
 # Of the connections that may be open, kept free for new ones.
 SPARE = 32
@@ -23,66 +23,72 @@ BODY_WITHIN_S = 25.0
 MAKES_ROOM = "edge_makes_room"
 
 
-def protocol_of(listener: BoundedListener) -> type[H11Protocol]:
-    """uvicorn's HTTP protocol with these limits, for the connections of `listener`."""
+def protocol_of(connections: OpenConnections) -> type[H11Protocol]:
+    """The protocol for uvicorn, whose connections are those of `connections`."""
+    return type("Connection", (BoundedConnection,), {"open": connections})
 
-    class BoundedConnection(H11Protocol):
-        _waits_since = 0.0
-        _given_up = False
-        _deadline: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._await_headers()
-            self._make_room()
+class BoundedConnection(H11Protocol):
+    """uvicorn's HTTP protocol with these limits; `protocol_of` makes the class that is used."""
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-            super().connection_lost(exc)
+    open: OpenConnections
+    _waits_since = 0.0
+    _given_up = False
+    _deadline: asyncio.TimerHandle | None = None
 
-        def on_response_complete(self) -> None:
-            self._await_headers()  # first: uvicorn goes on with a request that came meanwhile
-            super().on_response_complete()
+    def connection_made(self, transport: Any) -> None:
+        """Start the time for the first request, and make room if there are too many connections."""
+        super().connection_made(transport)
+        self._await_headers()
+        self._make_room()
 
-        @property
-        def waits(self) -> bool:
-            """Whether the client has not sent a whole request yet, or is kept waiting on purpose."""
-            if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-                return True
-            return bool(self.scope["state"].get(MAKES_ROOM))
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
 
-        def _await_headers(self) -> None:
-            self._waits_since = self.loop.time()
-            self._close_unless_in(HEADERS_WITHIN_S)
+    def on_response_complete(self) -> None:
+        """Start the time for the next request."""
+        self._await_headers()  # first: uvicorn goes on with a request that came meanwhile
+        super().on_response_complete()
 
-        def _close_unless_in(self, seconds: float) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._deadline = self.loop.call_later(seconds, self._check, self.cycle)
+    @property
+    def waits(self) -> bool:
+        """Whether the client has not sent a whole request yet, or is kept waiting on purpose."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return True
+        return bool(self.scope["state"].get(MAKES_ROOM))
 
-        def _check(self, last: object) -> None:
-            if self.cycle is None or self.cycle.response_complete:
+    def _await_headers(self) -> None:
+        self._waits_since = self.loop.time()
+        self._close_unless_in(HEADERS_WITHIN_S)
+
+    def _close_unless_in(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self._check, self.cycle)
+
+    def _check(self, last: object) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self._give_up()
+        elif self.cycle.more_body:
+            if self.cycle is last:
                 self._give_up()
-            elif self.cycle.more_body:
-                if self.cycle is last:
-                    self._give_up()
-                else:
-                    self._close_unless_in(BODY_WITHIN_S)
+            else:
+                self._close_unless_in(BODY_WITHIN_S)
 
-        def _give_up(self) -> None:
-            self._given_up = True  # asyncio closes it, and uvicorn forgets it, a moment later
-            self.transport.abort()
+    def _give_up(self) -> None:
+        self._given_up = True  # asyncio closes it, and uvicorn forgets it, a moment later
+        self.transport.abort()
 
-        def _make_room(self) -> None:
-            most = listener.most
-            kept = most - min(SPARE, most // 4)
-            if len(self.connections) <= kept:
-                return
-            others = [one for one in self.connections if isinstance(one, BoundedConnection) and not one._given_up]
-            waiting = [one for one in others if one.waits and one is not self]
-            if len(others) > kept and waiting:
-                min(waiting, key=lambda one: one._waits_since)._give_up()
-                listener.crowded("those that have waited longest for their client are closed")
-
-    return BoundedConnection
+    def _make_room(self) -> None:
+        most = self.open.most
+        kept = most - min(SPARE, most // 4)
+        if len(self.connections) <= kept:
+            return
+        others = [one for one in self.connections if isinstance(one, BoundedConnection) and not one._given_up]
+        waiting = [one for one in others if one.waits and one is not self]
+        if len(others) > kept and waiting:
+            min(waiting, key=lambda one: one._waits_since)._give_up()
+            self.open.crowded("those that have waited longest for their client are closed")

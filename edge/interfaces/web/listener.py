@@ -1,4 +1,4 @@
-"""The page's listening socket: beyond a number of open connections it closes new ones as soon as it has them.
+"""The page's listening sockets: beyond a number of open connections they close new ones at once.
 
 Each open connection is a file descriptor, and the camera, the broker and the log on disk need some too.
 """
@@ -14,24 +14,20 @@ from edge.interfaces.web.refusals import Refusals
 MAX_CONNECTIONS = 200
 RESERVED_FILES = 128  # of the process's file descriptors, for everything but the page
 MIN_CONNECTIONS = 16
-# Connections that asyncio accepts before it goes on with the open ones, which may make room meanwhile.
+# Connections that asyncio accepts before it returns to the open ones, which may make room meanwhile.
 ACCEPTED_AT_ONCE = 8
 QUEUE = 128  # connections that the kernel keeps until they are accepted
-TAKEN_WITHIN_MS = 20_000  # a client that takes nothing of what is sent for so long is gone
+TAKEN_WITHIN_MS = 20_000  # a connection whose client acknowledges nothing of what was sent for so long is closed
 
 
-class BoundedListener(socket.socket):
-    """A listening socket for asyncio.
+class OpenConnections:
+    """The open connections of all listening sockets of the page, and how many there may be.
 
     Args:
-        family: AF_INET or AF_INET6.
-        refusals: told of connections that are closed at once.
+        refusals: logs that there are too many.
     """
 
-    def __init__(self, family: int, refusals: Refusals) -> None:
-        super().__init__(family, socket.SOCK_STREAM)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKEN_WITHIN_MS)  # connections inherit it
+    def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
         self._open: set[socket.socket] = set()
 
@@ -40,6 +36,34 @@ class BoundedListener(socket.socket):
         """How many connections may be open at once."""
         files = os.sysconf("SC_OPEN_MAX")  # ulimit -n; -1: no limit
         return MAX_CONNECTIONS if files < 0 else max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
+
+    def add(self, connection: socket.socket) -> bool:
+        """Count a new connection; False if it is one too many."""
+        self._open = {one for one in self._open if one.fileno() >= 0}
+        if len(self._open) >= self.most:
+            self.crowded("new ones are closed")
+            return False
+        self._open.add(connection)
+        return True
+
+    def crowded(self, consequence: str) -> None:
+        """Log that there are too many connections, and what follows."""
+        self._refusals.crowd.happened(f"Too many connections to the page ({self.most} may be open): {consequence}.")
+
+
+class BoundedListener(socket.socket):
+    """A listening socket for asyncio.
+
+    Args:
+        family: AF_INET or AF_INET6.
+        connections: shared by all listening sockets of the page.
+    """
+
+    def __init__(self, family: int, connections: OpenConnections) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKEN_WITHIN_MS)  # connections inherit it
+        self._connections = connections
 
     def listen(self, backlog: int = QUEUE, /) -> None:
         """Listen. asyncio's backlog is not the kernel's here, but the number of connections that it accepts at once."""
@@ -52,14 +76,7 @@ class BoundedListener(socket.socket):
             ConnectionAbortedError: it was one too many and is closed; asyncio goes on with the next.
         """
         connection, address = super().accept()
-        self._open = {one for one in self._open if one.fileno() >= 0}
-        if len(self._open) >= self.most:
+        if not self._connections.add(connection):
             connection.close()
-            self.crowded("new ones are closed")
-            raise ConnectionAbortedError(f"more than {self.most} connections")
-        self._open.add(connection)
+            raise ConnectionAbortedError("too many connections")
         return connection, address
-
-    def crowded(self, consequence: str) -> None:
-        """Log that there are too many connections, and what follows."""
-        self._refusals.crowd.happened(f"Too many connections to the page ({self.most} may be open): {consequence}.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from edge.errors import ConfigError
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
-from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener
+from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener, OpenConnections
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.refusals import Refusals
 from edge.interfaces.web.token import read_token, token_faults
@@ -54,6 +54,7 @@ class WebServer:
         self._stopping = threading.Event()
         self._log_lines = LogLines()
         self._refusals = Refusals()
+        self._connections = OpenConnections(self._refusals)
         self._server: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self.address = ""  # its URL with the real port, once `listening` is set
@@ -141,7 +142,7 @@ class WebServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http=protocol_of(listener),  # of h11, not of httptools, which is compiled and not everywhere
+                http=protocol_of(self._connections),  # of h11, not of httptools, which is compiled and not everywhere
                 loop="asyncio",
                 ws="none",
                 lifespan="on",
@@ -160,7 +161,7 @@ class WebServer:
         host, port = self._settings.host, self._settings.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        listener = BoundedListener(family, self._refusals)
+        listener = BoundedListener(family, self._connections)
         try:
             listener.bind(address)
             # Connections now queue while the app is imported, instead of being refused.

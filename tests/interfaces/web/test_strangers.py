@@ -210,12 +210,11 @@ def test_the_page_leaves_file_descriptors_to_the_camera_the_broker_and_the_disk(
     script = """
 import sys
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
-from socket import AF_INET
-from edge.interfaces.web.listener import BoundedListener
+from edge.interfaces.web.listener import OpenConnections
 from edge.interfaces.web.refusals import Refusals
 for files in (1024, 256, 64):
     setrlimit(RLIMIT_NOFILE, (files, getrlimit(RLIMIT_NOFILE)[1]))
-    print(BoundedListener(AF_INET, Refusals()).most)
+    print(OpenConnections(Refusals()).most)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["200", "128", "16"]
