@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +84,10 @@ def _log_as_before() -> Iterator[None]:
     """Restores logging, because a command run in this process logs to a stderr that is closed after the test."""
     log, root = logging.getLogger("edge"), logging.getLogger()
     before, of_root = (log.handlers[:], log.level, log.propagate), root.handlers[:]
+    hooks = threading.excepthook, sys.unraisablehook
     yield
+    logging.captureWarnings(False)
+    threading.excepthook, sys.unraisablehook = hooks
     log.handlers[:], log.level, log.propagate = before
     root.handlers[:] = [handler for handler in root.handlers if handler in of_root]
 

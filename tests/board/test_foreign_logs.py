@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +66,36 @@ def test_an_error_that_nobody_caught_has_its_traceback_once(capfd: pytest.Captur
     assert text.count("ERROR asyncio: Exception in callback") == 1
     assert text.count("Traceback") == 1
     assert text.count("in fails") == 1
+
+
+def test_warnings_and_exceptions_that_end_threads_are_lines_of_the_log_and_counted() -> None:
+    program = """
+import threading, warnings
+from edge.board.systemd import set_up_logging
+
+class Closing:
+    def __del__(self):
+        raise OSError("it cannot be closed")
+
+def fails():
+    warnings.warn("an old name", stacklevel=1)
+    raise ZeroDivisionError("a fault of ours")
+
+set_up_logging("info", {})
+warnings.simplefilter("always")
+for _ in range(100):
+    thread = threading.Thread(target=fails, name="web")
+    thread.start()
+    thread.join()
+    Closing()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith((" ", "Traceback", "ZeroDiv", "OSError"))]
+    assert lines[:2] == [
+        "WARNING python: <string>:10: UserWarning: an old name",
+        "ERROR python: The thread web has ended with an exception: ZeroDivisionError: a fault of ours",
+    ]
+    assert lines[2].startswith("ERROR python: Exception ignored")
+    assert "OSError: it cannot be closed" in lines[2]
+    assert len(lines) == 3
+    assert done.stderr.count("Traceback") == 2
