@@ -57,6 +57,14 @@ def settle() -> None:
             handler.settle()
 
 
+def printable(text: str, most: int) -> str:
+    """The first `most` characters of a text that a stranger may have chosen, without control characters.
+
+    With those, the text could look like another line of the log, or command a terminal.
+    """
+    return "".join(character if character.isprintable() else " " for character in text[:most])
+
+
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_type is not SystemExit and ended.exc_value is not None:
         name = ended.thread.name if ended.thread is not None else "?"
@@ -71,6 +79,4 @@ def _not_raised(ignored: sys.UnraisableHookArgs) -> None:
 def _first_line(record: logging.LogRecord) -> str:
     lines = record.getMessage().strip().splitlines() or [""]
     error = record.exc_info[1] if record.exc_info else None
-    text = lines[0] if error is None else f"{lines[0]}: {type(error).__name__}: {error}"
-    # Without control characters, with which a stranger could write lines of his own or command a terminal.
-    return "".join(character if character.isprintable() else " " for character in text)[:MAX_CHARACTERS]
+    return printable(lines[0] if error is None else f"{lines[0]}: {type(error).__name__}: {error}", MAX_CHARACTERS)

@@ -27,6 +27,7 @@ from edge.delivery.reasons import Kind
 from edge.delivery.reports import Acknowledged, Granted, Received
 from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
+from edge.interfaces.json_document import parse_json
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 
@@ -291,9 +292,9 @@ def _parse(payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_REQUEST_BYTES:
         raise RequestError(f"The request has {len(payload)} bytes; send at most {MAX_REQUEST_BYTES}.")
     try:
-        document = json.loads(payload or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise RequestError("The request is not JSON; send an object or nothing at all.") from error
+        document = parse_json(payload or b"{}")
+    except ValueError as error:
+        raise RequestError(f"The request is not JSON ({error}); send an object or nothing at all.") from error
     if not isinstance(document, dict):
         raise RequestError("The request is not a JSON object; send an object or nothing at all.")
     return document

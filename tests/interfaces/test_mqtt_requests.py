@@ -158,6 +158,7 @@ def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosqui
         ("snapshot", b"not json", "not JSON"),
         ("snapshot", b"[1]", "not a JSON object"),
         ("snapshot", b"[" * 100_000, "not JSON"),
+        ("set", dict.fromkeys(map(str, range(1001)), 0), "more than 1000 values"),
         ("snapshot", {"size": 5}, "size: Extra inputs are not permitted"),
         ("classify", {"image": "?"}, "not base64"),
         ("classify", {"image": "aGVsbG8="}, "not a photo"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+
+from edge.interfaces.json_document import parse_json
 
 MAX_BODY_BYTES = 12 << 20  # a phone's photo has 3 to 8 MB
 MAX_PHOTOS = 16
@@ -87,8 +88,8 @@ async def _from_form(request: Request) -> list[tuple[str, bytes]]:
 
 def _from_json(body: bytes) -> list[tuple[str, bytes]]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(body)
+    except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}.") from error
     fields = document if isinstance(document, dict) else {}
     texts: Any = fields.get("images") if "images" in fields else [fields.get("image")]

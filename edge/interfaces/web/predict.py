@@ -9,6 +9,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
+import anyio
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
@@ -76,8 +77,9 @@ class Predictor:
             await self._refuse("Too many photos are being classified")
         async with self._requests:
             try:
-                photos = await asyncio.wait_for(read_photos(request), BODY_WITHIN_S)
-            except asyncio.TimeoutError as error:
+                with anyio.fail_after(BODY_WITHIN_S):
+                    photos = await read_photos(request)
+            except TimeoutError as error:
                 raise HTTPException(408, f"The photos did not arrive within {BODY_WITHIN_S:.0f} s.") from error
             except ClientDisconnect as error:
                 raise HTTPException(400, "The client went away while sending.") from error

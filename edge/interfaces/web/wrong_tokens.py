@@ -7,20 +7,22 @@ import contextlib
 
 from starlette.types import Receive, Scope
 
+from edge.board.foreign_logs import printable
 from edge.interfaces.web.connection import MAKES_ROOM
 from edge.interfaces.web.refusals import Refusals
 
 DELAY_S = 1.0
 # Wrong tokens of all clients together are answered at this pace, so that many connections guess no faster than a few.
 PACE_S = 0.25
-MAX_DELAY_S = 20.0  # so that somebody who mistypes is answered at all while others guess
+MAX_DELAY_S = 20.0  # so that a mistyped token is answered at all while others guess
+MAX_ADDRESS = 45  # characters; the longest IPv6 address
 
 
 class WrongTokens:
     """Runs in the event loop.
 
     Args:
-        refusals: told of each wrong token.
+        refusals: logs the wrong tokens.
     """
 
     def __init__(self, refusals: Refusals) -> None:
@@ -29,10 +31,10 @@ class WrongTokens:
 
     async def delay(self, scope: Scope, receive: Receive) -> None:
         """Log a wrong token, and wait until it may be answered or its client has left."""
-        # Behind a proxy it is what X-Forwarded-For says, which a stranger may write himself.
-        client = scope["client"][0] if scope.get("client") else "A client"
+        # From a proxy on this machine it is what X-Forwarded-For says, in which a stranger can write anything.
+        client = printable(scope["client"][0], MAX_ADDRESS) if scope.get("client") else "A client"
         self._refusals.wrong_token.happened(
-            f"{client:.45} sends a wrong token to the page, or the cookie of a login with an older one."
+            f"{client} sends a wrong token to the page, or the cookie of a login with an older one."
         )
         scope["state"][MAKES_ROOM] = True
         now = asyncio.get_running_loop().time()

@@ -182,6 +182,7 @@ def test_the_same_photo_is_answered_without_the_model(box: Box) -> None:
         ({"json": {"images": []}}, 400, "no photo"),
         ({"json": {"images": ["aGk="] * (photo_upload.MAX_PHOTOS + 1)}}, 413, "at most 16"),
         ({"content": b"[" * 10**6, "headers": {"content-type": "application/json"}}, 400, "not JSON"),
+        ({"json": dict.fromkeys(map(str, range(1001)), 0)}, 400, "more than 1000 values"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "cannot be read"),
         (
             {"content": b"--a\r\nx", "headers": {"content-type": "multipart/form-data; boundary=a"}},

@@ -181,6 +181,7 @@ def test_another_sites_page_may_not_send_photos() -> None:
             ({"origin": "https://evil.example"}, 403),
             ({"sec-fetch-site": "cross-site"}, 403),
             ({"origin": "null"}, 403),
+            ({"origin": "http://["}, 403),  # not a URL
             ({"origin": box.server.address, "sec-fetch-site": "same-origin"}, 200),
         ):
             assert box.client.post("/predict", files=files, headers=headers).status_code == status, headers

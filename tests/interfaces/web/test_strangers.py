@@ -1,16 +1,19 @@
 """Tests that strangers at the page's port, without a token, cost the daemon no frame, no file and no log."""
 
+import gc
 import json
 import resource
 import select
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +29,7 @@ TOKEN = "f3a1c0de5b7e4d2299aa"
 SECONDS = 1.5
 TRIES = 4  # other work may spoil one measurement; a page that slows the camera spoils all
 MAX_LINES = 8  # of the log for one kind of stranger
+REFUSED_BYTES = 11 << 20
 HALF = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
 
 
@@ -52,6 +56,11 @@ def is_closed(one: socket.socket) -> bool:
         return bool(readable) and not one.recv(1, socket.MSG_PEEK)
     except ConnectionError:
         return True
+
+
+def resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def strangers(address: str, kind: str) -> subprocess.Popen[str]:
@@ -206,6 +215,24 @@ def test_probes_are_answered_while_every_other_request_is_refused(monkeypatch: p
             assert box.client.get(path).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "body", [b"x" * REFUSED_BYTES, b'{"image":"' + b"!" * REFUSED_BYTES + b'"}'], ids=["text", "json"]
+)
+def test_the_memory_of_bodies_that_are_refused_is_free_at_once(body: bytes) -> None:
+    with running() as box:
+        send = partial(box.client.post, "/predict", content=body, headers={"content-type": "application/json"})
+        for _ in range(2):
+            assert send().status_code == 400
+        gc.disable()  # an exception that refers to itself would keep its body until the collector finds it
+        try:
+            before = resident_bytes()
+            for _ in range(12):
+                assert send().status_code == 400
+            assert resident_bytes() - before < 4 * REFUSED_BYTES
+        finally:
+            gc.enable()
+
+
 def test_the_page_leaves_file_descriptors_to_the_camera_the_broker_and_the_disk() -> None:
     script = """
 import sys
@@ -253,18 +280,20 @@ def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
         assert time.monotonic() - began < wrong_tokens.DELAY_S
 
 
-def test_a_stranger_who_forges_his_address_writes_no_long_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("address", ["9" * 5000, "1.2.3.4\x1b[2J", "\x9bERROR"], ids=["long", "escape", "csi"])
+def test_a_forged_address_writes_no_long_line_and_no_control_characters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, address: str
 ) -> None:
     with guarded(tmp_path) as box:
-        forged = {"authorization": "Bearer wrong", "x-forwarded-for": "9" * 5000}
+        forged = {"authorization": "Bearer wrong", "x-forwarded-for": address.encode("latin-1")}
         assert box.client.get("/api/status", headers=forged).status_code == 401
         (line,) = (record.getMessage() for record in caplog.records if "wrong token" in record.getMessage())
         assert len(line) < 150
+        assert line.isprintable()
 
 
 def test_many_guesses_at_once_are_no_faster_and_delay_nobody_who_has_the_token(tmp_path: Path) -> None:
-    answered = []
+    answered, taken = [], []
     with guarded(tmp_path) as box:
         until = time.monotonic() + 3.0
 
@@ -274,15 +303,15 @@ def test_many_guesses_at_once_are_no_faster_and_delay_nobody_who_has_the_token(t
                     client.get("/api/status", headers={"authorization": "Bearer wrong"})
                     answered.append(time.monotonic())
 
-        guessing = [threading.Thread(target=guess) for _ in range(8)]
-        for thread in guessing:
-            thread.start()
-        while time.monotonic() < until:
-            began = time.monotonic()
-            assert box.client.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
-            assert time.monotonic() - began < wrong_tokens.DELAY_S
-            time.sleep(0.1)
-        for thread in guessing:
-            thread.join(WAIT_S)
+        with ThreadPoolExecutor(8) as guessing:
+            guesses = [guessing.submit(guess) for _ in range(8)]
+            while (began := time.monotonic()) < until:
+                assert box.client.get("/api/status", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+                taken.append(time.monotonic() - began)
+                time.sleep(0.1)
+            for one in guesses:
+                one.result(WAIT_S)
     within = [at for at in answered if at < until]
     assert len(within) <= 3.0 / wrong_tokens.PACE_S
+    # Of several, because on a busy machine one may take this long for other reasons.
+    assert median(taken) < wrong_tokens.DELAY_S

@@ -1,0 +1,27 @@
+"""Parses JSON that strangers send, with a limit of its number of values.
+
+Python parses 12 MB of a long text in 0.1 s, but 12 MB of short values in 6 s, during which no other thread runs and no
+frame is classified, and they take 0.5 GB of memory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_VALUES = 1000
+
+
+def parse_json(content: bytes) -> Any:
+    """The document in `content`.
+
+    Raises:
+        ValueError: it is not JSON, or has more than MAX_VALUES values, or as many commas, colons or brackets in texts.
+    """
+    # Each value but the outermost follows one of these.
+    if any(len(content.split(mark, MAX_VALUES)) > MAX_VALUES for mark in (b",", b":", b"[")):
+        raise ValueError(f"it has more than {MAX_VALUES} values")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
