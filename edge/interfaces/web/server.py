@@ -5,16 +5,18 @@ FastAPI and uvicorn are imported at the first connection, so that they take no m
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
+from edge.interfaces.web.addresses import listen_on, url_of
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener, OpenConnections
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("edge.interfaces.web")
 WAIT_S = 0.25  # wait for the first connection between two checks of whether to stop
 CLOSE_CONNECTIONS_S = 1  # time for open pages to be disconnected
+RETRY_S = 5.0  # between two attempts to read the token and to listen
+REMEDIES = {
+    errno.EADDRINUSE: "end what listens there, or change web.listen and restart",
+    errno.EADDRNOTAVAIL: "connect this machine to that network, or change web.listen and restart",
+    errno.EACCES: "ports below 1024 are for root; take a higher one in web.listen and restart",
+}
 INSTALL = "run ./install.sh again, or turn web.enabled off"
 
 
@@ -81,49 +89,71 @@ class WebServer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            token = read_token(self._settings.token_file)
-            listener = self._bind()
-        except OSError as error:
-            self._give_up(
-                f"The page is off because {self._settings.listen} cannot be used ({error.strerror or error});"
-                " change web.listen, or end what listens there, and restart."
-            )
-        except ConfigError as error:
-            self._give_up(f"The page is off: {error}")
-        else:
-            for fault in token_faults(self._settings.token_file, token):
-                logger.warning("%s The remedy: %s", fault.what, fault.remedy)
-            with listener:
-                self._serve(listener, token)
+        found = self._open()
+        if found is None:
+            return
+        token, listeners = found
+        for fault in token_faults(self._settings.token_file, token):
+            logger.warning("%s The remedy: %s", fault.what, fault.remedy)
+        with ExitStack() as open_ones:
+            for listener in listeners:
+                open_ones.enter_context(listener)
+            self._serve(listeners, token)
+
+    def _open(self) -> tuple[str, list[BoundedListener]] | None:
+        """The token and the listening sockets, tried again until both are there; None if the daemon stops before.
+
+        At the boot an address may come later than the daemon, and a port may still be in use.
+        """
+        logged: set[str] = set()
+        while True:
+            try:
+                token = read_token(self._settings.token_file)
+                return token, listen_on(self._settings.host, self._settings.port, self._connections)
+            except ConfigError as error:
+                sentence = f"The page is off, and is tried again every {RETRY_S:g} s: {error}"
+            except (OSError, UnicodeError) as error:
+                sentence = self._cannot_listen(error)
+            if sentence not in logged:
+                logger.error("%s", sentence)
+                logged.add(sentence)
+            self._gauge(web="off", web_error=sentence)
+            if self._stopping.wait(RETRY_S):
+                return None
+
+    def _cannot_listen(self, error: OSError | UnicodeError) -> str:
+        listen = self._settings.listen
+        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "correct web.listen and restart")
+        reason = getattr(error, "strerror", None) or error
+        off = f"The page is off because {listen} cannot be used ({reason})"
+        return f"{off}: {remedy}. It is tried again every {RETRY_S:g} s."
 
     def _give_up(self, sentence: str) -> None:
         logger.error("%s", sentence)
         self._gauge(web="off", web_error=sentence)
 
-    def _serve(self, listener: BoundedListener, token: str) -> None:
-        host, port = listener.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        logger.info("The page is at %s", self.address)
-        self._gauge(web=self.address)
+    def _serve(self, listeners: list[BoundedListener], token: str) -> None:
+        self.address = url_of(listeners[0])
+        logger.info("The page is at %s", " and ".join(map(url_of, listeners)))
+        self._gauge(web=self.address, web_error="")
         self.listening.set()
         history = History(self._daemon.status)
-        if self._wait_for_visitor(listener, history):
-            self._run_uvicorn(listener, history, token)
+        if self._wait_for_visitor(listeners, history):
+            self._run_uvicorn(listeners, history, token)
         self._gauge(web="off")
 
-    def _wait_for_visitor(self, listener: BoundedListener, history: History) -> bool:
+    def _wait_for_visitor(self, listeners: list[BoundedListener], history: History) -> bool:
         """Wait for the first connection; False if the daemon stops before it."""
         sample_at = time.monotonic()
         while not self._stopping.is_set():
-            if select.select([listener], [], [], WAIT_S)[0]:
+            if select.select(listeners, [], [], WAIT_S)[0]:
                 return True
             if time.monotonic() >= sample_at:
                 sample_at += SAMPLE_S
                 history.sample()
         return False
 
-    def _run_uvicorn(self, listener: BoundedListener, history: History, token: str) -> None:
+    def _run_uvicorn(self, listeners: list[BoundedListener], history: History, token: str) -> None:
         try:
             import uvicorn
 
@@ -155,18 +185,4 @@ class WebServer:
         )
         if not self._stopping.is_set():  # `stop` may have run before `self._server` was set
             # Outside the main thread uvicorn installs no signal handlers.
-            self._server.run(sockets=[listener])
-
-    def _bind(self) -> BoundedListener:
-        host, port = self._settings.host, self._settings.port
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listener = BoundedListener(family, self._connections)
-        try:
-            listener.bind(address)
-            # Connections now queue while the app is imported, instead of being refused.
-            listener.listen()
-        except OSError:
-            listener.close()
-            raise
-        return listener
+            self._server.run(sockets=list(listeners))
