@@ -165,7 +165,9 @@ def _watch(
                 continue
             if daemon.returncode == 0:
                 return 0  # a file: source has ended, and its events were delivered
-            sys.stderr.write("".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-LOG_LINES:]))
+            sys.stderr.write(
+                "".join(log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-LOG_LINES:])
+            )
             raise EdgeClassifierError(
                 f"The daemon ended with {daemon.returncode}; the lines above are the last of its log."
             ) from None

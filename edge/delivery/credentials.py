@@ -8,6 +8,7 @@ from pathlib import Path
 from edge.board.systemd import CREDENTIAL_MQTT_PASSWORD, credential
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
+from edge.text_file import NotTextError, read_text
 
 
 def read_password(password_file: str) -> str | None:
@@ -52,6 +53,8 @@ def _key_password(settings: MqttSettings) -> str:
 
 def _read_line(path: Path, what: str, key: str) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokerError(f"{what} cannot be read from {path} ({error}); check {key}.") from error
+        return read_text(path).rstrip("\n")
+    except NotTextError as error:
+        raise BrokerError(f"{what} cannot be read, because {path} {error}.") from error
+    except OSError as error:
+        raise BrokerError(f"{what} cannot be read from {path} ({error.strerror}); check {key}.") from error

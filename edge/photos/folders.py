@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import PhotoError
+from edge.text_file import NotTextError, read_text
 
 #: A file in a folder counts as a photo if it ends with one of these, in any case.
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -45,19 +47,20 @@ def read_labels(table: Path, classes: int) -> list[LabelledPhoto]:
         PhotoError: it cannot be read, lacks a column or has an index that is not a class.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines)
-            if not {"file", "index"} <= set(rows.fieldnames or ()):
-                raise PhotoError(f"{table} lacks the columns file and index; write `file,index` into its first line.")
-            photos = []
-            for row in rows:
-                index = (row["index"] or "").strip()
-                if not row["file"] or not re.fullmatch("[0-9]{1,9}", index) or int(index) >= classes:
-                    raise PhotoError(
-                        f"{table}, line {rows.line_num}: needs a file and a class index from 0 to {classes - 1}."
-                    )
-                photos.append(LabelledPhoto(table.parent / row["file"], int(index)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(io.StringIO(read_text(table)))
+        if not {"file", "index"} <= set(rows.fieldnames or ()):
+            raise PhotoError(f"{table} lacks the columns file and index; write `file,index` into its first line.")
+        photos = []
+        for row in rows:
+            index = (row["index"] or "").strip()
+            if not row["file"] or not re.fullmatch("[0-9]{1,9}", index) or int(index) >= classes:
+                raise PhotoError(
+                    f"{table}, line {rows.line_num}: needs a file and a class index from 0 to {classes - 1}."
+                )
+            photos.append(LabelledPhoto(table.parent / row["file"], int(index)))
+    except NotTextError as error:
+        raise PhotoError(f"{table} cannot be read as CSV, because it {error}.") from error
+    except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise PhotoError(f"{table} cannot be read as CSV: {reason}.") from error
     if not photos:

@@ -36,7 +36,7 @@ def default_bundle() -> Path:
 def default_device_name() -> str:
     """A name that stays the same on this machine without revealing its machine id."""
     try:
-        machine_id = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        machine_id = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         machine_id = ""
     # machine-id(5) asks programs to publish a hash, not the id itself.

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from edge.errors import ConfigError, UnreadableConfigError
 from edge.settings.defaults import DEFAULT_CONFIG
 from edge.settings.schema import Section, Settings
+from edge.text_file import NotTextError, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,7 +54,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
     name = str(path or DEFAULT_CONFIG)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # the latter where brackets are nested by the hundred
         raise ConfigError(f"{name} is not TOML: {error}. Fix that line and try again.") from error
     origin = _override(document, environment)
     try:
@@ -68,7 +69,7 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
 def _read(path: Path | None) -> str:
     chosen = path or DEFAULT_CONFIG
     try:
-        return chosen.read_text(encoding="utf-8")
+        return read_text(chosen)
     except FileNotFoundError as error:
         if path is None:
             return ""
@@ -77,8 +78,8 @@ def _read(path: Path | None) -> str:
         raise UnreadableConfigError(
             f"{chosen} may not be read by this user; run with sudo or join the group edge-classifier."
         ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{chosen} is not UTF-8 text ({error.reason} at byte {error.start}).") from error
+    except NotTextError as error:
+        raise ConfigError(f"{chosen} {error}.") from error
     except OSError as error:
         raise ConfigError(f"{chosen} cannot be read: {error.strerror}.") from error
 

@@ -128,13 +128,20 @@ import re
 import sys
 from pathlib import Path
 
+from edge.text_file import NotTextError, read_text
+
 
 def first(lines, pattern):
     return next((i for i, line in enumerate(lines) if re.match(pattern, line)), None)
 
 
 file = Path(sys.argv[1])
-lines = file.read_text(encoding="utf-8").splitlines()
+try:
+    lines = read_text(file).split("\n")
+except NotTextError as error:
+    sys.exit(f"{file} {error}.")
+if not lines[-1]:
+    lines.pop()
 for given in sys.argv[2:]:
     path, _, value = given.partition("=")
     path, is_json = path.removesuffix(":"), path.endswith(":")  # KEY=TEXT or KEY:=JSON

@@ -51,6 +51,21 @@ def test_the_config_keeps_its_lines_its_owner_and_its_mode(tmp_path: Path, write
     assert not (tmp_path / "config.toml.new").exists()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_that_another_editor_saved_keeps_its_lines(
+    tmp_path: Path, write_config: Writer, encoding: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_bytes('[camera]\r\nsource = "auto"\r\n# Tür\r\n'.encode(encoding))
+    result = write_config()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert config.read_text() == '[camera]\nloop = true\nsource = "file:a.mp4"\n# Tür\n\n[device]\nname = "porch"\n'
+    config.write_bytes(b"[camera]\n# T\xfcr\n")
+    result = write_config()
+    assert result.returncode != 0
+    assert f"{config} is not UTF-8 text (line 2, byte 12); save it as UTF-8." in result.stdout + result.stderr
+
+
 def test_a_config_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, write_config: Writer) -> None:
     before = (tmp_path / "config.toml").read_text()
     result = write_config("ulimit -f 0;")  # as on a full disk

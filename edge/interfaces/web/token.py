@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.errors import ConfigError
+from edge.text_file import NotTextError, read_text
 
 COOKIE = "edge_session"
 COOKIE_AGE_S = 30 * 24 * 3600
@@ -43,10 +44,12 @@ def read_token(file: str) -> str:
     if not file:
         return ""
     try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = read_text(Path(file)).strip()
+    except NotTextError as error:
+        raise ConfigError(f"web.token_file {file} {error}.") from error
+    except OSError as error:
         raise ConfigError(
-            f"web.token_file {file} cannot be read ({error}); make it readable for the daemon."
+            f"web.token_file {file} cannot be read ({error.strerror}); make it readable for the daemon."
         ) from error
     if len(token) < MIN_TOKEN:
         raise ConfigError(f"web.token_file {file} holds fewer than {MIN_TOKEN} characters; {HOW_TO_MAKE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge.errors import WeightsError
+from edge.text_file import NotTextError, read_text
 from edge.vision.bundle import MAX_NAME, is_name
 
 IMAGENET = Path(__file__).parents[1] / "imagenet-labels.txt"
@@ -24,9 +25,9 @@ def class_names(classes: int, labels: Path | None) -> tuple[str, ...]:
             raise WeightsError(f"These weights have {classes} classes; name them with --labels FILE, one a line.")
         return names
     try:
-        text = labels.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise WeightsError(f"{labels} is not UTF-8 text; save it as UTF-8, one name a line.") from error
+        text = read_text(labels)
+    except NotTextError as error:
+        raise WeightsError(f"{labels} {error}, one name a line.") from error
     except OSError as error:
         raise WeightsError(
             f"{labels} cannot be read: {error.strerror or error}; name a text file with --labels."
