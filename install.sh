@@ -76,7 +76,7 @@ make_venv() {
 
 # Builds with the pinned setuptools, which is installed by then.
 install_itself() {
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+    .venv/bin/python -I -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 }
 
 # install_packages EXTRA,...: installs into .venv, unless the same was installed before.
@@ -86,6 +86,7 @@ install_packages() {
     IFS=, read -ra names <<<"$extras"
     log=$PWD/.venv/install.log
     make_venv
+    take_pip_settings .venv/bin/python
     wanted=$(cat setup.cfg constraints.txt edge/__init__.py | cksum)
     [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && return
     local -x TMPDIR=$PWD/.venv/tmp # trixie keeps /tmp in memory, which a large wheel would fill

@@ -30,7 +30,7 @@ install_debian_packages() {
     installed=$(dpkg-query --show --showformat='${db:Status-Status}\n' "$@" 2>/dev/null | grep -c '^installed$' || true)
     [ "$installed" -lt "$#" ] || return 0
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -o DPkg::Lock::Timeout=600 --no-install-recommends "$@" >/dev/null
 }
 
 # debian_sources SUITE: prints apt's sources for SUITE, from this machine's mirror if it runs Debian.

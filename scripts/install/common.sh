@@ -1,6 +1,15 @@
 # shellcheck shell=bash disable=SC2154  # log is set by the script that sources this
 # Functions that all parts of install.sh share. Sourced; `log` names the file that takes the output of the steps.
 
+# What the caller's environment holds for other programs: a language whose words the installer would have to know (and
+# which may not be installed here), directories where cd looks, and what makes Python start elsewhere or not at all.
+# PYTHONPATH stays, as NVIDIA's packages may be there.
+export LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1 # the service's user does not see root's own packages
+unset CDPATH GREP_OPTIONS POSIXLY_CORRECT PYTHONHOME PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONSTARTUP PYTHONINSPECT \
+    PYTHONWARNINGS PYTHONOPTIMIZE PYTHONIOENCODING PYTHONEXECUTABLE
+[ -w "${TMPDIR:-/tmp}" ] || unset TMPDIR
+PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin # `su` without `-` leaves out sbin
+
 say() { printf '%s\n' "$*"; }
 
 # fail CODE SENTENCE
@@ -20,8 +29,10 @@ step() {
         printf '  %s%s\n' "$in_plan" "$title"
         return
     fi
+    printf '\n=== %s  %s\n' "$(date '+%F %T')" "$title" 2>/dev/null >>"$log" ||
+        fail 73 "The log $log cannot be written; make room for it, or make its directory writable."
+    logged=$(stat -c %s "$log")
     if [ -t 1 ]; then
-        logged=$(stat -c %s "$log" 2>/dev/null || echo 0)
         show_progress "$title" "$logged" &
         ticker=$!
     else
@@ -42,7 +53,7 @@ step() {
     fi
     if [ "$code" -ne 0 ]; then
         printf 'failed\n\n'
-        tail -n 20 "$log" >&2 || true
+        tail -c "+$((logged + 1))" "$log" | tail -n 20 >&2 || true
         fail "$code" "The step \"$title\" failed; the full log is in $log."
     fi
     printf '%4d s\n' "$((SECONDS - started))"
@@ -78,12 +89,23 @@ takes_cpu_index() {
         reaches_cpu_index "$1"
 }
 
+# take_pip_settings PYTHON: from now on pip has those of the user's settings, from the environment and from pip.conf, that
+# say how it reaches an index, and no others; PIP_USER=1 would install elsewhere.
+take_pip_settings() {
+    local settings setting
+    settings=$("$1" scripts/install/pip_settings.py) || return
+    # shellcheck disable=SC2086  # several names, or none
+    unset ${!PIP_@}
+    export PIP_CONFIG_FILE=/dev/null
+    while IFS= read -r setting; do [ -z "$setting" ] || export "${setting?}"; done <<<"$settings"
+}
+
 # install_pinned PYTHON DIR [PIP OPTION...]: installs exactly what wheels.py wrote into DIR. pip checks each file
 # against the sha256 in constraints.txt, and torch from PyTorch's own index against the one that this index publishes.
 install_pinned() {
     local python=$1 wanted=$2
     shift 2
-    local -a pip=("$python" -m pip install --disable-pip-version-check --no-input --no-deps)
+    local -a pip=("$python" -I -m pip install --disable-pip-version-check --no-input --no-deps)
     if [ -e "$wanted/cpu.txt" ]; then
         "${pip[@]}" --index-url "$cpu_index" --requirement "$wanted/cpu.txt" "$@"
     fi

@@ -106,6 +106,7 @@ fetch_wheels() {
     read -r stack machine version <<<"$wanted"
     python=$(find_python)
     "$python" -m venv "$work/venv"
+    take_pip_settings "$work/venv/bin/python"
     if [ "$machine" = x86_64 ] && reaches_cpu_index "$work/venv/bin/python"; then
         index=(--cpu-index "$cpu_index")
     fi

@@ -167,12 +167,33 @@ is_installed() {
     dpkg-query "${of[@]}" -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
 }
 
+readonly lock_wait_s=900 # a first boot's unattended upgrade may take that long on a slow card
+
+# apt_get ARGUMENT...: runs apt-get, and waits while another program uses apt, as unattended-upgrades does at the first
+# boot. apt itself waits for dpkg's locks, but not for those of its package lists and of its downloads.
+apt_get() {
+    local until=$((SECONDS + lock_wait_s)) said code holder="" before=""
+    said=$(mktemp)
+    while true; do
+        code=0
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout="$lock_wait_s" "$@" 2>"$said" || code=$?
+        holder=$(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$said" | head -n 1)
+        if [ "$code" -eq 0 ] || [ -z "$holder" ] || [ "$SECONDS" -ge "$until" ]; then break; fi
+        [ "$holder" = "$before" ] || echo "Waiting: $holder"
+        before=$holder
+        sleep 2
+    done
+    cat "$said" >&2
+    rm -f "$said"
+    return "$code"
+}
+
 # install_packages PACKAGE...: installs them, and notes in $from_debian those that were not there before.
 install_packages() {
     local package
     local -a new=()
     for package; do is_installed "$package" || new+=("$package"); done
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    apt_get install -y --no-install-recommends "$@"
     install -d -m 755 "$root"
     printf '%s\n' "${new[@]}" >>"$from_debian"
 }

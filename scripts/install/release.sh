@@ -21,7 +21,8 @@ make_release() {
         "$python" -m venv --system-site-packages "$release/venv"
     fi
     python=$release/venv/bin/python
-    pip=("$python" -m pip install --disable-pip-version-check --no-input)
+    pip=("$python" -I -m pip install --disable-pip-version-check --no-input)
+    take_pip_settings "$python"
     if [ "$stack $torch_from" != "trixie debian" ]; then
         if [ -n "$offline" ]; then
             options=(--no-index --find-links "$offline/wheels")
