@@ -15,6 +15,7 @@ from edge.frames import Pixels
 from edge.photos.decode import read_photo
 from edge.photos.folders import photos_in
 from edge.photos.header import is_photo
+from edge.photos.kinds import HEAD_BYTES
 
 PHOTOS_PER_SECOND = 1.0
 
@@ -59,13 +60,13 @@ class FileSource(DelegatingSource):
             raise CameraError(f"There is no file {self._path}; correct camera.source, or put a video or photo there.")
         try:
             with self._path.open("rb") as file:
-                head = file.read(16)
+                head = file.read(HEAD_BYTES)
             mjpeg = is_mjpeg(self._path, head)
         except OSError as error:
             raise CameraError(f"{self._path} cannot be read ({error.strerror}); correct its permissions.") from error
         if mjpeg:
             return MjpegSource(self.name, self._path, self._geometry, loop=self._loop)
-        if is_photo(head):
+        if is_photo(head) and not head.startswith(b"GIF8"):  # an animation, to be shown as a video
             return PhotoSource(self.name, [self._path], self._geometry, loop=self._loop)
         return VideoSource(self.name, self._path, self._geometry, loop=self._loop)
 

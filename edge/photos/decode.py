@@ -7,6 +7,9 @@ error messages are the same for all; for uploads and MQTT requests it runs in th
 from __future__ import annotations
 
 import os
+import re
+import struct
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -14,8 +17,16 @@ import numpy as np
 
 from edge.errors import PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
-from edge.photos.header import is_complete, photo_size
+from edge.photos.animated_webp import first_picture
+from edge.photos.header import photo_size
+from edge.photos.kinds import AVIF, GIF, Kind, kind_of, raw_kind
+from edge.photos.names import printable
+from edge.photos.orientation import orientation, upright
+from edge.photos.tiff_tags import tiff_tags
+from edge.photos.torn_jpeg import is_filled_up
+from edge.photos.whole import is_complete
 
+KINDS = "JPEG, PNG, WebP, BMP or TIFF"  # as messages name them
 MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 50_000_000  # 150 MB when decoded
 JPEG_QUALITY = 80  # of what the page and Home Assistant show
@@ -33,14 +44,14 @@ def read_photo(path: Path) -> Pixels:
             content = file.read(MAX_BYTES + 1)  # the size of a pipe or a device is not known before
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"{path} cannot be read: {reason}; name a photo that is there.") from error
+        raise PhotoError(f"{printable(path)} cannot be read: {reason}; name a photo that is there.") from error
     if len(content) > MAX_BYTES:
-        raise PhotoTooLargeError(f"{path} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
-    return decode_photo(content, str(path))
+        raise PhotoTooLargeError(f"{printable(path)} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
+    return decode_photo(content, printable(path))
 
 
 def decode_photo(content: bytes, name: str) -> Pixels:
-    """Decode a JPEG, PNG, WebP, BMP or TIFF.
+    """Decode a JPEG, PNG, WebP, BMP or TIFF, and a GIF or AVIF where OpenCV does; of an animation the first picture.
 
     Returns:
         (height, width, 3) uint8 RGB, C-contiguous, rotated as its EXIF orientation asks. Grey becomes three equal
@@ -55,28 +66,63 @@ def decode_photo(content: bytes, name: str) -> Pixels:
         PhotoTooLargeError: it has more than MAX_PIXELS, or there is not enough memory for it.
     """
     if not content:
-        raise PhotoError(f"{name} is empty; give a JPEG, PNG, WebP, BMP or TIFF photo.")
-    size = photo_size(content)
+        raise PhotoError(f"{name} is empty; give a {KINDS} photo.")
+    if (kind := _unread(content)) is not None:
+        raise PhotoError(f"{name} is {kind.what}, which cannot be decoded here; {kind.remedy}.")
+    picture = _whole_picture(content, name)
+    quiet_opencv()
+    try:
+        # COLOR: 8 bits, three channels.
+        bgr = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if bgr is None:
+            raise damaged(name)
+        if content.startswith(b"\xff\xd8") and is_filled_up(content, np.asarray(bgr, np.uint8)):
+            raise _truncated(name)
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
+        return np.ascontiguousarray(upright(rgb, orientation(content)))
+    except (cv2.error, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
+            raise PhotoTooLargeError(f"{name} needs more memory than a photo may take; make it smaller.") from error
+        raise damaged(name) from error
+
+
+def _unread(content: bytes) -> Kind | None:
+    """The kind of a file that this OpenCV does not read, if it is known."""
+    if content[:4] in (b"II*\0", b"MM\0*") and (raw := raw_kind(tiff_tags(content))) is not None:
+        return raw
+    kind = kind_of(content)
+    return None if kind in (GIF, AVIF) and reads(kind) else kind
+
+
+@cache
+def reads(kind: Kind) -> bool:
+    """Whether this OpenCV was built with what it needs to read a GIF or an AVIF."""
+    codec = "GIF" if kind is GIF else "AVIF"
+    return re.search(rf"^\s+{codec}:\s+(?!NO\b)\S", cv2.getBuildInformation(), re.MULTILINE) is not None
+
+
+def _whole_picture(content: bytes, name: str) -> bytes:
+    """What is to be decoded, checked by its header: the photo, or the first picture of an animated WebP."""
+    try:
+        picture = first_picture(content)
+        size = photo_size(picture)
+        complete = size is not None and is_complete(content) and is_complete(picture)
+    except (struct.error, IndexError):  # the file ends within a header
+        raise _truncated(name) from None
     if size is None:
-        raise PhotoError(f"{name} is not a photo; give a JPEG, PNG, WebP, BMP or TIFF photo.")
+        raise PhotoError(f"{name} is not a photo; give a {KINDS} photo.")
     width, height = size
     if width * height > MAX_PIXELS:
         raise PhotoTooLargeError(
             f"{name} has {width}×{height} pixels; make it smaller than {MAX_PIXELS // 1_000_000} megapixels."
         )
-    if not is_complete(content):
-        raise PhotoError(f"{name} is truncated; copy it again.")
-    quiet_opencv()
-    try:
-        # COLOR: 8 bits, three channels, EXIF orientation applied.
-        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise damaged(name)
-        return np.ascontiguousarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), dtype=np.uint8)
-    except (cv2.error, MemoryError) as error:
-        if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
-            raise PhotoTooLargeError(f"{name} needs more memory than a photo may take; make it smaller.") from error
-        raise damaged(name) from error
+    if not complete:
+        raise _truncated(name)
+    return picture
+
+
+def _truncated(name: str) -> PhotoError:
+    return PhotoError(f"{name} is truncated; copy it again.")
 
 
 def damaged(name: str) -> PhotoError:

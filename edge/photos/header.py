@@ -1,4 +1,4 @@
-"""What a photo's header states: its format, its width and height, and whether the file is complete.
+"""What a photo's header states: its format, its width and height.
 
 It is read before a photo is decoded, because a few kilobytes can unpack to gigabytes of pixels. A file
 counts as a photo only if the decoder cannot read another size from its header than this module does.
@@ -7,12 +7,18 @@ counts as a photo only if the decoder cannot read another size from its header t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+
+from edge.photos.kinds import AVIF, GIF, kind_of
+from edge.photos.tiff_tags import first_directory
+
+MAX_META_BYTES = 1 << 20  # of the front of an AVIF, where its properties are
 
 
 def is_photo(head: bytes) -> bool:
-    """Whether a file that begins with `head`, 12 bytes or more, is a JPEG, PNG, WebP, BMP or TIFF."""
-    return _reader(head) is not None
+    """Whether a file that begins with `head`, HEAD_BYTES of it, is a still picture, which may be of a kind not read."""
+    kind = kind_of(head)
+    return _reader(head) is not None or (kind is not None and kind.still)
 
 
 def photo_size(content: bytes) -> tuple[int, int] | None:
@@ -24,32 +30,19 @@ def photo_size(content: bytes) -> tuple[int, int] | None:
         return None
 
 
-def is_complete(content: bytes) -> bool:
-    """Whether the photo has the end that its format requires. Decoders fill missing parts with grey."""
-    if content.startswith(b"\xff\xd8"):
-        # The end marker cannot occur within the scan, but EXIF, which comes before, may contain a whole thumbnail.
-        return content.find(b"\xff\xd9", _jpeg_segment(content, ())) >= 0
-    if content.startswith(b"\x89PNG"):
-        return content.rfind(b"IEND\xaeB`\x82") >= 0  # with its checksum
-    if content.startswith(b"RIFF"):
-        return len(content) >= 8 + int(struct.unpack_from("<I", content, 4)[0])
-    return True
-
-
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def _jpeg(content: bytes) -> tuple[int, int] | None:
-    frame = _jpeg_segment(content, _JPEG_FRAMES)
+    frame = jpeg_segment(content, JPEG_FRAMES)
     if content[frame + 1] in (0xD9, 0xDA):  # end, or data before any frame
         return None
     height, width = struct.unpack_from(">HH", content, frame + 5)
     return width, height
 
 
-def _jpeg_segment(content: bytes, wanted: Container[int]) -> int:
-    """The offset of the first segment with a wanted marker, or of the scan or the end; len(content) if none."""
-    at = 2
+def jpeg_segment(content: bytes, wanted: Container[int], at: int = 2) -> int:
+    """The offset of the next segment with a wanted marker, or of the scan or the end; len(content) if none."""
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
         if marker in wanted or marker in (0xD9, 0xDA):
@@ -90,18 +83,62 @@ def _webp(content: bytes) -> tuple[int, int] | None:
 
 
 def _tiff(content: bytes) -> tuple[int, int] | None:
-    order = "<" if content[:2] == b"II" else ">"
-    directory = int(struct.unpack_from(order + "I", content, 4)[0])
-    found: dict[int, int] = {}
-    for i in range(int(struct.unpack_from(order + "H", content, directory)[0])):
-        entry = directory + 2 + 12 * i
-        tag, kind = struct.unpack_from(order + "HH", content, entry)
-        if tag in (256, 257):
-            # Any other kind, or a second value, would let the decoder see another size than this.
-            if kind not in (3, 4) or tag in found:
-                return None
-            found[tag] = int(struct.unpack_from(order + ("H" if kind == 3 else "I"), content, entry + 8)[0])
-    return (found[256], found[257]) if len(found) == 2 else None
+    directory = first_directory(content)
+    # A second value, or one that is no single integer, would let the decoder see another size than this.
+    widths, heights = ([value for tag, value in directory if tag == wanted] for wanted in (256, 257))
+    if len(widths) != 1 or len(heights) != 1 or widths[0] is None or heights[0] is None:
+        return None
+    return widths[0], heights[0]
+
+
+def _gif(content: bytes) -> tuple[int, int] | None:
+    width, height = struct.unpack_from("<HH", content, 6)
+    return (width, height) if width and height else None
+
+
+def _avif(content: bytes) -> tuple[int, int] | None:
+    # The largest picture in it; others are transparency and a preview.
+    sizes = [struct.unpack_from(">II", body, 4) for kind, body in properties(content) if kind == b"ispe"]
+    return max(((int(width), int(height)) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
+
+
+def riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The name and the data of each chunk of a WebP."""
+    at = 12
+    while at + 8 <= len(content):
+        length = int(struct.unpack_from("<I", content, at + 4)[0])
+        yield content[at : at + 4], content[at + 8 : at + 8 + length]
+        at += 8 + length + (length & 1)
+
+
+def boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The name, start and end of the contents of each box of an AVIF between two offsets; an end may lie beyond `end`.
+
+    Raises:
+        struct.error: the file ends within the head of a box.
+    """
+    while at + 8 <= end:
+        length, start = int(struct.unpack_from(">I", content, at)[0]), at + 8
+        if length == 1:
+            length, start = int(struct.unpack_from(">Q", content, at + 8)[0]), at + 16
+        after = at + length if length else end  # 0: to the end
+        yield content[at + 4 : at + 8], start, after
+        at = max(after, start)
+
+
+def properties(content: bytes) -> list[tuple[bytes, bytes]]:
+    """The name and the contents of each property of the pictures in an AVIF: meta, iprp, ipco.
+
+    Raises:
+        struct.error: the file ends within the head of a box.
+    """
+    at, end = 0, min(len(content), MAX_META_BYTES)
+    for name, skipped in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
+        found = next(((start, after) for kind, start, after in boxes(content, at, end) if kind == name), None)
+        if found is None:
+            return []
+        at, end = found[0] + skipped, min(found[1], end)
+    return [(kind, content[start:after]) for kind, start, after in boxes(content, at, end)]
 
 
 _Reader = Callable[[bytes], tuple[int, int] | None]
@@ -118,4 +155,6 @@ _READERS: dict[bytes, _Reader] = {
 def _reader(content: bytes) -> _Reader | None:
     if content.startswith(b"RIFF") and content[8:12] != b"WEBP":  # such as an AVI video
         return None
+    if (kind := kind_of(content)) is not None:
+        return {GIF: _gif, AVIF: _avif}.get(kind)
     return next((reader for magic, reader in _READERS.items() if content.startswith(magic)), None)

@@ -40,7 +40,8 @@ class Answer(BaseModel):
     cached: bool = Field(description="whether this is the kept answer to the same photo, sent earlier")
 
 
-DESCRIPTION = f"""Classify one photo or several (JPEG, PNG, WebP, BMP or TIFF).
+DESCRIPTION = f"""Classify one photo or several (JPEG, PNG, WebP, BMP or TIFF; GIF and AVIF where OpenCV
+reads them; of an animation the first picture).
 
 `curl -F file=@cat.jpg …/predict`, or JSON: `{{"image": "<base64>"}}`, `{{"images": [...]}}`. One photo gives one
 object, several an array in their order. At most {MAX_PHOTOS} photos, {MAX_BODY_BYTES >> 20} MiB in all and
