@@ -53,9 +53,11 @@ class Prediction:
 class Classification:
     """The model's answer for a photo that was sent in."""
 
-    top: tuple[Label, ...]
+    top: tuple[Label, ...]  # the three most probable
     model: str  # the bundle that classified it
     latency_ms: Mapping[str, float]
+    probabilities: Probabilities
+    labels: Sequence[str]  # of the bundle, one for each probability
 
 
 def top_k(probabilities: Probabilities, labels: Sequence[str], k: int = 3) -> tuple[Label, ...]:

@@ -107,7 +107,9 @@ class Done:
             raise BusyError("Too many photos are waiting for the model; ask again in a moment.")
         answer: Future[Classification] = Future()
         top = (Label("dog", 70.0, 1), Label("owl", 15.0, 2), Label("cat", 10.0, 0))
-        answer.set_result(Classification(top, "fake-int8-000000", {"inference": 1.0}))
+        probabilities = np.array([0.1, 0.7, 0.15], np.float32)
+        labels = ["cat", "dog", "owl"]
+        answer.set_result(Classification(top, "fake-int8-000000", {"inference": 1.0}, probabilities, labels))
         return answer
 
 

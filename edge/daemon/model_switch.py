@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,8 @@ class ModelSwitch:
         self._free_bytes = free_bytes
         #: The running model's name, manifest and number of classes, as JSON types; replaced as a whole.
         self.description: Mapping[str, Any] = {}
+        #: Its name and its classes, also replaced as a whole.
+        self.labels: tuple[str, Sequence[str]] = ("", ())
 
     def load(self) -> Classifier:
         """The classifier of the bundle that the settings name.
@@ -135,6 +137,7 @@ class ModelSwitch:
     def _describe(self, bundle: Bundle) -> None:
         manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
         self.description = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
+        self.labels = (bundle.name, bundle.labels)
         self._status.gauge(model=bundle.name)
 
 

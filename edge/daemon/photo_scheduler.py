@@ -159,8 +159,9 @@ class PhotoScheduler(Generic[_Buffer]):
             self._debt_s = time.perf_counter() - began
             self._note(self._debt_s)
             latency_ms = {"preprocess": round(photo.preprocess_ms, 2), "inference": round(self._debt_s * 1000, 2)}
-            top = top_k(probabilities, photo.model.labels)
-            photo.answer.set_result(Classification(top, photo.model.name, latency_ms))
+            labels = photo.model.labels
+            top = top_k(probabilities, labels)
+            photo.answer.set_result(Classification(top, photo.model.name, latency_ms, probabilities, labels))
         self._give_back(photo.model, photo.buffer)
 
     def _note(self, seconds: float) -> None:

@@ -168,6 +168,7 @@ class Service:
             decode=self._photos.decode,
             classify=self._pipeline.classify,
             model=lambda: self._model.description,
+            labels=lambda: self._model.labels,
             logged=lambda limit: newest_events(self._settings.fallback.path, limit),
         )
 

@@ -159,7 +159,8 @@ class RequestHandler:
             raise RequestError(str(error)) from error
         except (FutureTimeoutError, CancelledError) as error:
             raise RequestError("The model does not answer; see the status topic.") from error
-        return dataclasses.asdict(found)
+        top = [dataclasses.asdict(label) for label in found.top]
+        return {"top": top, "model": found.model, "latency_ms": found.latency_ms}
 
 
 def _model(switch: Callable[[], str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import re
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, BeforeValidator, Field
 
 from edge.errors import StateError
@@ -47,6 +48,20 @@ class AbsenceOut(BaseModel):
 
     since: float
     until: float | None = Field(description="null: it does not deliver frames yet")
+
+
+class ClassOut(BaseModel):
+    """One class of the model."""
+
+    index: int = Field(ge=0)
+    label: str
+
+
+class LabelsOut(BaseModel):
+    """Every class of the model, by index."""
+
+    model: str = Field(description="the bundle in use")
+    labels: list[ClassOut]
 
 
 class HistoryOut(BaseModel):
@@ -116,6 +131,22 @@ def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> Non
     @router.get("/api/model", summary="The model and its checksums", tags=["health"], responses=documented(401, 403))
     def model() -> dict[str, Any]:
         return dict(daemon.model())
+
+    @router.get(
+        "/api/labels",
+        summary="The classes of the model",
+        tags=["photos"],
+        response_model=LabelsOut,
+        responses={304: {"description": "Not changed since the answer with this ETag"}, **documented(401, 403)},
+    )
+    def labels(request: Request) -> Response:
+        name, classes = daemon.labels()
+        headers = {"ETag": f'"{name}"'}  # a bundle is named after its content
+        known = request.headers.get("if-none-match", "")
+        if known.strip() == "*" or headers["ETag"] in known:
+            return Response(status_code=304, headers=headers)
+        found = [ClassOut(index=index, label=label) for index, label in enumerate(classes)]
+        return JSONResponse(LabelsOut(model=name, labels=found).model_dump(), headers=headers)
 
     @router.get("/api/history", summary="The last hour, for plots", tags=["camera"], responses=documented(401, 403))
     def last_hour() -> HistoryOut:

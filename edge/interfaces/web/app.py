@@ -18,6 +18,7 @@ from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.head import Head
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.log_lines import LogLines
+from edge.interfaces.web.predictor import Predictor
 from edge.interfaces.web.refusals import Refusals
 from edge.interfaces.web.request_limit import RequestLimit
 from edge.interfaces.web.wrong_tokens import WrongTokens
@@ -47,7 +48,7 @@ def make_app(
         stream: whether /stream.mjpg is on.
         stopping: once set, streams end.
     """
-    predictor = predict.Predictor(daemon)
+    predictor = Predictor(daemon)
     wrong_tokens = WrongTokens(refusals)
 
     @contextlib.asynccontextmanager
@@ -67,7 +68,7 @@ def make_app(
         lifespan=lifespan,
     )
     problem_details.install(app)
-    app.include_router(predict.make_router(predictor))
+    app.include_router(predict.make_router(predictor, daemon))
     app.include_router(api.make_router(daemon, history))
     app.include_router(event_stream.make_router(daemon, history, log_lines, stopping))
     app.include_router(live_picture.make_router(daemon, stream, stopping))

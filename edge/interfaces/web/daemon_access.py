@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -23,4 +23,5 @@ class DaemonAccess:
     decode: Callable[[bytes, str], Pixels]  # a photo and its name; raises PhotoError, BusyError
     classify: Callable[[Pixels], Future[Classification]]  # raises BusyError
     model: Callable[[], Mapping[str, Any]]  # the name, the manifest and the number of classes, as JSON types
+    labels: Callable[[], tuple[str, Sequence[str]]]  # the name of the bundle in use, and its classes in their order
     logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError

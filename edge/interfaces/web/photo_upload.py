@@ -1,11 +1,12 @@
-"""The photos in a request's body: a multipart form or base64 in JSON, bounded in bytes and in number."""
+"""The photos in a request's body: a form, base64 in JSON, or one photo as it is; bounded in bytes and in number."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
@@ -15,20 +16,48 @@ from edge.interfaces.json_document import parse_json
 
 MAX_BODY_BYTES = 12 << 20  # a phone's photo has 3 to 8 MB
 MAX_PHOTOS = 16
+URL_ENCODED = "application/x-www-form-urlencoded"
+# Of a body that is a photo. Without -H, `curl -T` sends no type, and `curl --data-binary` that of a form.
+RAW_KINDS = {"", "application/octet-stream", "binary/octet-stream", URL_ENCODED}
+HOW_TO_SEND = (
+    "Send a photo as the body (curl -T cat.jpg), photos as multipart/form-data (curl -F file=@cat.jpg), or base64 in"
+    " JSON."
+)
+
+
+class Photo(NamedTuple):
+    """One photo of a request."""
+
+    name: str  # for error messages
+    content: bytes | HTTPException  # the error, if what was sent is no base64
+
+
+class Sent(NamedTuple):
+    """What a request holds."""
+
+    photos: list[Photo]  # at least one
+    top: int | None  # how many classes of each are asked for
 
 
 def _object_with(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": [name], "properties": {name: schema}}
+    return {"type": "object", "required": [name], "properties": {name: schema, "top": _TOP}}
 
 
+_TOP = {"type": "integer", "minimum": 1}
 _SEVERAL = {"type": "array", "minItems": 1, "maxItems": MAX_PHOTOS}
 _BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
-_FORM = _object_with("file", {**_SEVERAL, "items": {"type": "string", "format": "binary"}})
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = _object_with("file", {**_SEVERAL, "items": _BINARY})
 _JSON = {"oneOf": [_object_with("image", _BASE64), _object_with("images", {**_SEVERAL, "items": _BASE64})]}
-# For OpenAPI: FastAPI cannot derive a body that may be a form or JSON.
+# For OpenAPI: FastAPI cannot derive a body that may be a form, JSON or a photo.
 REQUEST_BODY = {
     "required": True,
-    "content": {"multipart/form-data": {"schema": _FORM}, "application/json": {"schema": _JSON}},
+    "content": {
+        "multipart/form-data": {"schema": _FORM},
+        "application/json": {"schema": _JSON},
+        "application/octet-stream": {"schema": _BINARY},
+        "image/*": {"schema": _BINARY},
+    },
 }
 
 
@@ -39,24 +68,37 @@ class _InMemoryParser(MultiPartParser):
     max_file_size = MAX_BODY_BYTES  # and before
 
 
-async def read_photos(request: Request) -> list[tuple[str, bytes]]:
-    """The name and content of each photo in the request, at least one.
+async def read_photos(request: Request) -> Sent:
+    """The photos in the request.
 
     Raises:
         HTTPException: the body is too large, not readable, or holds no photo or too many.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HTTPException(415, "Send photos without a Content-Encoding; they are compressed already.")
     if kind == "multipart/form-data":
-        photos = await _from_form(request)
+        sent = await _from_form(request)
     elif kind == "application/json":
-        photos = _from_json(b"".join([piece async for piece in _bounded(request)]))
+        sent = _from_json(await read_body(request))
+    elif kind in RAW_KINDS or kind.startswith("image/"):
+        sent = Sent(_from_body(await read_body(request), kind), None)
     else:
-        raise HTTPException(415, "Send photos as multipart/form-data (curl -F file=@cat.jpg) or base64 in JSON.")
-    if not photos:
-        raise HTTPException(400, "The request holds no photo; send one as a file.")
-    if len(photos) > MAX_PHOTOS:
-        raise HTTPException(413, f"The request holds {len(photos)} photos; send at most {MAX_PHOTOS}.")
-    return photos
+        raise HTTPException(415, f"A body of the type {kind:.60} is no photo. {HOW_TO_SEND}")
+    if not sent.photos:
+        raise HTTPException(400, f"The request holds no photo. {HOW_TO_SEND}")
+    if len(sent.photos) > MAX_PHOTOS:
+        raise HTTPException(413, f"The request holds {len(sent.photos)} photos; send at most {MAX_PHOTOS}.")
+    return sent
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        HTTPException: it has more than MAX_BODY_BYTES.
+    """
+    return b"".join([piece async for piece in _bounded(request)])
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
@@ -74,19 +116,28 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-async def _from_form(request: Request) -> list[tuple[str, bytes]]:
+async def _from_form(request: Request) -> Sent:
     try:
         form = await _InMemoryParser(request.headers, _bounded(request), max_files=MAX_PHOTOS, max_fields=8).parse()
     except (MultiPartException, ValueError, KeyError) as error:  # the last two: python-multipart's, broken boundaries
         raise HTTPException(400, f"The form cannot be read: {str(error).rstrip('.')}.") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     try:
-        return [((file.filename or "the photo")[:100], await file.read()) for file in files]
+        photos = [Photo((file.filename or "the photo")[:100], await file.read()) for file in files]
+        return Sent(photos, _top_of(form.get("top")))
     finally:
         await form.close()
 
 
-def _from_json(body: bytes) -> list[tuple[str, bytes]]:
+def _from_body(body: bytes, kind: str) -> list[Photo]:
+    # Every kind of picture has a zero byte among its first ones, and a form has none.
+    if kind == URL_ENCODED and body and b"\0" not in body[:65536]:
+        hint = "`curl -d` removes bytes of a photo; `--data-binary` does not."
+        raise HTTPException(415, f"This form holds no file. {HOW_TO_SEND} {hint}")
+    return [Photo("the photo", body)] if body else []
+
+
+def _from_json(body: bytes) -> Sent:
     try:
         document = parse_json(body)
     except ValueError as error:
@@ -95,12 +146,21 @@ def _from_json(body: bytes) -> list[tuple[str, bytes]]:
     texts: Any = fields.get("images") if "images" in fields else [fields.get("image")]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise HTTPException(400, 'The body must look like {"image": "<base64>"} or {"images": ["<base64>", …]}.')
-    return [(f"photo {number}", _from_base64(text, number)) for number, text in enumerate(texts, 1)]
+    return Sent([from_base64(text, f"photo {n}") for n, text in enumerate(texts, 1)], _top_of(fields.get("top")))
 
 
-def _from_base64(text: str, number: int) -> bytes:
+def from_base64(text: str, name: str) -> Photo:
+    """A photo from its base64, which may be a data URL."""
     encoded = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        return base64.b64decode(encoded, validate=True)
+        return Photo(name, base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise HTTPException(400, f"Photo {number} is not base64: {error}.") from error
+        return Photo(name, HTTPException(400, f"{name.capitalize()} is not base64: {error}."))
+
+
+def _top_of(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,9}", text := str(value).strip()):
+        raise HTTPException(422, f"top must be a whole number, such as 5, and not {value!s:.20}.")
+    return int(text)

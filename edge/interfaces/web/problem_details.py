@@ -27,10 +27,14 @@ class Problem(BaseModel):
     detail: str = Field(description="a sentence that says what happened and what to do")
 
 
+def problem_of(status: int, detail: str) -> Problem:
+    """The document of a status and a sentence."""
+    return Problem(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
+
+
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The document as a response."""
-    problem = Problem(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
-    return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(problem_of(status, detail).model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -164,6 +164,7 @@ def running(
         DECODER.decode,
         pipeline.classify,
         lambda: described,
+        lambda: (str(described["name"]), labels),
         lambda limit: logged[-limit:],
     )
     settings = WebSettings(listen=f"127.0.0.1:{port}", token_file=str(token_file or ""), stream=stream)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge.events import Event, Label
-from edge.interfaces.web import event_stream, live_picture, photo_upload, predict
+from edge.interfaces.web import event_stream, live_picture, photo_upload, predictor
 from edge.interfaces.web.closing_stream import ClosingStream
 from edge.interfaces.web.history import History
 from edge.status.snapshot import StatusSnapshot
@@ -67,7 +67,7 @@ def test_a_wrong_question_is_answered_with_a_problem_document(box: Box) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == status
         assert answer.json()["detail"]
-    assert box.client.put("/predict").status_code == 405
+    assert box.client.delete("/predict").status_code == 405
 
 
 def test_status_model_history_and_probes(box: Box) -> None:
@@ -215,7 +215,7 @@ def test_the_surplus_gets_a_time_to_retry(box: Box) -> None:
         assert answer.status_code == 200 or answer.headers["retry-after"] == "1"
 
     box.model.hold.clear()
-    threads = [threading.Thread(target=ask, args=(n,)) for n in range(predict.MAX_REQUESTS + 6)]
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(predictor.MAX_REQUESTS + 6)]
     try:
         for thread in threads:
             thread.start()
@@ -224,7 +224,7 @@ def test_the_surplus_gets_a_time_to_retry(box: Box) -> None:
         box.model.hold.set()
         for thread in threads:
             thread.join(20)
-    assert sorted(answers) == [200] * predict.MAX_REQUESTS + [429] * 6
+    assert sorted(answers) == [200] * predictor.MAX_REQUESTS + [429] * 6
 
 
 def test_photos_that_wait_for_the_model_hold_no_pixels(box: Box) -> None:
@@ -252,7 +252,7 @@ def test_photos_that_wait_for_the_model_hold_no_pixels(box: Box) -> None:
 
 
 def test_a_model_that_does_not_answer_is_an_error_in_time(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(predictor, "ANSWER_WITHIN_S", 0.2)
     box.model.hold.clear()
     try:
         answer = box.client.post("/predict", files={"file": photo(5, width=77)})

@@ -20,6 +20,7 @@ from edge.status.snapshot import Status
 from tests.interfaces.web.box import MODEL, WAIT_S, has, photo, running
 
 TOKEN = "correct-horse-battery-staple"
+NO_MODEL: Any = (lambda: MODEL, lambda: ("", ()), lambda limit: [])
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def a_server(listen: str, token_file: str = "", **extra: Any) -> tuple[WebServer
     def classify(*arguments: object) -> Any:
         raise AssertionError("nobody asks")
 
-    view = DaemonAccess(status.snapshot, Recent(), tuple, classify, classify, lambda: MODEL, lambda limit: [])  # type: ignore[arg-type]
+    view = DaemonAccess(status.snapshot, Recent(), tuple, classify, classify, *NO_MODEL)  # type: ignore[arg-type]
     return WebServer(WebSettings(listen=listen, token_file=token_file), view, gauge=status.gauge, **extra), status
 
 
@@ -140,7 +141,7 @@ print(status.snapshot().gauges["web_error"])
 def test_a_page_that_is_off_is_not_there() -> None:
     status = Status()
     nobody: Any = None
-    view = DaemonAccess(status.snapshot, Recent(), tuple, nobody, nobody, lambda: MODEL, lambda limit: [])
+    view = DaemonAccess(status.snapshot, Recent(), tuple, nobody, nobody, *NO_MODEL)
     server = WebServer(WebSettings(enabled=False), view, gauge=status.gauge)
     server.start()
     assert "web" not in [thread.name for thread in threading.enumerate()]
