@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.interfaces.web.problem_details import problem_response
-from edge.interfaces.web.token import COOKIE, is_token, session_of
+from edge.interfaces.web.token import COOKIE, is_token, session_of, token_of
 from edge.interfaces.web.wrong_tokens import WrongTokens
 
 # Open to monitors, under any host name, because their answers contain no secret.
@@ -21,6 +21,8 @@ LOGIN_FILES = ("page.css", "icon.svg", "login.js", "dom.js", "net.js", "words.js
 # Open without the token: the probes, the login form and its files.
 OPEN_PATHS = PROBES | {"/login"} | {f"/static/{name}" for name in LOGIN_FILES}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# A line of its own, because FFmpeg reads the first scheme of a line only.
+BASIC = 'Basic realm="edge-classifier", charset="UTF-8"'
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -79,9 +81,13 @@ class AccessControl:
             return None
         if path == "/" and method == "GET":
             return RedirectResponse("/login", 303)
-        return problem_response(
-            401, "Send the token as `Authorization: Bearer …`, or log in at /login.", {"WWW-Authenticate": "Bearer"}
+        refusal = problem_response(
+            401, "Send the token as `Authorization: Bearer …` or as the password of Basic, or log in at /login."
         )
+        refusal.headers.append("WWW-Authenticate", "Bearer")
+        if not _is_browser(headers):
+            refusal.headers.append("WWW-Authenticate", BASIC)
+        return refusal
 
 
 def _is_this_machine(host: str) -> bool:
@@ -97,10 +103,13 @@ def _gives_token(request: Request) -> bool:
 
 
 def _proves_token(request: Request, token: str) -> bool:
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and is_token(bearer.strip(), token):
-        return True
-    return is_token(request.cookies.get(COOKIE, ""), session_of(token))
+    given = token_of(request.headers.get("authorization", ""))
+    return is_token(given, token) or is_token(request.cookies.get(COOKIE, ""), session_of(token))
+
+
+def _is_browser(headers: Headers) -> bool:
+    # Offered Basic, a browser covers the page with a dialog of its own, also for what a script of the page fetches.
+    return "mozilla/" in headers.get("user-agent", "").lower() or "sec-fetch-mode" in headers
 
 
 def _is_foreign(headers: Headers) -> bool:

@@ -96,8 +96,11 @@ def _describe(app: FastAPI, token: str) -> None:
         document = generate()
         document["components"]["schemas"]["Problem"] = problem_details.Problem.model_json_schema()
         if token:
-            document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"token": []}]
+            document["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer"},
+                "password": {"type": "http", "scheme": "basic", "description": "any user, the token as the password"},
+            }
+            document["security"] = [{"token": []}, {"password": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -6,6 +6,8 @@ The installer's `--web` writes the file, `server.py` reads it at the start, `pag
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import math
@@ -79,6 +81,27 @@ def _bits(token: str) -> float:
     steps = [ord(second) - ord(first) for first, second in pairwise(piece)]
     in_a_row = sum(step == next_step and step in (-1, 0, 1) for step, next_step in pairwise(steps))
     return (len(piece) - in_a_row) * math.log2(max(1, len(set(piece))))
+
+
+def token_of(authorization: str) -> str:
+    """The token in an `Authorization` header, as a bearer or as the password of Basic; "" if there is none.
+
+    Args:
+        authorization: the header's bytes as Latin-1, as Starlette decodes them.
+    """
+    scheme, _, value = authorization.partition(" ")
+    given = value.strip().encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).partition(b":")[2]  # of any user
+        except binascii.Error:
+            return ""
+    elif scheme.lower() != "bearer":
+        return ""
+    try:
+        return given.decode()
+    except UnicodeDecodeError:  # several programs send the password of Basic as Latin-1
+        return given.decode("latin-1")
 
 
 def session_of(token: str) -> str:

@@ -1,4 +1,4 @@
-"""Delays the answer to every wrong token, sent in the form, as a bearer or as a cookie, and logs them as one fault."""
+"""Delays the answer to every wrong token, sent in the form, in a header or as a cookie, and logs them as one fault."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from edge.interfaces.web import photo_upload
 from tests.interfaces.web.box import CLASSES, MODEL, Box, has, photo, running
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,7 @@ def curl(box: Box, *arguments: str | Path, path: str = "/predict") -> tuple[int,
     return int(status), json.loads(document)
 
 
+@needs_curl
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -60,6 +65,7 @@ def test_a_photo_as_the_whole_body_is_classified_however_curl_sends_it(
     assert json.loads(done.stdout)["top"][0] == {"label": "class 6", "confidence": 86.0, "index": 6}
 
 
+@needs_curl
 def test_a_body_that_is_no_photo_is_refused_with_the_ways_to_send_one(box: Box, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"\xff" * (photo_upload.MAX_BODY_BYTES + 1))

@@ -257,7 +257,7 @@ def guarded(tmp_path: Path) -> Iterator[Box]:
         yield box
 
 
-@pytest.mark.parametrize("way", ["bearer", "cookie", "form"])
+@pytest.mark.parametrize("way", ["bearer", "basic", "cookie", "form"])
 def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
@@ -267,6 +267,8 @@ def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
             match way:
                 case "bearer":
                     answer = box.client.get("/api/status", headers={"authorization": "Bearer wrong"})
+                case "basic":
+                    answer = box.client.get("/api/status", auth=("porch", "wrong"))
                 case "cookie":
                     answer = box.client.get("/api/status", headers={"cookie": "edge_session=wrong"})
                 case _:
