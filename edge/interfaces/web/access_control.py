@@ -15,7 +15,7 @@ from edge.interfaces.web.token import COOKIE, is_token, session_of, token_of
 from edge.interfaces.web.wrong_tokens import WrongTokens
 
 # Open to monitors, under any host name, because their answers contain no secret.
-PROBES = {"/healthz", "/readyz"}
+PROBES = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 # What the login form loads.
 LOGIN_FILES = ("page.css", "icon.svg", "login.js", "dom.js", "net.js", "words.js")
 # Open without the token: the probes, the login form and its files.
@@ -74,16 +74,16 @@ class AccessControl:
         headers, method, path = request.headers, request.method, request.scope["path"]
         if not self._token and path not in PROBES and not _is_this_machine(headers.get("host", "")):
             # DNS rebinding: another site's page, whose host name now resolves to this address.
-            return problem_response(403, "Without web.token_file the page answers to localhost and loopback addresses.")
+            sentence = "Without web.token_file the page answers to localhost and loopback addresses."
+            return problem_response(403, sentence, path=path)
         if method not in SAFE_METHODS and _is_foreign(headers):
-            return problem_response(403, "This request comes from another site's page.")
+            return problem_response(403, "This request comes from another site's page.", path=path)
         if not self._token or path in OPEN_PATHS or _proves_token(request, self._token):
             return None
         if path == "/" and method == "GET":
             return RedirectResponse("/login", 303)
-        refusal = problem_response(
-            401, "Send the token as `Authorization: Bearer …` or as the password of Basic, or log in at /login."
-        )
+        sentence = "Send the token as `Authorization: Bearer …` or as the password of Basic, or log in at /login."
+        refusal = problem_response(401, sentence, path=path)
         refusal.headers.append("WWW-Authenticate", "Bearer")
         if not _is_browser(headers):
             refusal.headers.append("WWW-Authenticate", BASIC)

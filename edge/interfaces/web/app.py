@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from edge import __version__
-from edge.interfaces.web import api, event_stream, live_picture, metrics, page, predict, problem_details
+from edge.interfaces.web import api, event_stream, kserve, live_picture, metrics, page, predict, problem_details
 from edge.interfaces.web.access_control import AccessControl
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.head import Head
@@ -69,6 +69,7 @@ def make_app(
     )
     problem_details.install(app)
     app.include_router(predict.make_router(predictor, daemon))
+    app.include_router(kserve.make_router(predictor, daemon))
     app.include_router(api.make_router(daemon, history))
     app.include_router(event_stream.make_router(daemon, history, log_lines, stopping))
     app.include_router(live_picture.make_router(daemon, stream, stopping))
@@ -95,6 +96,7 @@ def _describe(app: FastAPI, token: str) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         document["components"]["schemas"]["Problem"] = problem_details.Problem.model_json_schema()
+        document["components"]["schemas"] |= kserve.request_schemas()
         if token:
             document["components"]["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"},

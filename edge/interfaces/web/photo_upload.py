@@ -75,8 +75,6 @@ async def read_photos(request: Request) -> Sent:
         HTTPException: the body is too large, not readable, or holds no photo or too many.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise HTTPException(415, "Send photos without a Content-Encoding; they are compressed already.")
     if kind == "multipart/form-data":
         sent = await _from_form(request)
     elif kind == "application/json":
@@ -96,13 +94,15 @@ async def read_body(request: Request) -> bytes:
     """The whole body.
 
     Raises:
-        HTTPException: it has more than MAX_BODY_BYTES.
+        HTTPException: it is compressed, or has more than MAX_BODY_BYTES.
     """
     return b"".join([piece async for piece in _bounded(request)])
 
 
 async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body's pieces; raises HTTPException beyond MAX_BODY_BYTES."""
+    """The body's pieces; raises HTTPException if it is compressed, or beyond MAX_BODY_BYTES."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HTTPException(415, "Send photos without a Content-Encoding; they are compressed already.")
     too_large = HTTPException(
         413, f"The request has more than {MAX_BODY_BYTES >> 20} MiB; send fewer or smaller photos."
     )
@@ -124,7 +124,7 @@ async def _from_form(request: Request) -> Sent:
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     try:
         photos = [Photo((file.filename or "the photo")[:100], await file.read()) for file in files]
-        return Sent(photos, _top_of(form.get("top")))
+        return Sent(photos, top_of(form.get("top")))
     finally:
         await form.close()
 
@@ -146,7 +146,7 @@ def _from_json(body: bytes) -> Sent:
     texts: Any = fields.get("images") if "images" in fields else [fields.get("image")]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise HTTPException(400, 'The body must look like {"image": "<base64>"} or {"images": ["<base64>", …]}.')
-    return Sent([from_base64(text, f"photo {n}") for n, text in enumerate(texts, 1)], _top_of(fields.get("top")))
+    return Sent([from_base64(text, f"photo {n}") for n, text in enumerate(texts, 1)], top_of(fields.get("top")))
 
 
 def from_base64(text: str, name: str) -> Photo:
@@ -158,9 +158,24 @@ def from_base64(text: str, name: str) -> Photo:
         return Photo(name, HTTPException(400, f"{name.capitalize()} is not base64: {error}."))
 
 
-def _top_of(value: object) -> int | None:
+def top_of(value: object) -> int | None:
+    """How many classes a field `top` asks for; None if there is none.
+
+    Raises:
+        HTTPException: it is no whole number.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,9}", text := str(value).strip()):
         raise HTTPException(422, f"top must be a whole number, such as 5, and not {value!s:.20}.")
     return int(text)
+
+
+def refuse_unless_among(classes: int, top: int | None) -> None:
+    """Refuse to return more classes than the model has, or none.
+
+    Raises:
+        HTTPException: `top` is below 1 or above `classes`.
+    """
+    if top is not None and not 1 <= top <= classes:
+        raise HTTPException(422, f"top must be 1 to {classes}, the number of classes of the model.")

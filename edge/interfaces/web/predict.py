@@ -10,12 +10,10 @@ from pydantic import BaseModel, Field
 
 from edge.events import Label, top_k
 from edge.interfaces.web.daemon_access import DaemonAccess
-from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos
-from edge.interfaces.web.predictor import BUSY, Predictor, Result
+from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos, refuse_unless_among
+from edge.interfaces.web.predictor import BUSY, TOP, Predictor, Result
 from edge.interfaces.web.problem_details import Problem, documented, problem_of
 from edge.photos.decode import MAX_PIXELS
-
-TOP = 3
 
 
 class Answer(BaseModel):
@@ -40,11 +38,6 @@ and each of these has a problem document in its place. The camera goes first: wh
 Top = Annotated[int | None, Query(ge=1, description=f"so many classes; {TOP}, if it is not given")]
 
 
-def _refuse_unless_among(classes: int, top: int | None) -> None:
-    if top is not None and not 1 <= top <= classes:
-        raise HTTPException(422, f"top must be 1 to {classes}, the number of classes of the model.")
-
-
 def _document(result: Result | HTTPException, top: int) -> dict[str, Any]:
     if isinstance(result, HTTPException):
         return problem_of(result.status_code, result.detail).model_dump()
@@ -65,10 +58,10 @@ def make_router(predictor: Predictor, daemon: DaemonAccess) -> APIRouter:
 
     async def predict(request: Request, top: Top = None) -> Response:
         classes = daemon.model()["classes"]
-        _refuse_unless_among(classes, top)
+        refuse_unless_among(classes, top)
         async with predictor.place():
             sent = await predictor.received(read_photos(request))
-            _refuse_unless_among(classes, sent.top)
+            refuse_unless_among(classes, sent.top)
             results = await predictor.results(sent.photos)
         documents = [_document(result, top or sent.top or TOP) for result in results]
         if len(documents) == 1:

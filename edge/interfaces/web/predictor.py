@@ -25,6 +25,7 @@ MAX_REQUESTS = 8  # served at once; with MAX_BODY_BYTES this bounds the memory
 BODY_WITHIN_S = 20.0
 ANSWER_WITHIN_S = 10.0
 CACHED_ANSWERS = 64
+TOP = 3  # classes of each photo, where the client does not ask for another number
 # A refusal is delayed this long, so that clients that retry at once take little processor time from the frames.
 REFUSE_AFTER_S = 0.25
 MAX_REFUSALS_WAITING = 64
@@ -104,9 +105,7 @@ class Predictor:
                 busy = error if error.status_code in BUSY else None
         errors = [result for result in results if isinstance(result, HTTPException)]
         if len(errors) == len(results):
-            first = busy or errors[0]
-            sentences = " ".join(dict.fromkeys(error.detail for error in errors))
-            raise HTTPException(first.status_code, sentences, first.headers)
+            raise one_error(errors)
         return results
 
     async def _refuse(self, why: str) -> NoReturn:
@@ -167,6 +166,12 @@ class Predictor:
             if future.cancelled():  # by the pipeline, which stops; otherwise the client has disconnected
                 raise HTTPException(503, "The daemon is stopping.", {"Retry-After": "5"}) from error
             raise
+
+
+def one_error(errors: Sequence[HTTPException]) -> HTTPException:
+    """The errors of several photos as one, with the sentences of all."""
+    first = next((error for error in errors if error.status_code in BUSY), errors[0])
+    return HTTPException(first.status_code, " ".join(dict.fromkeys(error.detail for error in errors)), first.headers)
 
 
 def _milliseconds_since(began: float) -> float:

@@ -32,8 +32,10 @@ def problem_of(status: int, detail: str) -> Problem:
     return Problem(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
 
 
-def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The document as a response."""
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None, *, path: str) -> JSONResponse:
+    """The document as a response; below /v2, `path` is KServe's, whose errors have another form."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return JSONResponse({"error": detail}, status, headers)
     return JSONResponse(problem_of(status, detail).model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -41,6 +43,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These problems for a route's OpenAPI `responses`."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+class InferenceError(BaseModel):
+    """An error of KServe's protocol."""
+
+    error: str = Field(description="a sentence that says what happened and what to do")
+
+
+def documented_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These errors of KServe's protocol for a route's OpenAPI `responses`."""
+    return {status: {"description": HTTPStatus(status).phrase, "model": InferenceError} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
@@ -55,13 +68,14 @@ def install(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = headers.get("Allow", "GET")  # Starlette names none for a static file
             headers["Allow"] = allowed.replace("GET", "GET, HEAD") if "HEAD" not in allowed else allowed
-        return problem_response(error.status_code, detail, headers)
+        return problem_response(error.status_code, detail, headers, path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         invalid_fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return problem_response(422, f"{invalid_fields}.")
+        return problem_response(422, f"{invalid_fields}.", path=request.url.path)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(500, "The daemon failed to answer because of a fault in it; its log has the details.")
+        sentence = "The daemon failed to answer because of a fault in it; its log has the details."
+        return problem_response(500, sentence, path=request.url.path)

@@ -9,7 +9,7 @@ from edge.interfaces.web.refusals import Refusals
 
 MAX_REQUESTS = 96  # answered at once; the connections of waiting requests make room, these do not
 # Answered at once or from a thread of its own, and the login, whose wrong tokens wait.
-NOT_COUNTED = {"/healthz", "/readyz", "/metrics", "/login"}
+NOT_COUNTED = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics", "/login"}
 
 
 class RequestLimit:
@@ -32,7 +32,8 @@ class RequestLimit:
         if self._requests >= MAX_REQUESTS:
             sentence = f"{MAX_REQUESTS} requests are being answered; ask again in a moment."
             self._refusals.busy.happened(f"The page refuses requests: {sentence}")
-            await problem_response(503, sentence, {"Retry-After": "5"})(scope, receive, send)
+            refusal = problem_response(503, sentence, {"Retry-After": "5"}, path=scope["path"])
+            await refusal(scope, receive, send)
             return
         self._requests += 1
         try:

@@ -13,7 +13,6 @@ import pytest
 from edge.interfaces.web import photo_upload
 from tests.interfaces.web.box import CLASSES, MODEL, Box, has, photo, running
 
-
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
