@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from edge import __version__
 from edge.events import top_k
+from edge.interfaces.json_document import parse_json
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.photo_upload import MAX_PHOTOS, from_base64, read_body, refuse_unless_among, top_of
 from edge.interfaces.web.predictor import TOP, Predictor, Result, one_error
@@ -237,7 +238,7 @@ async def _read(request: Request) -> bytes:
 
 def _checked(body: bytes) -> InferRequest:
     try:
-        return InferRequest.model_validate_json(body)
+        return InferRequest.model_validate(parse_json(body))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         sentences = (
@@ -245,6 +246,8 @@ def _checked(body: bytes) -> InferRequest:
             for fault in faults[:5]
         )
         raise HTTPException(400, f"{'; '.join(sentences)}.") from error
+    except ValueError as error:
+        raise HTTPException(400, f"The body is not JSON: {error}.") from error
 
 
 def _photos(tensor: InferInput) -> list[str]:

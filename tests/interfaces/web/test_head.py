@@ -76,7 +76,7 @@ def test_head_of_a_stranger_is_refused_like_get(box: Box) -> None:
 def test_head_of_a_route_that_only_takes_photos_names_its_method(box: Box) -> None:
     answer = box.client.head("/predict")
     assert answer.status_code == 405
-        assert set(answer.headers["allow"].split(", ")) == {"POST", "PUT"}
+    assert set(answer.headers["allow"].split(", ")) == {"POST", "PUT"}
     assert box.client.put("/api/latest").headers["allow"] == "GET, HEAD"
     assert box.client.put("/static/page.js").headers["allow"] == "GET, HEAD"
 

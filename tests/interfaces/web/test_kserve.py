@@ -144,6 +144,7 @@ def test_bodies_that_are_no_request_are_refused_in_the_form_of_the_protocol(box:
         (b"", {}, 400, "JSON"),
         (b"not JSON", {}, 400, "JSON"),
         (b"[" * 10**6, {}, 400, "JSON"),
+        (b'{"inputs": [' + b"{}," * 5000 + b"{}]}", {}, 400, "more than 1000 values"),
         (photo(1), {"content-type": "image/png"}, 400, "JSON"),
         (b'{"inputs": []}\x00\x00', {"inference-header-content-length": "14"}, 400, "binary tensors"),
         (b"\x1f\x8b", {"content-encoding": "gzip"}, 415, "Content-Encoding"),
