@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
@@ -123,8 +125,7 @@ class Connection:
                 properties=limits if settings.version == 5 else None,
             )
             self._client = client
-            while not self._unwanted.is_set() and client.loop(NETWORK_WAIT_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                pass
+            self._serve(client)
         except BrokerError as error:
             self._end = Ended(str(error), denied=True)
         except (OSError, ValueError) as error:  # a host name that cannot be encoded is a UnicodeError
@@ -135,6 +136,19 @@ class Connection:
             # The client and our callbacks refer to each other: its sockets would wait for the garbage collector.
             self._client = None
             self._report(self._end)
+
+    def _serve(self, client: Client) -> None:
+        code = MQTTErrorCode.MQTT_ERR_SUCCESS
+        try:
+            while not self._unwanted.is_set() and code == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                # paho pings after the keep-alive and up to one wait, and brokers wait 1.5 times the keep-alive.
+                code = client.loop(min(NETWORK_WAIT_S, client.keepalive / 4))
+        except (LookupError, struct.error, MQTTException):  # a malformed packet, for which paho 2.2 returns the code
+            code = MQTTErrorCode.MQTT_ERR_PROTOCOL
+        if code == MQTTErrorCode.MQTT_ERR_PROTOCOL and not self._unwanted.is_set():
+            where, version = self._settings.address, self._settings.version
+            sentence = f"The answer of the broker at {where} is not MQTT {version}"
+            self._end = Ended(f"{sentence}; check mqtt.url, its port and mqtt.version.")
 
     def _make_client(self) -> Client:
         settings, five = self._settings, self._settings.version == 5
@@ -183,6 +197,9 @@ class Connection:
             self._unwanted.set()
         else:
             self._accepted = True
+            # The shorter of ours and the broker's. paho before 2.2 ignores the broker's, later ones ours; its setter
+            # refuses to change an open connection.
+            client._keepalive = min(self._settings.keepalive_s, limits.keep_alive_s or self._settings.keepalive_s)
             self._report(Connected(limits))
 
     def _on_publish(self, client: Client, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:

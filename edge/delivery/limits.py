@@ -17,7 +17,7 @@ class Limits(NamedTuple):
     packet_bytes: int = LARGEST_PACKET
     qos: int = 2
     retain: bool = True
-    keep_alive_s: int | None = None  # instead of ours; paho obeys it
+    keep_alive_s: int = 0  # the longest that it waits for a packet; 0: as long as ours
     client_id: str = ""  # instead of ours
 
     def sentence(self) -> str:

@@ -34,7 +34,9 @@ class StandIn:
         suback: the reason codes of the first SUBACKs; those after them succeed.
         puback: the reason code for a message, or CLOSE.
         disconnect: the reason code of the DISCONNECT that follows CLOSE.
-        limits: properties of the CONNACK, such as `MaximumPacketSize=2000`.
+        answer: sent instead of a CONNACK.
+        limits: properties of the CONNACK, such as `MaximumPacketSize=2000`. After 1.5 times the `ServerKeepAlive`
+            without a packet the connection is closed.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class StandIn:
         suback: Sequence[int],
         puback: Callable[[Packet], int],
         disconnect: int,
+        answer: bytes,
         limits: dict[str, int],
     ) -> None:
-        self._disconnect, self._suback = disconnect, list(suback)
+        self._disconnect, self._suback, self._answer = disconnect, list(suback), answer
+        self._silence_s = 1.5 * limits.get("ServerKeepAlive", 0) or None
+        self.connects = self.pings = 0
         self.client_ids: list[str] = []  # of each CONNECT
         self.published: list[Packet] = []  # what it accepted
         self._five, self._level, self._connack, self._puback = level == 5, level, list(connack), puback
@@ -93,11 +98,17 @@ class StandIn:
                     code = self._suback.pop(0) if self._suback else 1
                     client.sendall(_packet(0x90, body[:2] + (b"\0" if self._five else b"") + bytes([code] * 2)))
                 elif kind == PINGREQ:
+                    self.pings += 1
                     client.sendall(b"\xd0\0")
                 elif kind == DISCONNECT:
                     return
 
     def _connect(self, client: socket.socket, body: bytes) -> bool:
+        self.connects += 1
+        client.settimeout(self._silence_s)
+        if self._answer:
+            client.sendall(self._answer)
+            return True
         if body[6] != self._level:
             client.sendall(_packet(0x20, b"\0\1"))  # as MQTT 3.1.1 defines it
             return False
@@ -132,10 +143,11 @@ def stand_in_broker(
     suback: Sequence[int] = (),
     puback: Callable[[Packet], int] = lambda _: 0,
     disconnect: int = 0x8B,
+    answer: bytes = b"",
     **limits: int,
 ) -> Iterator[StandIn]:
     """A `StandIn` that serves until the end of the block."""
-    broker = StandIn(level, connack, suback, puback, disconnect, limits)
+    broker = StandIn(level, connack, suback, puback, disconnect, answer, limits)
     try:
         yield broker
     finally:

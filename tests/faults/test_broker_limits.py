@@ -233,3 +233,31 @@ def test_a_refused_subscription_is_told_with_its_reason_and_tried_again(
     quota, wildcards = lines(caplog, "so requests do not arrive")
     assert "a queue of the broker may be full" in quota
     assert "let it take subscriptions with +" in wildcards
+
+
+def test_a_keep_alive_that_the_broker_states_is_obeyed(tmp_path: Path) -> None:
+    """paho before 2.2 does not, and the broker ends the requests' connection, on which nothing is sent for hours."""
+    with stand_in_broker(ServerKeepAlive=1) as broker, box(broker, tmp_path):
+        eventually(lambda: broker.pings >= 4, "pings")
+        assert len(broker.client_ids) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x20\x02\x00\x00",  # a CONNACK of MQTT 3.1.1
+        b"\x20\x02\x00\x05",  # a refusal of MQTT 3.1.1
+        b"\x20\x03\x00\x42\x00",  # a reason code that does not exist
+        b"\x20\x05\x00\x00\x02\x7f\x01",  # a property that does not exist
+        b"\x20\x00",
+        b"\xff" * 6,
+        b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nContent-Type: text/html\r\nContent-Length: 157\r\n\r\n",
+    ],
+)
+def test_what_is_not_mqtt_5_is_a_sentence_and_is_tried_again(
+    log: Path, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stand_in_broker(answer=answer) as broker, room(broker.url, log) as box:
+        eventually(lambda: broker.connects >= 2, "a second attempt")
+        assert "is not MQTT 5; check mqtt.url, its port and mqtt.version" in box.gauge("broker_error")
+    assert not [record for record in caplog.records if record.exc_info]
