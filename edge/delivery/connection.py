@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.delivery.credentials import read_password, tls_context
 from edge.delivery.limits import read_limits
-from edge.delivery.reasons import NO_QOS, Kind, of_connection, of_topic
+from edge.delivery.reasons import NO_QOS, UNSUPPORTED_VERSION, Kind, of_connection, of_topic
 from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
 from edge.delivery.tcp import open_tcp
 from edge.errors import BrokerError
@@ -143,12 +143,14 @@ class Connection:
             while not self._unwanted.is_set() and code == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 # paho pings after the keep-alive and up to one wait, and brokers wait 1.5 times the keep-alive.
                 code = client.loop(min(NETWORK_WAIT_S, client.keepalive / 4))
-        except (LookupError, struct.error, MQTTException):  # a malformed packet, for which paho 2.2 returns the code
+        except (LookupError, ValueError, struct.error, MQTTException):  # malformed; paho 2.2 returns the code
             code = MQTTErrorCode.MQTT_ERR_PROTOCOL
         if code == MQTTErrorCode.MQTT_ERR_PROTOCOL and not self._unwanted.is_set():
             where, version = self._settings.address, self._settings.version
             sentence = f"The answer of the broker at {where} is not MQTT {version}"
-            self._end = Ended(f"{sentence}; check mqtt.url, its port and mqtt.version.")
+            # Small brokers answer a CONNECT of MQTT 5 with a CONNACK of MQTT 3.1.1.
+            reason = 0 if self._accepted else UNSUPPORTED_VERSION
+            self._end = Ended(f"{sentence}; check mqtt.url, its port and mqtt.version.", code=reason)
 
     def _make_client(self) -> Client:
         settings, five = self._settings, self._settings.version == 5

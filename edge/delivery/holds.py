@@ -15,6 +15,7 @@ logger = logging.getLogger("edge.delivery")
 
 HOLD_S = 600.0  # after a refusal that a person has to remove
 SOON_FIRST_S, SOON_CAP_S = 2.0, 10.0  # after one that ends by itself, such as a full queue
+PROBES = 3  # with one message; then with the next one, because only this message may be refused
 MAX_REFUSED = 100  # topics that are remembered as refused
 
 
@@ -44,6 +45,10 @@ class Holds:
         """Whether the broker has refused this topic and not accepted it since, so that one message has to probe."""
         return topic in self._held
 
+    def probed_in_vain(self, topic: str) -> bool:
+        """Whether the message that was refused last has been tried often enough."""
+        return self._held[topic].backoff.failures % PROBES == 0
+
     def refused(self, topic: str, answer: Acknowledged) -> None:
         """Hold the topic for as long as the answer demands, and log it."""
         if topic not in self._held and len(self._held) >= MAX_REFUSED:
@@ -51,7 +56,10 @@ class Holds:
         hold = self._held.setdefault(topic, _Hold())
         match answer.kind:
             case Kind.LATER | Kind.UNHEARD:
-                hold.until = self._clock() + hold.backoff.next_s()
+                # Messages that were sent together are one attempt.
+                if self._clock() >= hold.until:
+                    wait_s = hold.backoff.next_s()
+                    hold.until = self._clock() + (0.0 if self.probed_in_vain(topic) else wait_s)
             case Kind.MESSAGE:
                 hold.until = 0.0
             case _:

@@ -19,22 +19,23 @@ class Learned:
     """Used by the thread that owns the link.
 
     Args:
-        settings: the `[mqtt]` section; a copy of it with another version is used after a fall back.
+        settings: the `[mqtt]` section.
         tell: called with a sentence when something new is learned that a user notices, "" when that is over.
     """
 
     def __init__(self, settings: MqttSettings, tell: Callable[[str], None]) -> None:
-        self.settings, self._tell = settings, tell
+        self._wanted, self._tell = settings, tell
+        self.settings = settings  # for the next connection: those, or with version 3.1.1
         self.limits = Limits()
         self.keeps_messages = True
         self._largest = LARGEST_PACKET  # that the broker has not closed a connection for
-        self._version_sentence = self._told = ""
+        self._told = ""
         self._too_large: set[str] = set()
 
     def accepted(self, limits: Limits) -> None:
         """A CONNACK: the broker may be another one than before."""
         self.limits = limits._replace(retain=limits.retain and self.keeps_messages)
-        sentence = " ".join(filter(None, (self._version_sentence, self.limits.sentence())))
+        sentence = " ".join(filter(None, (self._fallback_sentence(), self.limits.sentence())))
         if sentence != self._told:
             self._told = sentence
             self._tell(sentence and f"The broker at {self.settings.address}: {sentence}")
@@ -48,13 +49,10 @@ class Learned:
         Returns:
             Whether the next attempt differs, so that it may follow at once.
         """
-        if end.code == UNSUPPORTED_VERSION and self.settings.version == 5:
-            self.settings = self.settings.model_copy(update={"version": "3.1.1"})
-            self._version_sentence = (
-                "It does not speak MQTT 5, so the box goes on with 3.1.1, which cannot report a refused event"
-                + (" or that nobody subscribes" if self.settings.wait_for_subscriber else "")
-                + '; mqtt.version = "3.1.1" spares the attempt.'
-            )
+        # The fallback counts for one connection, because the broker may be updated, or be another one.
+        falls_back = end.code == UNSUPPORTED_VERSION and self.settings.version == 5
+        self.settings = self._wanted.model_copy(update={"version": "3.1.1"}) if falls_back else self._wanted
+        if falls_back:
             return True
         if end.code == NO_RETAIN and self.keeps_messages:
             self.keeps_messages = False
@@ -63,6 +61,15 @@ class Learned:
             self._largest = alone_bytes - 1
             return True
         return False
+
+    def _fallback_sentence(self) -> str:
+        if self.settings.version == self._wanted.version:
+            return ""
+        return (
+            "It does not speak MQTT 5, so the box goes on with 3.1.1, which cannot report a refused event"
+            + (" or that nobody subscribes" if self._wanted.wait_for_subscriber else "")
+            + '; mqtt.version = "3.1.1" spares the attempt.'
+        )
 
     def too_large(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
         """Why the broker would close the connection for this message, "" if it is small enough."""

@@ -109,13 +109,17 @@ class Link:
         return not self._under_way
 
     def allows(self, topic: str) -> bool:
-        """Whether the broker has not refused this topic in the last ten minutes."""
+        """Whether nothing is held back from this topic, because the broker refused it, now."""
         return self._holds.allows(topic)
 
     def hold(self, topic: str, answer: Acknowledged) -> None:
         """Send nothing to this topic for as long as an answer demands."""
         self._saw_refusal = True
         self._holds.refused(topic, answer)
+
+    def probed_in_vain(self, topic: str) -> bool:
+        """Whether a message that the broker refuses for now has been tried so often that others should be."""
+        return self._holds.probed_in_vain(topic)
 
     def too_large(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
         """Why the broker would close the connection for this message, "" if it is small enough."""

@@ -157,7 +157,7 @@ class Publisher:
         """Count an answer; returns whether the event is to be sent again within seconds."""
         if answer.reason:
             self._status.count("events_refused")
-            return answer.kind is Kind.LATER
+            return answer.kind is Kind.LATER and not self.link.probed_in_vain(self._prefix + topic)
         unheard = answer.kind is Kind.UNHEARD
         self._status.gauge(unheard=f"Nobody subscribes to {self._prefix}{topic}." if unheard else "")
         if unheard and self._wait_for_subscriber:

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from edge.backoff import Backoff
 from edge.delivery.fallback import COMMIT_BYTES, Changes, FallbackLog
 from edge.delivery.log_file import Row
 from edge.delivery.outbox import Outbox, Pending
@@ -22,7 +23,7 @@ WRITE_AT_ONCE = 500  # deletions, so that live events do not wait long for the d
 READ_AT_ONCE = 250
 SALVAGE_RETRY_S = 0.5  # where there is no room for the next one
 SALVAGE_EVERY_S = 0.05  # between two steps, in which live events have the thread
-RETRY_REFUSED_S = 600.0
+RETRY_REFUSED_S, RETRY_REFUSED_CAP_S = 10.0, 600.0  # refused events, where the topic itself is not held
 SAME_OFFSET_S = 0.5  # smaller changes, from NTP's adjustments, are not written
 
 
@@ -54,6 +55,7 @@ class Spool:
         self._dropped = 0  # lost before they reached the log, not yet remembered there
         self._reported_dropped = 0
         self._after = 0  # the last event that was read
+        self._retry_refused = Backoff(RETRY_REFUSED_S, RETRY_REFUSED_CAP_S, jitter=0.0)
         self.rewind()
 
     # --- storing ---
@@ -181,21 +183,23 @@ class Spool:
 
     def rewind(self) -> None:
         """A connection begins: nothing is in flight, and what was refused may be tried again."""
-        self._in_flight = set(self._delivered)
+        self._retry_refused.reset()
+        self._next_at = self._clock()
+        self._rewind(set(self._delivered))
+
+    def _rewind(self, in_flight: set[int]) -> None:
+        self._in_flight = in_flight
         self._buffer: deque[Row] = deque()
         self._after = 0
         self._exhausted = False
         self._retry_refused_up_to = self._log.account.next_seq - 1
-        self._rewound = self._clock()
-        self._next_at = self._clock()
+        self._retry_refused_at = self._clock() + self._retry_refused.next_s()
 
     def wait_s(self) -> float | None:
         """Seconds until the rate limit lets the next event go; None: there is nothing to replay."""
         now = self._clock()
-        if self._exhausted and self._log.account.waiting and now - self._rewound >= RETRY_REFUSED_S:
-            in_flight = self._in_flight
-            self.rewind()
-            self._in_flight = in_flight
+        if self._exhausted and self._log.account.waiting and now >= self._retry_refused_at:
+            self._rewind(self._in_flight)
         if not self._buffer and (self._exhausted or not self._log.account.waiting or now < self.retry_at):
             return None
         return max(0.0, self._next_at - now)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from edge.delivery.connection import OPENED_WITHIN_S, Connection
-from edge.delivery.holds import HOLD_S, SOON_CAP_S
+from edge.delivery.holds import HOLD_S, SOON_CAP_S, SOON_FIRST_S
 from edge.delivery.limits import Limits
 from edge.delivery.link import CONNACK_WITHIN_S, SILENCE_S, STEADY_S, Link
 from edge.delivery.reasons import TAKEN_OVER, TOO_LARGE, UNSUPPORTED_VERSION, Kind
@@ -217,6 +217,29 @@ def test_a_full_queue_of_the_broker_is_tried_again_within_seconds_and_with_one_m
     assert box.link.takes(EVENT)
 
 
+def test_a_message_that_is_always_refused_for_now_gives_way_to_the_next_after_three_attempts() -> None:
+    box = Box()
+    box.online()
+    for mid in (1, 2, 3):
+        assert not box.link.allows(EVENT) or mid == 1
+        box.wait(SOON_CAP_S)
+        box.send(EVENT)
+        box.acknowledge(mid, "Implementation specific error, 0x83", Kind.LATER)
+        assert box.link.probed_in_vain(EVENT) is (mid == 3)
+    assert box.link.takes(EVENT), "with another message, at once"
+
+
+def test_messages_that_are_refused_together_are_one_attempt() -> None:
+    box = Box()
+    box.online()
+    for _ in range(50):
+        box.send(EVENT)
+    for mid in range(1, 51):
+        box.acknowledge(mid, "Quota exceeded, 0x97", Kind.LATER)
+    box.wait(SOON_FIRST_S)
+    assert box.link.takes(EVENT)
+
+
 def test_a_broker_without_mqtt_5_is_tried_again_at_once_with_3_1_1_and_it_is_told_once() -> None:
     box = Box()
     box.wait(0.0)
@@ -226,10 +249,17 @@ def test_a_broker_without_mqtt_5_is_tried_again_at_once_with_3_1_1_and_it_is_tol
     assert [connection.version for connection in box.connections] == [5, "3.1.1"]
     assert box.ends == [], "that is no fault"
     box.take(Ended("The connection is lost.", by_broker=True))
-    box.online()
+    box.wait(60.0)
+    box.take(Ended("It refuses us.", denied=True, code=UNSUPPORTED_VERSION))
+    box.wait(0.0)
+    box.take(Connected())
     (told,) = box.restrictions
     assert "does not speak MQTT 5" in told
     assert 'mqtt.version = "3.1.1"' in told
+    box.take(Ended("The broker is updated.", by_broker=True))
+    box.online()
+    assert [connection.version for connection in box.connections] == [5, "3.1.1"] * 2 + [5]
+    assert box.restrictions[1:] == [""]
 
 
 def test_a_message_above_the_broker_s_limit_is_refused_here_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

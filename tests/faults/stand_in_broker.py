@@ -34,7 +34,7 @@ class StandIn:
         suback: the reason codes of the first SUBACKs; those after them succeed.
         puback: the reason code for a message, or CLOSE.
         disconnect: the reason code of the DISCONNECT that follows CLOSE.
-        answer: sent instead of a CONNACK.
+        answer: sent instead of a CONNACK; with level 4 to clients of MQTT 5 only.
         limits: properties of the CONNACK, such as `MaximumPacketSize=2000`. After 1.5 times the `ServerKeepAlive`
             without a packet the connection is closed.
     """
@@ -106,7 +106,7 @@ class StandIn:
     def _connect(self, client: socket.socket, body: bytes) -> bool:
         self.connects += 1
         client.settimeout(self._silence_s)
-        if self._answer:
+        if self._answer and (self._five or body[6] == 5):
             client.sendall(self._answer)
             return True
         if body[6] != self._level:
