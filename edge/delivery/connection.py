@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from edge.delivery.limits import read_limits
 from edge.delivery.reasons import NO_QOS, UNSUPPORTED_VERSION, Kind, of_connection, of_topic
 from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
 from edge.delivery.tcp import open_tcp
+from edge.delivery.unreachable import why_unreachable
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 
@@ -129,7 +129,7 @@ class Connection:
         except BrokerError as error:
             self._end = Ended(str(error), denied=True)
         except (OSError, ValueError) as error:  # a host name that cannot be encoded is a UnicodeError
-            self._end = Ended(_why_not_connected(error, settings))
+            self._end = Ended(why_unreachable(error, settings))
         finally:
             if client is not None and (open_socket := client.socket()) is not None:
                 open_socket.close()
@@ -231,7 +231,8 @@ class Connection:
             self._end = Ended(sentence, denied=denied, by_broker=True, code=reason.value)
         elif reason.is_failure and not self._accepted:
             why = f"The broker at {where} closed the connection instead of accepting us"
-            self._end = Ended(f"{why}; check mqtt.url, its port and mqtt.version.")
+            also = " and mqtt.cert_file, which it may demand" if self._settings.tls else ""
+            self._end = Ended(f"{why}; check mqtt.url, its port and mqtt.version{also}.")
         elif reason.is_failure:
             sentence = f"The connection to the broker at {where} is lost; check it and the network."
             self._end = Ended(sentence, by_broker=True)
@@ -271,22 +272,3 @@ def _properties(packet: int, **values: object) -> Properties:
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
-
-
-def _why_not_connected(error: Exception, settings: MqttSettings) -> str:
-    """Why there is no connection and what to do, in one sentence."""
-    where = settings.address
-    match error:
-        case ssl.SSLCertVerificationError():
-            why = f"The broker's certificate at {where} is not accepted ({error.verify_message})"
-            return f"{why}; check mqtt.ca_file, the certificate and this box's clock."
-        case ssl.SSLError():
-            return f"TLS with the broker at {where} fails ({error.reason}); check mqtts:// and the certificates."
-        case socket.gaierror():
-            return f"The broker's name {settings.host} is not known ({error.strerror}); check mqtt.url and DNS."
-        case TimeoutError():
-            return f"The broker at {where} does not answer; check mqtt.url and the network."
-        case ConnectionRefusedError():
-            return f"No broker listens at {where} (connection refused); start it or check mqtt.url."
-        case _:
-            return f"The broker at {where} cannot be reached ({error}); check mqtt.url and the network."

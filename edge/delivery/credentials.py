@@ -29,16 +29,47 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None)
-        if settings.ca_file:
-            # Python 3.13 sets this flag, and then refuses an authority without a key usage extension. Many home-made
-            # ones have none, and mosquitto, OpenSSL's own default and older versions of Python accept them.
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if settings.cert_file:
-            context.load_cert_chain(settings.cert_file, settings.key_file, lambda: _key_password(settings))
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        files = "mqtt.ca_file, cert_file, key_file and key_password_file"
-        raise BrokerError(f"The certificates for the broker cannot be loaded ({error}); check {files}.") from error
+    except OSError as error:  # ssl.SSLError is one
+        sentence = f"The authority for the broker cannot be loaded from {settings.ca_file} ({_text(error)})"
+        raise BrokerError(f"{sentence}; check mqtt.ca_file, which has to be in PEM format.") from error
+    if settings.ca_file:
+        # Python 3.13 sets this flag, and then refuses an authority without a key usage extension. Many home-made
+        # ones have none, and mosquitto, OpenSSL's own default and older versions of Python accept them.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if settings.cert_file:
+        _load_own(context, settings)
     return context
+
+
+def _load_own(context: ssl.SSLContext, settings: MqttSettings) -> None:
+    """Load our certificate and its key; OpenSSL's errors do not name the file that is wrong."""
+    for file, key in ((settings.cert_file, "mqtt.cert_file"), (settings.key_file, "mqtt.key_file")):
+        try:
+            Path(file).read_bytes()
+        except OSError as error:
+            raise BrokerError(f"{file} cannot be read ({error.strerror}); check {key}.") from error
+    is_encrypted = False
+
+    def passphrase() -> str:
+        nonlocal is_encrypted
+        is_encrypted = True
+        return _key_password(settings)
+
+    try:
+        context.load_cert_chain(settings.cert_file, settings.key_file, passphrase)
+    except (OSError, ValueError) as error:
+        if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+            sentence = f"The key in {settings.key_file} does not belong to the certificate in {settings.cert_file}"
+            raise BrokerError(f"{sentence}; check mqtt.cert_file and mqtt.key_file.") from error
+        if is_encrypted:
+            sentence = f"The key in {settings.key_file} cannot be opened with the passphrase in"
+            raise BrokerError(f"{sentence} {settings.key_password_file}; check mqtt.key_password_file.") from error
+        sentence = f"The certificate in {settings.cert_file} or the key in {settings.key_file} cannot be loaded"
+        raise BrokerError(f"{sentence} ({_text(error)}); check that both are in PEM format.") from error
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
 
 
 def _key_password(settings: MqttSettings) -> str:

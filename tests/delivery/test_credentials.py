@@ -72,12 +72,72 @@ def test_an_encrypted_key_with_its_passphrase_is_loaded(files: dict[str, str], t
     settings = MqttSettings(**files, key_password_file=str(passphrase))
     passphrase.write_text("open sesame\n")
     assert tls_context(settings)
-    passphrase.write_text("wrong\n")
-    with pytest.raises(BrokerError, match="key_password_file"):
-        tls_context(settings)
+    for wrong in ("wrong\n", ""):
+        passphrase.write_text(wrong)
+        with pytest.raises(BrokerError, match=rf"opened with the passphrase in {passphrase}; check mqtt\.key_"):
+            tls_context(settings)
     passphrase.unlink()
     with pytest.raises(BrokerError, match=r"passphrase cannot be read.*check mqtt\.key_password_file"):
         tls_context(settings)
+
+
+@pytest.mark.parametrize("cipher", ["-aes256", "-des3"])
+def test_an_encrypted_key_in_the_traditional_format_is_loaded(
+    files: dict[str, str], tmp_path: Path, cipher: str
+) -> None:
+    """`openssl ec` and older versions of `openssl rsa` write it."""
+    passphrase, locked = tmp_path / "passphrase", tmp_path / "traditional.key"
+    passphrase.write_text("open sesame")
+    command = ["openssl", "ec", "-in", tmp_path / "porch.key", cipher, "-passout", "pass:open sesame", "-out", locked]
+    subprocess.run(command, check=True, capture_output=True)
+    assert b"Proc-Type: 4,ENCRYPTED" in locked.read_bytes()
+    assert tls_context(MqttSettings(**files | {"key_file": str(locked)}, key_password_file=str(passphrase)))
+
+
+def test_the_sentence_names_the_file_that_cannot_be_used(files: dict[str, str], certificates: Certificates) -> None:
+    _, other_key = certificates.issue("other")
+    nothing = certificates.directory / "nothing"
+    empty = certificates.directory / "empty"
+    empty.write_text("")
+    for wrong, sentence in (
+        ({"key_file": other_key}, rf"{other_key} does not belong to the certificate in .*porch\.crt"),
+        ({"key_file": nothing}, rf"{nothing} cannot be read \(No such file or directory\); check mqtt\.key_file"),
+        ({"cert_file": nothing}, rf"{nothing} cannot be read \(No such file or directory\); check mqtt\.cert_file"),
+        ({"cert_file": empty}, r"empty or the key in .* cannot be loaded \(.*\); check that both are in PEM format"),
+        ({"ca_file": nothing}, rf"from {nothing} \(No such file or directory\); check mqtt\.ca_file"),
+        ({"ca_file": empty}, rf"from {empty} \(.*\); check mqtt\.ca_file, which has to be in PEM format"),
+    ):
+        with pytest.raises(BrokerError, match=sentence):
+            tls_context(MqttSettings(**files | {key: str(file) for key, file in wrong.items()}))
+
+
+@pytest.mark.parametrize(
+    ("server", "lines", "sentence"),
+    [
+        ("DNS:broker.lan", (), "write a name of the certificate in mqtt.url"),
+        ("IP:127.0.0.1", ("require_certificate true",), "and mqtt.cert_file, which it may demand"),
+    ],
+)
+def test_what_a_broker_with_tls_lacks_is_in_the_sentence(
+    certificates: Certificates, brokers: Brokers, tmp_path: Path, server: str, lines: tuple[str, ...], sentence: str
+) -> None:
+    certificate, key = certificates.issue("server", server)
+    broker = brokers.start(f"certfile {certificate}", f"keyfile {key}", f"cafile {certificates.authority}", *lines)
+    url = broker.url.replace("mqtt:", "mqtts:")
+    with room(url, tmp_path / "state" / "fallback.db", ca_file=str(certificates.authority)) as box:
+        eventually(lambda: sentence in (box.gauge("broker_error") or ""), "the sentence")
+
+
+def test_a_file_of_several_authorities_is_used(certificates: Certificates, brokers: Brokers, tmp_path: Path) -> None:
+    other = Certificates(tmp_path / "other")
+    other.directory.mkdir()
+    other.make()
+    bundle = tmp_path / "bundle.crt"
+    bundle.write_bytes(other.authority.read_bytes() + certificates.authority.read_bytes())
+    certificate, key = certificates.issue("server")
+    broker = brokers.start(f"certfile {certificate}", f"keyfile {key}")
+    with room(broker.url.replace("mqtt:", "mqtts:"), tmp_path / "state" / "fallback.db", ca_file=str(bundle)) as box:
+        box.wait_online()
 
 
 def test_a_handshake_that_hangs_ends_within_seconds_whatever_the_keep_alive_is(tmp_path: Path) -> None:
