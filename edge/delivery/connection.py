@@ -230,9 +230,12 @@ class Connection:
             denied = meaning.kind is Kind.FINAL
             self._end = Ended(sentence, denied=denied, by_broker=True, code=reason.value)
         elif reason.is_failure and not self._accepted:
-            why = f"The broker at {where} closed the connection instead of accepting us"
-            also = " and mqtt.cert_file, which it may demand" if self._settings.tls else ""
-            self._end = Ended(f"{why}; check mqtt.url, its port and mqtt.version{also}.")
+            sentence = f"The broker at {where} closed the connection without an answer; check mqtt.url and its port."
+            if self._settings.tls:
+                sentence += " It may demand a client certificate (mqtt.cert_file)."
+            if self._settings.version == 5:
+                sentence += ' RabbitMQ before 3.13 needs mqtt.version = "3.1.1".'
+            self._end = Ended(sentence)
         elif reason.is_failure:
             sentence = f"The connection to the broker at {where} is lost; check it and the network."
             self._end = Ended(sentence, by_broker=True)

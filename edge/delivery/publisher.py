@@ -51,6 +51,7 @@ class Publisher:
         self._outbox, self._spool, self._status = outbox, spool, status
         self._retained: dict[str, bytes] = {}  # what each retained topic carries …
         self._unsent: dict[str, None] = {}  # … and those that are to be sent, in order
+        self._unheard: set[str] = set()  # topics to which nobody subscribes
         self._status_at = self._repeat_at = 0.0
         self._fault = RepeatingFault(logger)
         will = self._prefix + "availability"
@@ -159,7 +160,9 @@ class Publisher:
             self._status.count("events_refused")
             return answer.kind is Kind.LATER and not self.link.probed_in_vain(self._prefix + topic)
         unheard = answer.kind is Kind.UNHEARD
-        self._status.gauge(unheard=f"Nobody subscribes to {self._prefix}{topic}." if unheard else "")
+        (self._unheard.add if unheard else self._unheard.discard)(self._prefix + topic)
+        topics = " or ".join(sorted(self._unheard))
+        self._status.gauge(unheard=f"Nobody subscribes to {topics}." if topics else "")
         if unheard and self._wait_for_subscriber:
             self.link.hold(self._prefix + topic, answer)
             return True
@@ -171,8 +174,9 @@ class Publisher:
     def connected(self) -> None:
         """Send every retained topic again."""
         self._spool.rewind()
+        self._unheard.clear()
         self._status.count("broker_connects")
-        self._status.gauge(broker="online", broker_error="")
+        self._status.gauge(broker="online", broker_error="", unheard="")
         self._renew_status()
         self._retained["availability"] = b"online"
         self._unsent = {topic: None for topic in STATES if topic in self._retained}

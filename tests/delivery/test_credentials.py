@@ -115,7 +115,7 @@ def test_the_sentence_names_the_file_that_cannot_be_used(files: dict[str, str], 
     ("server", "lines", "sentence"),
     [
         ("DNS:broker.lan", (), "write a name of the certificate in mqtt.url"),
-        ("IP:127.0.0.1", ("require_certificate true",), "and mqtt.cert_file, which it may demand"),
+        ("IP:127.0.0.1", ("require_certificate true",), "It may demand a client certificate (mqtt.cert_file)."),
     ],
 )
 def test_what_a_broker_with_tls_lacks_is_in_the_sentence(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 
+HANG_UP = b"-"  # instead of a CONNACK: the broker closes the connection
 CLOSE = -1  # instead of a PUBACK's code: the broker ends the connection
 CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
@@ -107,8 +108,9 @@ class StandIn:
         self.connects += 1
         client.settimeout(self._silence_s)
         if self._answer and (self._five or body[6] == 5):
-            client.sendall(self._answer)
-            return True
+            if self._answer != HANG_UP:
+                client.sendall(self._answer)
+            return self._answer != HANG_UP
         if body[6] != self._level:
             client.sendall(_packet(0x20, b"\0\1"))  # as MQTT 3.1.1 defines it
             return False

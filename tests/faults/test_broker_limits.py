@@ -14,7 +14,7 @@ from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, eventually
 from tests.delivery.room import room, stored_ids
 from tests.faults.accounts import account
-from tests.faults.stand_in_broker import CLOSE, Packet, stand_in_broker
+from tests.faults.stand_in_broker import CLOSE, HANG_UP, Packet, stand_in_broker
 from tests.request_box import BASE, Asker, box
 
 NO_SUBSCRIBER, QUOTA, IMPLEMENTATION = 0x10, 0x97, 0x83
@@ -174,6 +174,8 @@ def test_events_that_nobody_subscribes_to_are_shown_and_can_be_kept(brokers: Bro
         box.say(3)
         box.wait_stored(3)
         assert box.counter("events_published") == 0
+        both = "Nobody subscribes to edge/porch/event or edge/porch/replay."
+        eventually(lambda: box.gauge("unheard") == both, "both topics")
         subscriber = brokers.subscribe(broker)
         eventually(lambda: box.gauge("log_depth") == 0, "everything arrives")
         box.say(1)
@@ -296,3 +298,9 @@ def test_a_broker_that_refused_mqtt_5_once_is_tried_with_it_again(log: Path) -> 
         box.wait_online()
         assert broker.connects == 3
         assert not box.gauge("broker_limits")
+
+
+def test_a_broker_that_closes_the_connection_of_mqtt_5_is_a_sentence_that_names_the_version(log: Path) -> None:
+    """RabbitMQ 3.10 of Debian bookworm does."""
+    with stand_in_broker(answer=HANG_UP) as broker, room(broker.url, log) as box:
+        eventually(lambda: 'needs mqtt.version = "3.1.1"' in (box.gauge("broker_error") or ""), "the sentence")
