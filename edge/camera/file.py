@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from edge.camera.geometry import FrameBuffers, Geometry
+from edge.camera.geometry import Geometry
 from edge.camera.mjpeg import MjpegSource, is_mjpeg
-from edge.camera.source import DelegatingSource, Source, UnreadablePictureError
+from edge.camera.photo_source import PhotoSource, Refused
+from edge.camera.source import DelegatingSource, Source
 from edge.camera.video import VideoSource
-from edge.errors import CameraError, PhotoError
-from edge.frames import Pixels
-from edge.photos.decode import read_photo
+from edge.errors import CameraError
 from edge.photos.folders import photos_in
 from edge.photos.header import is_photo
 from edge.photos.kinds import HEAD_BYTES
-
-PHOTOS_PER_SECOND = 1.0
 
 
 class FileSource(DelegatingSource):
@@ -40,6 +38,7 @@ class FileSource(DelegatingSource):
             self._path = self._path.expanduser()
         self._geometry = geometry
         self._loop = loop
+        self._refused: Refused = {}  # photos that were reported, which are not again when the source is opened again
 
     def _open_source(self) -> Source:
         source = self._recognised()
@@ -50,12 +49,7 @@ class FileSource(DelegatingSource):
         if self._is_url and not self._path.exists():
             self._path = Path(unquote(str(self._path)))
         if self._path.is_dir():
-            try:
-                # `is_file`: a dangling link in the folder is not an unreadable photo.
-                photos = [photo for photo in photos_in(self._path) if photo.is_file()]
-            except PhotoError as error:
-                raise CameraError(str(error)) from error
-            return PhotoSource(self.name, photos, self._geometry, loop=self._loop)
+            return self._photo_source(lambda: photos_in(self._path), self._path)
         if not self._path.is_file():
             raise CameraError(f"There is no file {self._path}; correct camera.source, or put a video or photo there.")
         try:
@@ -67,50 +61,8 @@ class FileSource(DelegatingSource):
         if mjpeg:
             return MjpegSource(self.name, self._path, self._geometry, loop=self._loop)
         if is_photo(head) and not head.startswith(b"GIF8"):  # an animation, to be shown as a video
-            return PhotoSource(self.name, [self._path], self._geometry, loop=self._loop)
+            return self._photo_source(lambda: [self._path], None)
         return VideoSource(self.name, self._path, self._geometry, loop=self._loop)
 
-
-class PhotoSource:
-    """Shows photos in their order; one that cannot be read is skipped, and left out of later rounds."""
-
-    live = False
-
-    def __init__(self, name: str, photos: list[Path], geometry: Geometry, *, loop: bool) -> None:
-        self.name = name
-        self._photos = photos
-        self._geometry = geometry
-        self._loop = loop
-        self._left: list[Path] = []  # of this round, the next one last
-        self._shown = 0
-        self.moment_s = 0.0
-
-    def open(self) -> None:
-        """Start with the first photo."""
-        self._left = self._photos[::-1]
-
-    def grab(self) -> bool:
-        """Go to the next photo; False after the last."""
-        if not self._left:
-            if not self._photos:
-                raise CameraError("None of the photos can be read; put others there.")
-            if not self._loop:
-                return False
-            self.open()
-        self._photo = self._left.pop()
-        self.moment_s = self._shown / PHOTOS_PER_SECOND
-        self._shown += 1
-        return True
-
-    def retrieve(self, buffers: FrameBuffers) -> Pixels:
-        """Read and decode it."""
-        try:
-            pixels = read_photo(self._photo)
-        except PhotoError as error:
-            self._photos.remove(self._photo)
-            self._shown -= 1
-            raise UnreadablePictureError(str(error)) from error
-        return self._geometry.apply(pixels, buffers, rgb=True)
-
-    def close(self) -> None:
-        """No file is held open between two photos."""
+    def _photo_source(self, photos: Callable[[], list[Path]], folder: Path | None) -> PhotoSource:
+        return PhotoSource(self.name, photos, folder, self._geometry, loop=self._loop, refused=self._refused)

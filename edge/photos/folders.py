@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from edge.errors import PhotoError
+from edge.photos.header import is_photo
+from edge.photos.kinds import HEAD_BYTES
+from edge.photos.names import printable
 from edge.text_file import NotTextError, read_text
 
-#: A file in a folder counts as a photo if it ends with one of these, in any case.
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+#: A file in a folder counts as a photo if it ends with one of these, in any case. Some are not read everywhere, and
+#: are then reported by their name; without an extension, a file counts as what it begins like.
+PHOTO_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff",
+    ".gif", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +32,34 @@ class LabelledPhoto:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """The photos in a folder, not in those below it, in the order of their names.
+    """The photos in a folder, not in those below it, in the order of their names; hidden files are left out.
 
     Raises:
         PhotoError: there is no such folder, or no photo in it.
     """
     try:
-        photos = sorted(
-            file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES and not file.is_fifo()
-        )
+        with os.scandir(folder) as entries:
+            photos = sorted(Path(entry.path) for entry in entries if _is_photo(entry))
     except OSError as error:
-        raise PhotoError(f"{folder} cannot be read: {error.strerror}; name a folder of photos.") from error
+        raise PhotoError(f"{printable(folder)} cannot be read: {error.strerror}; name a folder of photos.") from error
     if not photos:
-        raise PhotoError(f"{folder} holds no photos; put some JPEGs or PNGs into it.")
+        raise PhotoError(f"{printable(folder)} holds no photos; put some JPEGs or PNGs into it.")
     return photos
+
+
+def _is_photo(entry: os.DirEntry[str]) -> bool:
+    suffix = PurePath(entry.name).suffix.lower()
+    if entry.name.startswith(".") or not (suffix in PHOTO_SUFFIXES or not suffix):
+        return False
+    try:
+        if not entry.is_file():  # a folder, or a pipe or a device, which would block
+            return bool(suffix) and entry.is_symlink() and not Path(entry.path).exists()  # reported as unreadable
+        if suffix:
+            return True
+        with Path(entry.path).open("rb") as file:
+            return is_photo(file.read(HEAD_BYTES))
+    except OSError:
+        return bool(suffix)
 
 
 def read_labels(table: Path, classes: int) -> list[LabelledPhoto]:

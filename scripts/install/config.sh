@@ -62,7 +62,7 @@ check_source() {
     esac
     [ -z "$host" ] || return 0
     if [ -d "$path" ]; then
-        find -L "$path" -maxdepth 1 -type f -regextype posix-extended -iregex '.*\.(jpe?g|png|webp|bmp|tiff?)' | grep -q . ||
+        find -L "$path" -maxdepth 1 -type f -regextype posix-extended -iregex '.*/[^./][^/]*\.(jpe?g?|jfif|mpo|png|webp|bmp|tiff?|gif|avif)' | grep -q . ||
             fail 66 "$path holds no photos (JPEG, PNG, WebP, BMP or TIFF); --source file: looks at those in the folder itself."
     else
         [ -f "$path" ] || fail 66 "$path is no file; --source file: takes a video, a photo or a folder of photos."
