@@ -32,6 +32,10 @@ class OpenCVSource(ABC):
     def _open_capture(self) -> cv2.VideoCapture:
         """Open the device; `open` checks that it worked."""
 
+    def _upright(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A decoded picture, turned as its device or file asks if OpenCV has not done so."""
+        return image
+
     def open(self) -> None:
         """Open the device."""
         self.close()
@@ -56,7 +60,7 @@ class OpenCVSource(ABC):
         if not found:
             raise UnreadablePictureError(f"{self.name} delivered a picture that cannot be decoded.")
         self._decoded = image
-        return self._geometry.apply(image, buffers)
+        return self._geometry.apply(self._upright(image), buffers)
 
     def close(self) -> None:
         """Release the device."""

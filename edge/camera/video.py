@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy.typing as npt
 
+from edge.camera.container import VideoHeader, codec_name, read_header
 from edge.camera.geometry import Geometry
 from edge.camera.opencv import OpenCVSource
 from edge.camera.timestamps import PictureTimes
@@ -26,12 +30,13 @@ class VideoSource(OpenCVSource):
     """Shows every picture that can be decoded; a part that cannot be read is skipped and reported once."""
 
     live = False
-    advice = "it is neither a video nor a photo that OpenCV can read, so give another file"
 
     def __init__(self, name: str, path: Path, geometry: Geometry, *, loop: bool) -> None:
         super().__init__(name, geometry)
         self._path = path
         self._loop = loop
+        self._header = VideoHeader()
+        self._scratch: list[npt.NDArray[Any] | None] = [None, None]  # for turning pictures
         self._times = PictureTimes()
         self._grabbed = 0  # since the beginning
         self._promised = 0.0  # pictures, according to the header
@@ -40,11 +45,34 @@ class VideoSource(OpenCVSource):
 
     def open(self) -> None:
         """Start with the first picture."""
+        self._header = read_header(self._path)
         super().open()
         capture = self._opened()
+        if self._header.has_matrix:
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._grabbed = 0
         self._promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._times.begin(capture.get(cv2.CAP_PROP_FPS))
+
+    @property
+    def advice(self) -> str:  # type: ignore[override]
+        """Why the video cannot be read, and what to do."""
+        if self._header.unfinished:
+            return (
+                "its index (moov) is missing, because the recording or the copy was cut off. Copy it again; MKV and"
+                " MPEG-TS can be read up to such a cut"
+            )
+        codec = self._header.codec
+        if not codec and self._capture is not None:
+            codec = codec_name(
+                int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("latin-1")
+            )
+        if codec:
+            return (
+                f"its pictures are {codec}, which this OpenCV may not know, or damaged. Convert it, such as with"
+                " ffmpeg -i IN -c:v libx264 OUT.mp4, or copy it again"
+            )
+        return "it is neither a video nor a photo that OpenCV can read, so give another file"
 
     def grab(self) -> bool:
         """Go to the next picture; False after the last."""
@@ -75,11 +103,22 @@ class VideoSource(OpenCVSource):
 
     def _again(self) -> bool:
         if not self._grabbed:
-            raise CameraError(f"The video {self._path} holds no picture; give another file.")
+            raise CameraError(f"{self.name} gives no picture; {self.advice}.")
+        self._report_early_end()
         if not self._loop:
             return False
         self.open()  # works for every container; seeking to frame 0 does not
         return self.grab()
+
+    def _report_early_end(self) -> None:
+        """An end long before the one that the header states is damage too."""
+        stated_s = self._header.duration_s
+        if not stated_s and not self._header.has_matrix and (fps := self._opened().get(cv2.CAP_PROP_FPS)) > 0:
+            stated_s = self._promised / fps
+        end_s, step_s = self.moment_s - self._began_s, self._times.usual_step_s
+        if max(GAP_S, GAP_STEPS * step_s) < stated_s - step_s - end_s < math.inf:
+            stated = self._clock(self._began_s + stated_s)
+            self._report(f"ends at {self._clock(self.moment_s)}, although its header states {stated}")
 
     def _report(self, damage: str) -> None:
         """Log the first damage of this file."""
@@ -92,6 +131,15 @@ class VideoSource(OpenCVSource):
         minutes, seconds = divmod(moment_s - self._began_s, 60)
         hours, minutes = divmod(int(minutes), 60)
         return f"{hours}:{minutes:02}:{seconds:04.1f}"
+
+    def _upright(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        header = self._header
+        if header.transpose:
+            image = self._scratch[0] = cv2.transpose(image, dst=self._scratch[0])
+        if header.flip_horizontal or header.flip_vertical:
+            code = -1 if header.flip_horizontal and header.flip_vertical else int(header.flip_horizontal)
+            image = self._scratch[1] = cv2.flip(image, code, dst=self._scratch[1])
+        return image
 
     def _open_capture(self) -> cv2.VideoCapture:
         # An absolute name: FFmpeg takes what comes before a colon for a protocol.

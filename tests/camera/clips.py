@@ -42,7 +42,7 @@ def zero(path: Path, *parts: tuple[float, float]) -> Path:
     return path
 
 
-def boxes(content: bytes, path: list[bytes]) -> list[int]:
+def boxes(content: bytes | bytearray, path: list[bytes]) -> list[int]:
     """The offsets of the MP4 boxes on a path such as moov, trak."""
     offsets, at, end = [], 0, len(content)
     for wanted in path:
@@ -69,4 +69,17 @@ def set_durations(path: Path, durations: list[tuple[int, float]]) -> Path:
     for outer in at[:-1]:
         struct.pack_into(">I", changed, outer, struct.unpack_from(">I", changed, outer)[0] + len(box) - old)
     path.write_bytes(changed)
+    return path
+
+
+def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Give an MP4's pictures a matrix, by which (x, y) is shown at (a·x + c·y, b·x + d·y)."""
+    content = bytearray(path.read_bytes())
+    at = boxes(content, [b"moov", b"trak", b"tkhd"])[-1]
+    version_1 = content[at + 8]
+    one = 1 << 16
+    struct.pack_into(
+        ">9i", content, at + (60 if version_1 else 48), a * one, b * one, 0, c * one, d * one, 0, 0, 0, one << 14
+    )
+    path.write_bytes(content)
     return path
