@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edge.frames import Pixels
+from edge.photos.decode import quiet_opencv
 
 PHOTOS = Path(__file__).parents[1] / ".venv" / "photos"
 LABELS = {"camera": "tripod", "coffee": "espresso", "rocket": "missile"}  # and of chelsea, some cat
@@ -44,6 +45,7 @@ def write_variants(folder: Path) -> None:
 
 def write_video(file: Path) -> None:
     """Write `VIDEO_FRAMES` frames at 10 a second that pan over one photo after the other."""
+    quiet_opencv()
     video = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, VIDEO_SIZE)
     width, height = VIDEO_SIZE
     per_photo = VIDEO_FRAMES // len(INDEXES)

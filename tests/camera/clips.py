@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edge.frames import Pixels
+from edge.photos.decode import quiet_opencv
 
 SIZE = (64, 48)
 FPS = 10.0
@@ -24,6 +25,7 @@ def numbered(number: int) -> Pixels:
 
 def write_clip(path: Path, frames: int, codec: str = "mp4v", fps: float = FPS) -> Path:
     """Write a video of `frames` numbered pictures; the container follows from the name."""
+    quiet_opencv()  # FFmpeg reads its log level at its first use in a process
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, SIZE)
     assert writer.isOpened()
     for number in range(frames):

@@ -18,7 +18,7 @@ from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.source import UnreadablePictureError
 from edge.errors import CameraError, PhotoError
 from edge.frames import Frame, Pixels
-from edge.photos.decode import MAX_PIXELS, read_photo
+from edge.photos.decode import MAX_PIXELS, quiet_opencv, read_photo
 from edge.settings.schema import CameraSettings
 from edge.status.snapshot import Status
 from tests import samples
@@ -59,6 +59,7 @@ def picture(colour_bgr: tuple[int, int, int], width: int = 64, height: int = 48)
 def video(tmp_path: Path) -> Path:
     """A short video: red, then each frame a little brighter in blue."""
     path = tmp_path / "short.avi"
+    quiet_opencv()
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), VIDEO_FPS, (64, 48))
     for number in range(VIDEO_FRAMES):
         writer.write(picture((number * 10, 0, 200)))
