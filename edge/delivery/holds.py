@@ -35,6 +35,7 @@ class Holds:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._held: dict[str, _Hold] = {}
+        self._over, self._over_at = "", 0.0  # what is to be logged if no refusal comes until then
         self._fault = RepeatingFault(logger, clock=clock)
 
     def allows(self, topic: str) -> bool:
@@ -64,12 +65,23 @@ class Holds:
                 hold.until = 0.0
             case _:
                 hold.until = self._clock() + HOLD_S
+        self._over = ""
         self._fault.happened(_sentence(topic, answer))
 
     def accepted(self, topic: str) -> None:
         """The broker has taken a message on this topic."""
-        if self._held.pop(topic, None) is not None and not self._held:
-            self._fault.over(f"The broker takes {topic} again.")
+        hold = self._held.pop(topic, None)
+        if hold is not None and not self._held:
+            self._over = f"The broker takes {topic} again."
+            # A broker with a quota takes some messages and refuses others, which is one fault.
+            self._over_at = self._clock() + (SOON_CAP_S if hold.backoff.failures else 0.0)
+            self.tick()
+
+    def tick(self) -> None:
+        """Log that no topic is refused any more, once that is sure."""
+        if self._over and self._clock() >= self._over_at:
+            self._fault.over(self._over)
+            self._over = ""
 
 
 def _sentence(topic: str, answer: Acknowledged) -> str:

@@ -109,7 +109,7 @@ class Link:
         return not self._under_way
 
     def allows(self, topic: str) -> bool:
-        """Whether nothing is held back from this topic, because the broker refused it, now."""
+        """Whether this topic may be used now: the broker has not refused it lately."""
         return self._holds.allows(topic)
 
     def hold(self, topic: str, answer: Acknowledged) -> None:
@@ -191,6 +191,7 @@ class Link:
 
     def tick(self) -> None:
         """Make the transition that is due by now."""
+        self._holds.tick()
         if (now := self._clock()) < self.due:
             return
         match self._state:

@@ -38,6 +38,7 @@ MAX_WAITING = 8  # requests
 MAX_ANSWERS = 1000  # that wait for the broker; requests beyond these are dropped without an answer
 MAX_TRANSACTION = 64  # characters
 MAX_NAME = 64  # characters; the topic of an answer to a longer one may be too long
+ANNOUNCE_EVERY_S = 600.0  # so that what others retain on the topic of the discovery does not stay
 ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at random times, not all at once
 SUBSCRIBE_AGAIN_S = 60.0  # after the broker refused a subscription
 GOODBYE_S = 0.3
@@ -197,6 +198,7 @@ class MqttRequests:
             advice = f"let it write {topic}, see deploy/mosquitto/acl" if answer.kind is Kind.FINAL else answer.advice
             sentence = f"The box does not appear in Home Assistant, because the broker refuses it ({answer.reason}); "
             self._gauge(discovery_error=sentence + advice + "." if answer.reason else "")
+            self._announce_at = min(self._announce_at, self._clock() + ANNOUNCE_EVERY_S)
         if answer.reason and answer.kind is not Kind.MESSAGE:
             return
         if self._unannounced.pop(topic, None) is None or answer.reason or self._unannounced:

@@ -229,6 +229,23 @@ def test_a_message_that_is_always_refused_for_now_gives_way_to_the_next_after_th
     assert box.link.takes(EVENT), "with another message, at once"
 
 
+def test_a_broker_with_a_quota_is_one_fault_until_it_has_taken_everything_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    box = Box()
+    box.online()
+    for mid in range(1, 41, 2):
+        box.wait(SOON_FIRST_S)
+        box.send(EVENT)
+        box.send(EVENT)
+        box.acknowledge(mid, "Quota exceeded, 0x97", Kind.LATER)
+        box.acknowledge(mid + 1)
+    (began,) = (record.getMessage() for record in caplog.records)
+    assert "Quota exceeded" in began
+    box.wait(SOON_CAP_S)
+    assert "takes edge/porch/event again" in caplog.records[-1].getMessage()
+
+
 def test_messages_that_are_refused_together_are_one_attempt() -> None:
     box = Box()
     box.online()

@@ -91,6 +91,23 @@ def test_it_is_announced_anew_when_a_reload_changes_what_home_assistant_has_to_k
         assert done.gauges["discovery_error"] == ""
 
 
+def test_what_others_retain_on_the_topic_of_the_announcement_does_not_stay(
+    asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_requests, "ANNOUNCE_EVERY_S", 0.5)
+    broker, asking = asker
+    subscriber = brokers.subscribe(broker)
+    with box(broker, tmp_path):
+        before = announced(subscriber)
+        asking.send("homeassistant/device/edge-classifier-porch/config", b"", retain=True)
+
+        def is_back() -> bool:
+            payloads = [message.payload for message in subscriber.on("config")]
+            return b"" in payloads and json.loads(payloads[-1] or b"{}") == before
+
+        eventually(is_back, "it is announced again")
+
+
 def test_a_renamed_box_removes_everything_that_was_retained_under_its_old_name(
     asker: tuple[Mosquitto, Asker], brokers: Brokers, tmp_path: Path
 ) -> None:
