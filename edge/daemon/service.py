@@ -169,7 +169,7 @@ class Service:
             classify=self._pipeline.classify,
             model=lambda: self._model.description,
             labels=lambda: self._model.labels,
-            logged=lambda limit: newest_events(self._settings.fallback.path, limit),
+            logged=lambda limit, until: newest_events(self._settings.fallback.path, limit, until),
         )
 
     def _make_requests(self) -> RequestHandler:

@@ -15,6 +15,7 @@ from edge.errors import EventError, StateError
 from edge.events import Event
 
 READ_AT_ONCE = 500
+SEARCHED = 50_000  # events of a log that `newest_events` orders by time
 
 
 @dataclass(slots=True)
@@ -106,8 +107,13 @@ def _time_of(file: LogFile, order: str) -> str | None:
     return None
 
 
-def newest_events(path: Path, limit: int) -> list[Event]:
-    """The newest `limit` stored events, oldest first; reads only, and checks no more than it reads.
+def newest_events(path: Path, limit: int, until: str = "") -> list[Event]:
+    """The newest stored events by their own time, oldest first; reads only, and checks no more than it reads.
+
+    Args:
+        path: the log.
+        limit: at most so many of the `SEARCHED` that were stored last.
+        until: only events of this time or earlier, as in the events; "" for all.
 
     Raises:
         StateError: the log cannot be read.
@@ -116,8 +122,15 @@ def newest_events(path: Path, limit: int) -> list[Event]:
         return []
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as log:
-            query = "SELECT payload FROM events ORDER BY seq DESC LIMIT ?"
-            payloads = [payload for (payload,) in log.execute(query, (limit,))]
+            # What is no JSON has no time.
+            time = "CASE WHEN json_valid(text) THEN json_extract(text, '$.time') END"
+            texts = "(SELECT seq, payload, CAST(payload AS TEXT) AS text FROM events ORDER BY seq DESC LIMIT :searched)"
+            rows = f"(SELECT seq, payload, {time} AS time FROM {texts})"
+            # Not by seq: a clock that was wrong until it was set gave earlier times to later events.
+            wanted = "WHERE :until = '' OR time <= :until ORDER BY time DESC, seq DESC LIMIT :limit"
+            query = f"SELECT payload FROM {rows} {wanted}"
+            found = log.execute(query, {"until": until, "limit": limit, "searched": SEARCHED})
+            payloads = [payload for (payload,) in found]
     except READ_ERRORS as error:
         raise StateError(f"The fallback log {path} cannot be read ({error}); see the daemon's log.") from error
     events = []

@@ -1,40 +1,17 @@
-"""The routes that read events, the status, the model and the last hour, and the two probes."""
+"""The routes that read the newest event, the status, the model and the last hour, and the two probes."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
-from edge.errors import StateError
-from edge.events import Event, isoformat_utc
+from edge.events import Event
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import History
 from edge.interfaces.web.problem_details import documented
-
-MAX_EVENTS = 1000
-
-
-def _is_date_time(text: object) -> object:
-    # Pydantic would also accept seconds since 1970, which the OpenAPI document's format date-time does not.
-    if isinstance(text, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
-        raise ValueError("must be a time such as 2026-11-22T10:15:30Z")
-    return text
-
-
-Since = Annotated[
-    datetime | None, BeforeValidator(_is_date_time), Query(description="later than this; UTC where no offset is given")
-]
-
-
-class EventsOut(BaseModel):
-    """Events, oldest first."""
-
-    events: list[Event]
 
 
 class ReadyOut(BaseModel):
@@ -72,53 +49,22 @@ class HistoryOut(BaseModel):
     away: list[AbsenceOut]
 
 
-def _events_since(daemon: DaemonAccess, since: datetime | None, limit: int) -> list[Event]:
-    """The newest `limit` events after `since`, from this run's memory and the fallback log, oldest first."""
-    moment = ""
-    if since is not None:
-        aware = since if since.tzinfo else since.replace(tzinfo=timezone.utc)
-        try:
-            moment = isoformat_utc(aware.timestamp())
-        except (OverflowError, ValueError):  # the conversion to UTC leads to the year 0 or 10000
-            raise HTTPException(422, "since must be within the years 1 to 9999.") from None
-    try:
-        known = {event.id: event for event in daemon.logged(limit)}
-    except StateError as error:
-        raise HTTPException(503, str(error)) from error
-    known |= {numbered.event.id: numbered.event for numbered in daemon.recent.after(0)}
-    # All times are UTC in one format, and so are the ids of one run: both sort as text.
-    chosen = sorted((e for e in known.values() if e.time > moment), key=lambda e: (e.time, e.id))
-    return chosen[-limit:]
-
-
 def make_router(daemon: DaemonAccess, history: History) -> APIRouter:
     """The reading routes. Those that are plain functions run in a thread and may block."""
     router = APIRouter()
-    _add_events(router, daemon)
+    _add_latest(router, daemon)
     _add_state(router, daemon, history)
     _add_probes(router, daemon)
     return router
 
 
-def _add_events(router: APIRouter, daemon: DaemonAccess) -> None:
+def _add_latest(router: APIRouter, daemon: DaemonAccess) -> None:
     @router.get("/api/latest", summary="The newest event", tags=["camera"], responses=documented(401, 403, 404))
     def latest() -> Event:
         event = daemon.recent.latest()
         if event is None:
             raise HTTPException(404, "There is no event yet; the camera has not delivered a frame.")
         return event
-
-    @router.get(
-        "/api/events",
-        summary="Events from memory and from the fallback log",
-        tags=["camera"],
-        responses=documented(401, 403, 422, 503),
-    )
-    def events(
-        since: Since = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_EVENTS, description="at most so many events, the newest ones")] = 100,
-    ) -> EventsOut:
-        return EventsOut(events=_events_since(daemon, since, limit))
 
 
 def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> None:

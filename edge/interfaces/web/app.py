@@ -12,7 +12,17 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from edge import __version__
-from edge.interfaces.web import api, event_stream, kserve, live_picture, metrics, page, predict, problem_details
+from edge.interfaces.web import (
+    api,
+    event_stream,
+    events_page,
+    kserve,
+    live_picture,
+    metrics,
+    page,
+    predict,
+    problem_details,
+)
 from edge.interfaces.web.access_control import AccessControl
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.head import Head
@@ -71,6 +81,7 @@ def make_app(
     app.include_router(predict.make_router(predictor, daemon))
     app.include_router(kserve.make_router(predictor, daemon))
     app.include_router(api.make_router(daemon, history))
+    app.include_router(events_page.make_router(daemon))
     app.include_router(event_stream.make_router(daemon, history, log_lines, stopping))
     app.include_router(live_picture.make_router(daemon, stream, stopping))
     app.include_router(metrics.make_router(daemon))

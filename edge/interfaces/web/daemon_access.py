@@ -24,4 +24,5 @@ class DaemonAccess:
     classify: Callable[[Pixels], Future[Classification]]  # raises BusyError
     model: Callable[[], Mapping[str, Any]]  # the name, the manifest and the number of classes, as JSON types
     labels: Callable[[], tuple[str, Sequence[str]]]  # the name of the bundle in use, and its classes in their order
-    logged: Callable[[int], list[Event]]  # the newest events of the fallback log, oldest first; raises StateError
+    # So many of the newest events of the fallback log, up to a time ("": of all), oldest first; raises StateError.
+    logged: Callable[[int, str], list[Event]]

@@ -165,7 +165,7 @@ def running(
         pipeline.classify,
         lambda: described,
         lambda: (str(described["name"]), labels),
-        lambda limit: logged[-limit:],
+        lambda limit, until: [event for event in logged if until in ("", max(until, event.time))][-limit:],
     )
     settings = WebSettings(listen=f"127.0.0.1:{port}", token_file=str(token_file or ""), stream=stream)
     server = WebServer(settings, view, gauge=status.gauge)

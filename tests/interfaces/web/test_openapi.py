@@ -17,6 +17,7 @@ def fuzzed(address: str, folder: Path, *more: str) -> str:
     pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
     arguments = ["run", f"{address}/openapi.json", "--max-examples", "25", "--request-timeout", "10", "--seed", "6"]
     arguments += ["--phases", "examples,coverage,fuzzing", "--no-color"]
+    arguments += ["--exclude-path-regex", "/versions/"]  # the same routes under a second path
     for path in NEVER_END:
         arguments += ["--exclude-path", path]
     done = subprocess.run(

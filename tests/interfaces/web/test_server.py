@@ -21,7 +21,7 @@ from edge.status.snapshot import Status
 from tests.interfaces.web.box import MODEL, WAIT_S, has, photo, running
 
 TOKEN = "correct-horse-battery-staple"
-NO_MODEL: Any = (lambda: MODEL, lambda: ("", ()), lambda limit: [])
+NO_MODEL: Any = (lambda: MODEL, lambda: ("", ()), lambda limit, until: [])
 
 
 @pytest.fixture
