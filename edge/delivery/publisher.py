@@ -161,13 +161,21 @@ class Publisher:
             return answer.kind is Kind.LATER and not self.link.probed_in_vain(self._prefix + topic)
         unheard = answer.kind is Kind.UNHEARD
         (self._unheard.add if unheard else self._unheard.discard)(self._prefix + topic)
-        topics = " or ".join(sorted(self._unheard))
-        self._status.gauge(unheard=f"Nobody subscribes to {topics}." if topics else "")
+        self._status.gauge(unheard=self._unheard_sentence())
         if unheard and self._wait_for_subscriber:
             self.link.hold(self._prefix + topic, answer)
             return True
         self._status.count("events_unheard", int(unheard))
         return False
+
+    def _unheard_sentence(self) -> str:
+        if not self._unheard:
+            return ""
+        sentence = f"Nobody subscribes to {' or '.join(sorted(self._unheard))}. "
+        if self._wait_for_subscriber:
+            return sentence + "Events are kept until somebody does (mqtt.wait_for_subscriber)."
+        also = f"Home Assistant needs {self._prefix}prediction only"
+        return sentence + f"Events are not kept for later (mqtt.wait_for_subscriber); {also}."
 
     # --- called by the link ---
 

@@ -81,8 +81,10 @@ _OF_CONNECTION = {
 #: Of one message or subscription: PUBACK and SUBACK.
 _OF_TOPIC = {
     UNHEARD: Reason(Kind.UNHEARD, "subscribe to it"),
-    0x80: Reason(Kind.MESSAGE, "it gives no reason; read its log"),
+    0x80: Reason(Kind.MESSAGE, "it gives no reason; check its access list and its log"),
     0x83: Reason(Kind.LATER, "a queue of the broker may be full; " + _LIMIT),
+    0x8F: Reason(Kind.FINAL, "check mqtt.base and mqtt.discovery_prefix"),
+    0x90: Reason(Kind.FINAL, "check mqtt.base and mqtt.discovery_prefix"),
     0x91: Reason(Kind.LATER, "it is tried again in a few seconds"),
     TOO_LARGE: Reason(Kind.MESSAGE, "raise its limit for the size of a packet"),
     0x97: Reason(Kind.LATER, "a queue of the broker may be full; " + _LIMIT),

@@ -214,7 +214,7 @@ class MqttSettings(Section):
     @property
     def address(self) -> str:
         """Host and port of the broker, for messages."""
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class FallbackSettings(Section):
