@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 from edge import __version__
+from edge.commands import standard_streams
 from edge.commands.config_option import add_config_option
-from edge.errors import EdgeClassifierError, UnreadableConfigError
+from edge.errors import EdgeClassifierError, OutputError, UnreadableConfigError
 from edge.settings.defaults import DEFAULT_CONFIG
 from edge.settings.schema import Settings
 from edge.settings.toml_file import load_settings
@@ -31,7 +32,8 @@ a key.
 
 Exit codes: 0 done; 1 unexpected failure; 2 wrong arguments; 65 bad bundle,
 weights or data; 66 bad photo; 69 camera or broker cannot be reached; 73 state
-directory cannot be written; 75 stuck, start again; 78 bad configuration.
+directory cannot be written; 74 output cannot be written; 75 stuck, start
+again; 78 bad configuration.
 
 `edge-classifier COMMAND --help` explains each command."""
 
@@ -63,24 +65,40 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         if arguments.config is not None or arguments.command not in FOR_EVERY_USER:
             raise
         warning = f"{DEFAULT_CONFIG} may not be read by this user; the built-in defaults are in effect."
-        print(f"edge-classifier: {warning}", file=sys.stderr)
+        standard_streams.complain(warning)
         return load_settings(Path(os.devnull))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = build_parser().parse_args(argv)
+    standard_streams.prepare()
     try:
-        settings = _settings(arguments)
-        code: int = command_module(arguments.command).run(arguments, settings)
+        code = _run(argv)
         sys.stdout.flush()
         return code
+    except BrokenPipeError:  # the reader of our output has closed the pipe, as `head` does
+        standard_streams.give_up(sys.stdout)
+        return 141
+    except OutputError as error:
+        standard_streams.give_up(sys.stdout)
+        standard_streams.complain(str(error))
+        return error.exit_code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = build_parser().parse_args(argv)
+        settings = _settings(arguments)
+        code: int = command_module(arguments.command).run(arguments, settings)
+        return code
+    except SystemExit:  # of --help, --version or wrong arguments
+        standard_streams.flush_errors()
+        sys.stdout.flush()
+        raise
+    except OutputError:
+        raise
     except EdgeClassifierError as error:
-        print(f"edge-classifier: {error}", file=sys.stderr)
+        standard_streams.complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output has closed the pipe, as `head` does. Without this, Python prints an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141

@@ -72,6 +72,12 @@ class StateError(EdgeClassifierError):
     exit_code = 73
 
 
+class OutputError(EdgeClassifierError):
+    """Standard output takes no more, such as on a full disk (EX_IOERR)."""
+
+    exit_code = 74
+
+
 class EventError(EdgeClassifierError):
     """A stored event is not one line of the JSON that this version writes (EX_DATAERR)."""
 

@@ -23,8 +23,16 @@ def state_directory() -> Path:
         return own
     if os.access(SYSTEM_STATE, os.W_OK):
         return SYSTEM_STATE
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "edge-classifier"
+    home = os.environ.get("XDG_STATE_HOME") or home_directory(".local/state")
+    return Path(home) / "edge-classifier" if home else SYSTEM_STATE
+
+
+def home_directory(below: str) -> Path | None:
+    """A directory in the user's home; None where the user has none, such as an unknown one in a container."""
+    try:
+        return Path("~", below).expanduser()
+    except RuntimeError:
+        return None
 
 
 def default_bundle() -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge.board.child_process import fresh_python
 from edge.errors import WeightsError
+from edge.settings.defaults import home_directory, state_directory
 from edge.workshop.export.weights.state_dict import Entry, Weights, read_weights
 from edge.workshop.fetch import Progress, fetch
 
@@ -25,8 +26,8 @@ _OTHERWISE = "install edge-classifier[export], or name weights with --weights FI
 
 def cache_directory() -> Path:
     """Where downloads are kept for the next export."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "edge-classifier"
+    home = os.environ.get("XDG_CACHE_HOME") or home_directory(".cache")
+    return Path(home) / "edge-classifier" if home else state_directory() / "cache"
 
 
 def packaged_weights(entry: Entry, directory: Path | None = None) -> Weights:
