@@ -91,7 +91,7 @@ def _unread(content: bytes) -> Kind | None:
     if content[:4] in (b"II*\0", b"MM\0*") and (raw := raw_kind(tiff_tags(content))) is not None:
         return raw
     kind = kind_of(content)
-    return None if kind in (GIF, AVIF) and reads(kind) else kind
+    return None if kind in (GIF, AVIF) and (reads(kind) or photo_size(content) is None) else kind
 
 
 @cache
@@ -116,6 +116,8 @@ def _whole_picture(content: bytes, name: str) -> bytes:
         raise PhotoTooLargeError(
             f"{name} has {width}×{height} pixels; make it smaller than {MAX_PIXELS // 1_000_000} megapixels."
         )
+    if not width * height:
+        raise damaged(name)
     if not complete:
         raise _truncated(name)
     return picture

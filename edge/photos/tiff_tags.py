@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 ORIENTATION = 0x0112
 _LONG, _SHORT = 4, 3
@@ -43,3 +44,37 @@ def tiff_tags(tiff: bytes) -> set[int]:
         return {tag for tag, _ in first_directory(tiff)}
     except struct.error:
         return set()
+
+
+_PARTS = ((273, 279), (324, 325))  # the offsets and the bytes of strips, and of tiles
+
+
+def is_all_there(tiff: bytes) -> bool:
+    """Whether no part of the first picture lies beyond the end of the file.
+
+    Raises:
+        struct.error: it ends within the directory, or the list of its parts.
+    """
+    numbers = dict(_numbers(tiff))
+    for offsets, lengths in _PARTS:
+        ends = map(sum, zip(numbers.get(offsets, ()), numbers.get(lengths, ()), strict=False))
+        if max(ends, default=0) > len(tiff):
+            return False
+    return True
+
+
+def _numbers(tiff: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The tags that are in _PARTS, each with all its values."""
+    order = "<" if tiff[:2] == b"II" else ">"
+    directory = int(struct.unpack_from(order + "I", tiff, 4)[0])
+    for i in range(int(struct.unpack_from(order + "H", tiff, directory)[0])):
+        entry = directory + 2 + 12 * i
+        tag, kind, count = struct.unpack_from(order + "HHI", tiff, entry)
+        if kind not in (_SHORT, _LONG) or not any(tag in pair for pair in _PARTS):
+            continue
+        letter, size = ("H", 2) if kind == _SHORT else ("I", 4)
+        inside = count * size <= 4
+        at = entry + 8 if inside else int(struct.unpack_from(order + "I", tiff, entry + 8)[0])
+        if at + count * size > len(tiff):
+            raise struct.error("the list ends early")
+        yield tag, struct.unpack_from(f"{order}{count}{letter}", tiff, at)

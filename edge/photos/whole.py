@@ -9,6 +9,7 @@ import re
 import struct
 
 from edge.photos.header import JPEG_FRAMES, boxes, jpeg_segment, riff_chunks
+from edge.photos.tiff_tags import is_all_there
 
 SECTOR_BYTES, PAGE_BYTES = 512, 4096
 
@@ -32,7 +33,8 @@ def is_complete(content: bytes) -> bool:
         return _gif_ends(content)
     if content[4:8] == b"ftyp":
         return not _ends_blank(content) and all(end <= len(content) for _, _, end in boxes(content, 0, len(content)))
-    return not _ends_blank(content)  # of BMP and TIFF the decoder refuses what ends early
+    there = _bmp_ends(content) if content.startswith(b"BM") else is_all_there(content)
+    return there and not _ends_blank(content)
 
 
 def jpeg_end(content: bytes) -> int | None:
@@ -114,6 +116,14 @@ def _gif_ends(content: bytes) -> bool:
 def _colours(flags: int) -> int:
     """The bytes of a colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _bmp_ends(content: bytes) -> bool:
+    """Whether all rows are there; of compressed ones, which are not as long as each other, only the decoder knows."""
+    begin, width, height = (int(struct.unpack_from("<i", content, at)[0]) for at in (10, 18, 22))
+    bits, compression = (int(number) for number in struct.unpack_from("<HI", content, 28))
+    row = (width * bits + 31) // 32 * 4
+    return compression not in (0, 3) or begin + row * abs(height) <= len(content)
 
 
 def _ends_blank(content: bytes) -> bool:

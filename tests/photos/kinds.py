@@ -26,6 +26,12 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def writes_avif() -> bool:
+    """Whether this Pillow does; Debian's do not."""
+    Image.init()
+    return "AVIF" in Image.SAVE
+
+
 def encoded(kind: str, **options: object) -> bytes:
     return saved(Image.fromarray(scene()), kind, **options)
 
