@@ -179,6 +179,7 @@ def test_a_request_of_mqtt_5_is_answered_where_it_asks_to_be(asker: tuple[Mosqui
         ("snapshot", {"size": 5}, "size: Extra inputs are not permitted"),
         ("classify", {"image": "?"}, "not base64"),
         ("classify", {"image": "aGVsbG8="}, "not a photo"),
+        ("classify", {"image": "JVBERi0xLjcK"}, "image is a PDF, which cannot be decoded here"),
         ("set", {}, "needs min_confidence or fps"),
         ("use", {}, "name: Field required"),
         ("use", {"name": 5}, "name"),

@@ -170,6 +170,11 @@ def test_the_same_photo_is_answered_without_the_model(box: Box) -> None:
     ("request_", "status", "message"),
     [
         ({"files": {"file": b"not a photo"}}, 422, "not a photo"),
+        (
+            {"files": {"file": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"}},
+            422,
+            "is an HEIC photo, which cannot be decoded here",
+        ),
         ({"files": {"file": b""}}, 422, "empty"),
         ({"files": {"file": photo(1)[:-20]}}, 422, "truncated"),
         ({"files": {"file": photo(1, 8000, 8000)}}, 413, "8000×8000"),

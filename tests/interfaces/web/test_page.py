@@ -213,6 +213,24 @@ def test_a_bad_photo_and_a_text_are_reported_in_a_sentence(box: Box, watched: Wa
     says(page, ".answer .wrong", "cat.png is not a photo")
 
 
+def test_what_the_box_does_not_read_is_called_by_its_name_beside_a_preview_that_works(
+    box: Box, watched: Watched
+) -> None:
+    page = watched.open(box.server.address)
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    page.set_input_files("#file", [{"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": heic}])
+    says(page, ".answer .wrong", "IMG_1.HEIC is an HEIC photo")
+    says(page, ".answer .no-preview", "HEIC")
+    page.evaluate(
+        """async () => {
+            const data = new DataTransfer();
+            data.items.add(new File(["%PDF-1.7 "], "scan.pdf", {type: "application/pdf"}));
+            document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+        }"""
+    )
+    says(page, ".answer .wrong", "scan.pdf is a PDF")
+
+
 @pytest.mark.parametrize("watched", [{"locale": "zh-CN", "color_scheme": "dark"}], indirect=True)
 def test_a_chinese_browser_in_the_dark_is_greeted_in_chinese_and_may_switch(box: Box, watched: Watched) -> None:
     page = watched.open(box.server.address)

@@ -52,6 +52,10 @@ async function ask(file) {
 function show(file, ...contents) {
   const preview = make("img", { alt: file.name || "", src: URL.createObjectURL(file) });
   preview.onload = () => URL.revokeObjectURL(preview.src);
+  preview.onerror = () => { // a browser that does not show such a file, as most do an HEIC
+    URL.revokeObjectURL(preview.src);
+    preview.replaceWith(make("span", { className: "no-preview" }, (file.name || "").split(".").slice(1).pop() || "?"));
+  };
   $("answers").prepend(make("article", { className: "answer" }, preview, make("div", {}, ...contents)));
   while ($("answers").children.length > 6) $("answers").lastElementChild.remove();
 }
@@ -59,7 +63,7 @@ function show(file, ...contents) {
 let queue = Promise.resolve();
 
 function askAll(files) {
-  for (const file of [...files].filter((one) => one.type.startsWith("image/") || !one.type)) {
+  for (const file of files) { // of any type: the answer to what is no photo says what it is
     queue = queue.then(async () => {
       $("asking").hidden = false;
       try {
