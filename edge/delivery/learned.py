@@ -49,18 +49,17 @@ class Learned:
         Returns:
             Whether the next attempt differs, so that it may follow at once.
         """
-        # The fallback counts for one connection, because the broker may be updated, or be another one.
+        # What is learned counts for one connection, because the broker may be updated meanwhile, or be another one.
         falls_back = end.code == UNSUPPORTED_VERSION and self.settings.version == 5
         self.settings = self._wanted.model_copy(update={"version": "3.1.1"}) if falls_back else self._wanted
-        if falls_back:
-            return True
-        if end.code == NO_RETAIN and self.keeps_messages:
-            self.keeps_messages = False
-            return True
-        if end.code == TOO_LARGE and 0 < alone_bytes <= self._largest:
+        goes_without = end.code == NO_RETAIN and self.keeps_messages
+        self.keeps_messages = end.code != NO_RETAIN
+        shrinks = end.code == TOO_LARGE and 0 < alone_bytes <= self._largest
+        if shrinks:
             self._largest = alone_bytes - 1
-            return True
-        return False
+        elif end.code != TOO_LARGE:
+            self._largest = LARGEST_PACKET
+        return falls_back or goes_without or shrinks
 
     def _fallback_sentence(self) -> str:
         if self.settings.version == self._wanted.version:

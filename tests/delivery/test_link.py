@@ -11,7 +11,7 @@ from edge.delivery.connection import OPENED_WITHIN_S, Connection
 from edge.delivery.holds import HOLD_S, SOON_CAP_S, SOON_FIRST_S
 from edge.delivery.limits import Limits
 from edge.delivery.link import CONNACK_WITHIN_S, SILENCE_S, STEADY_S, Link
-from edge.delivery.reasons import TAKEN_OVER, TOO_LARGE, UNSUPPORTED_VERSION, Kind
+from edge.delivery.reasons import NO_RETAIN, TAKEN_OVER, TOO_LARGE, UNSUPPORTED_VERSION, Kind
 from edge.delivery.reports import Acknowledged, Connected, Ended, Opened, Report
 from edge.settings.schema import MqttSettings
 
@@ -21,8 +21,8 @@ EVENT, STATE, REPLAY = "edge/porch/event", "edge/porch/status", "edge/porch/repl
 class FakeConnection:
     """Accepts every message."""
 
-    def __init__(self, settings: MqttSettings) -> None:
-        self.version = settings.version
+    def __init__(self, settings: MqttSettings, keep_will: bool) -> None:
+        self.version, self.keep_will = settings.version, keep_will
         self._mids = count(1)
         self.abandoned = ""
 
@@ -51,8 +51,8 @@ class Box:
             *(MqttSettings(), "box", self), will="", post=lambda _: None, clock=lambda: self.now, connect=connect
         )
 
-    def _connect(self, settings: MqttSettings, *_: Any, **__: Any) -> FakeConnection:
-        self.connections.append(FakeConnection(settings))
+    def _connect(self, settings: MqttSettings, *_: Any, keep_will: bool) -> FakeConnection:
+        self.connections.append(FakeConnection(settings, keep_will))
         return self.connections[-1]
 
     def connected(self) -> None:
@@ -306,6 +306,25 @@ def test_a_limit_that_the_broker_does_not_state_is_learned_from_its_refusal() ->
     box.online()
     box.send(STATE, b"x" * 1000)
     assert box.answers[-1][1].endswith("0x95")
+    box.take(Ended("The limit is raised, and the broker restarts.", by_broker=True))
+    box.online()
+    box.send(STATE, b"x" * 1000)
+    assert not box.link.idle, "it is sent"
+
+
+def test_a_will_that_the_broker_refuses_to_keep_is_tried_again_after_that_connection() -> None:
+    box = Box()
+    box.wait(0.0)
+    box.take(Ended("It keeps nothing.", code=NO_RETAIN))
+    box.wait(0.0)
+    box.take(Connected())
+    box.take(Ended("The broker is configured anew, and restarts.", by_broker=True))
+    assert [connection.keep_will for connection in box.connections] == [True, False, True]
+    box.wait(60.0)
+    box.take(Ended("It keeps nothing.", code=NO_RETAIN))
+    box.wait(0.0)
+    box.take(Ended("It keeps nothing.", code=NO_RETAIN))
+    assert box.ends[-1] == "It keeps nothing.", "without the will too: that is a fault"
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])
