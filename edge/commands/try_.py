@@ -21,7 +21,7 @@ from edge.daemon.signals import signals_queued
 from edge.errors import BrokerError, CameraError, EdgeClassifierError, StateError
 from edge.events import Event
 from edge.settings.defaults import default_device_name, state_directory
-from edge.settings.schema import MqttSettings, Settings
+from edge.settings.schema import CameraSettings, MqttSettings, Settings
 from edge.settings.toml_file import mask
 
 if TYPE_CHECKING:
@@ -61,15 +61,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Run until Ctrl-C, until the source's end, or until `--count` events were printed."""
     from edge.delivery.blocking_client import connected
 
+    state = state_directory() / "try"
+    config = _empty_config(state)
+    source, photos = _source(arguments)
+    _check_file(source)
     bundle = settings.model.bundle
     if not bundle.exists():
         print("Making the INT8 model, once.", flush=True)
         export = subprocess.run(fresh_python(EDGE, "export", "--weights", "auto"), check=False)
         if export.returncode != 0:
             return export.returncode  # export has printed the reason
-    source, photos = _source(arguments)
-    state = state_directory() / "try"
-    config = _empty_config(state)
     notice = fallback_notice(bundle)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     with ExitStack() as stack:
@@ -113,6 +114,23 @@ def _source(arguments: argparse.Namespace) -> tuple[str, bool]:
     if arguments.photos is None:
         raise CameraError("No camera gives a picture here; name a source, such as --source file:holiday.mp4.")
     return f"file:{arguments.photos.resolve()}", True
+
+
+def _check_file(source: str) -> None:
+    """Refuse a file: source that gives no picture. The daemon would wait for a file that may still come.
+
+    Raises:
+        CameraError: it is missing, or cannot be read.
+    """
+    from edge.camera.source import make_source
+
+    if source.startswith("file:") and source != "file:":
+        camera = make_source(CameraSettings(source=source))
+        try:
+            camera.open()
+            camera.grab()
+        finally:
+            camera.close()
 
 
 def _empty_config(state: Path) -> Path:

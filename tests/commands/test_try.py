@@ -9,7 +9,7 @@ import pytest
 from edge.cli import main
 from edge.commands.try_broker import LOOPBACK, find_mosquitto, running, running_broker
 from edge.commands.try_screen import BAR, bar, event_lines
-from edge.errors import BrokerError, StateError
+from edge.errors import BrokerError, CameraError, StateError
 from edge.events import Event, Label, event_ids
 from tests.delivery.driver import make_event
 
@@ -92,3 +92,30 @@ def test_a_state_directory_that_cannot_be_written_is_a_sentence(
     config.write_text(f'[model]\nbundle = "{tmp_path}"\n', encoding="utf-8")
     assert main(["try", "--config", str(config), "--source", "file:nothing.mp4"]) == StateError.exit_code
     assert f"{place}/try cannot be made or written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("missing.mp4", None, "There is no file"),
+        ("text.mp4", b"no video", "neither a video nor a photo"),
+        ("cut.mp4", b"\0\0\0\x14ftypisom\0\0\2\0isom\0\0\0\0mdat", "its index (moov) is missing"),
+        ("empty.mjpeg", b"", "holds no picture"),
+    ],
+)
+def test_a_file_that_gives_no_picture_is_a_sentence(
+    name: str,
+    content: bytes | None,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The daemon would wait for it, since a disk may be mounted later."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[model]\nbundle = "{tmp_path}"\n', encoding="utf-8")
+    assert main(["try", "--config", str(config), "--source", f"file:{tmp_path / name}"]) == CameraError.exit_code
+    assert sentence in capsys.readouterr().err
