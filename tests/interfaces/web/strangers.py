@@ -12,11 +12,13 @@ import socket
 import struct
 import sys
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 STATUS_LINE = 12  # "HTTP/1.1 200"
+PHOTO = b'{"image": "%s"}'
 
 
 class Attempt(NamedTuple):
@@ -47,7 +49,7 @@ class Attempt(NamedTuple):
 
 
 async def silent(attempt: Attempt) -> str:
-    """Say nothing."""
+    """Send nothing."""
     return await attempt.hold(b"")
 
 
@@ -106,6 +108,32 @@ async def guess(attempt: Attempt) -> str:
     )
 
 
+async def values(attempt: Attempt) -> str:
+    """Send JSON of a million values."""
+    return await attempt.ask(posted(b"application/json", b"[" + b"0," * 1_000_000 + b"0]"))
+
+
+async def bad_origin(attempt: Attempt) -> str:
+    """Name an origin that is no URL."""
+    return await attempt.ask(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n")
+
+
+async def bombs(attempt: Attempt) -> str:
+    """Send photos that take a decoder a minute, or a gigabyte."""
+    from tests.photos.bombs import huge_tile, many_scans
+
+    answers = [
+        await attempt.ask(posted(b"application/json", PHOTO % b64encode(it()))) for it in (many_scans, huge_tile)
+    ]
+    return " and ".join(answers)
+
+
+def posted(kind: bytes, body: bytes) -> bytes:
+    """A request to /predict."""
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    return head % (kind, len(body)) + body
+
+
 CLIENTS: dict[str, tuple[Callable[[Attempt], Awaitable[str]], int]] = {
     "silent": (silent, 1100),
     "half": (half, 220),
@@ -114,6 +142,9 @@ CLIENTS: dict[str, tuple[Callable[[Attempt], Awaitable[str]], int]] = {
     "bad_form": (bad_form, 20),
     "upgrade": (upgrade, 20),
     "reset": (reset, 20),
+    "values": (values, 4),
+    "bad_origin": (bad_origin, 20),
+    "bombs": (bombs, 4),
     "half_login": (half_login, 20),
     "guess": (guess, 8),
 }

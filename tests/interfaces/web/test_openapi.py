@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
+from tests import fuzzing
 from tests.interfaces.web.box import running
 
 NEVER_END = ("/api/stream",)
 
 
 def fuzzed(address: str, folder: Path, *more: str) -> str:
-    """Run schemathesis for a limited time; returns its report, and fails if it found a fault."""
+    """Run schemathesis for `fuzzing.SECONDS`; returns its report, and fails if it found a fault."""
     pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
-    arguments = ["run", f"{address}/openapi.json", "--max-examples", "25", "--request-timeout", "10", "--seed", "6"]
+    arguments = ["run", f"{address}/openapi.json", "--max-examples", "25", "--request-timeout", "10"]
     arguments += ["--phases", "examples,coverage,fuzzing", "--no-color"]
     arguments += ["--exclude-path-regex", "/versions/"]  # the same routes under a second path
+    arguments += ["--max-time", str(fuzzing.SECONDS)] if fuzzing.SECONDS else ["--seed", "6"]
     for path in NEVER_END:
         arguments += ["--exclude-path", path]
     done = subprocess.run(
@@ -25,7 +27,7 @@ def fuzzed(address: str, folder: Path, *more: str) -> str:
         cwd=folder,  # schemathesis writes a folder of examples there
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=fuzzing.TIMEOUT_S - 10,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,14 +54,16 @@ def test_every_path_is_documented_with_its_problems() -> None:
                     assert list(response["content"]) == [kind], (path, method, status)
 
 
+@pytest.mark.timeout(fuzzing.TIMEOUT_S)
 def test_fuzzed_questions_get_what_the_document_says(tmp_path: Path) -> None:
-    with running() as box:
+    with running() as box, fuzzing.bounded():
         # Random bytes are no photo, so a valid request to /predict need not succeed.
         fuzzed(box.server.address, tmp_path, "--exclude-path", "/predict")
 
 
+@pytest.mark.timeout(fuzzing.TIMEOUT_S)
 def test_fuzzed_photos_never_break_the_server(tmp_path: Path) -> None:
-    with running() as box:
+    with running() as box, fuzzing.bounded():
         report = fuzzed(
             *(box.server.address, tmp_path, "--include-path", "/predict"),
             *("--exclude-checks", "positive_data_acceptance"),

@@ -88,12 +88,12 @@ def frames_per_s(client: httpx.Client) -> float:
 @pytest.mark.parametrize(
     ("token", "kinds"),
     [
-        ("", ["silent", "half", "malformed", "upgrade", "bad_form", "reset"]),
+        ("", ["silent", "half", "malformed", "upgrade", "bad_form", "reset", "values", "bad_origin"]),
         (TOKEN, ["half_body", "half_login", "guess"]),
     ],
     ids=["without", "with a token"],
 )
-def test_whatever_strangers_send_the_frames_keep_their_rate_and_the_log_stays_short(
+def test_strangers_take_no_frames_and_write_few_lines_of_the_log(
     photo_video: Path, light_bundle: Path, tmp_path: Path, token: str, kinds: list[str]
 ) -> None:
     file = tmp_path / "token"
