@@ -14,7 +14,7 @@ from tests.strangers_decoder import peak_bytes
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "0"))  # 0: some hundred requests, as in `scripts/test`
 TIMEOUT_S = 120 + 2 * SECONDS
-GROWTH_BYTES = 96 << 20  # beyond the start; requests of 12 MB, and what the fuzzer itself keeps
+GROWTH_BYTES = 50_000_000  # mostly what the fuzzer itself keeps
 MORE_FILES, MORE_THREADS = 24, 12
 MAX_LINES = 40  # of the log; each kind of fault has five, then one a minute
 

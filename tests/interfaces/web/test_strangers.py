@@ -269,6 +269,8 @@ def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
                     answer = box.client.get("/api/status", headers={"authorization": "Bearer wrong"})
                 case "basic":
                     answer = box.client.get("/api/status", auth=("porch", "wrong"))
+                case "basic":
+                    answer = box.client.get("/api/status", auth=("me", "wrong"))
                 case "cookie":
                     answer = box.client.get("/api/status", headers={"cookie": "edge_session=wrong"})
                 case _:
