@@ -60,6 +60,8 @@ class FallbackLog:
         self._max_bytes = max_bytes
         #: The log's account as of the last call.
         self.account = Account()
+        #: The part of the file's limit that is in use, 0 to 1, as of the last call.
+        self.used = 0.0
         self._file: LogFile | None = None
         self._lock: int | None = None  # a descriptor
         self._salvage: Salvage | None = None
@@ -160,6 +162,7 @@ class FallbackLog:
         self.account = file.account()
         result = work(file)
         self.account = file.account()
+        self.used = file.used_bytes() / file.limit_bytes
         return result
 
     def _opened(self) -> LogFile:

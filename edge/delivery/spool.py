@@ -257,7 +257,8 @@ class Spool:
 
     def _report(self) -> None:
         """Depth and drops, those of earlier runs included."""
-        self._status.gauge(log_depth=self._log.account.waiting, log_bytes=self._log.account.bytes)
+        account, used_percent = self._log.account, round(100 * self._log.used, 1)
+        self._status.gauge(log_depth=account.waiting, log_bytes=account.bytes, log_used_percent=used_percent)
         dropped = self._log.account.dropped + self._dropped
         self._status.count("events_dropped", dropped - self._reported_dropped)
         self._reported_dropped = dropped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from edge.frames import Frame
 
 KEPT_EVENTS = 2048
 KEPT_STATES = 1024  # changes and heartbeats: an hour at one each 3.5 s
+COUNTED_LABELS = 200  # counted one by one; a model may have thousands, and each is a series of the metrics
+OTHER_LABELS = "(other)"
 INTEREST_S = 30.0  # after a request for a frame, the following frames are copied for this long
 
 
@@ -39,6 +41,8 @@ class Recent:
         self._frame_at = float("-inf")
         self._events: deque[Numbered] = deque(maxlen=KEPT_EVENTS)
         self._states: deque[Event] = deque(maxlen=KEPT_STATES)
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._labels: set[str] = set()
         self._next = 1
 
     def offer(self, frame: Frame) -> None:
@@ -66,6 +70,9 @@ class Recent:
         with self._changed:
             self._events.append(Numbered(self._next, event))
             self._next += 1
+            if len(self._labels) < COUNTED_LABELS:
+                self._labels.add(event.label)
+            self._counts[event.label if event.label in self._labels else OTHER_LABELS, event.reason] += 1
             if event.reason in ("change", "heartbeat"):
                 self._states.append(event)
 
@@ -75,6 +82,15 @@ class Recent:
             if not self._events or self._events[-1].number <= number:
                 return []
             return [numbered for numbered in self._events if numbered.number > number]
+
+    def counts(self) -> dict[tuple[str, ...], int]:
+        """(label, reason) → the events of this run.
+
+        After the first `COUNTED_LABELS` different labels, further ones are counted together: never as the most frequent
+        ones, because a counter that vanishes or becomes smaller would look like a restart.
+        """
+        with self._changed:
+            return dict(self._counts)
 
     def latest(self) -> Event | None:
         """The newest event."""

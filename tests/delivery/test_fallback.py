@@ -85,6 +85,24 @@ def test_a_full_log_drops_the_oldest_counts_them_and_stays_within_its_bytes(tmp_
     again.close()
 
 
+def test_the_part_of_the_limit_in_use_grows_to_one_and_falls_when_events_are_delivered(tmp_path: Path) -> None:
+    log = FallbackLog(tmp_path / "fallback.db", MIB)
+    log.open()
+    assert log.used < 0.05
+    parts = []
+    for at in range(0, 3000, 60):
+        store(log, range(at, at + 60))
+        parts.append(log.used)
+        if not log.account.dropped:
+            assert parts == sorted(parts)
+        else:
+            assert log.used > 0.9, "a log that drops events is called full"
+    assert max(parts) <= 1.05
+    log.commit(Changes(delete=[row.seq for row in log.read(0, 10_000)]))
+    assert log.used < 0.05
+    log.close()
+
+
 def test_the_offset_of_a_boot_lives_as_long_as_its_events(tmp_path: Path) -> None:
     log = FallbackLog(tmp_path / "fallback.db", MIB)
     (seq,) = log.commit(Changes(add=[(payload(1), "")], boot="5f1c2e7a", offset_s=1_790_000_000.5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.log_lines import LogLines
 from edge.interfaces.web.predictor import Predictor
 from edge.interfaces.web.refusals import Refusals
+from edge.interfaces.web.request_count import RequestCount, templates_of
 from edge.interfaces.web.request_limit import RequestLimit
 from edge.interfaces.web.wrong_tokens import WrongTokens
 
@@ -84,12 +86,15 @@ def make_app(
     app.include_router(events_page.make_router(daemon))
     app.include_router(event_stream.make_router(daemon, history, log_lines, stopping))
     app.include_router(live_picture.make_router(daemon, stream, stopping))
-    app.include_router(metrics.make_router(daemon))
+    requests: Counter[tuple[str, ...]] = Counter()  # by route, method and status
+    app.include_router(metrics.make_router(daemon, requests, refusals))
     page.add(app, token, wrong_tokens)
     _describe(app, token)
     app.add_middleware(RequestLimit, refusals=refusals)
     app.add_middleware(AccessControl, token=token, wrong_tokens=wrong_tokens)
-    app.add_middleware(Head)  # the last one added is passed first
+    app.add_middleware(Head)
+    # The last one added is passed first.
+    app.add_middleware(RequestCount, templates=templates_of(app), counts=requests, refusals=refusals)
     return app
 
 

@@ -71,9 +71,12 @@ class BoundedConnection(H11Protocol):
 
     def _check(self, last: object) -> None:
         if self.cycle is None or self.cycle.response_complete:
+            # Browsers keep connections for later: one that has brought a request before was not refused anything.
+            self.open.refusals.slow += self.cycle is None
             self._give_up()
         elif self.cycle.more_body:
             if self.cycle is last:
+                self.open.refusals.slow += 1
                 self._give_up()
             else:
                 self._close_unless_in(BODY_WITHIN_S)

@@ -24,11 +24,11 @@ class OpenConnections:
     """The open connections of all listening sockets of the page, and how many there may be.
 
     Args:
-        refusals: logs that there are too many.
+        refusals: counts and logs what is refused.
     """
 
     def __init__(self, refusals: Refusals) -> None:
-        self._refusals = refusals
+        self.refusals = refusals
         self._open: set[socket.socket] = set()
 
     @property
@@ -48,7 +48,7 @@ class OpenConnections:
 
     def crowded(self, consequence: str) -> None:
         """Log that there are too many connections, and what follows."""
-        self._refusals.crowd.happened(f"Too many connections to the page ({self.most} may be open): {consequence}.")
+        self.refusals.crowd.happened(f"Too many connections to the page ({self.most} may be open): {consequence}.")
 
 
 class BoundedListener(socket.socket):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.problem_details import documented
+from edge.interfaces.web.refusals import Refusals
 from edge.status.snapshot import LATENCY_BOUNDS_MS, StatusSnapshot
 
 PREFIX = "edge_classifier_"
@@ -55,6 +57,10 @@ GAUGES: dict[str, tuple[str, Callable[[Mapping[str, Any]], object]]] = {
     "photos_waiting": ("Photos that wait for the model", lambda g: g.get("photos_waiting")),
     "fallback_log_events": ("Events that wait in the fallback log", lambda g: g.get("log_depth")),
     "fallback_log_bytes": ("Bytes of the fallback log", lambda g: g.get("log_bytes")),
+    "fallback_log_used_ratio": (
+        "Part of the fallback log's limit that is in use; at 1 the oldest events are dropped",
+        lambda g: g["log_used_percent"] / 100 if "log_used_percent" in g else None,
+    ),
     "host_uptime_seconds": ("Seconds since the machine started", lambda g: g.get("uptime_s")),
     "camera_online": ("1 while the camera delivers frames", lambda g: g.get("camera") == "online"),
     "broker_online": ("1 while the broker is connected", lambda g: g.get("broker") == "online"),
@@ -69,11 +75,13 @@ class StatusCollector(Collector):
     """Reads the status for each scrape.
 
     Args:
-        daemon: source of the status and the model's name.
+        daemon: source of the status, the events and the model's name.
+        requests: (route, method, status) → requests that were answered so.
+        refusals: source of what was refused.
     """
 
-    def __init__(self, daemon: DaemonAccess) -> None:
-        self._daemon = daemon
+    def __init__(self, daemon: DaemonAccess, requests: Counter[tuple[str, ...]], refusals: Refusals) -> None:
+        self._daemon, self._requests, self._refusals = daemon, requests, refusals
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of the status."""
@@ -88,9 +96,21 @@ class StatusCollector(Collector):
             if isinstance(value, (int, float)):
                 yield GaugeMetricFamily(PREFIX + name, text, float(value))
         yield _latencies(snapshot)
+        yield _counter("events_by_label", "Events of this run", ("label", "reason"), self._daemon.recent.counts())
+        # In one step, because the event loop goes on counting.
+        yield _counter("http_requests", "Answered requests", ("route", "method", "status"), dict(self._requests))
+        refused: dict[tuple[str, ...], int] = {(reason,): count for reason, count in self._refusals.counts().items()}
+        yield _counter("http_refusals", "Connections and requests that were refused", ("reason",), refused)
         build = {key: str(snapshot.gauges.get(key, "")) for key in ("version", "device", "board")}
         build["model"] = str(self._daemon.model()["name"])
         yield InfoMetricFamily(PREFIX + "build", "What runs here", build)
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
+    return family
 
 
 def _latencies(snapshot: StatusSnapshot) -> Metric:
@@ -104,11 +124,11 @@ def _latencies(snapshot: StatusSnapshot) -> Metric:
     return family
 
 
-def make_router(daemon: DaemonAccess) -> APIRouter:
-    """The route of `/metrics`: the status, and the memory and CPU of the process."""
+def make_router(daemon: DaemonAccess, requests: Counter[tuple[str, ...]], refusals: Refusals) -> APIRouter:
+    """The route of `/metrics`: the status, the requests, and the memory and CPU of the process."""
     registry = CollectorRegistry(auto_describe=False)  # prometheus_client's global one is the same for every server
     ProcessCollector(registry=registry)
-    registry.register(StatusCollector(daemon))
+    registry.register(StatusCollector(daemon, requests, refusals))
     router = APIRouter()
     # Of its own, so that a monitor is answered while clients keep the other threads busy.
     thread = anyio.CapacityLimiter(1)

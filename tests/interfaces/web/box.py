@@ -150,7 +150,7 @@ def running(
     camera, model, status, recent = Camera(frames_per_s), Model(inference_s, labels), Status(), Recent()
     status.gauge(camera="online", camera_error="", broker="online", broker_error="", device="porch", version="0.0.0")
     status.gauge(temperature_celsius=48.5, throttled=False, disk_bytes_written=4096, log_depth=0, log_bytes=0)
-    status.gauge(outbox_events=0)
+    status.gauge(outbox_events=0, log_used_percent=0.0)
     decider = Timed(DecisionSettings(smoothing_s=0, hold_s=0), labels)
     decider.ages = deque(maxlen=10_000)
     maker = EventMaker("porch", "5f1c2e7a")
