@@ -1,12 +1,15 @@
 # shellcheck shell=bash disable=SC2154  # log is set by the script that sources this
 # Functions that all parts of install.sh share. Sourced; `log` names the file that takes the output of the steps.
 
-# What the caller's environment holds for other programs: a language whose words the installer would have to know (and
-# which may not be installed here), directories where cd looks, and what makes Python start elsewhere or not at all.
-# PYTHONPATH stays, as NVIDIA's packages may be there.
-export LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1 # the service's user does not see root's own packages
+# What the caller's environment holds for other programs: a language whose words the installer would have to know,
+# directories where cd looks, and what makes Python start elsewhere or not at all. The terminal's encoding stays, and
+# PYTHONPATH, as NVIDIA's packages may be there.
+LC_CTYPE=${LC_ALL:-${LC_CTYPE:-${LANG:-C}}}
+unset LC_ALL
+export LC_CTYPE LC_MESSAGES=C LC_COLLATE=C LC_NUMERIC=C
+export PYTHONNOUSERSITE=1 # the service's user does not see root's own packages
 unset CDPATH GREP_OPTIONS POSIXLY_CORRECT PYTHONHOME PYTHONSAFEPATH PYTHONPLATLIBDIR PYTHONSTARTUP PYTHONINSPECT \
-    PYTHONWARNINGS PYTHONOPTIMIZE PYTHONIOENCODING PYTHONEXECUTABLE
+    PYTHONWARNINGS PYTHONOPTIMIZE PYTHONEXECUTABLE
 [ -w "${TMPDIR:-/tmp}" ] || unset TMPDIR
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin # `su` without `-` leaves out sbin
 

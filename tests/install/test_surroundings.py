@@ -111,6 +111,13 @@ def test_pip_keeps_what_leads_it_to_an_index(tmp_path: Path) -> None:
     assert not [setting for setting in settings if "USER" in setting]
 
 
+@pytest.mark.parametrize("locale", [{"LC_ALL": "de_DE.ISO-8859-1"}, {"LANG": "de_DE.ISO-8859-1", "LC_ALL": ""}])
+def test_programs_speak_english_in_the_terminal_s_own_encoding(locale: dict[str, str]) -> None:
+    shown = stage("env", **locale, LC_CTYPE="").stdout.splitlines()
+    assert {"LC_CTYPE=de_DE.ISO-8859-1", "LC_MESSAGES=C"} <= set(shown)
+    assert not [line for line in shown if line.startswith("LC_ALL=")]
+
+
 def test_a_pip_conf_that_cannot_be_read_fails_in_pip_s_words(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_bytes(b"user = 1\n")
     result = stage(f"take_pip_settings {sys.executable}; echo went on", PIP_CONFIG_FILE=str(tmp_path / "pip.conf"))
