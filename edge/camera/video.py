@@ -12,16 +12,18 @@ import cv2
 import numpy.typing as npt
 
 from edge.camera.container import VideoHeader, codec_name, read_header
-from edge.camera.geometry import Geometry
+from edge.camera.geometry import FrameBuffers, Geometry
 from edge.camera.opencv import OpenCVSource
+from edge.camera.source import UnreadablePictureError
 from edge.camera.timestamps import PictureTimes
 from edge.errors import CameraError
+from edge.frames import Pixels
 
 logger = logging.getLogger("edge.camera")
 
 # Damaged bytes make one grab fail for each picture that was in them; at the end of the file every grab fails.
 SPARE_GRABS = 32  # beyond the pictures that the header still promises
-SPARE_S = 1.0  # of failing grabs, which take 1 to 50 µs each
+PATIENCE_S = 0.5  # of failing grabs, 1 to 50 µs each; then the capture thread shows that it is alive
 # A pause that is this long, and this many times the usual step, is reported as damage.
 GAP_S, GAP_STEPS = 1.0, 10
 
@@ -39,6 +41,8 @@ class VideoSource(OpenCVSource):
         self._scratch: list[npt.NDArray[Any] | None] = [None, None]  # for turning pictures
         self._times = PictureTimes()
         self._grabbed = 0  # since the beginning
+        self._failed = 0  # grabs in a row
+        self._paused = False  # the last grab gave up for now
         self._promised = 0.0  # pictures, according to the header
         self._began_s = 0.0  # the moment at which this round began
         self._damage_reported = False
@@ -50,7 +54,7 @@ class VideoSource(OpenCVSource):
         capture = self._opened()
         if self._header.has_matrix:
             capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
-        self._grabbed = 0
+        self._grabbed = self._failed = 0
         self._promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._times.begin(capture.get(cv2.CAP_PROP_FPS))
 
@@ -76,9 +80,16 @@ class VideoSource(OpenCVSource):
 
     def grab(self) -> bool:
         """Go to the next picture; False after the last."""
-        failed = self._failing_grabs()
-        if failed is None:
-            return self._again()
+        pause_at = time.monotonic() + PATIENCE_S
+        self._paused = False
+        while not self._opened().grab():
+            self._failed += 1
+            if self._failed > self._promised_left() + SPARE_GRABS:
+                return self._again()
+            if time.monotonic() > pause_at:
+                self._paused = True
+                return True
+        failed, self._failed = self._failed, 0
         step_s = self._times.usual_step_s
         before_s, self.moment_s = self.moment_s, self._times.next(self._opened().get(cv2.CAP_PROP_POS_MSEC) / 1000)
         if not self._grabbed:
@@ -91,15 +102,18 @@ class VideoSource(OpenCVSource):
         self._grabbed += 1
         return True
 
-    def _failing_grabs(self) -> int | None:
-        """Grab the next picture; returns how many grabs failed before it, None if none succeeds."""
-        capture, failed, give_up_at = self._opened(), 0, 0.0
-        while not capture.grab():
-            failed += 1
-            give_up_at = give_up_at or time.monotonic() + SPARE_S
-            if failed > max(0.0, self._promised - self._grabbed) + SPARE_GRABS or time.monotonic() > give_up_at:
-                return None
-        return failed
+    def retrieve(self, buffers: FrameBuffers) -> Pixels:
+        """Decode the grabbed picture."""
+        if self._paused:
+            raise UnreadablePictureError(f"{self.name} has a long damaged part; what cannot be read is left out.")
+        return super().retrieve(buffers)
+
+    def _promised_left(self) -> float:
+        """How many pictures the header still promises; only an MP4's states more than an estimate."""
+        passed_s = self.moment_s - self._began_s + 2 * self._times.usual_step_s
+        if not self._header.has_matrix or 0 < self._header.duration_s <= passed_s:
+            return 0
+        return max(0.0, self._promised - self._grabbed)
 
     def _again(self) -> bool:
         if not self._grabbed:

@@ -57,8 +57,11 @@ def boxes(content: bytes | bytearray, path: list[bytes]) -> list[int]:
     return offsets
 
 
-def set_durations(path: Path, durations: list[tuple[int, float]]) -> Path:
-    """Give an MP4's pictures other durations: (how many pictures, of how many seconds each), …"""
+def set_durations(path: Path, durations: list[tuple[int, float]], *, edit_s: float = 0.0) -> Path:
+    """Give an MP4's pictures other durations: (how many pictures, of how many seconds each), …
+
+    Its edit list then shows the first `edit_s` seconds, or all if that is 0.
+    """
     content = path.read_bytes()
     at = boxes(content, PATH_TO_TIMES)
     (scale,) = struct.unpack_from(">I", content, boxes(content, [*PATH_TO_TIMES[:3], b"mdhd"])[-1] + 20)
@@ -66,7 +69,14 @@ def set_durations(path: Path, durations: list[tuple[int, float]]) -> Path:
     box = struct.pack(">I4sII", 16 + len(entries), b"stts", 0, len(durations)) + entries
     (old,) = struct.unpack_from(">I", content, at[-1])
     changed = bytearray(content[: at[-1]] + box + content[at[-1] + old :])
-    changed = changed.replace(b"edts", b"free")  # would cut the video at its first duration
+    if edit_s:
+        (movie_scale,) = struct.unpack_from(">I", changed, boxes(changed, [b"moov", b"mvhd"])[-1] + 20)
+        shown_for = struct.pack(">I", round(edit_s * movie_scale))
+        edit = boxes(changed, [b"moov", b"trak", b"edts", b"elst"])[-1]
+        track = boxes(changed, [b"moov", b"trak", b"tkhd"])[-1]
+        changed[edit + 16 : edit + 20] = changed[track + 28 : track + 32] = shown_for
+    else:
+        changed = changed.replace(b"edts", b"free")  # would cut the video at its first duration
     assert content.index(b"mdat") < at[0], "what the boxes grow by must not move the pictures"
     for outer in at[:-1]:
         struct.pack_into(">I", changed, outer, struct.unpack_from(">I", changed, outer)[0] + len(box) - old)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.camera import video
 from edge.camera.capture import Capture
 from edge.camera.file import FileSource
 from edge.camera.geometry import FrameBuffers, Geometry
@@ -125,6 +126,25 @@ def test_holes_are_reported_once(
     for _ in range(rounds * 160):
         assert capture.take(5)
     assert len(warnings(caplog)) == 1
+
+
+def test_reading_over_a_very_long_hole_shows_that_it_is_alive(
+    tmp_path: Path, capture_of: Start, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failing grabs are interrupted, each time as a picture that cannot be read, so that the thread's beats go on."""
+    path = zero(write_clip(tmp_path / "clip.mp4", 200), (0.4, 0.6))
+    whole = len(shown(path))
+    monkeypatch.setattr(video, "PATIENCE_S", 0.0)
+    assert len(frames_of(capture_of(source=f"file:{path}"))) == whole
+    assert status.snapshot().counters["frames_unreadable"] >= 200 - whole
+
+
+def test_an_mp4_that_was_trimmed_by_its_edit_list_is_not_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = set_durations(write_clip(tmp_path / "clip.mp4", 100), [(100, 0.1)], edit_s=3.0)
+    assert moments(path) == pytest.approx([n * 0.1 for n in range(30)], abs=0.001)
+    assert warnings(caplog) == []
 
 
 def test_a_whole_video_is_not_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
