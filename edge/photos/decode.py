@@ -112,9 +112,10 @@ def _whole_picture(content: bytes, name: str) -> bytes:
     if size is None:
         raise PhotoError(f"{name} is not a photo; give a {KINDS} photo.")
     width, height = size
-    if width * height > MAX_PIXELS:
+    most = MAX_PIXELS // 2 if kind_of(content) in (GIF, AVIF) else MAX_PIXELS  # their decoders need more memory
+    if width * height > most:
         raise PhotoTooLargeError(
-            f"{name} has {width}×{height} pixels; make it smaller than {MAX_PIXELS // 1_000_000} megapixels."
+            f"{name} has {width}×{height} pixels; make it smaller than {most // 1_000_000} megapixels."
         )
     if not width * height:
         raise damaged(name)

@@ -7,7 +7,7 @@ import io
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from edge.errors import PhotoError
 from edge.photos.header import is_photo
@@ -39,16 +39,17 @@ def photos_in(folder: Path) -> list[Path]:
     """
     try:
         with os.scandir(folder) as entries:
-            photos = sorted(Path(entry.path) for entry in entries if _is_photo(entry))
+            names = sorted(entry.path for entry in entries if _is_photo(entry))
     except OSError as error:
         raise PhotoError(f"{printable(folder)} cannot be read: {error.strerror}; name a folder of photos.") from error
-    if not photos:
+    if not names:
         raise PhotoError(f"{printable(folder)} holds no photos; put some JPEGs or PNGs into it.")
-    return photos
+    return [Path(name) for name in names]
 
 
 def _is_photo(entry: os.DirEntry[str]) -> bool:
-    suffix = PurePath(entry.name).suffix.lower()
+    _, dot, extension = entry.name.rpartition(".")
+    suffix = dot and f".{extension.lower()}"
     if entry.name.startswith(".") or not (suffix in PHOTO_SUFFIXES or not suffix):
         return False
     try:

@@ -112,14 +112,10 @@ def riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The name, start and end of the contents of each box of an AVIF between two offsets; an end may lie beyond `end`.
-
-    Raises:
-        struct.error: the file ends within the head of a box.
-    """
+    """The name, start and end of the contents of each box of an AVIF between two offsets; an end may lie beyond `end`."""
     while at + 8 <= end:
         length, start = int(struct.unpack_from(">I", content, at)[0]), at + 8
-        if length == 1:
+        if length == 1 and at + 16 <= end:
             length, start = int(struct.unpack_from(">Q", content, at + 8)[0]), at + 16
         after = at + length if length else end  # 0: to the end
         yield content[at + 4 : at + 8], start, after
@@ -127,11 +123,7 @@ def boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def properties(content: bytes) -> list[tuple[bytes, bytes]]:
-    """The name and the contents of each property of the pictures in an AVIF: meta, iprp, ipco.
-
-    Raises:
-        struct.error: the file ends within the head of a box.
-    """
+    """The name and the contents of each property of the pictures in an AVIF: meta, iprp, ipco."""
     at, end = 0, min(len(content), MAX_META_BYTES)
     for name, skipped in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
         found = next(((start, after) for kind, start, after in boxes(content, at, end) if kind == name), None)

@@ -31,6 +31,7 @@ from tests.photos.kinds import (
     saved,
     scene,
     turned,
+    writes_avif,
 )
 from tests.refusals import one_sentence
 
@@ -241,7 +242,9 @@ def test_random_bytes_are_pixels_or_refused(content: bytes, magic: bytes) -> Non
     decode_or_refuse(magic + content)
 
 
-_WHOLE = [encoded(kind) for kind in KINDS] + [with_thumbnail(encoded("JPEG")), *BOMBS.values()]
+_ANIMATED = [encoded(kind, save_all=True, append_images=[Image.new("RGB", (64, 48))]) for kind in ("GIF", "WEBP")]
+_WHOLE = [encoded(kind) for kind in KINDS] + [with_thumbnail(encoded("JPEG")), *BOMBS.values(), *_ANIMATED]
+_WHOLE += [make() for make in UNUSUAL.values()] + ([encoded("AVIF")] if writes_avif() else [])
 
 
 @settings(max_examples=400, deadline=None)

@@ -89,6 +89,13 @@ def test_a_gif_is_its_first_picture_or_called_a_gif(content: bytes) -> None:
     photo_or_name(content, "a GIF picture", reads(GIF))
 
 
+@pytest.mark.skipif(not reads(GIF), reason="this OpenCV reads no GIF")
+def test_a_gif_may_have_half_the_pixels_because_its_decoder_needs_more_memory() -> None:
+    large = b"GIF89a" + struct.pack("<HH", 5001, 5000) + bytes(3) + b";"
+    with pytest.raises(PhotoError, match="5001×5000 pixels; make it smaller than 25 megapixels"):
+        decode_photo(large, "large.gif")
+
+
 @pytest.mark.skipif(not writes_avif(), reason="this Pillow does not write AVIF")
 def test_an_avif_is_a_photo_or_called_an_avif() -> None:
     photo_or_name(saved(Image.fromarray(scene()), "AVIF"), "an AVIF photo", reads(AVIF))
