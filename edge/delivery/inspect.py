@@ -15,7 +15,7 @@ from edge.errors import EventError, StateError
 from edge.events import Event
 
 READ_AT_ONCE = 500
-SEARCHED = 50_000  # events of a log that `newest_events` orders by time
+SEARCHED = 10_000  # events of a log that `newest_events` orders by time, in 0.06 s on an x86 core
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from edge.events import Event
 from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.documents import ModelOut, StatusOut
 from edge.interfaces.web.history import History
 from edge.interfaces.web.problem_details import documented
 
@@ -69,14 +70,24 @@ def _add_latest(router: APIRouter, daemon: DaemonAccess) -> None:
 
 def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> None:
     @router.get(
-        "/api/status", summary="Health: counters, gauges and latencies", tags=["health"], responses=documented(401, 403)
+        "/api/status",
+        summary="Health: counters, gauges and latencies",
+        tags=["health"],
+        response_model=StatusOut,
+        responses=documented(401, 403),
     )
-    def status() -> dict[str, Any]:
-        return history.status_document()
+    def status() -> Response:
+        return JSONResponse(history.status_document())
 
-    @router.get("/api/model", summary="The model and its checksums", tags=["health"], responses=documented(401, 403))
-    def model() -> dict[str, Any]:
-        return dict(daemon.model())
+    @router.get(
+        "/api/model",
+        summary="The model and its checksums",
+        tags=["health"],
+        response_model=ModelOut,
+        responses=documented(401, 403),
+    )
+    def model() -> Response:
+        return JSONResponse(dict(daemon.model()))
 
     @router.get(
         "/api/labels",

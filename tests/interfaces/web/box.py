@@ -32,8 +32,21 @@ WAIT_S = 20.0
 CLASSES = 8
 MODEL: dict[str, Any] = {
     "name": "fake-int8-000000",
+    "schema": 1,
+    "architecture": "fake",
+    "precision": "int8",
+    "target": "x86_64",
+    "engine": "onednn",
+    "torch": "2.14.1",
     "files": {"model.ts": "3fa9c1" * 10 + "abcd"},
-    "weights": {"source": "a test", "sha256": "00", "license": "none"},
+    "weights": {"source": "a test", "sha256": "00", "license": "none", "top1": None, "instead_of": None},
+    "quantization": {"ranges": "data-free", "photos": 0, "levels": 256, "small_pairs": False, "activations": "quint8"},
+    "input": {
+        **{"size": 224, "resize": 256, "interpolation": "bilinear", "crop": "centre", "border": [3, 3]},
+        **{"border_rgb": [124, 116, 104], "colour": "RGB", "dtype": "uint8", "layout": "NHWC", "normalization": None},
+    },
+    "golden": [{"index": 0, "confidence": 60.0}, {"index": 1, "confidence": 30.5}],
+    "agreement": None,
 }
 
 

@@ -11,6 +11,7 @@ from tests import fuzzing
 from tests.interfaces.web.box import running
 
 NEVER_END = ("/api/stream",)
+INFER = "/v2/models/{name}/infer"
 
 
 def fuzzed(address: str, folder: Path, *more: str) -> str:
@@ -57,15 +58,15 @@ def test_every_path_is_documented_with_its_problems() -> None:
 @pytest.mark.timeout(fuzzing.TIMEOUT_S)
 def test_fuzzed_questions_get_what_the_document_says(tmp_path: Path) -> None:
     with running() as box, fuzzing.bounded():
-        # Random bytes are no photo, so a valid request to /predict need not succeed.
-        fuzzed(box.server.address, tmp_path, "--exclude-path", "/predict")
+        # Random bytes are no photo, so a valid request to classify them need not succeed.
+        fuzzed(box.server.address, tmp_path, "--exclude-path", "/predict", "--exclude-path", INFER)
 
 
 @pytest.mark.timeout(fuzzing.TIMEOUT_S)
 def test_fuzzed_photos_never_break_the_server(tmp_path: Path) -> None:
     with running() as box, fuzzing.bounded():
         report = fuzzed(
-            *(box.server.address, tmp_path, "--include-path", "/predict"),
+            *(box.server.address, tmp_path, "--include-path", "/predict", "--include-path", INFER),
             *("--exclude-checks", "positive_data_acceptance"),
         )
         assert box.client.get("/healthz").status_code == 200
