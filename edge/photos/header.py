@@ -112,7 +112,7 @@ def riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The name, start and end of the contents of each box of an AVIF between two offsets; an end may lie beyond `end`."""
+    """The name, start and end of the contents of each box of an AVIF in a range; an end may lie beyond it."""
     while at + 8 <= end:
         length, start = int(struct.unpack_from(">I", content, at)[0]), at + 8
         if length == 1 and at + 16 <= end:
