@@ -100,5 +100,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except EdgeClassifierError as error:
         standard_streams.complain(str(error))
         return error.exit_code
+    except ImportError as error:  # such as torch's where memory is limited, or a library of the system is missing
+        remedy = "`edge-classifier doctor` shows more, and ./install.sh repairs it"
+        standard_streams.complain(f"A package that this command needs cannot be imported ({error}); {remedy}.")
+        return 1
     except KeyboardInterrupt:
         return 130

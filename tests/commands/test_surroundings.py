@@ -81,6 +81,15 @@ def test_a_stream_that_is_closed_or_full_changes_nothing_else(
     assert done.returncode == code
 
 
+def test_a_package_that_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
+    """As torch where `ulimit -v` is too low, or numpy where a library of the system is missing."""
+    (tmp_path / "numpy.py").write_text("raise ImportError('libtorch_cpu.so: failed to map segment')")
+    done = run("classify photo.jpg", PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("edge-classifier: A package that this command needs cannot be imported (libtorch_cpu")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
     """Otherwise what a library prints would end in the fallback log."""
     script = "import sys, os; from edge.commands import standard_streams; standard_streams.prepare();"
