@@ -242,7 +242,7 @@ class Connection:
 
 
 class _Client(Client):
-    """paho's client, but with our way to open a socket.
+    """paho's client, but with our way to open a socket, and with every reason that a broker gives.
 
     paho's waits its time limit for each dead address, and leaves the socket of a failed handshake open.
     """
@@ -261,6 +261,12 @@ class _Client(Client):
         except BaseException:
             opened.close()
             raise
+
+    def _handle_disconnect(self) -> None:
+        # paho before 2.2 reads the reason code of longer packets only, and mosquitto sends one or two bytes.
+        if 0 < self._in_packet["remaining_length"] < 3:
+            self._in_packet["remaining_length"] = 3
+        super()._handle_disconnect()
 
 
 def _why(reason: ReasonCode, properties: Any) -> str:
