@@ -1,4 +1,4 @@
-"""Tests what paho before 2.2, which Debian trixie ships, does not do; tests/faults/test_broker_limits.py has the rest."""
+"""Tests what paho before 2.2, which Debian trixie ships, does not do; test_broker_limits.py has the rest."""
 
 from pathlib import Path
 
