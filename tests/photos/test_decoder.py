@@ -7,7 +7,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,6 +127,39 @@ def test_a_photo_that_takes_too_much_memory_is_refused_within_its_limit() -> Non
         assert message == "large.jpg needs more memory than a photo may take; make it smaller."
         assert peak_bytes(child) - before < LEAN_BYTES
         assert decoder.decode(encoded("PNG"), "next").shape == (48, 64, 3)
+
+
+def _png_with(chunks: bytes) -> bytes:
+    content = encoded("PNG")
+    return content[:33] + chunks + content[33:]  # after IHDR
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _png_with(png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(60 << 20), 9)) * 40),
+        lambda: _png_with(png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(200 << 20), 9))),
+        lambda: _png_with(png_chunk(b"tEXt", b"k\0v") * 200_000),
+        lambda: _png_with((png_chunk(b"tEXt", b"k\0v")[:-4] + b"oops") * 200_000),
+        lambda: saved(Image.new("CMYK", (7000, 7000)), "JPEG", progressive=True),
+        lambda: saved(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True, subsampling=0),
+        lambda: saved(Image.new("RGB", (16383, 3000)), "WEBP", lossless=True),
+        lambda: b"\xff\xd8" + b"\xff" * (12 << 20),
+    ],
+    ids=["texts", "profile", "chunks", "checksum", "CMYK", "4:4:4", "WebP", "fill bytes"],
+)
+def test_other_bombs_cost_no_more_than_the_limits(decoder: PhotoDecoder, make: Callable[[], bytes]) -> None:
+    bomb = make()
+    decoder.decode(encoded("PNG"), "first")
+    child = child_of(os.getpid())
+    before, before_s, began = peak_bytes(child), cpu_s(child), time.monotonic()
+    with contextlib.suppress(PhotoError):
+        assert decoder.decode(bomb, "bomb").shape[2] == 3
+    if child in decoders_of(os.getpid()):
+        assert peak_bytes(child) - before < module.MEMORY_BYTES
+        assert cpu_s(child) - before_s < module.CPU_S + 0.5
+    assert time.monotonic() - began < module.WITHIN_S + SLACK_S
+    assert decoder.decode(encoded("PNG"), "next").shape == (48, 64, 3)
 
 
 def test_the_largest_photo_fits_into_the_limit(decoder: PhotoDecoder) -> None:
