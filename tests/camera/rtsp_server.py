@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -25,8 +26,10 @@ class RtspCamera:
     The test changes `picture`, makes it `silent` (connections stay open, nothing is sent), or closes connections.
     """
 
-    def __init__(self, picture_bgr: Pixels, user: str = "", password: str = "") -> None:
+    def __init__(self, picture_bgr: Pixels, user: str = "", password: str = "", claimed_fps: str = "") -> None:
         self.picture = picture_bgr
+        self.stamp: Callable[[int], int] = lambda frame: frame * 3600  # the RTP timestamp of a frame, in 1/90,000 s
+        self._sdp = SDP + (f"a=framerate:{claimed_fps}\r\n" if claimed_fps else "")
         self.silent = False
         self.played = 0  # how often a client has begun
         self._login = base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
@@ -83,7 +86,7 @@ class RtspCamera:
         elif method == "OPTIONS":
             more = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
         elif method == "DESCRIBE":
-            more, body = f"Content-Base: {url}/\r\nContent-Type: application/sdp\r\n", SDP
+            more, body = f"Content-Base: {url}/\r\nContent-Type: application/sdp\r\n", self._sdp
         elif method == "SETUP":
             if "TCP" not in headers.get("transport", ""):
                 status = "461 Unsupported Transport"
@@ -101,7 +104,9 @@ class RtspCamera:
                 time.sleep(0.02)
             for payload, last in rtp_jpeg(self.picture):
                 number = next(packet_numbers) & 0xFFFF
-                header = struct.pack(">BBHII", 0x80, 26 | (0x80 if last else 0), number, frame * 3600, 1)
+                header = struct.pack(
+                    ">BBHII", 0x80, 26 | (0x80 if last else 0), number, self.stamp(frame) & 0xFFFFFFFF, 1
+                )
                 client.sendall(b"$\0" + struct.pack(">H", len(header) + len(payload)) + header + payload)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -162,3 +163,23 @@ def test_a_stream_that_lives_is_left_alone(serve: Callable[..., RtspCamera]) -> 
         source.retrieve(buffers)
         clock.now += 2.0  # 80 s in total; sometimes a picture is shown twice
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("claimed_fps", "stamp"),
+    [("0", lambda frame: 0), ("1000", lambda frame: -frame * 90_000), ("90000", lambda frame: frame % 5 * 900_000)],
+    ids=["equal timestamps", "backwards", "in circles"],
+)
+def test_a_live_cameras_time_is_the_clock_whatever_it_claims(
+    claimed_fps: str, stamp: Callable[[int], int], serve: Callable[..., RtspCamera], capture_of: Start
+) -> None:
+    camera = serve(RED, claimed_fps=claimed_fps)
+    camera.stamp = stamp
+    capture = capture_of(source=f"rtsp://127.0.0.1:{camera.port}/live")
+    assert capture.take(30)
+    began, times = time.monotonic_ns(), []
+    while len(times) < 5:
+        if (frame := capture.take(30)) is not None:
+            times.append(frame.captured_ns)
+    assert times == sorted(set(times))
+    assert began - 1e9 < times[0] < times[-1] <= time.monotonic_ns()
