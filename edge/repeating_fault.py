@@ -73,9 +73,9 @@ class RepeatingFault:
             return True
 
     def settle(self, sentence: str, quiet_s: float = REMIND_AFTER_S) -> None:
-        """End a fault whose end nobody sees, once it has not happened for `quiet_s`; to be called every few seconds.
+        """End a fault whose end is not reported, once it has not happened for `quiet_s`; to be called every few seconds.
 
-        It is logged only if that tells something new, which is how often the fault happened.
+        It is logged only if repeats were not, with how often the fault happened.
         """
         with self._lock:
             if not self._count or self._clock() - self._happened_at < quiet_s:

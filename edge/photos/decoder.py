@@ -98,7 +98,7 @@ class PhotoDecoder:
 
     def _ready_child(self) -> _Child:
         if self._child is not None and self._child.process.poll() is not None:
-            self._end()  # somebody has killed it between two photos
+            self._end()  # it was killed between two photos
         if self._child is None:
             self._refuse_if_closed()
             try:

@@ -34,7 +34,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     address_space = _address_space_bytes()
     resource.setrlimit(resource.RLIMIT_AS, (address_space + memory_bytes,) * 2)
-    with contextlib.suppress(OSError):  # where memory runs out all the same, the kernel shall choose this process
+    with contextlib.suppress(OSError):  # where memory runs out all the same, the kernel should end this process first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     connection = socket.socket(fileno=sys.stdin.fileno())
     connection.settimeout(idle_s)

@@ -55,7 +55,7 @@ def make_app(
         daemon: the parts of the daemon that the routes use.
         history: the last hour; the app samples it from now on.
         log_lines: the last lines of the log.
-        refusals: told of what is refused.
+        refusals: logs what is refused.
         token: required of clients; "" for none.
         stream: whether /stream.mjpg is on.
         stopping: once set, streams end.

@@ -17,7 +17,7 @@ class RequestLimit:
 
     Args:
         app: the application that it protects.
-        refusals: told of each request that is one too many.
+        refusals: logs that requests are refused.
     """
 
     def __init__(self, app: ASGIApp, refusals: Refusals) -> None:
