@@ -73,7 +73,7 @@ class RepeatingFault:
             return True
 
     def settle(self, sentence: str, quiet_s: float = REMIND_AFTER_S) -> None:
-        """End a fault whose end is not reported, once it has not happened for `quiet_s`; to be called every few seconds.
+        """End a fault that reports no end, once it has not happened for `quiet_s`; to be called every few seconds.
 
         It is logged only if repeats were not, with how often the fault happened.
         """
