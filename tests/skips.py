@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pluggy import Result
 
 
 def may_skip(file: Path) -> dict[str, str]:
@@ -34,14 +38,11 @@ class NoOtherSkips:
             report.outcome = "failed"
             report.longrepr = f"{reason}\n{self._file} does not name this skip: something is missing here."
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        report = yield
-        self._judged(report)
-        return report
+    # `hookwrapper`, because the pluggy 1.0 of Debian bookworm does not know `wrapper` yet.
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, Result[pytest.TestReport], None]:
+        self._judged((yield).get_result())
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        report = yield
-        self._judged(report)
-        return report
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self) -> Generator[None, Result[pytest.CollectReport], None]:
+        self._judged((yield).get_result())
