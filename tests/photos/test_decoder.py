@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -182,10 +183,10 @@ def test_a_killed_child_is_replaced(decoder: PhotoDecoder, slow: bytes, caplog: 
             with pytest.raises(PhotoError, match=said):
                 answer.result(WAIT_S)
         assert decoder.decode(encoded("PNG"), "next").shape == (48, 64, 3)
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [re.sub(r"\d+ s\)", "N s)", record.getMessage()) for record in caplog.records] == [
         "The process that decodes photos has ended with signal 9 (Killed) during one; the daemon goes on.",
         "The process that decodes photos has ended with signal 11 (Segmentation fault) during one; the daemon goes on."
-        " (2 times in 0 s)",
+        " (2 times in N s)",  # however slow this machine is
     ]
 
 
