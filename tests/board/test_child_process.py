@@ -50,7 +50,12 @@ def test_try_exports_and_looks_for_a_camera_with_the_installed_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGE_CLASSIFIER_MQTT_URL", "nonsense")  # which ends the export early with our own error
-    assert try_.run(argparse.Namespace(), Settings(model=ModelSettings(bundle=tmp_path / "nothing"))) == 78
+    assert (
+        try_.run(
+            argparse.Namespace(source="v4l2:/dev/video0"), Settings(model=ModelSettings(bundle=tmp_path / "nothing"))
+        )
+        == 78
+    )
     assert "mqtt.url (from EDGE_CLASSIFIER_MQTT_URL)" in capfd.readouterr().err
     monkeypatch.setattr(Path, "glob", lambda *_: iter(["/dev/video0"]))
     try_._source(argparse.Namespace(source=None, photos=tmp_path))
