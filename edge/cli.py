@@ -85,9 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return build_parser().parse_args(argv)
+    except BrokenPipeError:
+        raise
+    except OSError:  # wrong arguments, and a standard error that takes no more, which argparse lets pass from 3.12 on
+        sys.exit(2)
+
+
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = _parse(argv)
         settings = _settings(arguments)
         code: int = command_module(arguments.command).run(arguments, settings)
         return code
