@@ -14,6 +14,7 @@ from edge.frames import Pixels
 from edge.photos.decode import read_photo
 
 PHOTOS_PER_SECOND = 1.0
+NONE_READABLE = "None of the photos can be read; put others there."
 
 Version = tuple[int, ...]  # changes with a file's content, name and permissions
 Refused = dict[Path, Version]
@@ -73,12 +74,12 @@ class PhotoSource:
             self._next = bisect_right(self._photos, self._photo)
         if not self._advance():
             if not self._shown_in_round:
-                raise CameraError("None of the photos can be read; put others there.")
+                raise CameraError(NONE_READABLE)
             if not self._loop:
                 return False
             self._begin()
             if not self._advance():
-                raise CameraError("None of the photos can be read; put others there.")
+                raise CameraError(NONE_READABLE)
         self.moment_s = self._shown / PHOTOS_PER_SECOND
         self._shown += 1
         self._shown_in_round += 1

@@ -12,7 +12,7 @@ from edge.settings.schema import MqttSettings
 
 logger = logging.getLogger("edge.delivery")
 
-MAX_TOLD = 100  # topics of which it was logged that a message is too large
+MAX_LOGGED = 100  # topics for which it was logged that a message is too large
 
 
 class Learned:
@@ -20,25 +20,25 @@ class Learned:
 
     Args:
         settings: the `[mqtt]` section.
-        tell: called with a sentence when something new is learned that a user notices, "" when that is over.
+        report: called with a sentence when something is learned that a user notices, and with "" when that is over.
     """
 
-    def __init__(self, settings: MqttSettings, tell: Callable[[str], None]) -> None:
-        self._wanted, self._tell = settings, tell
+    def __init__(self, settings: MqttSettings, report: Callable[[str], None]) -> None:
+        self._wanted, self._report = settings, report
         self.settings = settings  # for the next connection: those, or with version 3.1.1
         self.limits = Limits()
         self.keeps_messages = True
         self._largest = LARGEST_PACKET  # that the broker has not closed a connection for
-        self._told = ""
+        self._reported = ""
         self._too_large: set[str] = set()
 
     def accepted(self, limits: Limits) -> None:
         """A CONNACK: the broker may be another one than before."""
         self.limits = limits._replace(retain=limits.retain and self.keeps_messages)
         sentence = " ".join(filter(None, (self._fallback_sentence(), self.limits.sentence())))
-        if sentence != self._told:
-            self._told = sentence
-            self._tell(sentence and f"The broker at {self.settings.address}: {sentence}")
+        if sentence != self._reported:
+            self._reported = sentence
+            self._report(sentence and f"The broker at {self.settings.address}: {sentence}")
 
     def ended(self, end: Ended, alone_bytes: int) -> bool:
         """Learn from the end of a connection.
@@ -80,7 +80,7 @@ class Learned:
     def skips(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
         """The same, and log once for each topic that a message is not sent."""
         reason = self.too_large(topic, payload, correlation)
-        if reason and topic not in self._too_large and len(self._too_large) < MAX_TOLD:
+        if reason and topic not in self._too_large and len(self._too_large) < MAX_LOGGED:
             self._too_large.add(topic)
             sentence = "A message on %s is not sent (%s); raise the broker's limit for the size of a packet."
             logger.warning(sentence, topic, reason)

@@ -23,6 +23,7 @@ from edge.board.child_process import fresh_python
 from edge.errors import BusyError, PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.decode import damaged
+from edge.photos.decoder_child import MAX_MESSAGE_BYTES
 from edge.repeating_fault import RepeatingFault
 
 logger = logging.getLogger("edge.photos.decoder")
@@ -35,7 +36,6 @@ WITHIN_S = 5.0  # for a photo of a child that has to share its processor
 END_WITHIN_S = 2.0
 START_WITHIN_S = 30.0  # importing OpenCV takes seconds on a Zero 2 W
 IDLE_S = 120.0  # after which the child ends, and its memory is free
-MAX_MESSAGE_BYTES = 16 << 10
 MAX_NAME = 200  # characters
 PROGRAM = "from edge.photos.decoder_child import main; main()"
 ENVIRONMENT = {

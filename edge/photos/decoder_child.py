@@ -22,7 +22,7 @@ from edge.errors import PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.decode import decode_photo
 
-MAX_REQUEST_BYTES = 16 << 10
+MAX_MESSAGE_BYTES = 16 << 10  # of a request or an answer; photos and pixels are in files
 MAX_GROWTH_BYTES = 64 << 20  # beyond it something leaks, and less than the promised memory would be left for a photo
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _serve(connection: socket.socket, cpu_s: float) -> bool:
     """Answer one request; False if the daemon has ended."""
-    request, files, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 1)
+    request, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
     if not request:
         return False
     # At its end SIGPROF ends this process. RLIMIT_CPU does the same, but in whole seconds from the process's start.

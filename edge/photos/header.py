@@ -102,9 +102,8 @@ def _avif(content: bytes) -> tuple[int, int] | None:
     return max(((int(width), int(height)) for width, height in sizes), key=lambda size: size[0] * size[1], default=None)
 
 
-def riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The name and the data of each chunk of a WebP."""
-    at = 12
+def riff_chunks(content: bytes, at: int = 12) -> Iterator[tuple[bytes, bytes]]:
+    """The name and the data of each chunk of a WebP, or of what begins at `at` in it."""
     while at + 8 <= len(content):
         length = int(struct.unpack_from("<I", content, at + 4)[0])
         yield content[at : at + 4], content[at + 8 : at + 8 + length]

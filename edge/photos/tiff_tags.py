@@ -15,16 +15,27 @@ def first_directory(tiff: bytes) -> list[tuple[int, int | None]]:
     Raises:
         struct.error: it ends within the directory.
     """
-    order = "<" if tiff[:2] == b"II" else ">"
-    directory = int(struct.unpack_from(order + "I", tiff, 4)[0])
     tags: list[tuple[int, int | None]] = []
-    for i in range(int(struct.unpack_from(order + "H", tiff, directory)[0])):
-        entry = directory + 2 + 12 * i
-        tag, kind, count = struct.unpack_from(order + "HHI", tiff, entry)
-        single = count == 1 and kind in (_SHORT, _LONG)
-        value = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), tiff, entry + 8)[0]
-        tags.append((tag, int(value) if single else None))
+    for tag, kind, count, at in _entries(tiff):
+        value = _integer(tiff, "H" if kind == _SHORT else "I", at)
+        tags.append((tag, value if count == 1 and kind in (_SHORT, _LONG) else None))
     return tags
+
+
+def _entries(tiff: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Each entry of the first directory: tag, type, count, and the place of its value or of the value's offset."""
+    directory = _integer(tiff, "I", 4)
+    for i in range(_integer(tiff, "H", directory)):
+        entry = directory + 2 + 12 * i
+        yield *struct.unpack_from(_order(tiff) + "HHI", tiff, entry), entry + 8
+
+
+def _integer(tiff: bytes, letter: str, at: int) -> int:
+    return int(struct.unpack_from(_order(tiff) + letter, tiff, at)[0])
+
+
+def _order(tiff: bytes) -> str:
+    return "<" if tiff[:2] == b"II" else ">"
 
 
 def orientation_of(tiff: bytes) -> int:
@@ -65,16 +76,11 @@ def is_all_there(tiff: bytes) -> bool:
 
 def _numbers(tiff: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
     """The tags that are in _PARTS, each with all its values."""
-    order = "<" if tiff[:2] == b"II" else ">"
-    directory = int(struct.unpack_from(order + "I", tiff, 4)[0])
-    for i in range(int(struct.unpack_from(order + "H", tiff, directory)[0])):
-        entry = directory + 2 + 12 * i
-        tag, kind, count = struct.unpack_from(order + "HHI", tiff, entry)
+    for tag, kind, count, at in _entries(tiff):
         if kind not in (_SHORT, _LONG) or not any(tag in pair for pair in _PARTS):
             continue
         letter, size = ("H", 2) if kind == _SHORT else ("I", 4)
-        inside = count * size <= 4
-        at = entry + 8 if inside else int(struct.unpack_from(order + "I", tiff, entry + 8)[0])
-        if at + count * size > len(tiff):
+        begin = at if count * size <= 4 else _integer(tiff, "I", at)
+        if begin + count * size > len(tiff):
             raise struct.error("the list ends early")
-        yield tag, struct.unpack_from(f"{order}{count}{letter}", tiff, at)
+        yield tag, struct.unpack_from(f"{_order(tiff)}{count}{letter}", tiff, begin)

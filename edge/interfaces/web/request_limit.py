@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge.interfaces.web.access_control import PROBES
 from edge.interfaces.web.problem_details import problem_response
 from edge.interfaces.web.refusals import Refusals
 
 MAX_REQUESTS = 96  # answered at once; the connections of waiting requests make room, these do not
-# Answered at once or from a thread of its own, and the login, whose wrong tokens wait.
-NOT_COUNTED = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics", "/login"}
+# The metrics have a thread of their own; a wrong token at the login waits, but does no work meanwhile.
+NOT_COUNTED = PROBES | {"/metrics", "/login"}
 
 
 class RequestLimit:
