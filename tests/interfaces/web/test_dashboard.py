@@ -1,4 +1,4 @@
-"""Tests that the dashboard and the alerts use metrics that a box provides, and that Grafana can read the dashboard."""
+"""Tests that the dashboard and the alerts use metrics that a box provides, and that all of these are documented."""
 
 import itertools
 import json
@@ -15,6 +15,7 @@ from tests.interfaces.web.box import has, running
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 RULES = DEPLOY / "prometheus" / "edge-classifier.rules.yml"
+DOCUMENTATION = DEPLOY.parent / "docs" / "web.md"
 GRID_COLUMNS = 24
 NOT_OURS = {"up"}  # Prometheus makes it
 
@@ -34,6 +35,20 @@ def dashboard() -> dict[str, Any]:
     return document
 
 
+def documented() -> set[str]:
+    """The metrics in the table of docs/web.md, where `x_{a,b}` are two and `_a` begins like the one before."""
+    table = DOCUMENTATION.read_text(encoding="utf-8").partition("| metric | meaning |")[2].partition("\n\n")[0]
+    found = set()
+    for name in re.findall(r"`([\w{},]+)`", "\n".join(row.split("|")[1] for row in table.splitlines() if "|" in row)):
+        before, _, choices = name.partition("{")
+        inner, _, after = choices.partition("}")
+        found |= {
+            f"edge_classifier_{(before + one + after).removeprefix('edge_classifier').lstrip('_')}"
+            for one in inner.split(",")
+        }
+    return found
+
+
 def asked(expression: str) -> set[str]:
     """The metrics in a PromQL expression or a label_values() query."""
     return set(re.findall(r"\b(up|(?:edge_classifier|process)_\w+)\b", expression))
@@ -45,6 +60,12 @@ def expressions(dashboard: dict[str, Any]) -> Iterator[str]:
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["query"]["query"]
+
+
+def test_every_metric_of_the_box_is_documented(series: set[str]) -> None:
+    ours = {re.sub("_(bucket|sum|count|created)$", "", name) for name in series if name.startswith("edge_classifier_")}
+    assert len(ours) > 30
+    assert ours <= documented()
 
 
 def test_the_dashboard_asks_for_what_a_box_gives(dashboard: dict[str, Any], series: set[str]) -> None:
