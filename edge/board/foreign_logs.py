@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 
+from edge.printable import shortened
 from edge.repeating_fault import RepeatingFault
 
 OURS = "edge.libraries"
@@ -57,14 +58,6 @@ def settle() -> None:
             handler.settle()
 
 
-def printable(text: str, most: int) -> str:
-    """The first `most` characters of a text that a stranger may have chosen, without control characters.
-
-    With those, the text could look like another line of the log, or command a terminal.
-    """
-    return "".join(character if character.isprintable() else " " for character in text[:most])
-
-
 def _thread_ended(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_type is not SystemExit and ended.exc_value is not None:
         name = ended.thread.name if ended.thread is not None else "?"
@@ -79,4 +72,4 @@ def _not_raised(ignored: sys.UnraisableHookArgs) -> None:
 def _first_line(record: logging.LogRecord) -> str:
     lines = record.getMessage().strip().splitlines() or [""]
     error = record.exc_info[1] if record.exc_info else None
-    return printable(lines[0] if error is None else f"{lines[0]}: {type(error).__name__}: {error}", MAX_CHARACTERS)
+    return shortened(lines[0] if error is None else f"{lines[0]}: {type(error).__name__}: {error}", MAX_CHARACTERS)

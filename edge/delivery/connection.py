@@ -27,6 +27,7 @@ from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opene
 from edge.delivery.tcp import open_tcp
 from edge.delivery.unreachable import why_unreachable
 from edge.errors import BrokerError
+from edge.printable import shortened
 from edge.settings.schema import MqttSettings
 
 OPENED_WITHIN_S = 90.0  # longer than looking up a name with dead name servers, and trying its addresses
@@ -273,7 +274,7 @@ def _why(reason: ReasonCode, properties: Any) -> str:
     """The reason's name, with what the broker adds to it."""
     added = [getattr(properties, name, "") for name in ("ReasonString", "ServerReference")]
     text = ": ".join([str(reason), *filter(None, added)])
-    return "".join(filter(str.isprintable, text))[:MAX_REASON]
+    return shortened(text, MAX_REASON)
 
 
 def _properties(packet: int, **values: object) -> Properties:

@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.board.foreign_logs import printable
 from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
 from edge.events import Classification
 from edge.frames import Pixels
 from edge.photos.decode import encode_photo
+from edge.printable import shortened
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import FramesPerSecond, Percent
 from edge.status.recent import Recent
@@ -100,7 +100,7 @@ class RequestHandler:
         except MemoryError as error:  # a large photo or bundle; both are read as a whole
             raise RequestError("There is not enough memory for this request; the daemon goes on.") from error
         except Exception as error:  # the thread has to serve later requests
-            logger.exception("The request %s failed; the daemon goes on.", printable(name, 40))
+            logger.exception("The request %s failed; the daemon goes on.", shortened(name, 40))
             raise RequestError(f"The request failed ({type(error).__name__}); the log shows where.") from error
 
     def _do(self, name: str, document: dict[str, Any]) -> Mapping[str, Any]:

@@ -20,11 +20,11 @@ from edge.frames import Pixels
 from edge.photos.animated_webp import first_picture
 from edge.photos.header import photo_size
 from edge.photos.kinds import AVIF, GIF, Kind, kind_of, raw_kind
-from edge.photos.names import printable
 from edge.photos.orientation import orientation, upright
 from edge.photos.tiff_tags import tiff_tags
 from edge.photos.torn_jpeg import is_filled_up
 from edge.photos.whole import is_complete
+from edge.printable import escaped
 
 KINDS = "JPEG, PNG, WebP, BMP or TIFF"  # as messages name them
 MAX_BYTES = 64 << 20  # of a file
@@ -44,10 +44,10 @@ def read_photo(path: Path) -> Pixels:
             content = file.read(MAX_BYTES + 1)  # the size of a pipe or a device is not known before
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"{printable(path)} cannot be read: {reason}; name a photo that is there.") from error
+        raise PhotoError(f"{escaped(path)} cannot be read: {reason}; name a photo that is there.") from error
     if len(content) > MAX_BYTES:
-        raise PhotoTooLargeError(f"{printable(path)} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
-    return decode_photo(content, printable(path))
+        raise PhotoTooLargeError(f"{escaped(path)} has more than {MAX_BYTES >> 20} MB; give a smaller photo.")
+    return decode_photo(content, escaped(path))
 
 
 def decode_photo(content: bytes, name: str) -> Pixels:

@@ -12,7 +12,7 @@ from pathlib import Path
 from edge.errors import PhotoError
 from edge.photos.header import is_photo
 from edge.photos.kinds import HEAD_BYTES
-from edge.photos.names import printable
+from edge.printable import escaped
 from edge.text_file import NotTextError, read_text
 
 #: A file in a folder counts as a photo if it ends with one of these, in any case. Some are not read everywhere, and
@@ -41,9 +41,9 @@ def photos_in(folder: Path) -> list[Path]:
         with os.scandir(folder) as entries:
             names = sorted(entry.path for entry in entries if _is_photo(entry))
     except OSError as error:
-        raise PhotoError(f"{printable(folder)} cannot be read: {error.strerror}; name a folder of photos.") from error
+        raise PhotoError(f"{escaped(folder)} cannot be read: {error.strerror}; name a folder of photos.") from error
     if not names:
-        raise PhotoError(f"{printable(folder)} holds no photos; put some JPEGs or PNGs into it.")
+        raise PhotoError(f"{escaped(folder)} holds no photos; put some JPEGs or PNGs into it.")
     return [Path(name) for name in names]
 
 

@@ -7,9 +7,9 @@ import contextlib
 
 from starlette.types import Receive, Scope
 
-from edge.board.foreign_logs import printable
 from edge.interfaces.web.connection import MAKES_ROOM
 from edge.interfaces.web.refusals import Refusals
+from edge.printable import shortened
 
 DELAY_S = 1.0
 # Wrong tokens of all clients together are answered at this pace, so that many connections guess no faster than a few.
@@ -32,7 +32,7 @@ class WrongTokens:
     async def delay(self, scope: Scope, receive: Receive) -> None:
         """Log a wrong token, and wait until it may be answered or its client has left."""
         # From a proxy on this machine it is what X-Forwarded-For says, in which a stranger can write anything.
-        client = printable(scope["client"][0], MAX_ADDRESS) if scope.get("client") else "A client"
+        client = shortened(scope["client"][0], MAX_ADDRESS) if scope.get("client") else "A client"
         self._refusals.wrong_token.happened(
             f"{client} sends a wrong token to the page, or the cookie of a login with an older one."
         )
