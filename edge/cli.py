@@ -65,7 +65,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         if arguments.config is not None or arguments.command not in FOR_EVERY_USER:
             raise
         warning = f"{DEFAULT_CONFIG} may not be read by this user; the built-in defaults are in effect."
-        standard_streams.complain(warning)
+        standard_streams.print_error(warning)
         return load_settings(Path(os.devnull))
 
 
@@ -77,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has closed the pipe, as `head` does
-        standard_streams.give_up(sys.stdout)
+        standard_streams.drop_unwritten(sys.stdout)
         return 141
     except OutputError as error:
-        standard_streams.give_up(sys.stdout)
-        standard_streams.complain(str(error))
+        standard_streams.drop_unwritten(sys.stdout)
+        standard_streams.print_error(str(error))
         return error.exit_code
 
 
@@ -107,11 +107,11 @@ def _run(argv: Sequence[str] | None) -> int:
     except OutputError:
         raise
     except EdgeClassifierError as error:
-        standard_streams.complain(str(error))
+        standard_streams.print_error(str(error))
         return error.exit_code
     except ImportError as error:  # such as torch's where memory is limited, or a library of the system is missing
         remedy = "`edge-classifier doctor` shows more, and ./install.sh repairs it"
-        standard_streams.complain(f"A package that this command needs cannot be imported ({error}); {remedy}.")
+        standard_streams.print_error(f"A package that this command needs cannot be imported ({error}); {remedy}.")
         return 1
     except KeyboardInterrupt:
         return 130

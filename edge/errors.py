@@ -1,6 +1,6 @@
 """Expected failures. Each message is a sentence: what happened and what to do. Each class has an exit code.
 
-Exit codes follow sysexits.h, so that scripts and `systemctl status` can tell the cases apart.
+Exit codes follow sysexits.h, so that scripts and `systemctl status` can distinguish the cases.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PhotoError(EdgeClassifierError):
 
 
 class PhotoTooLargeError(PhotoError):
-    """A photo has more bytes or pixels than are read."""
+    """A photo has more bytes or pixels, or takes more time or memory, than is allowed."""
 
 
 class CameraError(EdgeClassifierError):
@@ -57,7 +57,7 @@ class BrokerError(EdgeClassifierError):
 
 
 class BusyError(EdgeClassifierError):
-    """Too many photos wait for the model already (EX_TEMPFAIL); try again later."""
+    """A photo cannot be decoded or classified now (EX_TEMPFAIL), because others wait or the daemon stops."""
 
     exit_code = 75
 

@@ -1,4 +1,4 @@
-"""Standard input, output and error of a command, whatever its caller made of them.
+"""Makes standard input, output and error usable however a command was started.
 
 They may be closed (`>&-`), full (`>/dev/full`), or have an encoding that lacks some of our characters.
 """
@@ -63,12 +63,12 @@ def prepare() -> None:
             stream.reconfigure(errors=PLAIN_ERRORS)
 
 
-def give_up(stream: TextIO) -> None:
-    """Drop what was not written; Python would try again at its exit, and fail with an error of its own."""
+def drop_unwritten(stream: TextIO) -> None:
+    """Drop what was not written; Python would try again at its exit, and print another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print an error to standard error, if that takes it."""
     with suppress(OSError):
         print(f"edge-classifier: {sentence}", file=sys.stderr)
@@ -80,7 +80,7 @@ def flush_errors() -> None:
     try:
         sys.stderr.flush()
     except OSError:
-        give_up(sys.stderr)
+        drop_unwritten(sys.stderr)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -34,7 +34,8 @@ from edge.interfaces.unix_socket import SOCKET, SocketServer
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
 from edge.photos.decoder import PhotoDecoder
-from edge.settings.schema import ModelSettings, Settings, live_change
+from edge.settings.live_change import live_change
+from edge.settings.schema import ModelSettings, Settings
 from edge.settings.toml_file import load_settings, mask
 from edge.status.recent import Recent
 from edge.status.snapshot import Status

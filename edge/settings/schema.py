@@ -186,7 +186,7 @@ class MqttSettings(Section):
     @classmethod
     def _knows_of_subscribers(cls, wait: bool, info: ValidationInfo) -> bool:
         if wait and info.data.get("version") == "3.1.1":
-            raise ValueError("true goes with mqtt.version = 5 only; with 3.1.1 a broker does not tell who subscribes")
+            raise ValueError("true goes with mqtt.version = 5 only; with 3.1.1 a broker does not report subscribers")
         return wait
 
     @field_validator("password_file")
@@ -291,22 +291,3 @@ class Settings(Section):
     fallback: FallbackSettings = Field(default_factory=FallbackSettings)
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
-
-
-def live_change(running: Settings, wanted: Settings) -> tuple[Settings, list[str]]:
-    """Split a reload into what applies at once and what needs a restart.
-
-    `[decision]`, `[log]` and `camera.fps` apply at once.
-
-    Returns:
-        The running settings with those changes, and each other changed key as `section.key`.
-    """
-    camera = running.camera.model_copy(update={"fps": wanted.camera.fps})
-    applied = running.model_copy(update={"decision": wanted.decision, "log": wanted.log, "camera": camera})
-    waiting = [
-        f"{section}.{key}"
-        for section in Settings.model_fields
-        for key in type(getattr(wanted, section)).model_fields
-        if getattr(getattr(applied, section), key) != getattr(getattr(wanted, section), key)
-    ]
-    return applied, waiting

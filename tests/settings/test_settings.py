@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge.errors import ConfigError
 from edge.settings.defaults import state_directory
-from edge.settings.schema import Settings, live_change
+from edge.settings.live_change import live_change
+from edge.settings.schema import Settings
 from edge.settings.toml_file import load_settings, mask, to_toml
 
 
