@@ -1,4 +1,4 @@
-"""Parses JSON that strangers send, with a limit of its number of values.
+"""Parses JSON that strangers send, with a limit of its number of values, and names its wrong fields.
 
 Python parses 12 MB of a long text in 0.1 s, but 12 MB of short values in 6 s, during which no other thread runs and no
 frame is classified, and they take 0.5 GB of memory.
@@ -7,9 +7,11 @@ frame is classified, and they take 0.5 GB of memory.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_VALUES = 1000
+MAX_FAULTS = 5  # that one sentence names
 
 
 def parse_json(content: bytes) -> Any:
@@ -25,3 +27,16 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def sentence_of(faults: Sequence[Mapping[str, Any]]) -> str:
+    """The wrong fields and what is wrong with each, as one sentence.
+
+    Args:
+        faults: as pydantic's `ValidationError.errors` returns them.
+    """
+    clauses = (
+        f"{'.'.join(map(str, fault['loc'])) or 'The request'}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in faults[:MAX_FAULTS]
+    )
+    return f"{'; '.join(clauses)}."

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
 from edge.events import Classification
 from edge.frames import Pixels
+from edge.interfaces.json_document import sentence_of
 from edge.photos.decode import encode_photo
 from edge.printable import shortened
 from edge.repeating_fault import RepeatingFault
@@ -174,7 +175,4 @@ def _checked(kind: type[_Fields], document: dict[str, Any]) -> _Fields:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise RequestError(
-            f"{'.'.join(map(str, first['loc'])) or 'The request'}: {first['msg'].removeprefix('Value error, ')}."
-        ) from error
+        raise RequestError(sentence_of(error.errors(include_url=False, include_context=False)[:1])) from error

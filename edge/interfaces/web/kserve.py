@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from edge import __version__
 from edge.events import top_k
-from edge.interfaces.json_document import parse_json
+from edge.interfaces.json_document import parse_json, sentence_of
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.photo_upload import MAX_PHOTOS, from_base64, read_body, refuse_unless_among, top_of
 from edge.interfaces.web.predictor import TOP, Predictor, Result, one_error
@@ -241,11 +241,7 @@ def _checked(body: bytes) -> InferRequest:
         return InferRequest.model_validate(parse_json(body))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        sentences = (
-            f"{'.'.join(map(str, fault['loc'])) or 'The request'}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in faults[:5]
-        )
-        raise HTTPException(400, f"{'; '.join(sentences)}.") from error
+        raise HTTPException(400, sentence_of(faults)) from error
     except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}.") from error
 

@@ -68,6 +68,8 @@ def test_a_wrong_question_is_answered_with_a_problem_document(box: Box) -> None:
         assert answer.json()["status"] == status
         assert answer.json()["detail"]
     assert box.client.delete("/predict").status_code == 405
+    detail = box.client.get("/api/events?since=0.5").json()["detail"]
+    assert detail == "query.since: must be a time such as 2026-11-22T10:15:30Z."
 
 
 def test_status_model_history_and_probes(box: Box) -> None:
