@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 HEAD_BYTES = 1 << 16  # in which Matroska and AVI name their codec
 MAX_BOXES = 10_000
-# Of an MP4's sample entry, a Matroska track and an AVI stream. What is not here is called as the file calls it.
+# Of an MP4's sample entry, a Matroska track and an AVI stream. Other codecs keep the name that is in the file.
 CODECS = {
     "AV1": ("av01", "V_AV1"),
     "H.264": ("avc1", "avc3", "h264", "V_MPEG4/ISO/AVC"),
@@ -37,7 +37,7 @@ class VideoHeader:
     `transpose` and the flips are how its pictures are made upright, in this order.
     """
 
-    codec: str = ""  # for people; "" if unknown
+    codec: str = ""  # by its usual name; "" if unknown
     has_matrix: bool = False  # of an MP4 or QuickTime file; the next three are then those that count
     transpose: bool = False
     flip_horizontal: bool = False
@@ -47,7 +47,7 @@ class VideoHeader:
 
 
 def codec_name(code: str) -> str:
-    """A codec by the name that people know; "" for what is no printable text."""
+    """A codec by its usual name, else as the file names it; "" if that is not printable."""
     code = code.strip("\0 ")
     known = (name for name, codes in CODECS.items() if code.casefold() in (other.casefold() for other in codes))
     return next(known, code if code.isprintable() else "")

@@ -23,7 +23,7 @@ logger = logging.getLogger("edge.camera")
 
 # Damaged bytes make one grab fail for each picture that was in them; at the end of the file every grab fails.
 SPARE_GRABS = 32  # beyond the pictures that the header still promises
-PATIENCE_S = 0.5  # of failing grabs, 1 to 50 µs each; then the capture thread shows that it is alive
+PATIENCE_S = 0.5  # of failing grabs, 1 to 50 µs each; then the capture thread sends a beat
 # A pause that is this long, and this many times the usual step, is reported as damage.
 GAP_S, GAP_STEPS = 1.0, 10
 

@@ -73,7 +73,7 @@ def _text(error: Exception) -> str:
 
 
 def _key_password(settings: MqttSettings) -> str:
-    """OpenSSL asks for it if the key is encrypted; without this function it would ask at the terminal, for ever."""
+    """The passphrase of an encrypted key; without this callback OpenSSL would wait for it at the terminal."""
     if not settings.key_password_file:
         raise BrokerError(
             f"The key in {settings.key_file} is encrypted; name a file with its passphrase in mqtt.key_password_file, "

@@ -14,7 +14,7 @@ from edge.repeating_fault import RepeatingFault
 logger = logging.getLogger("edge.delivery")
 
 HOLD_S = 600.0  # after a refusal that a person has to remove
-SOON_FIRST_S, SOON_CAP_S = 2.0, 10.0  # after one that ends by itself, such as a full queue
+SOON_FIRST_S, SOON_CAP_S = 2.0, 10.0  # after a temporary one, such as that of a full queue
 PROBES = 3  # with one message; then with the next one, because only this message may be refused
 MAX_REFUSED = 100  # topics that are remembered as refused
 
@@ -42,12 +42,12 @@ class Holds:
         """Whether something may be sent to this topic now."""
         return not self._held or topic not in self._held or self._clock() >= self._held[topic].until
 
-    def doubts(self, topic: str) -> bool:
+    def has_refused(self, topic: str) -> bool:
         """Whether the broker has refused this topic and not accepted it since, so that one message has to probe."""
         return topic in self._held
 
-    def probed_in_vain(self, topic: str) -> bool:
-        """Whether the message that was refused last has been tried often enough."""
+    def tried_enough(self, topic: str) -> bool:
+        """Whether the message that was refused last has been tried often enough, so that another one should be."""
         return self._held[topic].backoff.failures % PROBES == 0
 
     def refused(self, topic: str, answer: Acknowledged) -> None:
@@ -60,7 +60,7 @@ class Holds:
                 # Messages that were sent together are one attempt.
                 if self._clock() >= hold.until:
                     wait_s = hold.backoff.next_s()
-                    hold.until = self._clock() + (0.0 if self.probed_in_vain(topic) else wait_s)
+                    hold.until = self._clock() + (0.0 if self.tried_enough(topic) else wait_s)
             case Kind.MESSAGE:
                 hold.until = 0.0
             case _:

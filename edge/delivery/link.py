@@ -117,9 +117,9 @@ class Link:
         self._saw_refusal = True
         self._holds.refused(topic, answer)
 
-    def probed_in_vain(self, topic: str) -> bool:
+    def tried_enough(self, topic: str) -> bool:
         """Whether a message that the broker refuses for now has been tried so often that others should be."""
-        return self._holds.probed_in_vain(topic)
+        return self._holds.tried_enough(topic)
 
     def too_large(self, topic: str, payload: bytes, correlation: bytes = b"") -> str:
         """Why the broker would close the connection for this message, "" if it is small enough."""
@@ -138,7 +138,7 @@ class Link:
         """Whether the topic is not held; after a refusal one message probes it."""
         if not self.allows(topic):
             return False
-        return not self._holds.doubts(topic) or all(message.topic != topic for message in self._under_way.values())
+        return not self._holds.has_refused(topic) or all(message.topic != topic for message in self._under_way.values())
 
     @property
     def _room(self) -> int:

@@ -15,7 +15,7 @@ class Owner(Protocol):
         """The broker acknowledges messages, and no other client seems to use our id."""
 
     def ended(self, sentence: str, *, denied: bool) -> None:
-        """A connection ended; `denied`: the broker has something against this one, others of the box may work."""
+        """A connection ended; `denied`: the broker refuses this link, and the other link of the box may work."""
 
     def learned(self, sentence: str) -> None:
         """The broker restricts what the box does; "": it does not any more."""

@@ -158,7 +158,7 @@ class Publisher:
         """Count an answer; returns whether the event is to be sent again within seconds."""
         if answer.reason:
             self._status.count("events_refused")
-            return answer.kind is Kind.LATER and not self.link.probed_in_vain(self._prefix + topic)
+            return answer.kind is Kind.LATER and not self.link.tried_enough(self._prefix + topic)
         unheard = answer.kind is Kind.UNHEARD
         (self._unheard.add if unheard else self._unheard.discard)(self._prefix + topic)
         self._status.gauge(unheard=self._unheard_sentence())

@@ -31,7 +31,7 @@ class ShortLives:
 
     @property
     def suspicious(self) -> bool:
-        """Whether somebody has to look into it; until then each next connection counts as no success."""
+        """Whether a person has to look into it; until then a connection counts as working only once it is steady."""
         return self._taken_over or self._count >= SUSPECT_AFTER
 
     def sent(self, topic: str) -> None:
@@ -64,7 +64,7 @@ class ShortLives:
             self._topic = topic
 
     def suspected_topic(self) -> str:
-        """The topic that each of these connections ended on, "" if there is none; forgets them."""
+        """The topic that each of these connections ended on, "" if there is none; then counting starts again."""
         if self._taken_over or not self._topic or self._with_topic < SUSPECT_AFTER:
             return ""
         topic = self._topic

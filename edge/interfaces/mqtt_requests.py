@@ -41,7 +41,7 @@ MAX_NAME = 64  # characters; the topic of an answer to a longer one may be too l
 ANNOUNCE_EVERY_S = 600.0  # so that what others retain on the topic of the discovery does not stay
 ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at random times, not all at once
 SUBSCRIBE_AGAIN_S = 60.0  # after the broker refused a subscription
-GOODBYE_S = 0.3
+CLOSE_WITHIN_S = 0.3
 BIRTH = b"online"
 _TOPICS = TypeAdapter(list[Annotated[str, Field(pattern=r"^[^+#\x00]+$")]])  # without wildcards
 
@@ -129,7 +129,7 @@ class MqttRequests:
                 self._inbox.get(timeout=self._wait_s())()
             self._link.tick()
             self._send()
-        self._link.close(GOODBYE_S)
+        self._link.close(CLOSE_WITHIN_S)
 
     def _wait_s(self) -> float:
         due = min(self._link.due, self._announce_at if self._link.idle else float("inf"))
@@ -243,7 +243,7 @@ class MqttRequests:
             self._connection_fault.happened(f"Requests and Home Assistant's discovery wait: {sentence}")
 
     def learned(self, sentence: str) -> None:
-        """Nothing: the events' link logs what the broker restricts."""
+        """Do nothing: the events' link logs what the broker restricts."""
 
     def _name(self, message: Received) -> str:
         return message.topic.removeprefix(self._prefix + "request/")

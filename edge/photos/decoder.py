@@ -1,7 +1,7 @@
 """Decodes photos that strangers send, in a child process with limits of memory and time.
 
-A photo of 1 MB can keep a decoder busy for a minute, or make it allocate a gigabyte. In the child that costs the
-photo, not the daemon; a crash of OpenCV does no more harm. Photos of commands and of `file:` sources are the operator's
+A photo of 1 MB can keep a decoder busy for a minute, make it allocate a gigabyte, or crash it. In the child only that
+photo is refused, and the daemon goes on. Photos of commands and of `file:` sources are the operator's
 own, and are decoded by `decode.py` in the process that reads them.
 """
 
@@ -85,14 +85,14 @@ class PhotoDecoder:
                 except EOFError as error:
                     if (code := self._end()) != 0:
                         raise self._reason(code, name) from error
-                # It was about to end for lack of photos when this one came; another child takes it.
+                # Exit code 0: its idle time ended just when this photo came, so another child is started.
             raise _busy("the decoder ends at once")
 
     def close(self) -> None:
         """End the child, even during a photo, and refuse further photos."""
         self._closed = True
         if (child := self._child) is not None:
-            child.process.kill()  # the thread that waits for it gives up its turn
+            child.process.kill()  # ends the wait of the thread that has a photo decoded
         with self._one_at_a_time:
             self._kill()
 
@@ -138,7 +138,7 @@ class PhotoDecoder:
         self._refuse_if_closed()
         if code == -signal.SIGPROF:
             return self._too_slow(name)
-        # Never reported as over: with photos that end it and others in turn, that would be two lines for each pair.
+        # `over` is never called: if photos that crash it alternate with others, that would log two lines for each pair.
         ended = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
         self._crashing.happened(
             f"The process that decodes photos has ended with {ended} during one; the daemon goes on."
@@ -217,7 +217,7 @@ class _Child:
 
 def _mapped(files: list[int], shape: list[int]) -> Pixels:
     """The pixels in a file in memory; it is freed with the array."""
-    if not files:  # this process has no room for another open file
+    if not files:  # this process has too many open files
         raise _busy("too many open files")
     try:
         return np.frombuffer(mmap.mmap(files[0], 0), np.uint8).reshape(shape)

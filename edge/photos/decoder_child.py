@@ -42,7 +42,7 @@ def main() -> None:
     # stderr is the daemon's, and shows why a start fails.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     connection.send(b"ready")
-    # A TimeoutError is the end of the idle time, and another OSError that of the daemon.
+    # A TimeoutError means that no photo has come for a while, any other OSError that the daemon has ended.
     with contextlib.suppress(OSError):
         while _address_space_bytes() < address_space + MAX_GROWTH_BYTES:
             if not _serve(connection, cpu_s):
@@ -54,7 +54,8 @@ def _serve(connection: socket.socket, cpu_s: float) -> bool:
     request, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
     if not request:
         return False
-    # At its end SIGPROF ends this process. RLIMIT_CPU does the same, but in whole seconds from the process's start.
+    # When the timer expires, SIGPROF ends this process. RLIMIT_CPU does the same, but in whole seconds from the
+    # process's start.
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     with os.fdopen(files[0], "rb") as file:
         file.seek(0)

@@ -16,7 +16,7 @@ MAX_META_BYTES = 1 << 20  # of the front of an AVIF, where its properties are
 
 
 def is_photo(head: bytes) -> bool:
-    """Whether a file that begins with `head`, HEAD_BYTES of it, is a still picture, which may be of a kind not read."""
+    """Whether a file that begins with `head`, HEAD_BYTES of it, is a still picture, even of a kind that is not read."""
     kind = kind_of(head)
     return _reader(head) is not None or (kind is not None and kind.still)
 

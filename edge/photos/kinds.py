@@ -1,4 +1,4 @@
-"""Names what a file is that is not read as a photo, and says what to do with it; recognised by its first bytes."""
+"""Recognises by its first bytes what a file is that is not read as a photo, and what its user can do instead."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.frames import Pixels
 from edge.photos.header import MAX_META_BYTES, boxes, jpeg_segment, properties, riff_chunks
-from edge.photos.tiff_tags import orientation_of
+from edge.photos.tiff_tags import UPRIGHT, orientation_of
 
 
 def orientation(content: bytes) -> int:
@@ -27,7 +27,7 @@ def orientation(content: bytes) -> int:
         return orientation_of(_after_prefix(exif))
     if content[4:8] == b"ftyp":
         return _avif_orientation(content)
-    return 1
+    return UPRIGHT
 
 
 def upright(pixels: Pixels, value: int) -> Pixels:
@@ -65,7 +65,6 @@ def _png_exif(content: bytes) -> bytes:
 
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # cv2.flip's: 1 left and right, 0 top and bottom, -1 both
 _TIFF = re.compile(rb"II\*\0|MM\0\*")
-_NO_TURN = 1
 _TURNS = {0: 1, 1: 8, 2: 3, 3: 6}  # quarter turns to the left, as the picture is shown: EXIF's value
 _MIRRORED = {  # EXIF's value after a turn: top and bottom exchanged, left and right exchanged
     1: (4, 2),
@@ -79,11 +78,11 @@ def _avif_orientation(content: bytes) -> int:
     """From the properties irot and imir; without them from the EXIF data, as other programs write it."""
     found = dict(reversed(properties(content)))
     if b"irot" in found or b"imir" in found:
-        turned = _TURNS[found[b"irot"][0] & 3] if found.get(b"irot") else _NO_TURN
+        turned = _TURNS[found[b"irot"][0] & 3] if found.get(b"irot") else UPRIGHT
         return _MIRRORED[turned][found[b"imir"][0] & 1] if found.get(b"imir") else turned
     if b"Exif" not in content[:MAX_META_BYTES]:
-        return _NO_TURN
+        return UPRIGHT
     for kind, start, end in boxes(content, 0, len(content)):
         if kind == b"mdat" and (exif := _TIFF.search(content, start, end)):
             return orientation_of(content[exif.start() : end])
-    return 1
+    return UPRIGHT

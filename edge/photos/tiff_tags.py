@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 
 ORIENTATION = 0x0112
+UPRIGHT = 1  # its value for a picture that is stored as it is to be seen
 _LONG, _SHORT = 4, 3
 
 
@@ -41,12 +42,12 @@ def _order(tiff: bytes) -> str:
 def orientation_of(tiff: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1, upright, if there is none that is valid."""
     if tiff[:4] not in (b"II*\0", b"MM\0*"):
-        return 1
+        return UPRIGHT
     try:
         value = dict(first_directory(tiff)).get(ORIENTATION)
     except struct.error:
-        return 1
-    return value if value is not None and 1 <= value <= 8 else 1
+        return UPRIGHT
+    return value if value is not None and 1 <= value <= 8 else UPRIGHT
 
 
 def tiff_tags(tiff: bytes) -> set[int]:

@@ -13,7 +13,7 @@ from edge.photos.tiff_tags import is_all_there
 
 SECTOR_BYTES, PAGE_BYTES = 512, 4096
 
-# Not a part of compressed data, of which 0xFF 0 is one; restart markers (D0 to D7) are inside it.
+# A marker that ends compressed data; inside these are 0xFF 0, which stands for 0xFF, and restart markers (D0 to D7).
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _SOI, _EOI, _SOS, _DRI, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xDD, 0xC2
@@ -44,7 +44,7 @@ def jpeg_end(content: bytes) -> int | None:
     restart markers or its scans are missing.
     """
     frame = jpeg_segment(content, JPEG_FRAMES)
-    # For each component: which of the 64 coefficients are not there to the last bit; scans bring them.
+    # For each component, which of the 64 coefficients are still incomplete, as bits; the scans complete them.
     missing = dict.fromkeys(content[frame + 10 : frame + 10 + 3 * content[frame + 9] : 3], _COEFFICIENTS)
     begun: set[int] = set()  # components that have a scan for their mean, which has to be the first
     every = 0  # units of a scan from one restart marker to the next; 0 without them

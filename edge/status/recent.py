@@ -86,8 +86,8 @@ class Recent:
     def counts(self) -> dict[tuple[str, ...], int]:
         """(label, reason) → the events of this run.
 
-        After the first `COUNTED_LABELS` different labels, further ones are counted together: never as the most frequent
-        ones, because a counter that vanishes or becomes smaller would look like a restart.
+        After the first `COUNTED_LABELS` different labels, further ones are counted together. The most
+        frequent ones are not chosen instead, because a counter that vanishes or shrinks would look like a restart.
         """
         with self._changed:
             return dict(self._counts)

@@ -225,7 +225,7 @@ def test_a_message_that_is_always_refused_for_now_gives_way_to_the_next_after_th
         box.wait(SOON_CAP_S)
         box.send(EVENT)
         box.acknowledge(mid, "Implementation specific error, 0x83", Kind.LATER)
-        assert box.link.probed_in_vain(EVENT) is (mid == 3)
+        assert box.link.tried_enough(EVENT) is (mid == 3)
     assert box.link.takes(EVENT), "with another message, at once"
 
 

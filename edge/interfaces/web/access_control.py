@@ -21,7 +21,7 @@ LOGIN_FILES = ("page.css", "icon.svg", "login.js", "dom.js", "net.js", "words.js
 # Open without the token: the probes, the login form and its files.
 OPEN_PATHS = PROBES | {"/login"} | {f"/static/{name}" for name in LOGIN_FILES}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-# A line of its own, because FFmpeg reads the first scheme of a line only.
+# In a header line separate from Bearer, because FFmpeg reads the first scheme of a line only.
 BASIC = 'Basic realm="edge-classifier", charset="UTF-8"'
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
@@ -108,7 +108,7 @@ def _proves_token(request: Request, token: str) -> bool:
 
 
 def _is_browser(headers: Headers) -> bool:
-    # Offered Basic, a browser covers the page with a dialog of its own, also for what a script of the page fetches.
+    # A browser that is offered Basic covers the page with its own dialog, even for what a script of the page fetches.
     return "mozilla/" in headers.get("user-agent", "").lower() or "sec-fetch-mode" in headers
 
 

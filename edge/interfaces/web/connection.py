@@ -71,7 +71,7 @@ class BoundedConnection(H11Protocol):
 
     def _check(self, last: object) -> None:
         if self.cycle is None or self.cycle.response_complete:
-            # Browsers keep connections for later: one that has brought a request before was not refused anything.
+            # Browsers keep connections for later: one that has carried a request counts as idle, not as slow.
             self.open.refusals.slow += self.cycle is None
             self._give_up()
         elif self.cycle.more_body:

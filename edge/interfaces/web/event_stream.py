@@ -29,7 +29,7 @@ MAX_LISTENERS = 16
 EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
 FIRST_LINES = 100  # as many as the page keeps, so that a tab that was hidden misses none
-MAX_ID = 200  # characters of a stranger's id that are repeated to him
+MAX_ID = 200  # characters of a client's id that an answer repeats
 LastEventId = Annotated[str | None, Header(description="of the last event that the client got; those since are sent")]
 
 

@@ -31,7 +31,7 @@ class WrongTokens:
 
     async def delay(self, scope: Scope, receive: Receive) -> None:
         """Log a wrong token, and wait until it may be answered or its client has left."""
-        # From a proxy on this machine it is what X-Forwarded-For says, in which a stranger can write anything.
+        # Behind a proxy on this machine it is the content of X-Forwarded-For, in which a stranger can write anything.
         client = shortened(scope["client"][0], MAX_ADDRESS) if scope.get("client") else "A client"
         self._refusals.wrong_token.happened(
             f"{client} sends a wrong token to the page, or the cookie of a login with an older one."

@@ -35,7 +35,7 @@ export async function watch(failed) {
     } catch (failure) {
       if (!(failure instanceof Failure)) throw failure;
       if (!isShown()) continue;
-      // One lost picture is not worth a gap; the last one remains until the next attempt.
+      // After a single lost picture the last one stays until the next attempt.
       if (failure.status || failures) {
         element.hidden = true;
         $("no-picture").hidden = false;

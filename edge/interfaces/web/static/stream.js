@@ -3,7 +3,7 @@
 import { Failure, receive } from "./net.js";
 import { isShown, mayHold, rest, shown } from "./tabs.js";
 
-const TURN_EVERY_MS = 3000; // of a tab that may not hold the stream: it reads what there is, and lets go
+const TURN_EVERY_MS = 3000; // of a tab that may not hold the stream: it reads what there is, and closes it
 
 /** A function that takes server-sent events as bytes, in any pieces, and calls `on[kind](document)`. */
 function parser(on) {

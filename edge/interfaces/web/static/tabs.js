@@ -1,5 +1,5 @@
-// Which tabs of this browser are shown. A browser opens six connections to one host, for all its tabs together: a tab
-// that nobody sees holds none, and of those that are seen only the newest hold the event stream.
+// Which tabs of this browser are shown. A browser opens six connections to one host, for all its tabs together. So a
+// hidden tab holds none, and of the tabs that are shown only the newest hold the event stream.
 
 const HOLDERS = 3;
 const id = Math.random(); // crypto.randomUUID exists only with TLS
