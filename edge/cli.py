@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +22,16 @@ from edge.settings.toml_file import load_settings
 COMMANDS = ("run", "export", "classify", "evaluate", "bench", "models", "fallback", "config", "doctor", "forget", "try")
 # These need only a model, which every user may read. A user who may not read the config gets the defaults.
 FOR_EVERY_USER = ("classify", "evaluate", "bench", "export", "try")
+# What the machine or the user lacks, and what to do. A traceback would not explain more.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "run as a user who has this right"),
+    errno.EROFS: "name a place that can be written",
+    errno.EFBIG: "raise the limit on a file's size (`ulimit -f`)",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    errno.EAGAIN: "raise the limit on processes (`ulimit -u`)",
+    errno.ENOMEM: "free memory",
+}
 DESCRIPTION = """\
 Classifies what a camera sees and publishes the labels over MQTT. Events that
 the broker has not acknowledged wait on disk."""
@@ -72,6 +83,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     standard_streams.prepare()
+    _leave_missing_directory()
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -94,12 +106,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         sys.exit(2)
 
 
+def _leave_missing_directory() -> None:
+    """Go to the root directory if the current one was deleted: libraries fail there, and MKL ends the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir("/")
+
+
 def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parse(argv)
         settings = _settings(arguments)
-        code: int = command_module(arguments.command).run(arguments, settings)
-        return code
+        return _run_command(arguments, settings)
     except SystemExit:  # of --help, --version or wrong arguments
         standard_streams.flush_errors()
         sys.stdout.flush()
@@ -115,3 +134,15 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run_command(arguments: argparse.Namespace, settings: Settings) -> int:
+    try:
+        code: int = command_module(arguments.command).run(arguments, settings)
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None or arguments.command == "run":  # the daemon's journal gets the traceback
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise EdgeClassifierError(f"`{arguments.command}` cannot go on ({what}); {remedy}.") from error
+    return code

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,9 @@ class _Output(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # its other end made the pipe or terminal non-blocking
+                select.select([], [self], [])
+            return written
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge import cli
+from edge.commands import config, standard_streams
 from edge.commands.standard_streams import PLAIN
 
 UNKNOWN = 12345  # a user id without an account, as of `docker run --user`
@@ -88,6 +91,56 @@ def test_a_package_that_cannot_be_imported_is_one_sentence(tmp_path: Path) -> No
     assert done.returncode == 1
     assert done.stderr.startswith("edge-classifier: A package that this command needs cannot be imported (libtorch_cpu")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_library_works_in_a_directory_that_was_deleted(tmp_path: Path) -> None:
+    """MKL ends the process there, with a sentence about a library that cannot be loaded."""
+    (tmp_path / "numpy.py").write_text("import os; raise ImportError(os.getcwd())")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    done = run("classify photo.jpg", shell='d=$(mktemp -d); cd "$d"; rmdir "$d"; "$@"', PYTHONPATH=path)
+    assert done.stderr.startswith("edge-classifier: A package that this command needs cannot be imported (/);")
+
+
+def start_what_may_not_be_started(directory: Path) -> None:
+    (directory / "python").touch(0o644)
+    subprocess.run([directory / "python"], check=False)
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (lambda _: Path("/dev/full").write_text("x"), "(No space left on device); make room."),
+        (start_what_may_not_be_started, "/python: Permission denied); run as a user who has this right."),
+    ],
+)
+def test_what_the_machine_or_the_user_lacks_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    act: Callable[[Path], object],
+    sentence: str,
+) -> None:
+    """As the disk that is full since `try` has begun, or a Python that its user may not start."""
+    monkeypatch.setattr(config, "run", lambda *_: act(tmp_path))
+    monkeypatch.setattr(standard_streams, "prepare", lambda: None)
+    assert cli.main(["config", "check"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("edge-classifier: `config` cannot go on (")
+    assert said.endswith(f"{sentence}\n")
+
+
+def test_an_output_that_does_not_block_gets_everything() -> None:
+    """As the terminal that ssh shares between several programs."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    script = "from edge.commands import standard_streams; standard_streams.prepare(); print('x' * 300_000)"
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    with writer, os.fdopen(read) as output:
+        assert len(output.read()) == 300_001
+        assert writer.stderr is not None
+        assert writer.stderr.read() == ""
+    assert writer.returncode == 0
 
 
 def test_a_closed_output_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
