@@ -244,6 +244,8 @@ class WebSettings(Section):
             valid = False
         if not valid:
             raise ValueError("must be an address and a port, such as 127.0.0.1:5000 or [::]:5000")
+        if _is_for_many(parts.hostname or ""):
+            raise ValueError(f"must be an address of this machine, and {parts.hostname} is one of many machines")
         return listen
 
     @field_validator("token_file")
@@ -264,6 +266,15 @@ class WebSettings(Section):
     def port(self) -> int:
         """The port to listen on."""
         return urlsplit(f"//{self.listen}").port or 0
+
+
+def _is_for_many(host: str) -> bool:
+    """Whether `host` is a multicast or broadcast address: Linux lets a server listen there, where no client arrives."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_multicast or str(address) == "255.255.255.255"
 
 
 def _is_loopback(listen: str) -> bool:

@@ -16,6 +16,13 @@ logger = logging.getLogger("edge.interfaces.web")
 MEANS = {"localhost": ("127.0.0.1", "::1"), "::": ("::", "0.0.0.0")}
 # This machine does not have the address (yet), or no IPv6 at all.
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+REMEDIES = {
+    errno.EADDRINUSE: "end what listens there, or change web.listen and restart",
+    errno.EADDRNOTAVAIL: "connect this machine to that network, or change web.listen and restart",
+    errno.EINVAL: "name the interface of a link-local address, such as [fe80::1%eth0]:5000, in web.listen and restart",
+    errno.EACCES: "ports below 1024 are for root; take a higher one in web.listen and restart",
+    socket.EAI_AGAIN: "check this machine's name servers, or give the address itself in web.listen and restart",
+}
 IP_FREEBIND = 15  # of linux/in.h; the socket module does not name it
 
 
@@ -62,6 +69,12 @@ def listen_on(host: str, port: int, connections: OpenConnections) -> list[Bounde
     return listeners
 
 
+def why_not(listen: str, error: OSError | UnicodeError) -> str:
+    """Why `listen_on` failed and what to do; the end of a sentence, without a full stop."""
+    remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "correct web.listen and restart")
+    return f"{listen} cannot be used ({getattr(error, 'strerror', None) or error}): {remedy}"
+
+
 def url_of(listener: BoundedListener) -> str:
     """The URL of the page at one of its addresses."""
     host, port = listener.getsockname()[:2]
@@ -69,6 +82,7 @@ def url_of(listener: BoundedListener) -> str:
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    host = host.removeprefix("::ffff:") if "." in host else host  # ::ffff:192.0.2.1 is an IPv4 address
     found = [
         (family, address)
         for name in MEANS.get(host, (host,))

@@ -5,7 +5,6 @@ FastAPI and uvicorn are imported at the first connection, so that they take no m
 
 from __future__ import annotations
 
-import errno
 import logging
 import select
 import threading
@@ -16,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError
-from edge.interfaces.web.addresses import listen_on, url_of
+from edge.interfaces.web.addresses import listen_on, url_of, why_not
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.history import SAMPLE_S, History
 from edge.interfaces.web.listener import ACCEPTED_AT_ONCE, BoundedListener, OpenConnections
@@ -32,11 +31,6 @@ logger = logging.getLogger("edge.interfaces.web")
 WAIT_S = 0.25  # wait for the first connection between two checks of whether to stop
 CLOSE_CONNECTIONS_S = 1  # time for open pages to be disconnected
 RETRY_S = 5.0  # between two attempts to read the token and to listen
-REMEDIES = {
-    errno.EADDRINUSE: "end what listens there, or change web.listen and restart",
-    errno.EADDRNOTAVAIL: "connect this machine to that network, or change web.listen and restart",
-    errno.EACCES: "ports below 1024 are for root; take a higher one in web.listen and restart",
-}
 INSTALL = "run ./install.sh again, or turn web.enabled off"
 
 
@@ -113,20 +107,14 @@ class WebServer:
             except ConfigError as error:
                 sentence = f"The page is off, and is tried again every {RETRY_S:g} s: {error}"
             except (OSError, UnicodeError) as error:
-                sentence = self._cannot_listen(error)
+                reason = why_not(self._settings.listen, error)
+                sentence = f"The page is off because {reason}. It is tried again every {RETRY_S:g} s."
             if sentence not in logged:
                 logger.error("%s", sentence)
                 logged.add(sentence)
             self._gauge(web="off", web_error=sentence)
             if self._stopping.wait(RETRY_S):
                 return None
-
-    def _cannot_listen(self, error: OSError | UnicodeError) -> str:
-        listen = self._settings.listen
-        remedy = REMEDIES.get(getattr(error, "errno", None) or 0, "correct web.listen and restart")
-        reason = getattr(error, "strerror", None) or error
-        off = f"The page is off because {listen} cannot be used ({reason})"
-        return f"{off}: {remedy}. It is tried again every {RETRY_S:g} s."
 
     def _give_up(self, sentence: str) -> None:
         logger.error("%s", sentence)

@@ -13,6 +13,7 @@ import pytest
 from edge.interfaces.web import addresses, server
 from edge.interfaces.web.listener import OpenConnections
 from edge.interfaces.web.refusals import Refusals
+from edge.settings.schema import WebSettings
 from tests.interfaces.web.box import WAIT_S, has
 from tests.interfaces.web.test_server import a_server
 
@@ -148,6 +149,7 @@ def test_one_of_two_addresses_that_is_in_use_is_waited_for() -> None:
     [
         ("does-not-exist.invalid:5000", "correct web.listen and restart"),
         (f"a..{'b' * 70}:5000", "correct web.listen and restart"),
+        ("[fe80::1]:5000", "name the interface of a link-local address, such as [fe80::1%eth0]:5000"),
         (f"{LATER}:5000", "connect this machine to that network"),
     ],
 )
@@ -161,6 +163,29 @@ def test_an_address_that_is_wrong_for_ever_is_one_line_and_a_stop_is_not_held_up
     assert page.stop(WAIT_S)
     assert len(errors(caplog)) == 1
     assert status.snapshot().gauges["web"] == "off"
+
+
+def test_a_name_server_that_does_not_answer_is_not_a_wrong_name(monkeypatch: pytest.MonkeyPatch, token: Path) -> None:
+    def unanswered(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
+    page, status = a_server("box.example:5000", str(token))
+    page.start()
+    assert has(lambda: "check this machine's name servers" in str(status.snapshot().gauges["web_error"]))
+    assert page.stop(WAIT_S)
+
+
+def test_an_ipv4_address_may_be_written_as_one_of_ipv6() -> None:
+    (opened,) = addresses.listen_on("::ffff:127.0.0.1", 0, OpenConnections(Refusals()))
+    socket.create_connection(("127.0.0.1", opened.getsockname()[1]), WAIT_S).close()
+    opened.close()
+
+
+@pytest.mark.parametrize("address", ["255.255.255.255", "224.0.0.1", "[ff02::1]"])
+def test_an_address_of_many_machines_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="must be an address of this machine"):
+        WebSettings(listen=f"{address}:5000", token_file="token")
 
 
 def test_a_token_that_comes_after_the_start_opens_the_page(token: Path, caplog: pytest.LogCaptureFixture) -> None:
