@@ -18,9 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-from pydantic import Field, TypeAdapter
+from typing import Any, NamedTuple
 
 from edge.delivery.link import Call, Link
 from edge.delivery.reasons import Kind
@@ -28,6 +26,7 @@ from edge.delivery.reports import Acknowledged, Granted, Received
 from edge.delivery.topics import birth_topic, client_id, discovery_topic, retained_topics, subscriptions, topic_prefix
 from edge.errors import RequestError
 from edge.interfaces.json_document import parse_json
+from edge.interfaces.known_topics import KnownTopics
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 
@@ -43,7 +42,6 @@ ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at ra
 SUBSCRIBE_AGAIN_S = 60.0  # after the broker refused a subscription
 CLOSE_WITHIN_S = 0.3
 BIRTH = b"online"
-_TOPICS = TypeAdapter(list[Annotated[str, Field(pattern=r"^[^+#\x00]+$")]])  # without wildcards
 
 
 class _Answer(NamedTuple):
@@ -79,12 +77,13 @@ class MqttRequests:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._announcement, self._identity = announcement, identity
+        self._announcement = announcement
+        self._known_topics = KnownTopics(identity, retained_topics(settings, device))
         self._handle, self._snapshot, self._snapshot_every_s = handle, snapshot, settings.snapshot_every_s
         self._gauge, self._jitter, self._clock = gauge, jitter, clock
         self._prefix, self._birth_topic = topic_prefix(settings, device), birth_topic(settings)
         self._discovery_topic = discovery_topic(settings, device)
-        self._retained_topics, self._subscriptions = retained_topics(settings, device), subscriptions(settings, device)
+        self._subscriptions = subscriptions(settings, device)
         self._requests: queue.Queue[Received | None] = queue.Queue(MAX_WAITING)
         self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
         self._stopping = threading.Event()
@@ -203,26 +202,7 @@ class MqttRequests:
             return
         if self._unannounced.pop(topic, None) is None or answer.reason or self._unannounced:
             return
-        known = self._known_topics()
-        if known != self._retained_topics:
-            if not set(known) <= set(self._retained_topics):
-                logger.info("Removed what the broker kept under this box's former name.")
-            self._remember_topics()
-
-    def _known_topics(self) -> list[str]:
-        """The topics under which the box was announced last; [] if that is not known."""
-        try:
-            return _TOPICS.validate_json(self._identity.read_bytes())
-        except (OSError, ValueError):
-            return []
-
-    def _remember_topics(self) -> None:
-        try:
-            self._identity.parent.mkdir(parents=True, exist_ok=True)
-            self._identity.write_text(json.dumps(self._retained_topics), encoding="utf-8")
-        except OSError as error:
-            sentence = "%s cannot be written (%s); a renamed box would leave its old topics behind."
-            logger.warning(sentence, self._identity, error)
+        self._known_topics.remember()
 
     # --- called by the link ---
 
@@ -230,8 +210,8 @@ class MqttRequests:
         """Subscribe, then announce the device and clear what its former names left retained."""
         self._subscribe()
         self._answers.clear()
-        former = [topic for topic in self._known_topics() if topic not in self._retained_topics]
-        self._unannounced = {**dict.fromkeys(former, b""), self._discovery_topic: self._announcement}
+        former = dict.fromkeys(self._known_topics.former(), b"")
+        self._unannounced = {**former, self._discovery_topic: self._announcement}
 
     def works(self) -> None:
         """Log that requests arrive again after a refused connection."""
