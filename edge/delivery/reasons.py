@@ -60,7 +60,7 @@ _OF_CONNECTION = {
     0x89: Reason(Kind.BROKER, _AGAIN),  # server busy
     0x8A: Reason(Kind.FINAL, "ask its administrator to lift the ban of this box"),  # banned
     0x8B: Reason(Kind.BROKER, _AGAIN),  # server shutting down
-    0x8C: Reason(Kind.FINAL, "let it accept a user with a password, or a client certificate"),  # bad authentication method
+    0x8C: Reason(Kind.FINAL, "let it accept a user with a password, or a client certificate"),  # bad authentication
     0x8D: Reason(Kind.LATER, "check the network, or raise mqtt.keepalive_s"),  # keep alive timeout
     TAKEN_OVER: Reason(Kind.FINAL, "give each box a device.name of its own"),
     0x8F: Reason(Kind.FINAL, _TOPICS),  # topic filter invalid
