@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import OURS, REFERENCE
-from benchmarks.flood import FLOOD
+from benchmarks.flood import HERE
 from benchmarks.peers import KINDS, Result, disturbance, truth
 from benchmarks.report import HEAD, markdown
 from tests.daemon_process import CHECKOUT
@@ -93,8 +93,9 @@ def test_a_benchmark_can_be_imported(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
 
 
-def test_the_flood_has_its_client() -> None:
-    assert FLOOD.is_file()
+@pytest.mark.parametrize("client", ["flood.py", "strangers.py"])
+def test_the_flood_has_its_clients(client: str) -> None:
+    assert (HERE / client).is_file()
 
 
 def test_the_pytest_plugin_that_the_engines_bring_does_not_stop_the_tests(tmp_path: Path) -> None:
