@@ -6,6 +6,7 @@ counts as a photo only if the decoder cannot read another size from its header t
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Container, Iterator
 
@@ -31,6 +32,8 @@ def photo_size(content: bytes) -> tuple[int, int] | None:
 
 
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Other bytes between two segments, which some programs leave there, are skipped as libjpeg does.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 
 def _jpeg(content: bytes) -> tuple[int, int] | None:
@@ -43,16 +46,12 @@ def _jpeg(content: bytes) -> tuple[int, int] | None:
 
 def jpeg_segment(content: bytes, wanted: Container[int], at: int = 2) -> int:
     """The offset of the next segment with a wanted marker, or of the scan or the end; len(content) if none."""
-    while at + 4 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
+    while (found := _MARKER.search(content, at)) and found.end() + 2 <= len(content):
+        at, marker = found.start(), content[found.start() + 1]
         if marker in wanted or marker in (0xD9, 0xDA):
             return at
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
-            at += 2
-        else:
-            at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
+        without_length = marker == 0x01 or 0xD0 <= marker <= 0xD8
+        at += 2 if without_length else 2 + int(struct.unpack_from(">H", content, at + 2)[0])
     return len(content)
 
 
@@ -64,8 +63,13 @@ def _png(content: bytes) -> tuple[int, int] | None:
 
 
 def _bmp(content: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from("<ii", content, 18)
+    width, height = struct.unpack_from("<HH" if is_os2_bmp(content) else "<ii", content, 18)
     return abs(width), abs(height)  # a negative height: stored from the top
+
+
+def is_os2_bmp(content: bytes) -> bool:
+    """Whether a BMP has the header of OS/2 1.x and Windows 2 with 12 bytes, in which sizes have 16 bits."""
+    return bool(struct.unpack_from("<I", content, 14)[0] == 12)
 
 
 def _webp(content: bytes) -> tuple[int, int] | None:

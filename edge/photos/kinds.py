@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 HEAD_BYTES = 4096  # enough to recognise each kind
@@ -72,7 +73,7 @@ def kind_of(content: bytes) -> Kind | None:
     return next((kind for pattern, kind in _PATTERNS if pattern.match(head)), None)
 
 
-def raw_kind(tags: set[int]) -> Kind | None:
+def raw_kind(tags: Mapping[int, int | None]) -> Kind | None:
     """The kind of a TIFF that is a camera's raw photo; None for other TIFFs.
 
     Args:
@@ -80,5 +81,6 @@ def raw_kind(tags: set[int]) -> Kind | None:
     """
     if 0xC612 in tags:  # DNGVersion
         return Kind("a camera's raw photo (DNG)", _RAW)
-    # SubIFDs, the maker and its private data (in the EXIF directory); a program that edits photos leaves SubIFDs out.
-    return _RAW_PHOTO if {0x014A, 0x010F, 0x8769} <= tags else None
+    # SubIFDs, the maker and its private data (in the EXIF directory). A program that edits photos leaves SubIFDs out,
+    # or puts a preview there and states with NewSubfileType 0 that the first directory is the photo itself.
+    return _RAW_PHOTO if tags.keys() >= {0x014A, 0x010F, 0x8769} and tags.get(0x00FE) != 0 else None

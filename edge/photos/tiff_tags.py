@@ -8,18 +8,20 @@ from collections.abc import Iterator
 ORIENTATION = 0x0112
 UPRIGHT = 1  # its value for a picture that is stored as it is to be seen
 _LONG, _SHORT = 4, 3
+# BYTE, SHORT, LONG and the signed ones, which some cameras write. libtiff takes any of them for a width, too.
+INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 
 
 def first_directory(tiff: bytes) -> list[tuple[int, int | None]]:
-    """The tags in their order, each with its value; None where that is not one integer of 16 or 32 bits.
+    """The tags in their order, each with its value; None where that is not one integer of 8 to 32 bits.
 
     Raises:
         struct.error: it ends within the directory.
     """
     tags: list[tuple[int, int | None]] = []
     for tag, kind, count, at in _entries(tiff):
-        value = _integer(tiff, "H" if kind == _SHORT else "I", at)
-        tags.append((tag, value if count == 1 and kind in (_SHORT, _LONG) else None))
+        value = _integer(tiff, INTEGERS.get(kind, "I"), at)
+        tags.append((tag, value if count == 1 and kind in INTEGERS else None))
     return tags
 
 
@@ -50,22 +52,23 @@ def orientation_of(tiff: bytes) -> int:
     return value if value is not None and 1 <= value <= 8 else UPRIGHT
 
 
-def tiff_tags(tiff: bytes) -> set[int]:
-    """The tags of the first directory; none if the file ends within it."""
+def tiff_tags(tiff: bytes) -> dict[int, int | None]:
+    """The tags of the first directory with their values as in `first_directory`; none if the file ends within it."""
     try:
-        return {tag for tag, _ in first_directory(tiff)}
+        return dict(first_directory(tiff))
     except struct.error:
-        return set()
+        return {}
 
 
 _PARTS = ((273, 279), (324, 325))  # the offsets and the bytes of strips, and of tiles
+_LISTS = {*_PARTS[0], *_PARTS[1], 320}  # 320: the palette
 
 
 def is_all_there(tiff: bytes) -> bool:
     """Whether no part of the first picture lies beyond the end of the file.
 
     Raises:
-        struct.error: it ends within the directory, or the list of its parts.
+        struct.error: it ends within the directory, the list of its parts, or its palette.
     """
     numbers = dict(_numbers(tiff))
     for offsets, lengths in _PARTS:
@@ -76,9 +79,9 @@ def is_all_there(tiff: bytes) -> bool:
 
 
 def _numbers(tiff: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The tags that are in _PARTS, each with all its values."""
+    """The tags that are in _LISTS, each with all its values."""
     for tag, kind, count, at in _entries(tiff):
-        if kind not in (_SHORT, _LONG) or not any(tag in pair for pair in _PARTS):
+        if kind not in (_SHORT, _LONG) or tag not in _LISTS:
             continue
         letter, size = ("H", 2) if kind == _SHORT else ("I", 4)
         begin = at if count * size <= 4 else _integer(tiff, "I", at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from edge.photos.header import JPEG_FRAMES, boxes, jpeg_segment, riff_chunks
+from edge.photos.header import JPEG_FRAMES, boxes, is_os2_bmp, jpeg_segment, riff_chunks
 from edge.photos.tiff_tags import is_all_there
 
 SECTOR_BYTES, PAGE_BYTES = 512, 4096
@@ -16,7 +16,7 @@ SECTOR_BYTES, PAGE_BYTES = 512, 4096
 # A marker that ends compressed data; inside these are 0xFF 0, which stands for 0xFF, and restart markers (D0 to D7).
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-_SOI, _EOI, _SOS, _DRI, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xDD, 0xC2
+_SOI, _EOI, _SOS, _DRI, _SEQUENTIAL = 0xD8, 0xD9, 0xDA, 0xDD, (0xC0, 0xC1)
 _COEFFICIENTS = (1 << 64) - 1
 
 
@@ -67,9 +67,9 @@ def jpeg_end(content: bytes) -> int | None:
 
 
 def has_one_scan(content: bytes) -> bool:
-    """Whether a JPEG is stored from top to bottom, not in several scans that each add to all of it."""
+    """Whether a JPEG is stored from top to bottom, in Huffman code, not in several scans that each add to all of it."""
     frame, scan = jpeg_segment(content, JPEG_FRAMES), jpeg_segment(content, ())
-    return content[frame + 1] != _PROGRESSIVE and content[scan + 4] == content[frame + 9]
+    return content[frame + 1] in _SEQUENTIAL and content[scan + 4] == content[frame + 9]
 
 
 def _scanned(header: bytes, missing: dict[int, int], begun: set[int]) -> None:
@@ -119,11 +119,15 @@ def _colours(flags: int) -> int:
 
 
 def _bmp_ends(content: bytes) -> bool:
-    """Whether all rows are there; of compressed ones, which are not as long as each other, only the decoder knows."""
-    begin, width, height = (int(struct.unpack_from("<i", content, at)[0]) for at in (10, 18, 22))
-    bits, compression = (int(number) for number in struct.unpack_from("<HI", content, 28))
-    row = (width * bits + 31) // 32 * 4
-    return compression not in (0, 3) or begin + row * abs(height) <= len(content)
+    """Whether all rows are there; of compressed ones the header states the length."""
+    begin = int(struct.unpack_from("<i", content, 10)[0])
+    if is_os2_bmp(content):
+        (width, height, bits), compression, length = struct.unpack_from("<HH2xH", content, 18), 0, 0
+    else:
+        width, height, bits, compression, length = struct.unpack_from("<ii2xHII", content, 18)
+    if compression in (0, 3):  # not compressed; some programs state no length, or a wrong one
+        length = (width * bits + 31) // 32 * 4 * abs(height)
+    return bool(begin + length <= len(content))
 
 
 def _ends_blank(content: bytes) -> bool:

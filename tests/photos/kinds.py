@@ -1,6 +1,7 @@
 """Photos of every supported kind: each format, and the unusual variants that cameras and programs write."""
 
 import io
+import struct
 from collections.abc import Callable
 
 import cv2
@@ -52,6 +53,17 @@ def sixteen_bits() -> bytes:
     return cv2.imencode(".png", deep)[1].tobytes()
 
 
+def with_bytes_between_segments() -> bytes:
+    """A JPEG with zeros behind a segment whose length is too small, as some programs write it."""
+    return encoded("JPEG").replace(b"\xff\xdb", b"\0\0\0\xff\xdb", 1).replace(b"\xff\xc4", b"\xff\xff\xff\xc4", 1)
+
+
+def os2_bmp() -> bytes:
+    """A BMP with the header of 12 bytes, as OS/2 and Windows 2 write it."""
+    rows = scene()[::-1, :, ::-1].tobytes()  # from the bottom, in BGR
+    return struct.pack("<2sIIIIHHHH", b"BM", 26 + len(rows), 0, 26, 12, 64, 48, 1, 24) + rows
+
+
 UNUSUAL: dict[str, Callable[[], bytes]] = {
     "alpha": lambda: saved(Image.fromarray(scene()).convert("RGBA"), "PNG"),
     "16-bit": sixteen_bits,
@@ -59,6 +71,8 @@ UNUSUAL: dict[str, Callable[[], bytes]] = {
     "palette": lambda: saved(Image.fromarray(scene()).quantize(8), "PNG"),
     "progressive": lambda: encoded("JPEG", progressive=True),
     "lossless WebP": lambda: encoded("WEBP", lossless=True),
+    "bytes between the segments of a JPEG": with_bytes_between_segments,
+    "BMP of OS/2": os2_bmp,
     "extended WebP": lambda: encoded("WEBP", exif=Image.Exif(), icc_profile=b"x" * 64),
 }
 

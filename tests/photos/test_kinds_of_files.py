@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from edge.errors import PhotoError
 from edge.photos.decode import decode_photo, reads
@@ -61,6 +61,15 @@ def test_a_file_that_is_not_read_is_called_by_its_name_with_what_to_do(kind: str
     assert message.startswith(f"it.jpg is {what}")
     assert "which cannot be decoded here; " in message
     assert remedy in message
+
+
+def test_a_photo_with_a_preview_behind_it_is_no_raw_photo() -> None:
+    """Programs that edit photos keep the camera's name and EXIF data, and put a preview into SubIFDs."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x00FE], tags[0x010F], tags[0x014A], tags[0x8769] = 0, "Maker", 8, 8
+    tags.tagtype[0x014A] = tags.tagtype[0x8769] = TiffTags.LONG
+    pixels = decode_photo(saved(Image.fromarray(scene()), "TIFF", tiffinfo=tags), "it")
+    assert near(corners(pixels), [RED, GREEN, BLUE, YELLOW])
 
 
 def test_a_still_picture_is_not_taken_for_a_video() -> None:

@@ -69,6 +69,16 @@ def big_endian_behind_xmp(orientation: int) -> bytes:
     return plain[:2] + segments + plain[2:]
 
 
+@pytest.mark.parametrize(("kind", "packed"), [(1, "B3x"), (3, "H2x"), (4, "I"), (6, "b3x"), (8, "h2x"), (9, "i")])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_any_integer_type_counts(order: str, kind: int, packed: str) -> None:
+    """The standard wants 16 bits; some cameras write a signed number of 32."""
+    plain = saved(Image.fromarray(np.ascontiguousarray(STORED[6](scene()))), "JPEG")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    exif = b"Exif\0\0" + mark + struct.pack(order + "IHHHI" + packed + "I", 8, 1, 0x0112, kind, 1, 6, 0)
+    assert is_upright(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:])
+
+
 def sixteen_bits(orientation: int) -> bytes:
     """A PNG of 16 bits whose eXIf chunk follows the pixels, as the standard allows."""
     stored = cv2.cvtColor(np.ascontiguousarray(STORED[orientation](scene())), cv2.COLOR_RGB2BGR)

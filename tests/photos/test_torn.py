@@ -123,3 +123,46 @@ def test_a_whole_photo_may_end_in_the_grey_that_decoders_fill_in(
     content = saved(Image.fromarray(grey).convert(mode), "JPEG", **options)
     assert decode_photo(content, "grey").shape == (240, 320, 3)
     assert capfd.readouterr().err == ""
+
+
+ARITHMETIC = (  # 32 × 24 pixels, as cjpeg -arithmetic writes them
+    b"\xff\xd8\xff\xdb\0\x43\0" + b"\x08" * 64 + b"\xff\xdb\0\x43\1" + b"\x08" * 64
+    + b"\xff\xc9\0\x11\x08\0\x18\0 \3\1\x22\0\2\x11\1\3\x11\1\xff\xcc\0\n\0\x10\x10\5\1\x10\x11\5"
+    + b"\xff\xda\0\x0c\3\1\0\2\x11\3\x11\0?\0"
+    + b"\xce\xe1R\xbe\x0b\x1f\xd5az\x7f\xb3\xe0\x8c\x86?\x22\xad\xff\xd9"
+)  # fmt: skip
+
+
+def test_a_whole_photo_in_arithmetic_code_may_end_in_that_grey() -> None:
+    """Its encoder leaves out the zeros at its end, so the decoder uses what follows."""
+    pixels = decode_photo(ARITHMETIC, "grey")
+    assert pixels.shape == (24, 32, 3)
+    assert (pixels[-1, -4:] == 128).all()
+
+
+def run_length_bmp() -> bytes:
+    """A BMP of 32 × 16 pixels in run-length code: each row one run, then its end; at last the end of the picture."""
+    rows = b"".join(bytes([32, row, 0, 0]) for row in range(16)) + b"\0\1"
+    head = struct.pack("<IiiHHIIiiII", 40, 32, 16, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    palette = b"".join(bytes([grey, grey, grey, 0]) for grey in range(256))
+    return struct.pack("<2sIII", b"BM", 54 + 1024 + len(rows), 0, 54 + 1024) + head + palette + rows
+
+
+def palette_at_the_end() -> bytes:
+    """A TIFF whose pixels are in front of its palette, which is the last part of the file."""
+    tags = ((256, 3, 1, 32), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 3), (273, 4, 1, 8))
+    tags += ((277, 3, 1, 1), (278, 3, 1, 16), (279, 4, 1, 512), (320, 3, 768, 8 + 512 + 2 + 12 * 10 + 4))
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    pixels = b"".join(bytes([row] * 32) for row in range(16))
+    palette = struct.pack("<768H", *[257 * grey for grey in range(256)] * 3)
+    return b"II*\0" + struct.pack("<I", 520) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4) + palette
+
+
+@pytest.mark.parametrize("make", [run_length_bmp, palette_at_the_end])
+def test_the_end_of_a_photo_with_a_palette_counts(make: Callable[[], bytes]) -> None:
+    """OpenCV leaves what is missing black, and shows the wrong colours without the palette."""
+    content = make()
+    assert set(decode_photo(content, "whole").ravel().tolist()) == set(range(16))
+    for missing in (1, 10, 40):
+        with pytest.raises(PhotoError, match="truncated"):
+            decode_photo(content[:-missing], "torn")
