@@ -1,4 +1,4 @@
-"""Tests that every file, module and heading that the documentation or a comment names exists."""
+"""Tests that what the documentation or a comment names exists, and that the design names every setting."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.interfaces.web.predict import Answer
+from edge.settings.schema import Section, Settings
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md"), CHECKOUT / "weights" / "README.md"]
@@ -31,6 +32,17 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_setting_is_in_the_design() -> None:
+    settings = (CHECKOUT / "docs" / "design.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type)
+        assert issubclass(section, Section)
+        _, _, rest = settings.partition(f"\n[{name}]")
+        documented = re.findall(r"(?:^|;) *(\w+) = ", re.split(r"\n(?:\[|```)", rest)[0], re.MULTILINE)
+        assert set(documented) == set(section.model_fields), f"[{name}]"
 
 
 def test_every_path_in_the_docs_and_the_comments_exists() -> None:

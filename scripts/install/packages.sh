@@ -172,19 +172,19 @@ readonly lock_wait_s=900 # a first boot's unattended upgrade may take that long 
 # apt_get ARGUMENT...: runs apt-get, and waits while another program uses apt, as unattended-upgrades does at the first
 # boot. apt itself waits for dpkg's locks, but not for those of its package lists and of its downloads.
 apt_get() {
-    local until=$((SECONDS + lock_wait_s)) said code holder="" before=""
-    said=$(mktemp)
+    local until=$((SECONDS + lock_wait_s)) messages code holder="" before=""
+    messages=$(mktemp)
     while true; do
         code=0
-        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout="$lock_wait_s" "$@" 2>"$said" || code=$?
-        holder=$(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$said" | head -n 1)
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout="$lock_wait_s" "$@" 2>"$messages" || code=$?
+        holder=$(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$messages" | head -n 1)
         if [ "$code" -eq 0 ] || [ -z "$holder" ] || [ "$SECONDS" -ge "$until" ]; then break; fi
         [ "$holder" = "$before" ] || echo "Waiting: $holder"
         before=$holder
         sleep 2
     done
-    cat "$said" >&2
-    rm -f "$said"
+    cat "$messages" >&2
+    rm -f "$messages"
     return "$code"
 }
 
