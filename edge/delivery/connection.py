@@ -7,21 +7,21 @@ caller can prevent it. Callbacks only pass tuples on, because an exception in th
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt import MQTTException
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.delivery.credentials import read_password, tls_context
 from edge.delivery.limits import read_limits
+from edge.delivery.paho_client import OurClient
 from edge.delivery.reasons import NO_QOS, UNSUPPORTED_VERSION, Kind, of_connection, of_topic
 from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
 from edge.delivery.tcp import open_tcp
@@ -29,6 +29,8 @@ from edge.delivery.unreachable import why_unreachable
 from edge.errors import BrokerError
 from edge.printable import shortened
 from edge.settings.schema import MqttSettings
+
+logger = logging.getLogger("edge.delivery")
 
 OPENED_WITHIN_S = 90.0  # longer than looking up a name with dead name servers, and trying its addresses
 CONNECT_TIMEOUT_S = 3.0  # for TCP with each of the broker's addresses, and for TLS
@@ -144,7 +146,8 @@ class Connection:
             while not self._unwanted.is_set() and code == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 # paho pings after the keep-alive and up to one wait, and brokers wait 1.5 times the keep-alive.
                 code = client.loop(min(NETWORK_WAIT_S, client.keepalive / 4))
-        except (LookupError, ValueError, struct.error, MQTTException):  # malformed; paho 2.2 returns the code
+        except Exception:  # malformed: paho 2.2 returns the code, and 2.1 raises whatever its parser meets
+            logger.debug("A packet cannot be read.", exc_info=True)
             code = MQTTErrorCode.MQTT_ERR_PROTOCOL
         if code == MQTTErrorCode.MQTT_ERR_PROTOCOL and not self._unwanted.is_set():
             where, version = self._settings.address, self._settings.version
@@ -155,7 +158,7 @@ class Connection:
 
     def _make_client(self) -> Client:
         settings, five = self._settings, self._settings.version == 5
-        client = _Client(
+        client = OurClient(
             self._open_tcp,
             client_id=self._client_id,
             clean_session=None if five else True,
@@ -240,34 +243,6 @@ class Connection:
         elif reason.is_failure:
             sentence = f"The connection to the broker at {where} is lost; check it and the network."
             self._end = Ended(sentence, by_broker=True)
-
-
-class _Client(Client):
-    """paho's client, but with our way to open a socket, and with every reason that a broker gives.
-
-    paho's waits its time limit for each dead address, and leaves the socket of a failed handshake open.
-    """
-
-    def __init__(self, open_tcp: Callable[[], socket.socket], **options: Any) -> None:
-        super().__init__(CallbackAPIVersion.VERSION2, **options)
-        self._open_tcp = open_tcp
-
-    def _create_socket(self) -> socket.socket:
-        opened = self._open_tcp()
-        if self._ssl_context is None:
-            return opened
-        try:
-            # The socket has the time limit of its TCP connection, which counts for the handshake too.
-            return self._ssl_context.wrap_socket(opened, server_hostname=self._host)
-        except BaseException:
-            opened.close()
-            raise
-
-    def _handle_disconnect(self) -> None:
-        # paho before 2.2 reads the reason code of longer packets only, and mosquitto sends one or two bytes.
-        if 0 < self._in_packet["remaining_length"] < 3:
-            self._in_packet["remaining_length"] = 3
-        super()._handle_disconnect()
 
 
 def _why(reason: ReasonCode, properties: Any) -> str:

@@ -88,17 +88,19 @@ _OF_TOPIC = {
     UNHEARD: Reason(Kind.UNHEARD, "subscribe to it"),
     0x80: Reason(Kind.MESSAGE, "it gives no reason; check its access list and its log"),  # unspecified error
     0x83: Reason(Kind.LATER, _QUEUE),  # implementation specific error
+    0x87: Reason(Kind.FINAL, ACCESS),  # not authorized
     0x8F: Reason(Kind.FINAL, _TOPICS),  # topic filter invalid
     0x90: Reason(Kind.FINAL, _TOPICS),  # topic name invalid
     0x91: Reason(Kind.LATER, "it is tried again in a few seconds"),  # packet identifier in use
     TOO_LARGE: Reason(Kind.MESSAGE, _SIZE),
+    0x96: Reason(Kind.LATER, _LIMIT),  # message rate too high
     0x97: Reason(Kind.LATER, _QUEUE),  # quota exceeded
     0x99: Reason(Kind.MESSAGE, _CONTENT),  # payload format invalid
     0x9E: Reason(Kind.FINAL, _BUG),  # shared subscriptions not supported
     0xA2: Reason(Kind.FINAL, "let it take subscriptions with +"),  # wildcard subscriptions not supported
 }
 _UNKNOWN_OF_CONNECTION = Reason(Kind.FINAL, "read its log")
-_UNKNOWN_OF_TOPIC = Reason(Kind.FINAL, ACCESS)
+_UNKNOWN_OF_TOPIC = Reason(Kind.MESSAGE, "read its log")
 
 
 def of_connection(code: int) -> Reason:

@@ -56,6 +56,8 @@ class Spool:
         self._reported_dropped = 0
         self._after = 0  # the last event that was read
         self._retry_refused = Backoff(RETRY_REFUSED_S, RETRY_REFUSED_CAP_S, jitter=0.0)
+        self._retry_refused_at = 0.0
+        self._refused_at = float("-inf")
         self.rewind()
 
     # --- storing ---
@@ -90,6 +92,7 @@ class Spool:
     def refused(self, seq: int, reason: str) -> None:
         """The broker has refused a stored event; it stays, with the reason."""
         self._refusals[seq] = reason
+        self._refused_at = self._clock()
         self._in_flight.discard(seq)
         self._write_soon()
 
@@ -182,24 +185,28 @@ class Spool:
     # --- replaying ---
 
     def rewind(self) -> None:
-        """A connection begins: nothing is in flight, and what was refused may be tried again."""
-        self._retry_refused.reset()
-        self._next_at = self._clock()
-        self._rewind(set(self._delivered))
+        """A connection begins: nothing is in flight, and what was refused may be tried again, after the rest."""
+        now = self._next_at = self._clock()
+        # A broker that ended the last connection at a refused event would end this one too, and each one after it.
+        if now - self._refused_at >= RETRY_REFUSED_S:
+            self._retry_refused.reset()
+            self._retry_refused_at = now if self._log.account.waiting else now + self._retry_refused.next_s()
+        self._rewind(set(self._delivered), with_refused=False)
 
-    def _rewind(self, in_flight: set[int]) -> None:
+    def _rewind(self, in_flight: set[int], *, with_refused: bool) -> None:
         self._in_flight = in_flight
         self._buffer: deque[Row] = deque()
         self._after = 0
         self._exhausted = False
-        self._retry_refused_up_to = self._log.account.next_seq - 1
-        self._retry_refused_at = self._clock() + self._retry_refused.next_s()
+        self._retry_refused_up_to = self._log.account.next_seq - 1 if with_refused else 0
+        if with_refused:
+            self._retry_refused_at = self._clock() + self._retry_refused.next_s()
 
     def wait_s(self) -> float | None:
         """Seconds until the rate limit lets the next event go; None: there is nothing to replay."""
         now = self._clock()
         if self._exhausted and self._log.account.waiting and now >= self._retry_refused_at:
-            self._rewind(self._in_flight)
+            self._rewind(self._in_flight, with_refused=True)
         if not self._buffer and (self._exhausted or not self._log.account.waiting or now < self.retry_at):
             return None
         return max(0.0, self._next_at - now)
@@ -211,7 +218,8 @@ class Spool:
                 return None
             row = self._buffer.popleft()
             self._after = row.seq
-            if row.seq in self._in_flight or (row.refused and row.seq > self._retry_refused_up_to):
+            refused = row.refused or row.seq in self._refusals
+            if row.seq in self._in_flight or (refused and row.seq > self._retry_refused_up_to):
                 continue
             self._in_flight.add(row.seq)
             if self._per_s:

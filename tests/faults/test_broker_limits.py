@@ -74,6 +74,43 @@ def test_what_is_larger_than_the_broker_takes_is_shortened_or_skipped(
     assert len(lines(caplog, "raise the broker's limit")) == 1
 
 
+def test_a_message_above_mosquitto_s_message_size_limit_does_not_block_the_others(
+    brokers: Brokers, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The CONNACK does not state this limit, and paho does not know the reason code for a message."""
+    broker = brokers.start("message_size_limit 600")
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log) as box:
+        box.wait_online()
+        (large,) = box.say(1, label="x" * 600)
+        others = box.say(3)
+        eventually(lambda: sorted(subscriber.ids("event") + subscriber.ids("replay")) == others, "the others arrive")
+        box.wait_stored(1)
+        assert box.stored_ids() == [large]
+    assert lines(caplog, "refuses a message on edge/porch/event (Packet too large, 0x95); raise its limit")
+
+
+def test_a_refused_event_is_not_tried_again_on_each_connection(brokers: Brokers, log: Path) -> None:
+    """Mosquitto 2.0.11 ends the connection at each refused message, so that a retry costs a connection."""
+    with room("mqtt://127.0.0.1:1", log) as box:
+        (large,) = box.say(1, label="x" * 600)
+        others = box.say(3)
+        box.wait_stored(4)
+    broker = brokers.start("message_size_limit 600")
+    subscriber = brokers.subscribe(broker)
+    with room(broker.url, log, run=2) as box:
+        eventually(lambda: set(others) <= set(subscriber.ids("replay")), "the others arrive")
+        eventually(lambda: box.counter("events_refused") and box.gauge("broker") == "online", "a refusal")
+        eventually(lambda: box.gauge("log_depth") == 1, "it stays alone")
+        connects = box.counter("broker_connects")
+        for number in range(1, 31):
+            box.say(1)
+            box.wait_published(number)
+            time.sleep(0.1)  # longer in all than the wait before another connection
+        assert box.counter("broker_connects") == connects
+        assert box.stored_ids() == [large]
+
+
 def test_requests_and_discovery_obey_the_limit_too(
     brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,9 +183,9 @@ def test_a_full_queue_is_tried_again_within_seconds(log: Path, caplog: pytest.Lo
     assert len(lines(caplog, "a queue of the broker may be full")) <= 2
 
 
-@pytest.mark.parametrize("code", [IMPLEMENTATION, 0x80, 0x99])
+@pytest.mark.parametrize("code", [IMPLEMENTATION, 0x80, 0x95, 0x99, 0x9E, 0xB0])
 def test_an_event_that_the_broker_never_takes_does_not_block_the_others(log: Path, code: int) -> None:
-    """0x83 can mean a full queue, or a rule against this event."""
+    """0x83 can mean a full queue, or a rule against this event; MQTT 5 does not list the others for a message."""
 
     def puback(message: Packet) -> int:
         return code if b"forbidden" in message.payload else 0
