@@ -67,7 +67,7 @@ def jpeg_end(content: bytes) -> int | None:
 
 
 def has_one_scan(content: bytes) -> bool:
-    """Whether a JPEG is stored from top to bottom, in Huffman code, not in several scans that each add to all of it."""
+    """Whether a JPEG has Huffman code and one scan from top to bottom, not several that each add to all of it."""
     frame, scan = jpeg_segment(content, JPEG_FRAMES), jpeg_segment(content, ())
     return content[frame + 1] in _SEQUENTIAL and content[scan + 4] == content[frame + 9]
 
