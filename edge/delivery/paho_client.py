@@ -1,6 +1,6 @@
-"""What the box does otherwise than paho: how a socket is opened, and which reason codes a broker may give.
+"""Replaces two parts of paho, versions 2.0 to 2.2: how a socket is opened, and which reason codes a broker may give.
 
-It works with paho 2.0 to 2.2. Look here for what of the inside of paho the box uses.
+Other internals of paho are used in `connection.py` only, for the keep-alive.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _listed_name = ReasonCode.__getName__
 def _name(reason: ReasonCode, packet: int, code: int) -> str:
     """The name of a reason code, also where MQTT 5 does not list it for this kind of packet.
 
-    paho refuses the packet then, and the message that it answers would be sent again on each next connection. Mosquitto
+    paho then refuses the packet, and the message that it answers would be sent again on each connection. Mosquitto
     answers a message above its `message_size_limit` with such a code.
     """
     try:
