@@ -49,6 +49,7 @@ class _Prepared(Generic[_Buffer]):
     model: Model[_Buffer]
     buffer: _Buffer
     captured_ns: int = 0
+    classified: Callable[[], None] = lambda: None  # called once the frame's event is made
     latency_ms: dict[str, float] = field(default_factory=dict)  # by stage
 
 
@@ -66,7 +67,8 @@ class Pipeline(Generic[_Buffer]):
         maker: makes the events.
         sink: receives each event; must not block.
         status: gets the beats of "prepare" and "inference", counters and latencies.
-        watch: receives each frame before it is prepared; must not block.
+        watch: receives each frame before it is prepared, and returns what is called once its event is made; neither
+            may block.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Pipeline(Generic[_Buffer]):
         sink: Callable[[Event], None],
         status: Status,
         *,
-        watch: Callable[[Frame], None] = lambda frame: None,
+        watch: Callable[[Frame], Callable[[], None]] = lambda frame: lambda: None,
     ) -> None:
         self._frames, self._decider, self._maker = frames, decider, maker
         self._sink, self._status, self._watch = sink, status, watch
@@ -151,8 +153,7 @@ class Pipeline(Generic[_Buffer]):
             self._status.beat("prepare")
             frame = self._frames.take(WAIT_S)
             if frame is not None:
-                self._watch(frame)
-                self._prepare(frame)
+                self._prepare(frame, self._watch(frame))
             elif self._frames.ended:
                 with self._changed:
                     self._no_more = True
@@ -160,13 +161,13 @@ class Pipeline(Generic[_Buffer]):
                 self._status.unwatch("prepare")
                 return
 
-    def _prepare(self, frame: Frame) -> None:
+    def _prepare(self, frame: Frame, classified: Callable[[], None]) -> None:
         with self._changed:
             prepared = self._free.pop()
         began = time.perf_counter_ns()
         prepared.model.prepare(frame.pixels, prepared.buffer)
         preprocess_ms = (time.perf_counter_ns() - began) / 1e6
-        prepared.captured_ns = frame.captured_ns
+        prepared.captured_ns, prepared.classified = frame.captured_ns, classified
         prepared.latency_ms = {"capture": frame.capture_s * 1000, "preprocess": preprocess_ms}
         with self._changed:
             while not self._frames.live and self._ready is not None and not self._stopping:
@@ -227,6 +228,7 @@ class Pipeline(Generic[_Buffer]):
         decision = self._decider.decide(probabilities, captured_ns / 1e9)
         if decision is not None:
             self._sink(self._maker.make(decision, model.name, captured_ns, latency_ms))
+        prepared.classified()
         for stage, milliseconds in latency_ms.items():
             self._status.observe(stage, milliseconds)
 

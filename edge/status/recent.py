@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from edge.events import Event
 from edge.frames import Frame
@@ -27,7 +28,7 @@ class Numbered:
 
 
 class Recent:
-    """The newest frame, copied only while it is requested, and the newest events; usable from any thread.
+    """The newest classified frame, copied only while it is requested, and the newest events; usable from any thread.
 
     Args:
         clock: seconds on a monotonic scale.
@@ -45,13 +46,21 @@ class Recent:
         self._labels: set[str] = set()
         self._next = 1
 
-    def offer(self, frame: Frame) -> None:
-        """Keep a copy of a frame from the camera, if frames were requested lately."""
+    def offer(self, frame: Frame) -> Callable[[], None]:
+        """Copy a frame from the camera, if frames were requested lately.
+
+        Returns:
+            Makes the copy the newest frame. To be called when the frame is classified, so that a picture is never shown
+            beside the labels of the frame before it.
+        """
         if self._clock() > self._wanted_until:  # read without the lock: at worst one frame is missed
-            return
+            return lambda: None
         copied = Frame(frame.pixels.copy(), frame.captured_ns, frame.sequence, frame.capture_s)
+        return partial(self._show, copied)
+
+    def _show(self, frame: Frame) -> None:
         with self._changed:
-            self._frame, self._frame_at = copied, self._clock()
+            self._frame, self._frame_at = frame, self._clock()
             self._changed.notify_all()
 
     def frame(self, max_age_s: float, timeout_s: float) -> Frame | None:

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,6 +91,20 @@ def test_every_frame_of_a_file_becomes_a_prediction_in_order() -> None:
         assert status.snapshot().counters["frames_classified"] == 40
         assert status.overdue() == {}
         assert pipeline.failure is None
+
+
+def test_a_picture_is_shown_when_its_event_is_made_so_that_it_never_stands_beside_other_labels() -> None:
+    account: list[str] = []
+    decider = Decider(DecisionSettings(smoothing_s=0, hold_s=0), SlowModel.labels)
+    pipeline = Pipeline(
+        *(Frames(20, live=False), SlowModel(), decider, EventMaker("a", "b")),
+        *(lambda event: account.append(event.label), Status()),
+        watch=lambda frame: partial(account.append, f"picture {frame.sequence}"),
+    )
+    pipeline.start()
+    assert pipeline.ended.wait(WAIT_S)
+    assert pipeline.stop(WAIT_S)
+    assert account == [entry for n in range(20) for entry in (f"class {n}", f"picture {n}")]
 
 
 def test_a_slow_model_sees_the_newest_live_frame_and_counts_what_it_never_saw() -> None:

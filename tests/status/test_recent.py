@@ -22,7 +22,7 @@ def event(number: int, reason: str = "change") -> Event:
 
 def test_nothing_is_copied_without_a_request() -> None:
     recent = Recent()
-    recent.offer(frame(1))
+    recent.offer(frame(1))()
     assert recent.frame(max_age_s=100, timeout_s=0) is None
 
 
@@ -34,7 +34,7 @@ def test_a_request_gets_a_copy_of_the_next_frame_and_others_share_it_while_it_is
 
     def camera() -> None:
         while not done.wait(0.001):
-            recent.offer(camera_buffer)
+            recent.offer(camera_buffer)()
 
     thread = threading.Thread(target=camera)
     thread.start()
