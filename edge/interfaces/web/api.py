@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from edge.events import Event
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.documents import ModelOut, StatusOut
 from edge.interfaces.web.history import History
+from edge.interfaces.web.json_answer import JsonAnswer
 from edge.interfaces.web.problem_details import documented
 
 
@@ -77,7 +77,7 @@ def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> Non
         responses=documented(401, 403),
     )
     def status() -> Response:
-        return JSONResponse(history.status_document())
+        return JsonAnswer(history.status_document())
 
     @router.get(
         "/api/model",
@@ -87,7 +87,7 @@ def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> Non
         responses=documented(401, 403),
     )
     def model() -> Response:
-        return JSONResponse(dict(daemon.model()))
+        return JsonAnswer(dict(daemon.model()))
 
     @router.get(
         "/api/labels",
@@ -103,7 +103,7 @@ def _add_state(router: APIRouter, daemon: DaemonAccess, history: History) -> Non
         if known.strip() == "*" or headers["ETag"] in known:
             return Response(status_code=304, headers=headers)
         found = [ClassOut(index=index, label=label) for index, label in enumerate(classes)]
-        return JSONResponse(LabelsOut(model=name, labels=found).model_dump(), headers=headers)
+        return JsonAnswer(LabelsOut(model=name, labels=found).model_dump(), headers=headers)
 
     @router.get("/api/history", summary="The last hour, for plots", tags=["camera"], responses=documented(401, 403))
     def last_hour() -> HistoryOut:

@@ -6,12 +6,10 @@ probable classes (`labels`, `scores`, `indices`) and the `probabilities` of all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 
@@ -19,6 +17,7 @@ from edge import __version__
 from edge.events import top_k
 from edge.interfaces.json_document import parse_json, sentence_of
 from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.json_answer import JsonAnswer
 from edge.interfaces.web.photo_upload import MAX_PHOTOS, from_base64, read_body, refuse_unless_among, top_of
 from edge.interfaces.web.predictor import TOP, Predictor, Result, one_error
 from edge.interfaces.web.problem_details import documented_errors
@@ -213,7 +212,7 @@ def _add_model(router: APIRouter, predictor: Predictor, daemon: DaemonAccess) ->
         responses=documented_errors(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
         openapi_extra={"requestBody": body},
     )
-    async def infer(request: Request) -> JSONResponse:
+    async def infer(request: Request) -> JsonAnswer:
         async with predictor.place():
             wanted = _checked(await predictor.received(_read(request)))
             top = top_of(wanted.parameters.get("top"))
@@ -227,7 +226,7 @@ def _add_model(router: APIRouter, predictor: Predictor, daemon: DaemonAccess) ->
         names = [output.name for output in wanted.outputs] or OUTPUTS
         answer = {"model_name": good[0].found.model, "model_version": VERSION}
         named = {} if wanted.id is None else {"id": wanted.id}
-        return JSONResponse({**answer, **named, "outputs": _tensors(names, good, top or TOP)})
+        return JsonAnswer({**answer, **named, "outputs": _tensors(names, good, top or TOP)})
 
 
 async def _read(request: Request) -> bytes:
@@ -252,7 +251,7 @@ def _photos(tensor: InferInput) -> list[str]:
         texts = [part for text in texts for part in (text if isinstance(text, list) else [text])]
     if not all(isinstance(text, str) for text in texts):
         raise HTTPException(400, f"The data of {INPUT} must be texts, each with a photo in base64.")
-    if math.prod(tensor.shape) != len(texts) or tensor.shape[0] != len(texts):
+    if tensor.shape[0] != len(texts) or any(side != 1 for side in tensor.shape[1:]):
         raise HTTPException(400, f"The shape of {INPUT} must be [{len(texts)}], the number of photos in data.")
     if not texts:
         raise HTTPException(400, f"The data of {INPUT} holds no photo.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from edge.events import Label, top_k
 from edge.interfaces.web.daemon_access import DaemonAccess
+from edge.interfaces.web.json_answer import JsonAnswer
 from edge.interfaces.web.photo_upload import MAX_BODY_BYTES, MAX_PHOTOS, REQUEST_BODY, read_photos, refuse_unless_among
 from edge.interfaces.web.predictor import BUSY, TOP, Predictor, Result
 from edge.interfaces.web.problem_details import Problem, documented, problem_of
@@ -65,10 +65,10 @@ def make_router(predictor: Predictor, daemon: DaemonAccess) -> APIRouter:
             results = await predictor.results(sent.photos)
         documents = [_document(result, top or sent.top or TOP) for result in results]
         if len(documents) == 1:
-            return JSONResponse(documents[0])
+            return JsonAnswer(documents[0])
         errors = [result for result in results if isinstance(result, HTTPException)]
         busy = next((error.headers for error in errors if error.status_code in BUSY), None)
-        return JSONResponse(documents, 207 if errors else 200, busy)
+        return JsonAnswer(documents, 207 if errors else 200, busy)
 
     # Answers both methods, so that a 405 names both in Allow. Those below are for the OpenAPI document, where each
     # needs an id.

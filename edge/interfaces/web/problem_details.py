@@ -11,11 +11,11 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from edge.interfaces.json_document import sentence_of
+from edge.interfaces.web.json_answer import JsonAnswer
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -34,11 +34,11 @@ def problem_of(status: int, detail: str) -> Problem:
     return Problem(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail)
 
 
-def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None, *, path: str) -> JSONResponse:
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None, *, path: str) -> JsonAnswer:
     """The document as a response; below /v2, `path` is KServe's, whose errors have another form."""
     if path == "/v2" or path.startswith("/v2/"):
-        return JSONResponse({"error": detail}, status, headers)
-    return JSONResponse(problem_of(status, detail).model_dump(), status, headers, media_type=MEDIA_TYPE)
+        return JsonAnswer({"error": detail}, status, headers)
+    return JsonAnswer(problem_of(status, detail).model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -62,7 +62,7 @@ def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
 
     @app.exception_handler(StarletteHTTPException)
-    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
+    async def http(request: Request, error: StarletteHTTPException) -> JsonAnswer:
         # Starlette's own errors, such as that of an unknown path, have no sentence but only the status in words.
         of_a_route = isinstance(error, HTTPException)
         detail = error.detail if of_a_route else f"{request.method} {request.url.path}: {error.detail}"
@@ -73,10 +73,10 @@ def install(app: FastAPI) -> None:
         return problem_response(error.status_code, detail, headers, path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JsonAnswer:
         return problem_response(422, sentence_of(error.errors()), path=request.url.path)
 
     @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    async def unexpected(request: Request, error: Exception) -> JsonAnswer:
         sentence = "The daemon failed to answer because of a fault in it; its log has the details."
         return problem_response(500, sentence, path=request.url.path)

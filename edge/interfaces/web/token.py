@@ -13,7 +13,8 @@ import hmac
 import math
 import re
 import stat
-from itertools import pairwise
+from collections.abc import Iterable
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from edge.text_file import NotTextError, read_text
 
 COOKIE = "edge_session"
 COOKIE_AGE_S = 30 * 24 * 3600
+MAX_SESSIONS = 4
 MIN_TOKEN = 16
 MIN_BITS = 40.0  # as `_bits` counts; 16 random hexadecimal digits have about 50
 HOW_TO_MAKE = "make one with `openssl rand -hex 16`."
@@ -102,6 +104,12 @@ def token_of(authorization: str) -> str:
         return given.decode()
     except UnicodeDecodeError:  # several programs send the password of Basic as Latin-1
         return given.decode("latin-1")
+
+
+def sessions_in(cookies: Iterable[str]) -> list[str]:
+    """The values of COOKIE in `Cookie` headers; the first few, as a browser sends one for each path at most."""
+    pairs = (pair.partition("=") for header in cookies for pair in header.split(";"))
+    return list(islice((value.strip(' \t"') for name, _, value in pairs if name.strip() == COOKIE), MAX_SESSIONS))
 
 
 def session_of(token: str) -> str:
