@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Functions that the scripts here, tests/boot/box and tests/device/lab share. Sourced, never run.
 
+# shellcheck source=scripts/install/apt.sh
+. "${BASH_SOURCE[0]%/*}/install/apt.sh"
+
 # Sets and exports PYTHON. If the environment's PYTHON has pytest, it is used as it is. Otherwise ./install.sh --dev makes
 # .venv with it, or updates .venv, which takes no time when nothing has changed.
 choose_python() {
@@ -29,8 +32,8 @@ install_debian_packages() {
     # A removed package whose configuration stayed has a status too, so only "installed" counts.
     installed=$(dpkg-query --show --showformat='${db:Status-Status}\n' "$@" 2>/dev/null | grep -c '^installed$' || true)
     [ "$installed" -lt "$#" ] || return 0
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -o DPkg::Lock::Timeout=600 --no-install-recommends "$@" >/dev/null
+    apt_get update -qq
+    apt_get install -qq --no-install-recommends "$@" >/dev/null
 }
 
 # debian_sources SUITE: prints apt's sources for SUITE, from this machine's mirror if it runs Debian.

@@ -1,6 +1,9 @@
 # shellcheck shell=bash disable=SC2154  # broker, host and stack are set by scripts/install/service, which sources this
 # Finds out what the machine is, and installs the packages that it needs from Debian.
 
+# shellcheck source=scripts/install/apt.sh
+. scripts/install/apt.sh
+
 # os_release KEY: prints a value of os-release, because apt's package lists may be empty or old. The file is read, never
 # sourced: with --root it comes from another machine.
 os_release() {
@@ -165,27 +168,6 @@ is_installed() {
     local -a of=()
     [ ! -d "$host/var/lib/dpkg" ] || of=(--admindir "$host/var/lib/dpkg")
     dpkg-query "${of[@]}" -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
-}
-
-readonly lock_wait_s=900 # a first boot's unattended upgrade may take that long on a slow card
-
-# apt_get ARGUMENT...: runs apt-get, and waits while another program uses apt, as unattended-upgrades does at the first
-# boot. apt itself waits for dpkg's locks, but not for those of its package lists and of its downloads.
-apt_get() {
-    local until=$((SECONDS + lock_wait_s)) messages code holder="" before=""
-    messages=$(mktemp)
-    while true; do
-        code=0
-        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout="$lock_wait_s" "$@" 2>"$messages" || code=$?
-        holder=$(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$messages" | head -n 1)
-        if [ "$code" -eq 0 ] || [ -z "$holder" ] || [ "$SECONDS" -ge "$until" ]; then break; fi
-        [ "$holder" = "$before" ] || echo "Waiting: $holder"
-        before=$holder
-        sleep 2
-    done
-    cat "$messages" >&2
-    rm -f "$messages"
-    return "$code"
 }
 
 # install_packages PACKAGE...: installs them, and notes in $from_debian those that were not there before.
