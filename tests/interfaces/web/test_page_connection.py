@@ -323,6 +323,19 @@ def test_a_new_token_asks_for_a_login_and_a_restart_does_not(watched: Watched, t
         page.wait_for_url("**/login")
 
 
+def test_a_page_that_stays_open_over_an_upgrade_takes_the_new_scripts(box: Box, watched: Watched) -> None:
+    page = watched.open(box.server.address)
+    says(page, "#label", "porch cat")
+    page.evaluate("window.isOld = true")
+    box.status.gauge(version="99.0.0")
+    page.wait_for_function("() => !window.isOld")
+    page.wait_for_function("() => document.querySelector('#version').textContent.endsWith('99.0.0')")
+    says(page, "#label", "porch cat")
+    page.evaluate("window.isOld = true")
+    next_picture(page)
+    assert page.evaluate("window.isOld"), "once, not for ever"
+
+
 @IN_ENGLISH
 def test_the_login_form_has_words_for_what_is_not_a_wrong_token(watched: Watched, tmp_path: Path) -> None:
     token = tmp_path / "token"

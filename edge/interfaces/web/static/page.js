@@ -169,6 +169,7 @@ const stream = {
   on: {
     top({ top }) { seen.top = top; showLabel(); }, // empty while the camera is away
     status(status) {
+      if (seen.status && status.version !== seen.status.version) location.reload(); // the box was upgraded, and has newer scripts
       if (status.model && status.model !== seen.model?.name) fetchModel(); // another one, or the first was lost
       seen.status = status;
       showLabel();
