@@ -84,8 +84,11 @@ def _key_password(settings: MqttSettings) -> str:
 
 def _read_line(path: Path, what: str, key: str) -> str:
     try:
-        return read_text(path).rstrip("\n")
+        line = read_text(path).rstrip("\n")
     except NotTextError as error:
         raise BrokerError(f"{what} cannot be read, because {path} {error}.") from error
     except OSError as error:
         raise BrokerError(f"{what} cannot be read from {path} ({error.strerror}); check {key}.") from error
+    if "\n" in line:
+        raise BrokerError(f"{what} cannot be read, because {path} has several lines; write nothing else into it.")
+    return line

@@ -70,6 +70,14 @@ def test_a_page_without_a_token_is_for_this_machine_only_and_a_page_that_is_off_
     assert page.page(WebSettings(enabled=False)).severity == "ok"
 
 
+@pytest.mark.parametrize("address", ["198.51.100.77", "does-not-exist.invalid"])
+def test_a_page_at_an_address_that_this_machine_does_not_have_is_reported(address: str) -> None:
+    finding = page.page(WebSettings(listen=f"{address}:5000", token_file="token"))
+    assert finding.severity == "warning"
+    assert finding.sentence.startswith(f"{address}:5000 cannot be used (")
+    assert "web.listen" in finding.sentence
+
+
 def disk_of(directory: Path, root: Path, *, megabytes: int) -> None:
     """A /sys in which the disk of `directory` has this many bytes written."""
     device = directory.stat().st_dev

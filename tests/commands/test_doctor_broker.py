@@ -54,6 +54,19 @@ def test_a_broker_that_takes_us_is_well(brokers: Brokers, tmp_path: Path) -> Non
     assert all(m.topic.endswith("/doctor") and not m.payload and not m.retain for m in seen.received)
 
 
+@pytest.mark.parametrize(("password", "hint"), [("secret ", "begins or ends with a space"), ("secret", "")])
+def test_a_password_with_a_space_that_no_editor_shows_is_named(
+    brokers: Brokers, tmp_path: Path, password: str, hint: str
+) -> None:
+    wrong = tmp_path / "password"
+    wrong.write_text(f"{password}\n")
+    settings = MqttSettings(url=brokers.start("allow_anonymous false").url, username="porch", password_file=str(wrong))
+    finding = checks.broker(settings, "porch")
+    assert finding.severity == "warning"
+    assert hint in finding.remedy
+    assert bool(hint) == bool(finding.remedy)
+
+
 def test_a_broker_that_is_not_there_is_reported_with_its_address(tmp_path: Path) -> None:
     nowhere = MqttSettings(url=f"mqtt://127.0.0.1:{free_port()}")
     finding = checks.broker(nowhere, "porch")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.delivery.credentials import tls_context
+from edge.delivery.credentials import read_password, tls_context
 from edge.errors import BrokerError
 from edge.settings.schema import MqttSettings
 from tests.broker import Brokers, Certificates, eventually
@@ -54,6 +54,15 @@ def test_an_authority_without_key_usage_is_accepted_as_by_mosquitto(
     url = broker.url.replace("mqtt:", "mqtts:")
     with room(url, tmp_path / "state" / "fallback.db", ca_file=str(certificates.authority)) as box:
         box.wait_online()
+
+
+def test_a_password_file_with_a_second_line_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\n# of the broker on the hill\n")
+    with pytest.raises(BrokerError, match=f"{file} has several lines"):
+        read_password(str(file))
+    file.write_text("secret\n\n")
+    assert read_password(str(file)) == "secret"
 
 
 def test_the_system_s_authorities_are_checked_as_strictly_as_before() -> None:

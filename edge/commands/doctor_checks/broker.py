@@ -38,7 +38,20 @@ def broker(mqtt: MqttSettings, device: str) -> Finding:
         with _connected(mqtt, device):
             return Finding("broker", "ok", f"{mqtt.address} accepts us")
     except EdgeClassifierError as error:
-        return Finding("broker", "warning", str(error))
+        return Finding("broker", "warning", str(error), _outer_space(mqtt))
+
+
+def _outer_space(mqtt: MqttSettings) -> str:
+    """A hint if the password begins or ends with a space, which editors do not show; else ""."""
+    from edge.delivery.credentials import read_password
+
+    try:
+        password = read_password(mqtt.password_file) or ""
+    except BrokerError:  # which the finding reports
+        return ""
+    if password == password.strip():
+        return ""
+    return "The password begins or ends with a space, which is a part of it; remove it from the file if it is none."
 
 
 def access(mqtt: MqttSettings, device: str, fallback: FallbackSettings) -> Finding:
