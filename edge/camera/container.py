@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 HEAD_BYTES = 1 << 16  # in which Matroska and AVI name their codec
+TAIL_BYTES = 512
 MAX_BOXES = 10_000
 # Of an MP4's sample entry, a Matroska track and an AVI stream. Other codecs keep the name that is in the file.
 CODECS = {
@@ -43,6 +44,7 @@ class VideoHeader:
     flip_horizontal: bool = False
     flip_vertical: bool = False
     duration_s: float = 0.0  # 0 if unknown
+    complete: bool = False  # of another container: it states its length in bytes, and they are there
     unfinished: bool = False  # an MP4 or QuickTime file whose index is missing or cut off
 
 
@@ -63,12 +65,42 @@ def read_header(path: Path) -> VideoHeader:
         head = file.read(HEAD_BYTES)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _mp4(file)
+        complete = _is_complete(file, head)
     found = None
     if head.startswith(b"\x1aE\xdf\xa3"):
         found = re.search(rb"\x86[\x80-\xff](V_[\w/]+)", head)  # element CodecID of a video track
     elif head.startswith(b"RIFF"):
         found = re.search(rb"strh.{4}vids(.{4})", head, re.DOTALL)
-    return VideoHeader(codec_name(found[1].decode("latin-1")) if found else "")
+    return VideoHeader(codec_name(found[1].decode("latin-1")) if found else "", complete=complete)
+
+
+def _is_complete(file: BinaryIO, head: bytes) -> bool:
+    """Whether all bytes of a Matroska or AVI file are there, and the last ones are not the zeros of a power cut.
+
+    An MPEG-TS is complete too: it states no length, and FFmpeg takes its duration from its end.
+    """
+    if head[0:189:188] == b"GG":  # MPEG-TS: packets of 188 bytes
+        return True
+    stated = 0
+    if head.startswith(b"RIFF") and len(head) >= 8:
+        stated = 8 + int(struct.unpack_from("<I", head, 4)[0])
+    elif head.startswith(b"\x1aE\xdf\xa3"):
+        begin, length = _element(head, 4)
+        if head[begin + length : begin + length + 4] == b"\x18S\x80g":  # Segment
+            stated = sum(_element(head, begin + length + 4))
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - TAIL_BYTES))
+    return 8 < stated <= end and any(file.read())
+
+
+def _element(head: bytes, at: int) -> tuple[int, int]:
+    """Where the content of a Matroska element begins, and its length, from the place of that length; 0, 0 if unknown.
+
+    RFC 8794, 4: the zero bits in front are as many as the bytes that follow; all other bits are 1 if it is unknown.
+    """
+    size = 9 - head[at].bit_length() if at < len(head) else 9
+    number = int.from_bytes(head[at : at + size], "big") & (1 << 7 * size) - 1
+    return (0, 0) if size > 8 or number == (1 << 7 * size) - 1 else (at + size, number)
 
 
 def _mp4(file: BinaryIO) -> VideoHeader:
@@ -84,19 +116,21 @@ def _mp4(file: BinaryIO) -> VideoHeader:
         try:
             if _inside(file, trak, b"mdia", b"hdlr")[8:12] == b"vide":
                 return _video_track(
-                    movie, _inside(file, trak, b"tkhd"), _inside(file, trak, b"mdia", b"minf", b"stbl", b"stsd")
+                    movie,
+                    _inside(file, trak, b"tkhd"),
+                    _inside(file, trak, b"mdia", b"mdhd"),
+                    _inside(file, trak, b"mdia", b"minf", b"stbl", b"stsd"),
                 )
         except struct.error:  # a box is shorter than its version asks
             break
     return VideoHeader()
 
 
-def _video_track(movie: bytes, track: bytes, samples: bytes) -> VideoHeader:
+def _video_track(movie: bytes, track: bytes, media: bytes, samples: bytes) -> VideoHeader:
     # Version 1 has times and durations of 64 bits.
-    duration_at, matrix_at, duration = (28, 52, ">Q") if track[:1] == b"\1" else (20, 40, ">I")
-    (scale,) = struct.unpack_from(">I", movie, 20 if movie[:1] == b"\1" else 12)
-    (length,) = struct.unpack_from(duration, track, duration_at)
-    unknown = length == 2 ** (8 * struct.calcsize(duration)) - 1
+    matrix_at = 52 if track[:1] == b"\1" else 40
+    # The track's duration may begin with a pause, and the media's may be longer than what is shown of it.
+    durations = _duration_s(movie, track, (20, 28)), _duration_s(media, media, (16, 24))
     # Columns of the picture go along (a, b), rows along (c, d): 1 or -1 where it is not scaled.
     a, b, _, c, d = struct.unpack_from(">5i", track, matrix_at)
     transpose = a == d == 0 and b != 0 != c
@@ -107,8 +141,17 @@ def _video_track(movie: bytes, track: bytes, samples: bytes) -> VideoHeader:
         transpose=transpose,
         flip_horizontal=upright and (c if transpose else a) < 0,
         flip_vertical=upright and (b if transpose else d) < 0,
-        duration_s=0.0 if unknown or not scale else length / scale,
+        duration_s=min(filter(None, durations), default=0.0),
     )
+
+
+def _duration_s(timed: bytes, box: bytes, places: tuple[int, int]) -> float:
+    """The duration in a box in versions 0 and 1, in the unit that `timed` (mvhd or mdhd) states; 0 if unknown."""
+    duration, at = (">Q", places[1]) if box[:1] == b"\1" else (">I", places[0])
+    (scale,) = struct.unpack_from(">I", timed, 20 if timed[:1] == b"\1" else 12)
+    (length,) = struct.unpack_from(duration, box, at)
+    unknown = length == 2 ** (8 * struct.calcsize(duration)) - 1
+    return 0.0 if unknown or not scale else float(length / scale)
 
 
 Box = tuple[bytes, int, int]  # its type, where its content begins, and where it ends

@@ -94,11 +94,12 @@ class VideoSource(OpenCVSource):
         before_s, self.moment_s = self.moment_s, self._times.next(self._opened().get(cv2.CAP_PROP_POS_MSEC) / 1000)
         if not self._grabbed:
             self._began_s = self.moment_s
-        elif failed:
+        elif failed and (self._header.has_matrix or self.moment_s - before_s > 1.5 * step_s):
+            # Without a gap OpenCV 4.6 has only read over a sound that is longer, which it does not in an MP4.
             self._report(f"is damaged after {self._clock(before_s)}; what cannot be read is left out")
         elif self.moment_s - before_s > max(GAP_S, GAP_STEPS * step_s):
             gap = f"{self._clock(before_s)} to {self._clock(self.moment_s)}"
-            self._report(f"has no picture from {gap}; it may be damaged there")
+            self._report(f"has no picture from {gap}: nothing was recorded then, or it is damaged there")
         self._grabbed += 1
         return True
 
@@ -125,7 +126,9 @@ class VideoSource(OpenCVSource):
         return self.grab()
 
     def _report_early_end(self) -> None:
-        """An end long before the one that the header states is damage too."""
+        """An end long before the one that the header states is damage too, unless only its sound is longer."""
+        if self._header.complete:
+            return
         stated_s = self._header.duration_s
         if not stated_s and not self._header.has_matrix and (fps := self._opened().get(cv2.CAP_PROP_FPS)) > 0:
             stated_s = self._promised / fps

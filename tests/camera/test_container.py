@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,6 +167,55 @@ def test_a_video_that_is_cut_off_is_shown_up_to_there(tmp_path: Path, caplog: py
     assert 10 < pictures < 50
     (warning,) = [record.getMessage() for record in caplog.records]
     assert "although its header states 0:00:06.0" in warning
+
+
+def longer_sound(path: Path) -> Path:
+    """State 60 s as the duration of the whole, as with a sound that goes on after the last picture."""
+    content = bytearray(path.read_bytes())
+    if path.suffix == ".mkv":
+        at = content.index(b"\x44\x89\x88")  # element Duration, of 8 bytes, in milliseconds
+        struct.pack_into(">d", content, at + 3, 60_000.0)
+    else:
+        (scale,) = struct.unpack_from(">I", content, boxes(content, [b"moov", b"mvhd"])[-1] + 20)
+        struct.pack_into(">I", content, boxes(content, [b"moov", b"trak", b"tkhd"])[-1] + 28, 60 * scale)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_a_video_whose_sound_is_longer_is_not_damaged(
+    container: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An MP4 may also show its pictures after a pause, which the duration of its track includes."""
+    read_all(longer_sound(write_clip(tmp_path / f"clip.{container}", 60)))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+@pytest.mark.parametrize("rest", [b"", b"\0"], ids=["cut off", "zeros"])
+@pytest.mark.parametrize("container", ["mkv", "avi"])
+def test_a_video_that_ends_early_is_reported(
+    container: str, rest: bytes, keep: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = (
+        longer_sound(write_clip(tmp_path / "clip.mkv", 60))
+        if container == "mkv"
+        else write_clip(tmp_path / "clip.avi", 200, "MJPG")
+    )
+    content = path.read_bytes()
+    there = int(len(content) * keep)
+    path.write_bytes(content[:there] + rest * (len(content) - there))
+    read_all(path)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "although its header states" in warning
+
+
+def read_all(path: Path) -> None:
+    source = FileSource(str(path), Geometry(CameraSettings()))
+    source.open()
+    while source.grab():
+        pass
+    source.close()
 
 
 READS = """\
