@@ -36,6 +36,9 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext:
         # Python 3.13 sets this flag, and then refuses an authority without a key usage extension. Many home-made
         # ones have none, and mosquitto, OpenSSL's own default and older versions of Python accept them.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # Python 3.13 sets this one too: an intermediate authority, or the broker's own certificate, is enough. With
+        # older versions of Python a file that works on one box would be refused on another.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if settings.cert_file:
         _load_own(context, settings)
     return context

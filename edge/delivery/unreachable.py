@@ -18,7 +18,7 @@ def why_unreachable(error: Exception, settings: MqttSettings) -> str:
             why = f"The broker's certificate at {where} is not accepted ({error.verify_message.rstrip('.')})"
             advice = "check mqtt.ca_file, the certificate and this box's clock"
             if error.verify_code in OTHER_NAME:
-                advice = "write a name of the certificate in mqtt.url"
+                advice = "write a name of the certificate in mqtt.url, or add this one to it as a subjectAltName"
         case ssl.SSLError():
             why = f"TLS with the broker at {where} fails ({error.reason or error})"
             advice = "check mqtts:// and the certificates"
