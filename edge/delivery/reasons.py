@@ -36,6 +36,7 @@ NO_RETAIN = 0x9A
 NO_QOS = 0x9B
 
 ACCESS = "check its access list"
+OWN_NAME = "give each box a device.name of its own, and a mqtt.client_id of its own if that is set"
 _LOGIN = "check mqtt.username, its password and the broker's access list"
 _LIMIT = "it is tried again in a few seconds; raise the broker's limit if this lasts"
 _BUG = "read the broker's log, and report it as a bug of edge-classifier"
@@ -62,7 +63,7 @@ _OF_CONNECTION = {
     0x8B: Reason(Kind.BROKER, _AGAIN),  # server shutting down
     0x8C: Reason(Kind.FINAL, "let it accept a user with a password, or a client certificate"),  # bad authentication
     0x8D: Reason(Kind.LATER, "check the network, or raise mqtt.keepalive_s"),  # keep alive timeout
-    TAKEN_OVER: Reason(Kind.FINAL, "give each box a device.name of its own"),
+    TAKEN_OVER: Reason(Kind.FINAL, OWN_NAME),
     0x8F: Reason(Kind.FINAL, _TOPICS),  # topic filter invalid
     0x90: Reason(Kind.FINAL, _TOPICS),  # topic name invalid
     0x93: Reason(Kind.LATER, _BUG),  # receive maximum exceeded

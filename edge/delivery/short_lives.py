@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edge.delivery.reasons import TAKEN_OVER
+from edge.delivery.reasons import OWN_NAME, TAKEN_OVER
 from edge.delivery.reports import Ended
 
 SUSPECT_AFTER = 3  # short connections in a row
@@ -74,6 +74,4 @@ class ShortLives:
     def sentence(self, client_id: str, address: str) -> str:
         """What is suspected otherwise, and what to do."""
         verb = "uses" if self._taken_over else "seems to use"
-        return (
-            f"Another client {verb} the id {client_id} at the broker {address}; give each box a device.name of its own."
-        )
+        return f"Another client {verb} the id {client_id} at the broker {address}; {OWN_NAME}."
