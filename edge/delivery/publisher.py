@@ -137,9 +137,10 @@ class Publisher:
         elif answer.reason:
             event.awaited, event.refused = False, answer.reason
             if event.seq is not None:
-                self._spool.refused(event.seq, answer.reason)
+                self._spool.refused(event.seq, answer.reason, for_now=answer.kind is Kind.LATER)
         else:
             self._outbox.settle(event)
+            self._spool.broker_takes()
             self._status.count("events_published")
             self._status.observe("delivery", (time.monotonic() - event.made) * 1000)
             if event.seq is not None:
@@ -149,7 +150,7 @@ class Publisher:
         if self._later("replay", answer):
             self._spool.again(seq)
         elif answer.reason:
-            self._spool.refused(seq, answer.reason)
+            self._spool.refused(seq, answer.reason, for_now=answer.kind is Kind.LATER)
         else:
             self._status.count("events_replayed")
             self._spool.delivered(seq)

@@ -58,6 +58,7 @@ class Spool:
         self._retry_refused = Backoff(RETRY_REFUSED_S, RETRY_REFUSED_CAP_S, jitter=0.0)
         self._retry_refused_at = 0.0
         self._refused_at = float("-inf")
+        self._takes = False  # whether the broker has accepted an event since it refused one
         self.rewind()
 
     # --- storing ---
@@ -82,16 +83,30 @@ class Spool:
         self._dropped += events
         self._report()
 
+    def broker_takes(self) -> None:
+        """The broker has accepted an event, stored or not."""
+        self._takes = True
+
     def delivered(self, seq: int) -> None:
         """The broker has acknowledged a stored event; it is deleted with the next commit."""
+        self._takes = True
         self._delivered[seq] = None
         if len(self._delivered) >= WRITE_AT_ONCE:
             self._write_at = self._clock()
         self._write_soon()
 
-    def refused(self, seq: int, reason: str) -> None:
-        """The broker has refused a stored event; it stays, with the reason."""
+    def refused(self, seq: int, reason: str, *, for_now: bool = False) -> None:
+        """The broker has refused a stored event; it stays, with the reason.
+
+        Args:
+            for_now: for a reason such as a full queue.
+        """
         self._refusals[seq] = reason
+        if for_now and not self._takes:
+            # As long as the broker takes nothing, the event is not to blame, and is tried again soon.
+            self._retry_refused.reset()
+            self._retry_refused_at = min(self._retry_refused_at, self._clock() + RETRY_REFUSED_S)
+        self._takes = False
         self._refused_at = self._clock()
         self._in_flight.discard(seq)
         self._write_soon()
