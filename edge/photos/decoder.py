@@ -82,6 +82,8 @@ class PhotoDecoder:
                 except TimeoutError as error:
                     self._kill()
                     raise self._too_slow(name) from error
+                except ConnectionError:  # it has ended before it took the photo
+                    self._kill()
                 except EOFError as error:
                     if (code := self._end()) != 0:
                         raise self._reason(code, name) from error
@@ -177,7 +179,13 @@ class _Child:
             raise ChildProcessError(f"it has ended with exit code {self.process.wait()}")
 
     def decode(self, content: bytes, name: str) -> Pixels:
-        """As `PhotoDecoder.decode`; raises TimeoutError if there is no answer in time, EOFError if it has ended."""
+        """As `PhotoDecoder.decode`, but raises other errors if there is no answer.
+
+        Raises:
+            TimeoutError: there is none in time.
+            ConnectionError: the child has ended before it took the photo.
+            EOFError: it has ended during the photo.
+        """
         try:
             file = os.memfd_create("photo")  # a file in memory
         except OSError as error:  # too many open files
@@ -197,7 +205,7 @@ class _Child:
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], [file])
             message, files, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):  # the kernel reports a request that was not received as ECONNRESET
             raise
         except OSError as error:
             raise EOFError from error

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ from tests.strangers_decoder import cpu_s, decoders_of, peak_bytes
 SLACK_S = 3.0  # tolerance for a busy machine, and for the start of a child
 WAIT_S = 20.0
 LEAN_BYTES = 64 << 20  # what the pixels of no bomb fit into
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_decoder_of_other_tests() -> None:
+    for child in decoders_of(os.getpid()):
+        os.kill(child, signal.SIGKILL)  # the next photo starts another
+    eventually(lambda: not decoders_of(os.getpid()), "they end")
 
 
 @pytest.fixture
@@ -188,6 +196,29 @@ def test_a_killed_child_is_replaced(decoder: PhotoDecoder, slow: bytes, caplog: 
         "The process that decodes photos has ended with signal 11 (Segmentation fault) during one; the daemon goes on."
         " (2 times in N s)",  # however slow this machine is
     ]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["as it comes", "as it waits"])
+def test_a_photo_that_a_killed_child_had_not_taken_is_decoded_by_another(
+    decoder: PhotoDecoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, before: bool
+) -> None:
+    decoder.decode(encoded("PNG"), "first")
+    child = child_of(os.getpid())
+    os.kill(child, signal.SIGSTOP)
+    send = module.socket.send_fds
+
+    def killed_around(*arguments: Any) -> int:
+        if not before:
+            send(*arguments)
+        if child in decoders_of(os.getpid()):
+            os.kill(child, signal.SIGKILL)
+            eventually(lambda: child not in decoders_of(os.getpid()), "it ends")
+        return send(*arguments) if before else 0
+
+    monkeypatch.setattr(module.socket, "send_fds", killed_around)
+    assert decoder.decode(encoded("PNG"), "second").shape == (48, 64, 3)
+    assert child_of(os.getpid()) != child
+    assert caplog.records == []
 
 
 def test_a_child_without_photos_ends_and_the_next_photo_starts_another() -> None:

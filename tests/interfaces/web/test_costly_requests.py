@@ -1,14 +1,17 @@
 """Tests that no small request takes long: where libraries need the square of its length, it is bounded before them."""
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.interfaces.web.box import MODEL, Box, has, photo, running
+from tests.interfaces.web.box import MODEL, WAIT_S, Box, has, photo, running
 from tests.interfaces.web.test_kserve import tensor
+from tests.interfaces.web.test_strangers import place_of
 
 INFER = f"/v2/models/{MODEL['name']}/infer"
 WITHIN_S = 1.0  # of the processor; without the bounds each takes 2 to 20 s, with some versions of the libraries
@@ -129,6 +132,61 @@ def test_a_long_content_type_is_refused_at_once(box: Box, kind: str) -> None:
 @pytest.mark.parametrize("name", ["a" * 255, "猫" * 255])
 def test_the_longest_name_of_a_file_is_taken(box: Box, name: str) -> None:
     assert box.client.post("/predict", files={"file": (name, photo(3))}).status_code == 200
+
+
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What the page sends until it closes the connection."""
+    content = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            content += piece
+    return content
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/login", b"/predict", b"/api/status", b"/none"])
+def test_a_body_in_chunks_of_one_byte_is_refused_at_once(
+    box: Box, path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = time.process_time()
+    with socket.create_connection(place_of(box.server.address), WAIT_S) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(CHUNKED % path)
+            for _ in range(400):
+                connection.sendall(b"1\r\nx\r\n" * 2000)
+        read_all(connection)
+    assert time.process_time() - began < WITHIN_S
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("size", [7, 100, 1000])
+def test_a_photo_in_small_chunks_is_taken(box: Box, size: int) -> None:
+    content = photo(3, 640, 480)
+    pieces = (content[at : at + size] for at in range(0, len(content), size))
+    assert box.client.post("/predict", content=pieces).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        CHUNKED % b"/healthz" + b"no chunk\r\n",
+    ],
+    ids=["length", "chunk"],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_not_http_closes_the_connection_without_a_traceback(
+    box: Box, content: bytes, caplog: pytest.LogCaptureFixture, *, late: bool
+) -> None:
+    with socket.create_connection(place_of(box.server.address), WAIT_S) as connection:
+        head, end, rest = content.partition(b"\r\n\r\n")
+        connection.sendall(head + end)
+        answer = connection.recv(12) if late and rest else b""  # then it has been answered already
+        connection.sendall(rest)
+        assert (answer + read_all(connection))[:10] == b"HTTP/1.1 4"
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 HALVES = ["\ud800", "\udfff", "a\udc80b" * 20]
