@@ -21,7 +21,7 @@ from edge.delivery.limits import packet_bytes
 from edge.delivery.owner import Owner
 from edge.delivery.reasons import ACCESS, TAKEN_OVER, TOO_LARGE, Kind, of_connection
 from edge.delivery.reports import Acknowledged, Connected, Ended, Granted, Opened, Received, Report
-from edge.delivery.short_lives import ShortLives
+from edge.delivery.short_lives import SUSPECT_AFTER, ShortLives
 from edge.settings.schema import MqttSettings
 
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 4.0  # live events flow again within 5 s of the broker's return
@@ -82,6 +82,7 @@ class Link:
         self._due = clock()  # when time ends the state: WAITING, CONNECTING and PROVEN only
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
         self._short_lives = ShortLives()
+        self._short_in_a_row = 0  # connections that ended before they were steady, for whatever reason
         self._holds = Holds(clock)
         self._learned = Learned(settings, owner.learned)
         self._granted: Callable[[Granted], None] = lambda report: None
@@ -205,9 +206,10 @@ class Link:
             case State.PROVEN:
                 self._enter(State.STEADY)
                 self._backoff.reset()
-                if self._short_lives.suspicious:
+                if not self._works_at_once:
                     self._owner.works()
                 self._short_lives.over()
+                self._short_in_a_row = 0
 
     def take(self, report: Report) -> None:
         """Make the transition that a report of the connection demands."""
@@ -263,8 +265,13 @@ class Link:
         self._answered_at = self._clock()
         if self._state is State.ACCEPTED:
             self._enter(State.PROVEN, STEADY_S)
-            if not self._short_lives.suspicious:
+            if self._works_at_once:
                 self._owner.works()
+
+    @property
+    def _works_at_once(self) -> bool:
+        """Whether an answered message shows that the connection works, or only one that is steady."""
+        return not self._short_lives.suspicious and self._short_in_a_row < SUSPECT_AFTER
 
     def _acknowledged(self, answer: Acknowledged) -> None:
         message = self._under_way.pop(answer.mid, None)
@@ -282,6 +289,7 @@ class Link:
 
     def _ended(self, end: Ended) -> None:
         sentence, denied, was_online = end.sentence, end.denied, self.online
+        self._short_in_a_row += self._state in (State.ACCEPTED, State.PROVEN)
         alone = next(iter(self._under_way.values())) if len(self._under_way) == 1 else None
         differs = self._learned.ended(end, alone.bytes if alone else 0)
         unanswered = [message.topic for message in self._under_way.values()]

@@ -358,6 +358,31 @@ def test_the_reason_of_an_end_decides_whether_only_this_connection_is_concerned(
     assert box.denials[-1] is second_link_tells
 
 
+@pytest.mark.parametrize("code", [0, 0x97])
+def test_connections_that_end_within_seconds_again_and_again_count_as_working_once_one_is_steady(code: int) -> None:
+    """Otherwise each of them would be two lines of the log."""
+    box = Box()
+    for number in range(20):
+        box.online()
+        box.send(STATE)
+        box.send(EVENT)
+        box.acknowledge(1)
+        box.wait(1.0)
+        box.take(Ended("It ended.", by_broker=number % 2 == 0, code=code))
+    assert (before := box.works_count) <= 3
+    box.online()
+    box.send(STATE)
+    box.acknowledge(1)
+    box.wait(STEADY_S)
+    assert box.works_count == before + 1
+    box.take(Ended("The broker restarts.", by_broker=True, code=0x8B))
+    before = box.works_count
+    box.online()
+    box.send(STATE)
+    box.acknowledge(1)
+    assert box.works_count == before + 1
+
+
 def test_looking_up_a_name_has_a_time_limit_of_its_own() -> None:
     box = Box()
     box.wait(0.0)
