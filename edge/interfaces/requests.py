@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.errors import BusyError, EdgeClassifierError, PhotoError, RequestError
-from edge.events import Classification
+from edge.events import Classification, top_k
 from edge.frames import Pixels
 from edge.interfaces.json_document import sentence_of
 from edge.photos.decode import encode_photo
@@ -43,6 +43,7 @@ class _NoFields(BaseModel):
 
 class _ClassifyFields(_NoFields):
     image: str = ""  # a photo in base64; empty for the newest frame
+    top: int | None = Field(None, ge=1)  # so many classes instead of three
 
 
 class _SetFields(_NoFields):
@@ -110,7 +111,7 @@ class RequestHandler:
                 _checked(_NoFields, document)
                 return {"image": base64.b64encode(encode_photo(self._frame(), SNAPSHOT_SIDE)).decode()}
             case "classify":
-                return self._classified(_checked(_ClassifyFields, document).image)
+                return self._classified(_checked(_ClassifyFields, document))
             case "reload":
                 _checked(_NoFields, document)
                 self._reload()
@@ -149,10 +150,10 @@ class RequestHandler:
             raise RequestError("The camera delivers no frames; see the status topic.")
         return frame.pixels
 
-    def _classified(self, image: str) -> dict[str, Any]:
+    def _classified(self, fields: _ClassifyFields) -> dict[str, Any]:
         try:
-            photo = base64.b64decode(image, validate=True)
-            pixels = self._decode(photo, "image") if image else self._frame()
+            photo = base64.b64decode(fields.image, validate=True)
+            pixels = self._decode(photo, "image") if fields.image else self._frame()
             found = self._classify(pixels).result(ANSWER_WITHIN_S)
         except ValueError as error:  # of base64
             raise RequestError("image is not base64.") from error
@@ -160,7 +161,10 @@ class RequestHandler:
             raise RequestError(str(error)) from error
         except (FutureTimeoutError, CancelledError) as error:
             raise RequestError("The model does not answer; see the status topic.") from error
-        top = [dataclasses.asdict(label) for label in found.top]
+        if fields.top is not None and fields.top > len(found.labels):
+            raise RequestError(f"top must be 1 to {len(found.labels)}, the number of classes of the model.")
+        labels = found.top if fields.top is None else top_k(found.probabilities, found.labels, fields.top)
+        top = [dataclasses.asdict(label) for label in labels]
         return {"top": top, "model": found.model, "latency_ms": found.latency_ms}
 
 

@@ -90,3 +90,16 @@ def test_other_requests_do_not_wait_for_a_photo() -> None:
         with pytest.raises(RequestError, match=r"^image takes more than 2 s to decode; "):
             answer.result(WAIT_S)
     assert done.requests.handle("classify", {"image": base64.b64encode(encoded("PNG")).decode()})["top"]
+
+
+@pytest.mark.parametrize(("top", "labels"), [(None, 3), (1, 1), (2, 2), (3, 3)])
+def test_as_many_classes_are_returned_as_are_asked_for(top: int | None, labels: int) -> None:
+    asked = {} if top is None else {"top": top}
+    answer = Done().requests.handle("classify", asked)
+    assert [label["label"] for label in answer["top"]] == ["dog", "owl", "cat"][:labels]
+
+
+@pytest.mark.parametrize("top", [0, -1, 4, 10**30, True, "2", 2.0])
+def test_a_number_of_classes_that_the_model_does_not_have_is_refused(top: object) -> None:
+    with pytest.raises(RequestError, match=r"^top"):
+        Done().requests.handle("classify", {"top": top})

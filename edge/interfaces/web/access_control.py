@@ -83,7 +83,9 @@ class AccessControl:
             return None
         if path == "/" and method == "GET":
             return RedirectResponse("/login", 303)
-        sentence = "Send the token as `Authorization: Bearer …` or as the password of Basic, or log in at /login."
+        wrong = "This is not the token in web.token_file, or it was changed after the login. "
+        way = "Send the token as `Authorization: Bearer …` or as the password of Basic, or log in at /login."
+        sentence = (wrong if _gives_token(headers) else "") + way
         refusal = problem_response(401, sentence, path=path)
         refusal.headers.append("WWW-Authenticate", "Bearer")
         if not _is_browser(headers):

@@ -22,13 +22,13 @@ from edge.interfaces.web.problem_details import documented
 
 MAX_EVENTS = 1000
 MAX_PARTS = 10  # of MAX_EVENTS of the fallback log that are read for one page
-CURSOR = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z_[!-~]{1,200}$"
+CURSOR = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z_[!-~]{1,200}$"
 _Key = tuple[str, str]  # all times are UTC in one format, and so are the ids of one run: both sort as text
 
 
 def _is_date_time(text: object) -> object:
     # Pydantic would also accept seconds since 1970, which the OpenAPI document's format date-time does not.
-    if isinstance(text, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]", text):
+    if isinstance(text, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", text):
         raise ValueError("must be a time such as 2026-11-22T10:15:30Z")
     return text
 

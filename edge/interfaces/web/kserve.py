@@ -94,7 +94,7 @@ class InferInput(BaseModel):
     """The photos, in base64."""
 
     name: Literal["image"]
-    shape: list[Annotated[int, Field(ge=0)]] = Field(description="[photos], or [photos, 1]", min_length=1)
+    shape: list[Annotated[int, Field(ge=0, strict=True)]] = Field(description="[photos], or [photos, 1]", min_length=1)
     datatype: Literal["BYTES"]
     parameters: Parameters = {}
     data: list[Any] = Field(description="one text for each photo, nested as `shape` says or flat")

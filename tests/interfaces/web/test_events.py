@@ -131,3 +131,9 @@ def test_the_log_is_read_by_the_events_own_times(tmp_path: Path) -> None:
     assert [one.time for one in found] == sorted(times)
     assert [one.time for one in newest_events(tmp_path / "log.db", 1, "2026-11-22T10:00:01.000Z")] == [times[0]]
     assert [one.time for one in newest_events(tmp_path / "log.db", 9, times[1])] == [times[1]]
+
+
+def test_a_cursor_has_digits_of_ascii(box: Box) -> None:
+    arabic = "2026-01-01T00:00:00.000Z_!".replace("2", "\u0662")
+    assert box.client.get("/api/events", params={"before": arabic}).status_code == 422
+    assert box.client.get("/api/events", params={"since": "\u0662026-01-01T00:00:00Z"}).status_code == 422

@@ -181,3 +181,8 @@ def test_the_box_classifies_photos_without_a_camera_and_says_so_without_a_token(
         assert box.client.post(INFER, json={"inputs": [tensor(photo(2))]}).status_code == 401
         box.client.headers["authorization"] = f"Bearer {token.read_text()}"
         assert outputs(box.client.post(INFER, json={"inputs": [tensor(photo(2))]}))["indices"][2][0] == 2
+
+
+@pytest.mark.parametrize("shape", [[True], ["1"], [1.0], [1, True]])
+def test_a_shape_is_of_whole_numbers(box: Box, shape: list[object]) -> None:
+    assert box.client.post(INFER, json={"inputs": [tensor(photo(3), shape=shape)]}).status_code == 400

@@ -374,3 +374,22 @@ def test_the_login_form_works_without_scripts(browser: Browser, tmp_path: Path) 
         page.click("button")
         page.wait_for_selector("#main")
         context.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 735, 740, 1023, 1280])
+def test_the_login_form_lies_within_its_card(browser: Browser, tmp_path: Path, width: int) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with running(labels=LABELS, token_file=token) as box:
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(box.server.address)
+        card, heading, form = (page.locator(part).bounding_box() for part in (".card", "h1", "form"))
+        page.close()
+    assert card
+    assert heading
+    assert form
+    for part in (heading, form):
+        middle = part["x"] + part["width"] / 2
+        assert middle == pytest.approx(card["x"] + card["width"] / 2, abs=1)
+        assert card["x"] <= part["x"]
+    assert heading["y"] + heading["height"] <= form["y"]

@@ -2,12 +2,15 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from edge.interfaces.web import photo_upload
@@ -192,3 +195,16 @@ def test_the_labels_are_listed_with_their_index_and_sent_again_only_if_the_model
         assert (changed.status_code, changed.json()["model"]) == (200, "other-int8-000000")
     finally:
         box.described["name"] = MODEL["name"]
+
+
+@needs_curl
+@pytest.mark.parametrize("path", ["/predict", f"/v2/models/{MODEL['name']}/infer"])
+def test_the_documented_line_sends_base64_of_an_ordinary_photo(box: Box, tmp_path: Path, path: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (500, 500, 3), np.uint8)
+    (tmp_path / "cat.jpg").write_bytes(cv2.imencode(".png", noise)[1].tobytes())  # 750 kB; an argument has 128 KiB
+    shell = "".join(re.findall(r"```sh\n(.*?)```", Path("docs/web.md").read_text(encoding="utf-8"), re.DOTALL))
+    shell = shell.replace("resnet18-int8-91a9fb", str(MODEL["name"]))
+    (command,) = re.findall(rf"(?m)^\(printf(?:[^\n]|\n )*--json @- \S+{re.escape(path)}$", shell)
+    command = command.replace("http://127.0.0.1:5000", box.server.address)
+    done = subprocess.run(["bash", "-c", command + " -sSf"], cwd=tmp_path, capture_output=True, timeout=30, check=True)
+    assert json.loads(done.stdout).keys() >= ({"top"} if path == "/predict" else {"outputs"})

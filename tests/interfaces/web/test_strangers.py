@@ -276,11 +276,14 @@ def test_a_wrong_token_is_answered_late_and_logged_whichever_way_it_comes(
                 case _:
                     answer = box.client.post("/login", data={"token": "wrong"})
             assert answer.status_code == 401
+            assert way == "form" or answer.json()["detail"].startswith("This is not the token in web.token_file")
         assert time.monotonic() - began >= 2 * wrong_tokens.DELAY_S
         lines = [record.getMessage() for record in caplog.records if "wrong token" in record.getMessage()]
         assert lines == ["127.0.0.1 sends a wrong token to the page, or the cookie of a login with an older one."]
         began = time.monotonic()
-        assert box.client.get("/api/status").status_code == 401  # no token is not a wrong one
+        answer = box.client.get("/api/status")
+        assert answer.status_code == 401  # no token is not a wrong one
+        assert answer.json()["detail"].startswith("Send the token as ")
         assert time.monotonic() - began < wrong_tokens.DELAY_S
 
 
