@@ -95,9 +95,11 @@ async def _messages(
             yield _message("top", {"top": top})
         for message in events.new():
             yield message
+            await asyncio.sleep(0)  # others have their turn, and this ends once the client has left
         for line in log_lines.after(line_number):
             line_number = line["number"]
             yield _message("log", line)
+            await asyncio.sleep(0)
         await asyncio.sleep(EVERY_S)
 
 

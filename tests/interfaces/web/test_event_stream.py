@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import socket
+import struct
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,8 +14,10 @@ import pytest
 from edge.events import Event, Label
 from edge.interfaces.web import event_stream
 from edge.status.recent import KEPT_EVENTS, Recent
-from tests.interfaces.web.box import Box, has, running
+from tests.interfaces.web.box import WAIT_S, Box, has, running
+from tests.interfaces.web.test_strangers import place_of
 
+WITHIN_S = 1.5
 RUN = "porch-5f1c2e7a-0812400"
 
 
@@ -128,3 +133,21 @@ def test_a_listener_that_is_slower_than_the_events_learns_how_many_it_missed() -
         recent.add(event(number))
     first = next(events.new())
     assert json.loads(first.split("data: ")[1]) == {"after": event(1).id, "events": 3}
+
+
+def test_clients_that_ask_for_every_event_and_leave_take_little_time(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(KEPT_EVENTS):
+        box.recent.add(event(number))
+    clients, reset = 60, struct.pack("ii", 1, 0)
+    asked = b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: unknown\r\n\r\n"
+    began = time.process_time()
+    for _ in range(clients):
+        with socket.create_connection(place_of(box.server.address), WAIT_S) as client:
+            client.sendall(asked)
+            assert client.recv(12)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    assert box.client.get("/healthz").status_code == 200
+    assert time.process_time() - began < WITHIN_S, "mostly 0.4 s; 4 s if each gets all that it asked for"
+    assert caplog.records == []
