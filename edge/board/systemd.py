@@ -140,4 +140,4 @@ class _PriorityFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = record.levelno
         priority = 7 if level < logging.INFO else 6 if level < logging.WARNING else 4 if level < logging.ERROR else 3
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))

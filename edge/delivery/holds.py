@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from edge.backoff import Backoff
 from edge.delivery.reasons import Kind
 from edge.delivery.reports import Acknowledged
+from edge.printable import shortened
 from edge.repeating_fault import RepeatingFault
 
 logger = logging.getLogger("edge.delivery")
@@ -17,6 +18,7 @@ HOLD_S = 600.0  # after a refusal that a person has to remove
 SOON_FIRST_S, SOON_CAP_S = 2.0, 10.0  # after a temporary one, such as that of a full queue
 PROBES = 3  # with one message; then with the next one, because only this message may be refused
 MAX_REFUSED = 100  # topics that are remembered as refused
+MAX_TOPIC = 200  # characters of a topic in the log; who sends a request chooses that of its answer
 
 
 @dataclass(slots=True)
@@ -66,13 +68,13 @@ class Holds:
             case _:
                 hold.until = self._clock() + HOLD_S
         self._over = ""
-        self._fault.happened(_sentence(topic, answer))
+        self._fault.happened(_sentence(shortened(topic, MAX_TOPIC), answer))
 
     def accepted(self, topic: str) -> None:
         """The broker has taken a message on this topic."""
         hold = self._held.pop(topic, None)
         if hold is not None and not self._held:
-            self._over = f"The broker takes {topic} again."
+            self._over = f"The broker takes {shortened(topic, MAX_TOPIC)} again."
             # A broker with a quota takes some messages and refuses others, which is one fault.
             self._over_at = self._clock() + (SOON_CAP_S if hold.backoff.failures else 0.0)
             self.tick()

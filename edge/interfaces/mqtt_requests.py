@@ -27,6 +27,7 @@ from edge.delivery.topics import birth_topic, client_id, discovery_topic, retain
 from edge.errors import RequestError
 from edge.interfaces.json_document import parse_json
 from edge.interfaces.known_topics import KnownTopics
+from edge.printable import shortened
 from edge.repeating_fault import RepeatingFault
 from edge.settings.schema import MqttSettings
 
@@ -42,6 +43,7 @@ ANNOUNCE_WITHIN_S = 5.0  # the boxes answer Home Assistant's birth message at ra
 SUBSCRIBE_AGAIN_S = 60.0  # after the broker refused a subscription
 CLOSE_WITHIN_S = 0.3
 BIRTH = b"online"
+OTHER_TOPIC = "choose a response topic that is not one of its own or of the discovery, without wildcards"
 
 
 class _Answer(NamedTuple):
@@ -83,6 +85,7 @@ class MqttRequests:
         self._gauge, self._jitter, self._clock = gauge, jitter, clock
         self._prefix, self._birth_topic = topic_prefix(settings, device), birth_topic(settings)
         self._discovery_topic = discovery_topic(settings, device)
+        self._discovery_prefix = f"{settings.discovery_prefix}/"
         self._subscriptions = subscriptions(settings, device)
         self._requests: queue.Queue[Received | None] = queue.Queue(MAX_WAITING)
         self._inbox: queue.SimpleQueue[Call] = queue.SimpleQueue()  # calls for "mqtt-requests" to make
@@ -229,8 +232,17 @@ class MqttRequests:
         return message.topic.removeprefix(self._prefix + "request/")
 
     def _answer(self, request: Received, document: dict[str, Any]) -> _Answer:
-        topic = request.response_topic or f"{self._prefix}response/{self._name(request)}"
+        topic = f"{self._prefix}response/{self._name(request)}"
+        if request.response_topic and self._may_answer_on(request.response_topic):
+            topic = request.response_topic
         return _Answer(topic, _dumps(document), request.correlation)
+
+    def _may_answer_on(self, topic: str) -> bool:
+        """Whether an answer cannot be taken for something else that the box publishes, nor forge a line of the log."""
+        ours = topic.startswith((self._prefix, self._discovery_prefix)) and not topic.startswith(
+            self._prefix + "response/"
+        )
+        return topic.isprintable() and not ours and not topic.startswith("$") and not {"+", "#"} & set(topic)
 
     # --- the thread "requests" ---
 
@@ -255,6 +267,9 @@ class MqttRequests:
             if not isinstance(transaction, (str, int, type(None))) or len(str(transaction)) > MAX_TRANSACTION:
                 transaction = None
                 raise RequestError(f"transaction has to be a text or a number of at most {MAX_TRANSACTION} characters.")
+            if request.response_topic and not self._may_answer_on(request.response_topic):
+                refused = shortened(request.response_topic, MAX_TRANSACTION)
+                raise RequestError(f"The box does not answer on {refused}; {OTHER_TOPIC}.")
             result = self._handle(self._name(request), document)
         except RequestError as error:
             return _error(str(error), transaction)

@@ -144,3 +144,14 @@ def test_where_the_output_is_not_the_journal_after_all_its_lines_are_plain(capfd
     set_up_logging("info", {"JOURNAL_STREAM": "1:1"})  # as in a terminal that a service of the desktop has opened
     logging.getLogger("edge.test").info("The camera is online")
     assert capfd.readouterr().err == "INFO The camera is online\n"
+
+
+def test_a_text_of_others_does_not_become_a_line_with_a_priority(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "systemd", None)
+    journal = os.fstat(2)
+    set_up_logging("info", {"JOURNAL_STREAM": f"{journal.st_dev}:{journal.st_ino}"})
+    text = "a\u2028ERROR b\x85ERROR c\rERROR d\x0bERROR e\x1cERROR f"
+    logging.getLogger("edge.test").warning("%s", text)
+    assert capfd.readouterr().err.count("<4>") == 1

@@ -339,3 +339,53 @@ def test_a_refused_announcement_is_logged_once_with_its_reason_and_tried_again_l
     assert len(refusals()) == 1
     assert not [record for record in caplog.records if "seems to use" in record.getMessage()]
     asking.close()
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *(BASE + name for name in ("event", "replay", "prediction", "status", "availability", "request/reload", "")),
+        "homeassistant/device/edge-classifier-porch/config",
+        "homeassistant/status",
+        "$share/g/t",
+        "$SYS/broker",
+        "my/answers\u2028ERROR The camera was stolen",
+    ],
+    ids=ascii,
+)
+def test_an_answer_never_goes_where_it_could_be_taken_for_another_message(
+    asker: tuple[Mosquitto, Asker], tmp_path: Path, caplog: pytest.LogCaptureFixture, topic: str
+) -> None:
+    broker, asking = asker
+    with box(broker, tmp_path) as done:
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        asking.send(BASE + "request/reload", {"transaction": "t"}, ResponseTopic=topic)
+        message = asking.answers.get(timeout=WAIT_S)
+        assert message.topic == BASE + "response/reload"
+        answer = json.loads(message.payload)
+        assert (answer["status"], answer["transaction"]) == ("error", "t")
+        assert answer["error"].startswith("The box does not answer on ")
+        assert answer["error"].isprintable()
+        assert done.reloads == 0
+        asking.send(BASE + "request/reload", ResponseTopic=BASE + "response/mine")
+        assert asking.answers.get(timeout=WAIT_S).topic == BASE + "response/mine"
+        assert done.reloads == 1
+    assert caplog.records == []
+
+
+def test_the_log_has_a_refused_topic_of_an_answer_in_a_short_line(
+    brokers: Brokers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = tmp_path / "acl"
+    access.write_text("topic readwrite edge/#\ntopic readwrite homeassistant/#\ntopic write my/answers\n")
+    broker = brokers.start(f"acl_file {access}")
+    asking = Asker(broker)
+    with box(broker, tmp_path):
+        eventually((tmp_path / "mqtt-topics.json").exists, "it is connected")
+        asking.send(BASE + "request/reload", ResponseTopic="other/" + "y" * 60_000)
+        lines = eventually(
+            lambda: [record.getMessage() for record in caplog.records if "other/yyy" in record.getMessage()],
+            "the refusal is logged",
+        )
+    asking.close()
+    assert all(len(line) < 500 for line in lines)
