@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.board import foreign_logs
+from edge.printable import escaped
 
 LOGGER_NAME = "edge"
 CREDENTIAL_MQTT_PASSWORD = "mqtt-password"
@@ -111,11 +112,12 @@ def _handler(environment: Mapping[str, str]) -> logging.Handler:
     if not _writes_to_journal(environment):
         # Without a terminal (a file, a container's log) the reader adds the time.
         form = "%(asctime)s %(levelname)-7s %(message)s" if sys.stderr.isatty() else "%(levelname)s %(message)s"
-        formatter = logging.Formatter(form, datefmt="%H:%M:%S")
+        formatter = _LineFormatter(form, datefmt="%H:%M:%S")
     else:
         with contextlib.suppress(ImportError):
             journal: Any = importlib.import_module("systemd.journal")  # optional: it has to be compiled
             to_journal: logging.Handler = journal.JournalHandler(SYSLOG_IDENTIFIER="edge-classifier")
+            to_journal.setFormatter(_LineFormatter())
             return to_journal
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
@@ -134,7 +136,21 @@ def _writes_to_journal(environment: Mapping[str, str]) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{here.st_dev}:{here.st_ino}"
 
 
-class _PriorityFormatter(logging.Formatter):
+class _LineFormatter(logging.Formatter):
+    """Writes a message as one line, because strangers choose parts of some, and a traceback as lines without escapes.
+
+    Besides `\n`, the journal and programs that read it take characters such as U+2028 as the end of a line, and a
+    terminal takes others as commands.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return "\n".join(escaped(line) for line in super().formatException(ei).split("\n"))
+
+
+class _PriorityFormatter(_LineFormatter):
     """Puts the priority before each line, as the journal reads it; see sd-daemon(3)."""
 
     def format(self, record: logging.LogRecord) -> str:

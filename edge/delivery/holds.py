@@ -32,9 +32,11 @@ class Holds:
 
     Args:
         clock: monotonic seconds.
+        events: whether the link is that of the events, which are kept while they are refused.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, events: bool) -> None:
+        self._events = events
         self._clock = clock
         self._held: dict[str, _Hold] = {}
         self._over, self._over_at = "", 0.0  # what is to be logged if no refusal comes until then
@@ -68,7 +70,7 @@ class Holds:
             case _:
                 hold.until = self._clock() + HOLD_S
         self._over = ""
-        self._fault.happened(_sentence(shortened(topic, MAX_TOPIC), answer))
+        self._fault.happened(_sentence(shortened(topic, MAX_TOPIC), answer, events=self._events))
 
     def accepted(self, topic: str) -> None:
         """The broker has taken a message on this topic."""
@@ -86,7 +88,7 @@ class Holds:
             self._over = ""
 
 
-def _sentence(topic: str, answer: Acknowledged) -> str:
+def _sentence(topic: str, answer: Acknowledged, *, events: bool) -> str:
     match answer.kind:
         case Kind.UNHEARD:
             return f"Nobody subscribes to {topic}; its events are kept until somebody does (mqtt.wait_for_subscriber)."
@@ -95,7 +97,8 @@ def _sentence(topic: str, answer: Acknowledged) -> str:
         case Kind.MESSAGE:
             return f"The broker refuses a message on {topic} ({answer.reason}); {answer.advice}."
         case _:
+            meanwhile = "events stay in the log" if events else "nothing else is sent there"
             return (
                 f"The broker refuses {topic} ({answer.reason}); {answer.advice}. "
-                "It is tried again later, and events stay in the log until then."
+                f"It is tried again later, and {meanwhile} until then."
             )

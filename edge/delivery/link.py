@@ -83,7 +83,7 @@ class Link:
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_CAP_S)
         self._short_lives = ShortLives()
         self._short_in_a_row = 0  # connections that ended before they were steady, for whatever reason
-        self._holds = Holds(clock)
+        self._holds = Holds(clock, events=bool(will))
         self._learned = Learned(settings, owner.learned)
         self._granted: Callable[[Granted], None] = lambda report: None
         self._received: Callable[[Received], None] = lambda report: None

@@ -155,3 +155,40 @@ def test_a_text_of_others_does_not_become_a_line_with_a_priority(
     text = "a\u2028ERROR b\x85ERROR c\rERROR d\x0bERROR e\x1cERROR f"
     logging.getLogger("edge.test").warning("%s", text)
     assert capfd.readouterr().err.count("<4>") == 1
+
+
+FORGED = "\u2028ERROR forged \x85ERROR forged \x1b[31m \u2029 \x0b \x0c \x1c \r \nERROR forged"
+
+
+@pytest.mark.parametrize("to_journal", [True, False])
+def test_a_message_with_what_a_stranger_has_sent_is_one_line_and_colours_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, to_journal: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "systemd", None)
+    journal = os.fstat(2)
+    set_up_logging("info", {"JOURNAL_STREAM": f"{journal.st_dev}:{journal.st_ino}"} if to_journal else {})
+    logging.getLogger("edge.test").warning("The broker refuses %s", FORGED)
+    try:
+        raise ValueError(FORGED.replace("\n", ""))
+    except ValueError:
+        logging.getLogger("edge.test").exception("A fault")
+    output = capfd.readouterr().err
+    lines = output.splitlines()
+    assert lines == output.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert "\\u2028ERROR forged \\x85ERROR" in lines[0]
+    assert [line for line in lines if line.removeprefix("<4>").removeprefix("<3>").startswith("ERROR forged")] == []
+
+
+def test_pythons_journal_module_gets_such_a_message_as_one_line_too(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("systemd.journal")
+    module.JournalHandler = JournalHandler  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "systemd.journal", module)
+    journal = os.fstat(2)
+    set_up_logging("info", {"JOURNAL_STREAM": f"{journal.st_dev}:{journal.st_ino}"})
+    logging.getLogger("edge.test").warning("The broker refuses %s", FORGED)
+    (handler,) = logging.getLogger("edge").handlers
+    assert isinstance(handler, JournalHandler)
+    assert handler.format(handler.records[0]).isprintable()

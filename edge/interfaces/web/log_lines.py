@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from edge.events import isoformat_utc
+from edge.printable import escaped
 
 KEPT_LINES = 200
 MAX_CHARACTERS = 1000
@@ -23,7 +24,7 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record's message, without its traceback."""
-        text = record.getMessage()[:MAX_CHARACTERS]
+        text = escaped(record.getMessage()[:MAX_CHARACTERS])[:MAX_CHARACTERS]
         level, moment = record.levelname.lower(), isoformat_utc(record.created)
         self._lines.append({"number": next(self._numbers), "time": moment, "level": level, "text": text})
 
