@@ -215,6 +215,27 @@ def test_probes_are_answered_while_every_other_request_is_refused(monkeypatch: p
             assert box.client.get(path).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/fake-int8-000000/infer"])
+def test_the_bodies_of_all_clients_together_are_bounded(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(request_limit, "MAX_BODIES_BYTES", 1 << 20)
+    piece, as_json = b"x" * (700 << 10), {"content-type": "application/json"}
+    with running() as box, socket.create_connection((box.client.base_url.host, box.client.base_url.port)) as first:
+        first.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % path.encode())
+        first.sendall(b"Content-Length: 1000000\r\n\r\n" + piece)
+
+        def status() -> int:
+            return box.client.post(path, content=piece, headers=as_json).status_code
+
+        assert has(lambda: status() == 503), "the other body has arrived and stays until its request is answered"
+        refused = box.client.post(path, content=piece, headers=as_json)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "ask again in a moment" in refused.text
+        assert box.client.post(path, content=b"x", headers=as_json).status_code == 400, "a small one has room"
+        assert box.client.get("/healthz").status_code == 200
+        first.close()
+        assert has(lambda: status() == 400), "its room is free again"
+
+
 @pytest.mark.parametrize(
     "body", [b"x" * REFUSED_BYTES, b'{"image":"' + b"!" * REFUSED_BYTES + b'"}'], ids=["text", "json"]
 )
