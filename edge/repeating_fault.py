@@ -28,7 +28,8 @@ class RepeatingFault:
         self._logger = logger
         self._level = level
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant, because logging can run a finalizer that logs the same fault.
+        self._lock = threading.RLock()
         self._count = 0
         self._began = self._logged_at = self._happened_at = 0.0
         self._unlogged = 0  # how often it happened since the last line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from fastapi.responses import RedirectResponse, Response
@@ -66,7 +67,9 @@ class AccessControl:
             await send(message)
 
         refusal = self._refusal(Request(scope))
-        if self._token and refusal is not None and _gives_token(Headers(scope=scope)):
+        # A request of another site is refused before its token is looked at.
+        looked_at = refusal is not None and refusal.status_code != HTTPStatus.FORBIDDEN
+        if self._token and looked_at and _gives_token(Headers(scope=scope)):
             await self._wrong_tokens.delay(scope, receive)
         scope = {**scope, "headers": [header for header in scope["headers"] if header[0] not in NOT_PASSED_ON]}
         await (refusal or self._app)(scope, receive, send_with_headers)

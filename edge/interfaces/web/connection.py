@@ -20,6 +20,9 @@ SPARE = 32
 HEADERS_WITHIN_S = 10.0
 # From then on to the end of the body. `/predict` answers a slower body itself, after 20 s.
 BODY_WITHIN_S = 25.0
+# An answer that the client has not taken yet has to become so much shorter in this time: 1 kB/s.
+TAKEN_WITHIN_S = 20.0
+TAKEN_BYTES = 20_000
 # Of a body: it may come in so many chunks, and one more for each SMALL_CHUNK bytes. h11 takes 4 µs for a chunk, so that
 # 168 connections that send chunks of one byte would keep the event loop from every other one for half a minute.
 MAX_CHUNKS = 1000
@@ -66,6 +69,8 @@ class BoundedConnection(H11Protocol):
     _waits_since = 0.0
     _given_up = False
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
+    _untaken = 0  # bytes of a complete answer at the last look
 
     def connection_made(self, transport: Any) -> None:
         """Start the time for the first request, and make room if there are too many connections."""
@@ -75,10 +80,23 @@ class BoundedConnection(H11Protocol):
         self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        """Stop the times."""
+        for timer in (self._deadline, self._taking):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Start the time in which the client has to take a part of what waits for it."""
+        super().pause_writing()
+        self._waits_since = self.loop.time()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """Stop that time."""
+        super().resume_writing()
+        if self._taking is not None:
+            self._taking.cancel()
 
     def on_response_complete(self) -> None:
         """Start the time for the next request."""
@@ -100,13 +118,14 @@ class BoundedConnection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether the client has not sent a whole request yet, or is kept waiting on purpose."""
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+        """Whether the client has not sent a whole request yet, takes no answer, or is kept waiting on purpose."""
+        if self.flow.write_paused or self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             return True
         return bool(self.scope["state"].get(MAKES_ROOM))
 
     def _await_headers(self) -> None:
         self._waits_since = self.loop.time()
+        self._untaken = 0
         self._close_unless_in(HEADERS_WITHIN_S)
 
     def _close_unless_in(self, seconds: float) -> None:
@@ -114,8 +133,24 @@ class BoundedConnection(H11Protocol):
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self._check, self.cycle)
 
+    def _await_taking(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(TAKEN_WITHIN_S, self._check_taken, waiting)
+
+    def _check_taken(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() >= TAKEN_BYTES:
+            self._await_taking()
+        else:
+            self.open.refusals.slow += 1
+            self._give_up()
+
     def _check(self, last: object) -> None:
         if self.cycle is None or self.cycle.response_complete:
+            left = self.transport.get_write_buffer_size()
+            if left and (not self._untaken or left < self._untaken):  # the client still takes the answer
+                self._untaken = left
+                self._close_unless_in(HEADERS_WITHIN_S)
+                return
             # Browsers keep connections for later: one that has carried a request counts as idle, not as slow.
             self.open.refusals.slow += self.cycle is None
             self._give_up()

@@ -51,7 +51,7 @@ def _add_login(app: FastAPI, static: StaticFiles, token: str, wrong_tokens: Wron
             form = (STATIC / "login.html").read_text(encoding="utf-8")
             return HTMLResponse(form.replace(" hidden", ""), 401)
         response = RedirectResponse("/", 303)
-        secure = request.url.scheme == "https"  # as the reverse proxy reports it
+        secure = request.scope["scheme"] == "https"  # as the reverse proxy reports it
         response.set_cookie(
             COOKIE, session_of(token), COOKIE_AGE_S, httponly=True, samesite="strict", secure=secure, path="/"
         )

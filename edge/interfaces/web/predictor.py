@@ -101,7 +101,8 @@ class Predictor:
             try:
                 results.append(busy or await self._result(photo))
             except HTTPException as error:
-                results.append(error)
+                # Its traceback would keep the photo until the next collection of reference cycles.
+                results.append(error.with_traceback(None))
                 busy = error if error.status_code in BUSY else None
         errors = [result for result in results if isinstance(result, HTTPException)]
         if len(errors) == len(results):

@@ -65,18 +65,18 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: StarletteHTTPException) -> JsonAnswer:
         # Starlette's own errors, such as that of an unknown path, have no sentence but only the status in words.
         of_a_route = isinstance(error, HTTPException)
-        detail = error.detail if of_a_route else f"{request.method} {request.url.path}: {error.detail}"
+        detail = error.detail if of_a_route else f"{request.method} {request.scope['path']}: {error.detail}"
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = headers.get("Allow", "GET")  # Starlette names none for a static file
             headers["Allow"] = allowed.replace("GET", "GET, HEAD") if "HEAD" not in allowed else allowed
-        return problem_response(error.status_code, detail, headers, path=request.url.path)
+        return problem_response(error.status_code, detail, headers, path=request.scope["path"])
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JsonAnswer:
-        return problem_response(422, sentence_of(error.errors()), path=request.url.path)
+        return problem_response(422, sentence_of(error.errors()), path=request.scope["path"])
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JsonAnswer:
         sentence = "The daemon failed to answer because of a fault in it; its log has the details."
-        return problem_response(500, sentence, path=request.url.path)
+        return problem_response(500, sentence, path=request.scope["path"])

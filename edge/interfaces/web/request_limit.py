@@ -5,15 +5,16 @@ from __future__ import annotations
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge.interfaces.web.access_control import PROBES
+from edge.interfaces.web.access_control import OPEN_PATHS, SAFE_METHODS
 from edge.interfaces.web.problem_details import problem_response
 from edge.interfaces.web.refusals import Refusals
 
 MAX_REQUESTS = 96  # answered at once; the connections of waiting requests make room, these do not
 # Of the bodies of all requests that are being answered; a body is several times as large in memory while it is read.
 MAX_BODIES_BYTES = 48 << 20
-# The metrics have a thread of their own; a wrong token at the login waits, but does no work meanwhile.
-NOT_COUNTED = PROBES | {"/metrics", "/login"}
+# What needs no token, so that strangers take no place of those who have it. A wrong token at the login waits, but does
+# no work meanwhile; the metrics have a thread of their own.
+NOT_COUNTED = OPEN_PATHS | {"/metrics"}
 
 
 class RequestLimit:
@@ -55,7 +56,8 @@ class RequestLimit:
 
         self._requests += 1
         try:
-            await self._app(scope, bounded, send)
+            # No route reads the body of a GET; what comes of it is dropped.
+            await self._app(scope, receive if scope["method"] in SAFE_METHODS else bounded, send)
         finally:
             self._requests -= 1
             self._bytes -= received

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from edge.interfaces.web import wrong_tokens
 from edge.interfaces.web.access_control import BASIC
 from edge.interfaces.web.daemon_access import DaemonAccess
 from edge.interfaces.web.server import WebServer
@@ -187,6 +188,23 @@ def test_another_sites_page_may_not_send_photos() -> None:
             ({"origin": box.server.address, "sec-fetch-site": "same-origin"}, 200),
         ):
             assert box.client.post("/predict", files=files, headers=headers).status_code == status, headers
+
+
+def test_a_request_of_another_site_is_no_wrong_token(
+    token_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wrong_tokens, "DELAY_S", 2 * WAIT_S)
+    headers = {"authorization": f"Bearer {token_file.read_text().strip()}", "origin": "https://other.example"}
+    with running(token_file=token_file) as box:
+        assert box.client.post("/predict", files={"file": photo(1)}, headers=headers).status_code == 403
+    assert not any("wrong token" in line for line in caplog.messages)
+
+
+def test_a_host_that_is_no_name_is_no_fault_of_the_daemon(caplog: pytest.LogCaptureFixture) -> None:
+    with running() as box:
+        assert box.client.post("/healthz", headers={"host": "[a:b]"}).status_code == 405
+        assert box.client.get("/nothing", headers={"host": "[a:b]"}).status_code == 403
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_with_a_token_nothing_but_probes_and_the_login_is_open(token_file: Path) -> None:
