@@ -86,9 +86,12 @@ from edge.settings.schema import CameraSettings
 camera = make_source(CameraSettings(source=sys.argv[1], loop=True))
 try:
     camera.open()
-    moments = [camera.moment_s for _ in range(100) if camera.grab()]  # by their timestamps, not by what a header claims
-except CameraError as error:
+    # By their timestamps, not by what a header claims; reading over damage repeats one.
+    moments = sorted({camera.moment_s for _ in range(100) if camera.grab()})
+except (CameraError, OSError) as error:
     sys.exit(str(error))
+if len(moments) < 2:
+    sys.exit(f"{sys.argv[1]} shows no pictures that follow each other; give another file.")
 path = Path(sys.argv[1].removeprefix("file:"))
 fps = (len(moments) - 1) / (moments[-1] - moments[0])
 print(f"camera.fps:={min(max(0.01, round(fps, 3)), 240.0)}")
