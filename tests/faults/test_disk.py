@@ -178,6 +178,7 @@ def test_a_damaged_log_on_a_disk_that_has_no_room_for_its_copy(
     with room(broker.url, log, run=2) as box:
         eventually(lambda: box.counter("events_replayed") == len(made), "all of them are delivered", 60)
         assert box.counter("events_dropped") == 0
+        eventually(lambda: len(set(subscriber.ids("replay"))) == len(made), "the subscriber has read all of them")
         account([event.id for event in made], subscriber, log)
         assert list(dict.fromkeys(subscriber.ids("replay"))) == [event.id for event in made]
 
