@@ -44,6 +44,10 @@ class PhotoTooLargeError(PhotoError):
     """A photo has more bytes or pixels, or takes more time or memory, than is allowed."""
 
 
+class PhotoMemoryError(PhotoTooLargeError):
+    """A photo takes more memory than is allowed or free."""
+
+
 class CameraError(EdgeClassifierError):
     """A camera source cannot be opened or read (EX_UNAVAILABLE); the daemon retries, commands stop."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.errors import PhotoError, PhotoTooLargeError
+from edge.errors import PhotoError, PhotoMemoryError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.animated_webp import first_picture
 from edge.photos.header import photo_size
@@ -63,7 +63,8 @@ def decode_photo(content: bytes, name: str) -> Pixels:
 
     Raises:
         PhotoError: it is not a photo, truncated or damaged.
-        PhotoTooLargeError: it has more than MAX_PIXELS, or there is not enough memory for it.
+        PhotoTooLargeError: it has more than MAX_PIXELS.
+        PhotoMemoryError: there is not enough memory for it.
     """
     if not content:
         raise PhotoError(f"{name} is empty; give a {KINDS} photo.")
@@ -82,7 +83,7 @@ def decode_photo(content: bytes, name: str) -> Pixels:
         return np.ascontiguousarray(upright(rgb, orientation(content)))
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
-            raise PhotoTooLargeError(f"{name} needs more memory than a photo may take; make it smaller.") from error
+            raise needs_more_memory(name) from error
         raise damaged(name) from error
 
 
@@ -126,6 +127,11 @@ def _whole_picture(content: bytes, name: str) -> bytes:
 
 def _truncated(name: str) -> PhotoError:
     return PhotoError(f"{name} is truncated; copy it again.")
+
+
+def needs_more_memory(name: str) -> PhotoMemoryError:
+    """The error for a photo that takes more memory than it may."""
+    return PhotoMemoryError(f"{name} needs more memory than a photo may take; make it smaller.")
 
 
 def damaged(name: str) -> PhotoError:

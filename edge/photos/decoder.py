@@ -15,15 +15,17 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from edge.board import host
 from edge.board.child_process import fresh_python
-from edge.errors import BusyError, PhotoError, PhotoTooLargeError
+from edge.errors import BusyError, PhotoMemoryError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.decode import damaged
-from edge.photos.decoder_child import MAX_MESSAGE_BYTES
+from edge.photos.decoder_child import MAX_MESSAGE_BYTES, REFUSALS
 from edge.repeating_fault import RepeatingFault
 
 logger = logging.getLogger("edge.photos.decoder")
@@ -31,6 +33,9 @@ logger = logging.getLogger("edge.photos.decoder")
 # Of address space, beyond what the child has after its imports. 50 megapixels take 150 MB as pixels, 300 while EXIF
 # turns them or a progressive JPEG is read, and 350 in a lossless WebP.
 MEMORY_BYTES = 400 << 20
+# Of the box's free memory, which may be less: what is left for the frames meanwhile, and what even a full box spares.
+LEFT_BYTES = 16 << 20
+LEAST_BYTES = 8 << 20
 CPU_S = 2.0  # of processor time for a photo
 WITHIN_S = 5.0  # for a photo of a child that has to share its processor
 END_WITHIN_S = 2.0
@@ -52,13 +57,21 @@ class PhotoDecoder:
     limit, and with this process, however that ends. The next photo then starts another one.
 
     Args:
-        memory_bytes: the most that a photo may take in the child.
+        memory_bytes: the most that a photo may take in the child, even where more is free.
         cpu_s: the most processor time that a photo may take.
         idle_s: the time after which the child ends.
+        free_bytes: returns the free memory, or None where that is not known.
     """
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, cpu_s: float = CPU_S, idle_s: float = IDLE_S) -> None:
-        self._cpu_s = cpu_s
+    def __init__(
+        self,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        cpu_s: float = CPU_S,
+        idle_s: float = IDLE_S,
+        free_bytes: Callable[[], int | None] = host.memory_free_bytes,
+    ) -> None:
+        self._cpu_s, self._memory_bytes, self._free_bytes = cpu_s, memory_bytes, free_bytes
         self._arguments = str(memory_bytes), str(cpu_s), str(idle_s)
         self._one_at_a_time = threading.Lock()
         self._child: _Child | None = None
@@ -70,7 +83,7 @@ class PhotoDecoder:
 
         Raises:
             PhotoError: it is not a photo, truncated or damaged.
-            PhotoTooLargeError: it has too many pixels, or takes too much time or memory.
+            PhotoTooLargeError: it has too many pixels, or takes too much time or memory, or more than the box has free.
             BusyError: the child cannot be started, or the daemon is stopping.
         """
         name = name[:MAX_NAME]
@@ -78,7 +91,7 @@ class PhotoDecoder:
             for _ in range(2):
                 child = self._ready_child()
                 try:
-                    return child.decode(content, name)
+                    return self._decoded_by(child, content, name)
                 except TimeoutError as error:
                     self._kill()
                     raise self._too_slow(name) from error
@@ -89,6 +102,19 @@ class PhotoDecoder:
                         raise self._reason(code, name) from error
                 # Exit code 0: its idle time ended just when this photo came, so another child is started.
             raise _busy("the decoder ends at once")
+
+    def _decoded_by(self, child: _Child, content: bytes, name: str) -> Pixels:
+        free = self._free_bytes()
+        most = self._memory_bytes if free is None else min(self._memory_bytes, max(free - LEFT_BYTES, LEAST_BYTES))
+        try:
+            return child.decode(content, name, most)
+        except PhotoMemoryError as error:
+            if most == self._memory_bytes:
+                raise
+            raise PhotoMemoryError(
+                f"{name} is too large for this box's memory, of which a photo may take {most >> 20} MB now; make it"
+                " smaller."
+            ) from error
 
     def close(self) -> None:
         """End the child, even during a photo, and refuse further photos."""
@@ -178,8 +204,8 @@ class _Child:
         if not self._socket.recv(MAX_MESSAGE_BYTES):
             raise ChildProcessError(f"it has ended with exit code {self.process.wait()}")
 
-    def decode(self, content: bytes, name: str) -> Pixels:
-        """As `PhotoDecoder.decode`, but raises other errors if there is no answer.
+    def decode(self, content: bytes, name: str, memory_bytes: int) -> Pixels:
+        """As `PhotoDecoder.decode`, in at most that much memory, but raises other errors if there is no answer.
 
         Raises:
             TimeoutError: there is none in time.
@@ -193,14 +219,14 @@ class _Child:
         with os.fdopen(file, "wb") as photo:
             photo.write(content)
             photo.flush()
-            answer, files = self._ask({"name": name}, file)
+            answer, files = self._ask({"name": name, "memory_bytes": memory_bytes}, file)
         if "shape" in answer:
             return _mapped(files, answer["shape"])
         if "refused" in answer:
-            raise (PhotoTooLargeError if answer["too_large"] else PhotoError)(answer["refused"])
+            raise REFUSALS[answer["as"]](answer["refused"])
         raise RuntimeError(f"A photo could not be decoded: {answer['failed']}")
 
-    def _ask(self, request: dict[str, str], file: int) -> tuple[dict[str, Any], list[int]]:
+    def _ask(self, request: dict[str, Any], file: int) -> tuple[dict[str, Any], list[int]]:
         self._socket.settimeout(WITHIN_S)
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], [file])

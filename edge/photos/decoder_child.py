@@ -1,7 +1,8 @@
 """The process in which `decoder.py` has photos decoded: it takes one after the other from the socket on its stdin.
 
-Request: `{"name": …}` with the photo's bytes as a file in memory. Answer: `{"shape": […]}` with the pixels as another
-file in memory, `{"refused": <sentence>, "too_large": <whether>}`, or `{"failed": <a fault of the program>}`.
+Request: `{"name": …, "memory_bytes": <the most that it may take>}` with the photo's bytes as a file in memory. Answer:
+`{"shape": […]}` with the pixels as another file in memory, `{"refused": <sentence>, "as": <one of REFUSALS>}`, or
+`{"failed": <a fault of the program>}`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 
-from edge.errors import PhotoError, PhotoTooLargeError
+from edge.errors import PhotoError, PhotoMemoryError, PhotoTooLargeError
 from edge.frames import Pixels
-from edge.photos.decode import decode_photo
+from edge.photos.decode import decode_photo, needs_more_memory
 
+REFUSALS = {error.__name__: error for error in (PhotoError, PhotoTooLargeError, PhotoMemoryError)}
 MAX_MESSAGE_BYTES = 16 << 10  # of a request or an answer; photos and pixels are in files
 MAX_GROWTH_BYTES = 64 << 20  # beyond it something leaks, and less than the promised memory would be left for a photo
 
@@ -45,22 +47,28 @@ def main() -> None:
     # A TimeoutError means that no photo has come for a while, any other OSError that the daemon has ended.
     with contextlib.suppress(OSError):
         while _address_space_bytes() < address_space + MAX_GROWTH_BYTES:
-            if not _serve(connection, cpu_s):
+            if not _serve(connection, cpu_s, address_space):
                 return
 
 
-def _serve(connection: socket.socket, cpu_s: float) -> bool:
-    """Answer one request; False if the daemon has ended."""
+def _serve(connection: socket.socket, cpu_s: float, address_space: int) -> bool:
+    """Answer one request; False if the daemon has ended. `address_space`: its bytes before the first photo."""
     request, files, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
     if not request:
         return False
     # When the timer expires, SIGPROF ends this process. RLIMIT_CPU does the same, but in whole seconds from the
     # process's start.
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    asked = json.loads(request)
+    # The soft limit may be raised again for the next photo, up to the hard one.
+    most, hard = address_space + asked["memory_bytes"], resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (min(most, hard), hard))
     with os.fdopen(files[0], "rb") as file:
         file.seek(0)
-        answer, pixels = _decoded(file.read(), json.loads(request)["name"])
+        answer, pixels = _decoded(file, asked["name"])
     signal.setitimer(signal.ITIMER_PROF, 0)
+    if pixels is not None and _address_space_bytes() + pixels.nbytes > most:  # the file for them takes as much again
+        answer, pixels = _refused(needs_more_memory(asked["name"])), None
     message = json.dumps(answer).encode()
     if pixels is None:
         connection.send(message)
@@ -74,14 +82,20 @@ def _serve(connection: socket.socket, cpu_s: float) -> bool:
     return True
 
 
-def _decoded(content: bytes, name: str) -> tuple[dict[str, Any], Pixels | None]:
+def _decoded(photo: BinaryIO, name: str) -> tuple[dict[str, Any], Pixels | None]:
     try:
-        pixels = decode_photo(content, name)
+        pixels = decode_photo(photo.read(), name)
     except PhotoError as error:
-        return {"refused": str(error), "too_large": isinstance(error, PhotoTooLargeError)}, None
+        return _refused(error), None
+    except MemoryError:
+        return _refused(needs_more_memory(name)), None
     except Exception as error:  # noqa: BLE001 - the daemon logs it
         return {"failed": f"{type(error).__name__}: {error}"[:1000]}, None
     return {"shape": pixels.shape}, pixels
+
+
+def _refused(error: PhotoError) -> dict[str, Any]:
+    return {"refused": str(error), "as": type(error).__name__}
 
 
 def _address_space_bytes() -> int:

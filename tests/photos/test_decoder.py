@@ -143,6 +143,33 @@ def _png_with(chunks: bytes) -> bytes:
     return content[:33] + chunks + content[33:]  # after IHDR
 
 
+def test_a_photo_takes_no_more_memory_than_the_box_has_free() -> None:
+    free = [0]
+    decoder = PhotoDecoder(free_bytes=lambda: free[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, as a phone's are: the pixels are in memory twice
+    of_a_phone = saved(Image.new("RGB", (4032, 3024)), "JPEG", exif=exif)
+    large = saved(Image.new("RGB", (8192, 6103)), "JPEG")
+    with contextlib.closing(decoder):
+        decoder.decode(encoded("PNG"), "first")  # even where nothing is free
+        child = child_of(os.getpid())
+        before = peak_bytes(child)
+        free[0] = 96 << 20
+        message = one_sentence(PhotoTooLargeError, lambda: decoder.decode(large, "large.jpg"))
+        assert message == (
+            "large.jpg is too large for this box's memory, of which a photo may take 80 MB now; make it smaller."
+        )
+        assert decoder.decode(of_a_phone, "phone.jpg").shape == (4032, 3024, 3)
+        assert peak_bytes(child) - before < 80 << 20
+        free[0] = 64 << 20  # enough to decode it without turning it, and not to hand the pixels over too
+        flat = saved(Image.new("RGB", (4032, 3024)), "JPEG")
+        with pytest.raises(PhotoTooLargeError, match="too large for this box's memory"):
+            decoder.decode(flat, "flat.jpg")
+        free[0] = 1 << 30  # the limit is of each photo, not of the process
+        assert decoder.decode(large, "large.jpg").shape == (6103, 8192, 3)
+        assert child_of(os.getpid()) == child
+
+
 @pytest.mark.parametrize(
     "make",
     [
