@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import queue
@@ -85,9 +86,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         daemon = stack.enter_context(running(fresh_python(EDGE, "run", "--config", str(config)), log))
         shown = f"photos in {_short(arguments.photos)}" if photos else mask(source)
         print(*(shown, bundle.resolve().name, broker.name, "here"), sep=" → " if writes_unicode() else " -> ")
-        print(f"{broker.name} listens on {LOOPBACK}:{broker.port}; the page is at http://{page}")
+        print(f"{broker.name} listens on {LOOPBACK}:{broker.port}.")
         print(f"The daemon logs to {_short(log)}; Ctrl-C stops everything.\n{notice}", flush=True)
-        return _watch(client, signals, daemon, log, arguments.count)
+        return _watch(client, signals, daemon, log, page, arguments.count)
 
 
 def fallback_notice(bundle: Path) -> str:
@@ -166,16 +167,26 @@ def _config(broker: Broker, source: str, photos: bool, bundle: Path, state: Path
 
 
 def _watch(
-    client: BlockingClient, signals: queue.SimpleQueue[int], daemon: subprocess.Popen[bytes], log: Path, count: int
+    client: BlockingClient,
+    signals: queue.SimpleQueue[int],
+    daemon: subprocess.Popen[bytes],
+    log: Path,
+    page: str,
+    count: int,
 ) -> int:
-    """Print what the broker delivers until a signal, the daemon's end or `count` events; returns the exit code."""
+    """Print what the broker delivers until a signal, the daemon's end or `count` events; returns the exit code.
+
+    The address of the page is printed once it answers, which is seconds after the daemon was started.
+    """
     from edge.delivery.reports import Received
 
-    seen, camera_error = 0, ""
+    seen, errors, announced = 0, {"camera_error": "", "web_error": ""}, False
     while not count or seen < count:
         if not signals.empty():
             print("\nStopping.", flush=True)
             return 0
+        if not announced and (announced := answers(page)):
+            print(f"The page is at http://{page}\n", flush=True)
         try:
             message = client.next(Received, within_s=TICK_S)
         except BrokerError:  # nothing was delivered
@@ -190,13 +201,27 @@ def _watch(
                 f"The daemon ended with {daemon.returncode}; the lines above are the last of its log."
             ) from None
         if message.topic.endswith("/status"):
-            before, camera_error = camera_error, str(json.loads(message.payload).get("camera_error", ""))
-            if camera_error not in ("", before):
-                print(f"{camera_error}\n", flush=True)
+            status = json.loads(message.payload)
+            for name, before in errors.items():
+                errors[name] = str(status.get(name, ""))
+                if errors[name] not in ("", before):
+                    print(f"{errors[name]}\n", flush=True)
         else:
             print(*event_lines(Event.from_json(message.payload)), "", sep="\n", flush=True)
             seen += 1
     return 0
+
+
+def answers(page: str) -> bool:
+    """Whether the page at `page`, such as `127.0.0.1:5000`, answers within TICK_S."""
+    connection = http.client.HTTPConnection(page, timeout=TICK_S)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):  # it does not listen yet, or is still importing what it needs
+        return False
+    finally:
+        connection.close()
 
 
 def _short(path: Path) -> str:

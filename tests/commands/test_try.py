@@ -2,11 +2,14 @@
 
 import socket
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from edge.cli import main
+from edge.commands.try_ import answers
 from edge.commands.try_broker import LOOPBACK, find_mosquitto, running, running_broker
 from edge.commands.try_screen import BAR, bar, event_lines
 from edge.errors import BrokerError, CameraError, StateError
@@ -77,6 +80,24 @@ def test_a_program_that_ignores_the_signal_is_ended_all_the_same(tmp_path: Path)
         while not log.read_bytes():
             assert process.poll() is None
     assert process.returncode == -9
+
+
+def test_the_page_is_announced_only_once_it_answers() -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:  # as a page that is still importing what it needs
+        assert not answers(f"{LOOPBACK}:{silent.getsockname()[1]}")
+        port = silent.getsockname()[1]
+    assert not answers(f"{LOOPBACK}:{port}")  # nothing listens
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer((LOOPBACK, 0), Page) as page:
+        threading.Thread(target=page.handle_request, daemon=True).start()
+        assert answers(f"{LOOPBACK}:{page.server_port}")
 
 
 @pytest.mark.parametrize("made", [False, True])
