@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.board import host
 from edge.board.child_process import fresh_python
-from edge.errors import BusyError, PhotoMemoryError, PhotoTooLargeError
+from edge.errors import BusyError, PhotoError, PhotoMemoryError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos.decode import damaged
 from edge.photos.decoder_child import MAX_MESSAGE_BYTES, REFUSALS
