@@ -12,8 +12,9 @@ from edge.settings.schema import Settings
 HELP = "measure speed, memory and start on this machine"
 DESCRIPTION = """\
 Measures the bundle in use on this machine: the time of each stage, the frames
-a second that all stages reach together, memory, thread counts, and the time
-from the start of a process to its first label. The output names the hardware
+a second that all stages reach together, memory, thread counts, the time from
+the start of a process to its first label, the photos a second of `classify`,
+and the time from a photo's upload to its answer. The output names the hardware
 and software. If the board was throttled during the run, the first line warns of
 it. A Pi that was throttled since boot does not record another time: reboot it
 before an important run.
@@ -24,6 +25,11 @@ is the whole daemon, whose capture thread reads and decodes each frame anew. A
 camera may be slower than the model; the line `frames` shows how many frames it
 gave. `from memory` is the same without capture and decoding, as on a board
 whose camera delivers small frames that need neither.
+
+For the uploads the page runs on a free port of this machine only. One client,
+then four at once, send the bundle's golden photo to /predict. The last table
+has the columns of published comparisons; the rows of other programs name their
+sources.
 
 If a broker answers, events are published to it on `<base>/<device>/bench`,
 which has no subscribers. Stop the daemon first: it would use the same
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--photos", type=Path, metavar="DIR", help="photos, or a video, as the camera")
     pictures.add_argument("--camera", action="store_true", help="the configured camera")
-    parser.add_argument("--seconds", type=_seconds, default=20.0, help="duration, without the cold start (default: 20)")
+    parser.add_argument("--seconds", type=_seconds, default=20.0, help="duration, without process starts (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with the output of an earlier --json")
     parser.add_argument("--plot", type=_chart, metavar="FILE", help="draw a bar chart, .svg or .png")

@@ -17,20 +17,22 @@ from edge.board import host
 from edge.camera.geometry import FrameBuffers
 from edge.camera.source import Source, make_source
 from edge.daemon.event_maker import EventMaker
+from edge.errors import ConfigError
 from edge.events import isoformat_utc
 from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, Settings
 from edge.vision.bundle import GOLDEN, load_bundle
 from edge.vision.classifier import Classifier
-from edge.workshop.bench.cold_start import first_label_s, import_torch_s
+from edge.workshop.bench.cold_start import batch_per_s, first_label_s, import_torch_s
 from edge.workshop.bench.machine import condition, machine
 from edge.workshop.bench.publish import Publisher, publisher
 from edge.workshop.bench.result import Condition, Result, ThreadCount
 from edge.workshop.bench.stages import inference_p50_ms, read_frames, stage_latencies
 from edge.workshop.bench.sustained import sustained
+from edge.workshop.bench.upload import measure_uploads
 
 FRAMES = 8  # different frames in memory, so that the processor's caches do not hold the one that is measured
-STAGES_SHARE, SUSTAINED_SHARE, THREADS_SHARE = 0.2, 0.55, 0.25  # of the given time
+STAGES_SHARE, SUSTAINED_SHARE, THREADS_SHARE, UPLOAD_SHARE, BATCH_SHARE = 0.15, 0.45, 0.2, 0.1, 0.1  # of the time
 
 
 def run_benchmark(
@@ -75,10 +77,16 @@ def run_benchmark(
     with publisher(settings.mqtt, settings.device.name) as events, ThreadPoolExecutor(1, "inference") as thread:
         # As in the daemon, another thread infers than the one that loaded the model. It matters: then there are
         # more OpenMP threads than processors, and libgomp does not spin at its barriers.
-        figures = thread.submit(_measure, classifier, camera, source, maker, events, seconds, progress).result()
+        measured = thread.submit(
+            _measure, classifier, camera, source, bundle.golden_bytes, maker, events, seconds, progress
+        )
+        figures = measured.result()
     torch.set_num_threads(threads)
     progress("cold start")
     import_s, label_s = import_torch_s(), first_label_s(bundle.directory, golden, threads)
+    progress("batches")
+    one_thread_ms = figures["thread_counts"][0].p50_ms
+    photos_per_s = batch_per_s(bundle.directory, golden, one_thread_ms, seconds * BATCH_SHARE)
     return Result(
         version=__version__,
         time=isoformat_utc(time.time()),
@@ -88,8 +96,9 @@ def run_benchmark(
         machine=machine(bundle.manifest.engine),
         before=before,
         after=read_condition(),
-        import_torch_s=round(import_s, 2),
+        import_library_s=round(import_s, 2),
         cold_start_s=round(label_s, 2),
+        batch_per_s=round(photos_per_s, 1),
         **figures,
     )
 
@@ -98,6 +107,7 @@ def _measure(
     classifier: Classifier,
     camera: CameraSettings,
     source: Source,
+    photo: bytes,
     maker: EventMaker,
     events: Publisher,
     seconds: float,
@@ -116,6 +126,12 @@ def _measure(
     source.open()
     with closing(source):
         stages = stage_latencies(source, buffers, classifier, maker, events, seconds * STAGES_SHARE)
+    progress("uploads")
+    upload, no_upload = None, ""
+    try:
+        upload = measure_uploads(classifier, photo, maker, seconds * UPLOAD_SHARE)
+    except ConfigError as error:  # the rest is worth knowing without the page
+        no_upload = str(error)
     progress("threads")
     return rates | {
         "captured": f"{source.name} gave {captured_fps:.1f} a second"
@@ -124,6 +140,8 @@ def _measure(
         "peak_memory_mb": round(peak / 1e6, 1),
         "steady_memory_mb": round(steady / 1e6, 1),
         "stages": stages,
+        "upload": upload,
+        "no_upload": no_upload,
         "thread_counts": _thread_counts(classifier, frames, seconds * THREADS_SHARE),
     }
 

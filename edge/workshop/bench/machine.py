@@ -37,16 +37,14 @@ def machine(
     """The hardware and software that every figure depends on; `root` holds /proc and /sys."""
     flags = cpu_flags(root)
     build = torch.__config__.show()
+    libraries = [name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", build)]
     return Machine(
         board=host.board(root),
         cpu=host.cpu_name(root),
         processors=len(os.sched_getaffinity(0)),
         cpu_features=tuple(feature for feature in KERNEL_FEATURES if feature in flags),
         python=platform.python_version(),
-        torch=torch.__version__,
-        torch_build=", ".join(
-            name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", build)
-        ),
+        library=f"torch {torch.__version__}, built with {', '.join(libraries)}",
         engine=engine,
         gpu=gpu_name() if engine in GPU_ENGINES else "",
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import ConfigError
 
@@ -28,8 +28,7 @@ class Machine(Part):
     processors: int
     cpu_features: tuple[str, ...]  # those by which the kernels are chosen
     python: str
-    torch: str
-    torch_build: str  # the libraries that it computes with
+    library: str  # the one that computes, with its version and build
     engine: str
     gpu: str = ""  # its name; empty if the model runs on the processor
 
@@ -58,6 +57,7 @@ class Latency(Part):
     p50: float
     p95: float
     p99: float
+    mean: float | None = None  # null: measured by an older version
     what: str  # a description of what was timed
 
 
@@ -68,10 +68,28 @@ class ThreadCount(Part):
     p50_ms: float
 
 
-class Result(Part):
-    """The result of one run."""
+class Upload(Part):
+    """JPEGs sent to the page's `/predict` over HTTP, each until its answer."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    photo: str  # a description
+    requests: int
+    answered: int  # with labels
+    failures: dict[str, int]  # HTTP status or error → how many
+    alone: Latency | None  # one request after the other; null: none was answered
+    at_once: int  # clients
+    together: Latency | None  # of one request, while so many clients ask at once
+    peak_memory_mb: float  # of the process, with the page
+
+    @property
+    def answered_percent(self) -> float:
+        """The success rate."""
+        return round(100 * self.answered / self.requests, 1)
+
+
+class Result(Part):
+    """The result of one run. Schema 1, which older versions wrote, is converted when it is read."""
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
     version: str
     time: str  # UTC
     model: str
@@ -81,7 +99,7 @@ class Result(Part):
     before: Condition
     after: Condition
     cold_start_s: float
-    import_torch_s: float
+    import_library_s: float  # the engine's library alone: the least that a cold start can take
     model_fps: float  # inference alone, one after the other
     sustained_fps: float  # every stage overlapped, including capture and decoding
     of_model_percent: float  # sustained over model alone, the median of interleaved rounds
@@ -92,9 +110,23 @@ class Result(Part):
     steady_memory_mb: float
     stages: dict[str, Latency]
     thread_counts: tuple[ThreadCount, ...]
+    batch_per_s: float | None = None  # photos a second of `classify`; null: measured by an older version
+    upload: Upload | None = None  # null: not measured, for the reason in `no_upload`
+    no_upload: str = ""
     comparison: Comparison | None = None  # with --compare
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_schema_1(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or fields.get("schema") != 1:
+            return fields
+        fields = fields | {"schema": 2, "no_upload": "an older version wrote this"}
+        fields["import_library_s"] = fields.pop("import_torch_s", None)
+        fields["machine"] = machine = dict(fields.get("machine") or {})
+        machine["library"] = f"torch {machine.pop('torch', '')}, built with {machine.pop('torch_build', '')}"
+        return fields
 
     @property
     def during(self) -> Condition:
@@ -135,7 +167,8 @@ def latency(milliseconds: Sequence[float], what: str) -> Latency:
     """The percentiles of at least one measurement."""
     ordered = sorted(milliseconds)
     p50, p95, p99 = (round(ordered[max(0, math.ceil(len(ordered) * p / 100) - 1)], 3) for p in (50, 95, 99))
-    return Latency(p50=p50, p95=p95, p99=p99, what=what)
+    mean = round(math.fsum(ordered) / len(ordered), 3)
+    return Latency(p50=p50, p95=p95, p99=p99, mean=mean, what=what)
 
 
 def read_result(file: Path) -> Result:

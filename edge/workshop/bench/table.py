@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edge.workshop.bench.platforms import platforms
 from edge.workshop.bench.result import STAGES, Comparison, Condition, Result
 
 WIDTH = 80
@@ -13,7 +14,10 @@ BAR = 24  # characters of the longest bar
 def table(result: Result) -> str:
     """Everything that one run measured."""
     return "\n".join(
-        [*_warnings(result), *_head(result), "", *_stages(result), "", *_rates(result), "", *_bars(result)]
+        [
+            *(*_warnings(result), *_head(result), "", *_stages(result), "", *_rates(result), "", *_bars(result), ""),
+            *platforms(result),
+        ]
     )
 
 
@@ -26,11 +30,13 @@ def comparison(old: Result, new: Result) -> str:
     for name, was, now in (
         ("model", old.model, new.model),
         ("board", old.machine.board, new.machine.board),
-        ("torch", old.machine.torch, new.machine.torch),
+        ("library", old.machine.library, new.machine.library),
     ):
         lines.append(f"{name:20}{_cut(was, 17):>18}{_cut(now, 17):>18}")
     figures = _figures(new)
     for name, (before, unit, digits) in _figures(old).items():
+        if name not in figures:  # measured in one of the runs only
+            continue
         after = figures[name][0]
         ratio = f"{after / before:.2f} ×" if before else "–"
         lines.append(f"{name:20}{before:>14.{digits}f} {unit:3}{after:>14.{digits}f} {unit:3}{ratio:>14}")
@@ -40,7 +46,8 @@ def comparison(old: Result, new: Result) -> str:
 def compared(old: Result, new: Result) -> Result:
     """The new run with the comparison in it, for `--json`."""
     figures = _figures(new)
-    ratios = {name: round(figures[name][0] / before, 3) for name, (before, _, _) in _figures(old).items() if before}
+    both = [(name, before) for name, (before, _, _) in _figures(old).items() if before and name in figures]
+    ratios = {name: round(figures[name][0] / before, 3) for name, before in both}
     older = old.model_copy(update={"comparison": None})
     return new.model_copy(update={"comparison": Comparison(older=older, now_over_before=ratios)})
 
@@ -49,7 +56,7 @@ def _figures(result: Result) -> dict[str, tuple[float, str, int]]:
     """The figures that are compared: number, unit, and digits after the point."""
     return {
         "cold start": (result.cold_start_s, "s", 2),
-        "import torch alone": (result.import_torch_s, "s", 2),
+        "import library alone": (result.import_library_s, "s", 2),
         **{f"{stage} p50": (result.stages[stage].p50, "ms", 2) for stage in STAGES},
         "inference p99": (result.stages["inference"].p99, "ms", 2),
         "model alone": (result.model_fps, "fps", 1),
@@ -57,7 +64,13 @@ def _figures(result: Result) -> dict[str, tuple[float, str, int]]:
         "from memory": (result.from_memory_fps, "fps", 1),
         "peak memory": (result.peak_memory_mb, "MB", 0),
         "steady memory": (result.steady_memory_mb, "MB", 0),
+        **({"batches": (result.batch_per_s, "fps", 1)} if result.batch_per_s else {}),
+        **({"upload to answer": (alone, "ms", 2)} if (alone := _upload_ms(result)) else {}),
     }
+
+
+def _upload_ms(result: Result) -> float | None:
+    return result.upload.alone.mean if result.upload and result.upload.alone else None
 
 
 def _warnings(result: Result) -> Iterator[str]:
@@ -77,10 +90,10 @@ def _head(result: Result) -> Iterator[str]:
     machine = result.machine
     yield f"{result.model} on {machine.board}"
     yield _cut(f"{machine.cpu}, {machine.processors} CPUs: {' '.join(machine.cpu_features) or 'no INT8 features'}")
-    yield _cut(f"torch {machine.torch}, engine {machine.engine}, {_threads(result.threads)}")
+    yield _cut(f"engine {machine.engine}, {_threads(result.threads)}")
+    yield _cut(machine.library)
     if machine.gpu:
         yield _cut(f"on the GPU: {machine.gpu}")
-    yield _cut(f"torch is built with {machine.torch_build}")
     yield f"before: {_condition(result.before)}; after: {_condition(result.after)}"
 
 
@@ -104,7 +117,7 @@ def _rates(result: Result) -> Iterator[str]:
     without = f"all but capture and decoding: {result.from_memory_percent:.0f} % of it"
     yield f"from memory {result.from_memory_fps:9.1f} fps, {without}"
     yield _cut(f"frames      {result.captured}")
-    imported = f"`import torch` alone takes {result.import_torch_s:.2f} s"
+    imported = f"importing {result.machine.library.split()[0]} alone takes {result.import_library_s:.2f} s"
     yield f"cold start  {result.cold_start_s:9.2f} s to the first label; {imported}"
     yield f"memory      {result.steady_memory_mb:9.0f} MB steady, {result.peak_memory_mb:.0f} MB at its peak"
 

@@ -2,9 +2,19 @@
 
 from typing import Any
 
-from edge.workshop.bench.result import STAGES, Condition, Latency, Machine, Result, ThreadCount
+from edge.workshop.bench.result import STAGES, Condition, Latency, Machine, Result, ThreadCount, Upload
 
 CALM = Condition(temperature_celsius=52.1, under_voltage=False, throttled=False, load=0.3)
+UPLOAD = Upload(
+    photo="JPEG of 600 × 400, 57 kB",
+    requests=200,
+    answered=198,
+    failures={"HTTP 429": 2},
+    alone=Latency(p50=96.0, p95=110.0, p99=120.0, mean=97.25, what="one after the other"),
+    at_once=4,
+    together=Latency(p50=240.0, p95=280.0, p99=300.0, mean=245.0, what="4 at once"),
+    peak_memory_mb=341.0,
+)
 
 
 def result(**changes: Any) -> Result:
@@ -15,8 +25,7 @@ def result(**changes: Any) -> Result:
         processors=4,
         cpu_features=("asimd",),
         python="3.11.2",
-        torch="2.9.1",
-        torch_build="OpenMP, QNNPACK, XNNPACK",
+        library="torch 2.9.1, built with OpenMP, QNNPACK, XNNPACK",
         engine="qnnpack",
     )
     what = "a thing that takes so many words to describe that no terminal of this world could hold it"
@@ -30,7 +39,7 @@ def result(**changes: Any) -> Result:
         "before": CALM,
         "after": CALM.model_copy(update={"temperature_celsius": 61.0}),
         "cold_start_s": 9.1,
-        "import_torch_s": 6.9,
+        "import_library_s": 6.9,
         "model_fps": 16.2,
         "sustained_fps": 15.7,
         "of_model_percent": 96.9,
@@ -42,6 +51,8 @@ def result(**changes: Any) -> Result:
         "stages": {
             stage: Latency(p50=float(i), p95=i + 0.5, p99=i + 0.75, what=what) for i, stage in enumerate(STAGES)
         },
+        "batch_per_s": 16.9,
+        "upload": UPLOAD,
         "thread_counts": tuple(ThreadCount(threads=n, p50_ms=200 / n + (n == 4) * 60) for n in (1, 2, 3, 4)),
     }
     return Result(**fields | changes)

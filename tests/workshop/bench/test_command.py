@@ -20,11 +20,15 @@ def check(result: Result) -> None:
     assert set(result.stages) == set(STAGES)
     assert all(0 < one.p50 <= one.p95 <= one.p99 for one in result.stages.values())
     assert result.cold_start_s > 0
-    assert result.import_torch_s > 0
+    assert result.import_library_s > 0
     assert result.sustained_fps > 0
     assert result.from_memory_fps > 0
     assert result.captured.endswith(", read and decoded anew for each frame")
     assert result.peak_memory_mb >= result.steady_memory_mb > 50
+    assert result.upload is not None
+    assert result.upload.answered == result.upload.requests
+    assert result.batch_per_s is not None
+    assert result.batch_per_s > 0
     assert [count.threads for count in result.thread_counts] == list(range(1, result.machine.processors + 1))
 
 

@@ -116,6 +116,27 @@ def test_a_comparison_is_in_the_json_too_and_can_be_compared_with_again(tmp_path
     assert "capture p50" not in second.comparison.now_over_before
 
 
+def test_a_file_of_an_older_version_is_read_and_compared(tmp_path: Path) -> None:
+    """Schema 1 had torch's version and build apart, and neither uploads nor batches."""
+    fields = json.loads(result().to_json())
+    machine = fields["machine"]
+    machine |= {"torch": "2.6.0", "torch_build": "OpenMP, XNNPACK"}
+    del machine["library"], fields["upload"], fields["no_upload"], fields["batch_per_s"]
+    for one in fields["stages"].values():
+        del one["mean"]
+    fields |= {"schema": 1, "import_torch_s": fields.pop("import_library_s")}
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(fields))
+    old = read_result(file)
+    assert old.machine.library == "torch 2.6.0, built with OpenMP, XNNPACK"
+    assert (old.import_library_s, old.batch_per_s, old.upload) == (6.9, None, None)
+    assert "uploads: not measured, because an older version wrote this" in table(old)
+    text = comparison(old, result())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "upload to answer" not in text
+    assert compared(old, result()).comparison is not None
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 2}'])
 def test_another_file_is_refused_in_a_sentence(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "run.json"
