@@ -2,7 +2,8 @@
 
 Each engine runs in a separate process, because two OpenMP runtimes or thread pools in one process would share
 processors and memory. The processes take turns, one round of 20 photos at a time, so that other work on the machine
-disturbs all of them alike; a ratio is the median of the rounds' ratios.
+disturbs all of them alike; a ratio is the median of the rounds' ratios. In each round every engine is measured twice:
+while nothing else runs, and beside busy loops, which want the processors as other programs on a box do.
 
     python -m benchmarks.peers --weights resnet18.pth --photos DIR --frames DIR --calibration DIR
 """
@@ -17,15 +18,18 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arrangements import ARRANGEMENTS
 from benchmarks.engines import ENGINES, OURS, REFERENCE
-from benchmarks.report import markdown
+from benchmarks.report import BUSY, arrangements, markdown
 from edge.board import host
+from edge.workshop.bench.busy_loops import busy_loops
 
 PAUSE_S = 0.1  # between turns, so that threads which spin while idle have gone to sleep
 KINDS = ("infer", "classify")
@@ -41,8 +45,8 @@ class Result:
     loaded_s: float = 0.0
     resident_mb: float = 0.0
     top: dict[str, int] = field(default_factory=dict)
-    rounds: dict[str, list[list[float]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-    processor: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    rounds: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    processor: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def median_ms(self, kind: str) -> float:
         """The median of all measurements."""
@@ -69,6 +73,8 @@ class Worker:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", name, arguments.models]
         command += [arguments.weights, str(arguments.threads), arguments.photos, arguments.frames, str(arguments.limit)]
         environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
+        if name in ARRANGEMENTS:
+            environment |= ARRANGEMENTS[name].environment
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -102,35 +108,50 @@ class Worker:
 
 def measure(arguments: argparse.Namespace) -> list[Result]:
     """Start every engine that works on this machine, then measure them in turns."""
-    results = [Result(name) for name in ENGINES if not arguments.only or arguments.only in name or name == OURS]
+    names = [name for name in ENGINES if name == OURS or any(part in name for part in arguments.only.split(","))]
+    results = [Result(name) for name in (*names, *(ARRANGEMENTS if arguments.arrangements else ()))]
     workers: dict[str, Worker] = {}
     with ExitStack() as stack:
         for result in results:
             worker = Worker(result.name, arguments)
             stack.callback(worker.close)
             try:
-                loaded = worker.answer()
-                labels = worker.ask("labels")
+                _start(worker, result)
             except (RuntimeError, OSError) as error:
                 result.failure = str(error)
                 print(f"{result.name}: left out, {error}", flush=True)
-                continue
-            result.version, result.loaded_s = loaded["version"], loaded["loaded_s"]
-            result.top, result.resident_mb = labels["top"], labels["resident_mb"]
-            workers[result.name] = worker
-            print(f"{result.name} {result.version}: loaded in {result.loaded_s:.1f} s", flush=True)
+            else:
+                workers[result.name] = worker
+        # The loops inherit these processors, which are those that the engines use.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+        running = [result for result in results if not result.failure]
         for number in range(arguments.rounds):
-            for result in results:
-                if result.failure:
-                    continue
-                for kind in KINDS:
-                    time.sleep(PAUSE_S)
-                    answer = workers[result.name].ask(kind)
-                    result.rounds[kind].append(answer["ms"])
-                    result.processor[kind] += answer["cpu_ms"]
+            _turns(running, workers, "")
+            with busy_loops(arguments.busy):
+                _turns(running, workers, BUSY)
             print(f"\rround {number + 1} of {arguments.rounds}", end="", flush=True)
     print()
     return results
+
+
+def _start(worker: Worker, result: Result) -> None:
+    """Wait until the engine is loaded; raises RuntimeError or OSError if it cannot be."""
+    loaded = worker.answer()
+    result.version, result.loaded_s = loaded["version"], loaded["loaded_s"]
+    if result.name not in ARRANGEMENTS:
+        labels = worker.ask("labels")
+        result.top, result.resident_mb = labels["top"], labels["resident_mb"]
+    print(f"{result.name} {result.version}: loaded in {result.loaded_s:.1f} s", flush=True)
+
+
+def _turns(results: list[Result], workers: dict[str, Worker], suffix: str) -> None:
+    """One round of each engine, alone or from pixels to label."""
+    for result in results:
+        for kind in KINDS:
+            time.sleep(PAUSE_S)
+            answer = workers[result.name].ask(kind)
+            result.rounds[kind + suffix].append(answer["ms"])
+            result.processor[kind + suffix] += answer["cpu_ms"]
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -177,16 +198,25 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--limit", type=int, default=0, help="classify so many labelled photos only (0: all)")
-    parser.add_argument("--only", default="", help="measure this project and the engines with this in their name")
+    only = "measure this project and the engines with one of these, separated by commas, in their names"
+    parser.add_argument("--only", default="", help=only)
+    parser.add_argument(
+        "--busy", type=int, default=4, metavar="LOOPS", help="in the second half of a round (%(default)s)"
+    )
+    parser.add_argument("--arrangements", action="store_true", help="also compare this project's threads and spinning")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there too, as docs/benchmarks.md")
     parser.add_argument("--verbose", action="store_true", help="show what the engines write to standard error")
     arguments = parser.parse_args()
     convert(arguments)
+    load = os.getloadavg()[1]  # before the busy loops
     results = measure(arguments)
     where = f"{host.cpu_name()}, {arguments.threads} threads, {arguments.rounds} rounds of 20 photos"
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    text = markdown(results, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}. {disturbance()}")
+    engines = [result for result in results if result.name in ENGINES]
+    text = markdown(engines, truth(Path(arguments.photos)), OURS, REFERENCE, f"{where}, {when}. {disturbance(load)}")
     print(text)
+    if arguments.arrangements:
+        print(arrangements([results[0], *(result for result in results if result.name in ARRANGEMENTS)]))
     if arguments.write:
         arguments.write.write_text(text, encoding="utf-8")
     return 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.peers import Result
 
+BUSY = " beside busy loops"  # added to the kind of a measurement
+_BUSY = (f"infer{BUSY}", f"classify{BUSY}")
 HEAD = """\
 # Benchmarks
 
@@ -32,7 +34,7 @@ this project.
 
 {whole}
 
-Memory is the resident memory of the engine's process with its runtime, the model and 20 photos, after the run.
+{beside}Memory is the resident memory of the engine's process with its runtime, the model and 20 photos, after the run.
 Accuracy is top-1 on {photos} labelled photos. *Agreement* is with the top-1 of PyTorch's FP32 after PIL and
 torchvision's transforms, so it compares an engine's preprocessing as well as its INT8. The effect of INT8 alone in this
 project, compared with its own FP32 on the same pixels, is in [architectures.md](architectures.md).
@@ -48,6 +50,16 @@ project, compared with its own FP32 on the same pixels, is in [architectures.md]
 processors. `benchmarks/networks.py` shows how each network was converted and quantized, and `benchmarks/engines.py` how
 it is called. Nothing else should run at the same time, because an engine with two threads waits for the slower of its
 processors. ExecuTorch and ncnn are made for ARM; they are not known for their x86 kernels.
+"""
+
+
+BESIDE = """\
+## Beside busy loops
+The same in turn with the rounds above, while other processes compute in a loop on the same processors, as other
+programs on a box would. An engine that spins while it waits for its threads takes processor time that others want.
+
+{table}
+
 """
 
 
@@ -68,7 +80,34 @@ def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, refere
     for result in sorted(measured, key=lambda one: one.cpu_ms("classify")):
         whole.append(f"| {_name(result, base)} | {_times(result, base, 'classify')} |")
     model += [f"| {result.name} | | not measured: {result.failure} |" for result in results if result.failure]
-    return HEAD.format(where=where, model="\n".join(model), whole="\n".join(whole), photos=len(base.top))
+    beside = BESIDE.format(table=_beside(measured, base)) if _BUSY[0] in base.rounds else ""
+    tables = {"model": "\n".join(model), "whole": "\n".join(whole), "beside": beside}
+    return HEAD.format(where=where, photos=len(base.top), **tables)
+
+
+def arrangements(results: Sequence[Result]) -> str:
+    """This project's arrangements of threads, idle and beside busy loops; the first of `results` is the product's."""
+    base = results[0]
+    rows = [
+        "| | model alone, median ms | × | CPU ms | beside busy loops, median ms | × | CPU ms |",
+        "|---|" + "--:|" * 6,
+    ]
+    for result in results:
+        rows.append(f"| {_name(result, base)} | {_brief(result, base, 'infer')} | {_brief(result, base, _BUSY[0])} |")
+    return "\n".join(rows)
+
+
+def _beside(results: Sequence[Result], base: Result) -> str:
+    rows = ["| engine | model alone, median ms | × | CPU ms | pixels to label, median ms | × | CPU ms |"]
+    rows.append("|---|" + "--:|" * 6)
+    for result in sorted(results, key=lambda one: one.cpu_ms(_BUSY[0])):
+        cells = [_name(result, base), *(_brief(result, base, kind) for kind in _BUSY)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _brief(result: Result, base: Result, kind: str) -> str:
+    return f"{result.median_ms(kind):.1f} | {result.ratio(kind, base):.2f} | {result.cpu_ms(kind):.1f}"
 
 
 def _agreement(mine: dict[str, int], reference: dict[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.engines import ENGINES, Engine, ThisProject
+from benchmarks.arrangements import ARRANGEMENTS, AS_THE_DAEMON
+from benchmarks.engines import ENGINES, OURS, Engine, ThisProject
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
 
@@ -30,8 +32,25 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # so that what an engine prints does not mix with the answers
     pictures = [read_photo(file) for file in sorted(Path(frames).iterdir())[:20]]
+    arrangement = ARRANGEMENTS.get(name, AS_THE_DAEMON)
+    engine_type = ENGINES[OURS if name in ARRANGEMENTS else name]
+    engine, prepared, loaded_s = arrangement.load(
+        lambda: _loaded(lambda: engine_type(Path(models), Path(weights), int(threads)), pictures)
+    )
+    print(json.dumps({"loaded_s": loaded_s, "version": _version(name)}), file=answers, flush=True)
+    serve = functools.partial(_serve, engine, prepared, pictures, Path(photos), int(limit), answers)
+    if arrangement.loader == "same":
+        serve()
+    else:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        serving.join()
+
+
+def _loaded(make: Callable[[], Engine], pictures: list[Pixels]) -> tuple[Engine, list[Any], float]:
+    """The engine after its warm-up, the pictures as its inputs, and the seconds until the first answer."""
     began = time.perf_counter()
-    engine = ENGINES[name](Path(models), Path(weights), int(threads))
+    engine = make()
     if isinstance(engine, ThisProject):
         engine.fresh = True
     prepared = [engine.prepare(picture) for picture in pictures]
@@ -41,11 +60,7 @@ def main() -> None:
     loaded_s = time.perf_counter() - began
     for _ in range(10):
         engine.infer(prepared[0])
-    print(json.dumps({"loaded_s": loaded_s, "version": _version(name)}), file=answers, flush=True)
-    # Every engine runs in another thread than the one that loaded it, as in a daemon.
-    serving = threading.Thread(target=_serve, args=(engine, prepared, pictures, Path(photos), int(limit), answers))
-    serving.start()
-    serving.join()
+    return engine, prepared, loaded_s
 
 
 def _serve(

@@ -6,14 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from benchmarks.arrangements import Arrangement, Loader
 from benchmarks.engines import OURS, REFERENCE
 from benchmarks.flood import HERE
 from benchmarks.peers import KINDS, Result, disturbance, truth
-from benchmarks.report import HEAD, markdown
+from benchmarks.report import BUSY, HEAD, arrangements, markdown
 from tests.daemon_process import CHECKOUT
 
 TRUTH = {"a.JPEG": 1, "b.JPEG": 2}
@@ -44,6 +46,24 @@ def test_the_tables_name_every_engine_its_accuracy_and_what_is_missing() -> None
     assert cells == [f"**{OURS}**", "1.0", "10.0", "1.00", "10.0", "20.0", "1.00", "100", "50.0%", "50.0%"]
     assert f"| {REFERENCE} | 1.0 | 50.0 | 5.00 |" in text
     assert "| ncnn INT8 | | not measured: it ended with 1 |" in text
+
+
+def test_what_was_measured_beside_busy_loops_has_its_own_table() -> None:
+    ours, other = engine(OURS, [10.0]), engine("other", [20.0])
+    for result, factor in ((ours, 2), (other, 4)):
+        for kind in KINDS:
+            result.rounds[kind + BUSY] = [[factor * ms for ms in one] for one in result.rounds[kind]]
+            result.processor[kind + BUSY] = list(result.processor[kind])
+    text = markdown([ours, other], TRUTH, OURS, REFERENCE, "a CPU")
+    assert "| other | 80.0 | 4.00 | 40.0 | 80.0 | 4.00 | 40.0 |" in text.split("## Beside busy loops")[1]
+    assert "| other | 20.0 | 2.00 | 40.0 | 80.0 | 4.00 | 40.0 |" in arrangements([ours, other])
+
+
+@pytest.mark.parametrize("loader", ["ended", "same", "other"])
+def test_an_arrangement_loads_in_the_thread_that_it_names(loader: Loader) -> None:
+    thread = Arrangement(loader).load(threading.current_thread)
+    assert (thread is threading.main_thread()) == (loader != "ended")
+    assert thread.is_alive() == (loader != "ended")
 
 
 def test_the_published_document_says_what_the_next_one_will() -> None:
@@ -88,7 +108,9 @@ def test_this_project_answers_in_a_separate_process(bundle_dir: Path, variants: 
     assert labels["resident_mb"] > 50
 
 
-@pytest.mark.parametrize("name", ["agreement", "engines", "flood", "footprint", "networks", "peers", "worker"])
+@pytest.mark.parametrize(
+    "name", ["agreement", "arrangements", "engines", "flood", "footprint", "networks", "peers", "worker"]
+)
 def test_a_benchmark_can_be_imported(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
 
