@@ -144,6 +144,40 @@ def cpu_info(root: Path = ROOT) -> dict[str, str]:
     return _fields(root / "proc/cpuinfo")
 
 
+def system_name(root: Path = ROOT) -> str:
+    """The operating system, such as `Debian GNU/Linux 13 (trixie)`; "" where it gives no name."""
+    return _fields(root / "etc/os-release", "=").get("PRETTY_NAME", "").strip("\"'")
+
+
+def kernel() -> str:
+    """The kernel's release, such as `6.12.47+rpt-rpi-v8`."""
+    return os.uname().release
+
+
+def memory_total_bytes(root: Path = ROOT) -> int | None:
+    """The board's memory."""
+    return _bytes(root / "proc/meminfo", "MemTotal")
+
+
+def governor(root: Path = ROOT) -> str:
+    """What chooses the processors' frequency, such as `ondemand`; "" where the kernel does not change it."""
+    found = {_text(policy / "scaling_governor") or "" for policy in _frequency_policies(root)}
+    return ", ".join(sorted(found - {""}))
+
+
+def frequency_mhz(root: Path = ROOT) -> tuple[float | None, float | None]:
+    """The frequency of the fastest processor now, and the highest that is allowed; None where it is unknown."""
+    now, most = (
+        max((khz for policy in _frequency_policies(root) if (khz := _integer(policy / name))), default=None)
+        for name in ("scaling_cur_freq", "scaling_max_freq")
+    )
+    return None if now is None else now / 1000, None if most is None else most / 1000
+
+
+def _frequency_policies(root: Path) -> list[Path]:
+    return _found(root / "sys/devices/system/cpu/cpufreq", "policy*")
+
+
 def disk_bytes_written(root: Path = ROOT, process: int | None = None) -> int | None:
     """Bytes that a process (default: this one) has written to storage since it started."""
     return _bytes(root / f"proc/{process or 'self'}/io", "write_bytes")

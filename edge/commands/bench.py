@@ -31,6 +31,11 @@ then four at once, send the bundle's golden photo to /predict. The last table
 has the columns of published comparisons; the rows of other programs name their
 sources.
 
+--share FILE also writes the result for others to FILE, with the board, the
+system and the kernels, but without any name of this box, its user, its files or
+its network. Nothing is sent anywhere: attach the file to an issue of the
+repository that you cloned. --compare reads such a file too.
+
 If a broker answers, events are published to it on `<base>/<device>/bench`,
 which has no subscribers. Stop the daemon first: it would use the same
 processors.
@@ -48,18 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=_seconds, default=20.0, help="duration, without process starts (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="compare with the output of an earlier --json")
+    parser.add_argument("--share", type=Path, metavar="FILE", help="write a file for others, without personal data")
     parser.add_argument("--plot", type=_chart, metavar="FILE", help="draw a bar chart, .svg or .png")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Measure, then print, compare and draw."""
     from edge.workshop.bench.result import read_result
+    from edge.workshop.bench.share import refuse_to_overwrite, write_shared
     from edge.workshop.bench.table import compared, comparison, table
 
     # Read before the measurement, so that a wrong file does not cost a minute.
     old = read_result(arguments.compare) if arguments.compare else None
     if arguments.photos is not None and not arguments.photos.exists():
         raise ConfigError(f"There is no {arguments.photos}; name a folder of photos, a photo or a video.")
+    if arguments.share is not None:
+        refuse_to_overwrite(arguments.share)
     from edge.workshop.bench.benchmark import run_benchmark  # imports torch and OpenCV
 
     result = run_benchmark(
@@ -80,6 +89,10 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print((compared(old, result) if old else result).to_json())
     else:
         print(comparison(old, result) if old else table(result))
+    if arguments.share is not None:
+        write_shared(result, arguments.share, [settings.device.name, settings.mqtt.username])
+        written = f"{arguments.share} is written, without a name of this box or its user; attach it to an issue."
+        print(written, file=sys.stderr)
     return 0
 
 

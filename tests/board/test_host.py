@@ -185,3 +185,25 @@ print(host.strain(), host.strain_since_boot(), host.temperature_celsius(), host.
     assert done.returncode == 0, done.stderr
     nothing = host.Strain()
     assert done.stdout.split("\n")[0] == f"{nothing} {nothing} None None 00000000"
+
+
+def test_the_system_and_the_clock_are_read_from_their_files(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n')
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:        1024 kB\nMemAvailable:     512 kB\n")
+    for number, (now, most) in enumerate([("600000", "1800000"), ("1500000", "2400000")]):
+        policy = tmp_path / f"sys/devices/system/cpu/cpufreq/policy{number * 4}"
+        policy.mkdir(parents=True)
+        (policy / "scaling_cur_freq").write_text(now)
+        (policy / "scaling_max_freq").write_text(most)
+        (policy / "scaling_governor").write_text("ondemand\n")
+    assert host.system_name(tmp_path) == "Debian GNU/Linux 13 (trixie)"
+    assert host.memory_total_bytes(tmp_path) == 1 << 20
+    assert host.governor(tmp_path) == "ondemand"
+    assert host.frequency_mhz(tmp_path) == (1500.0, 2400.0)
+
+
+def test_a_machine_without_these_files_has_no_clock(tmp_path: Path) -> None:
+    assert (host.system_name(tmp_path), host.governor(tmp_path)) == ("", "")
+    assert host.frequency_mhz(tmp_path) == (None, None)

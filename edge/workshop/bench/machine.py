@@ -35,7 +35,7 @@ def machine(
     engine: Engine, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
 ) -> Machine:
     """The hardware and software that every figure depends on; `root` holds /proc and /sys."""
-    flags = cpu_flags(root)
+    flags, memory = cpu_flags(root), host.memory_total_bytes(root)
     build = torch.__config__.show()
     libraries = [name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", build)]
     return Machine(
@@ -47,14 +47,20 @@ def machine(
         library=f"torch {torch.__version__}, built with {', '.join(libraries)}",
         engine=engine,
         gpu=gpu_name() if engine in GPU_ENGINES else "",
+        system=host.system_name(root),
+        kernel=host.kernel(),
+        memory_mb=None if memory is None else round(memory / 1e6),
+        governor=host.governor(root),
+        max_mhz=host.frequency_mhz(root)[1],
     )
 
 
 def condition(root: Path = host.ROOT) -> Condition:
-    """Temperature, throttling and load now, and the throttling that the board has recorded since boot."""
+    """Temperature, frequency, throttling and load now, and the throttling that the board has recorded since boot."""
     strain, since_boot = host.strain(root), host.strain_since_boot(root)
     return Condition(
         temperature_celsius=strain.temperature_celsius,
+        mhz=host.frequency_mhz(root)[0],
         under_voltage=strain.under_voltage,
         throttled=strain.throttled,
         load=round(os.getloadavg()[0], 1),

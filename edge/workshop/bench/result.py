@@ -31,6 +31,11 @@ class Machine(Part):
     library: str  # the one that computes, with its version and build
     engine: str
     gpu: str = ""  # its name; empty if the model runs on the processor
+    system: str = ""
+    kernel: str = ""
+    memory_mb: float | None = None
+    governor: str = ""  # what chooses the processors' frequency; empty where the kernel does not
+    max_mhz: float | None = None
 
 
 class Condition(Part):
@@ -40,6 +45,7 @@ class Condition(Part):
     under_voltage: bool
     throttled: bool
     load: float  # runnable processes, averaged over the last minute
+    mhz: float | None = None  # of the fastest processor
     # Recorded since boot: throttling that began and ended between two readings shows here.
     under_voltage_since_boot: bool = False
     throttled_since_boot: bool = False

@@ -92,15 +92,19 @@ def _head(result: Result) -> Iterator[str]:
     yield _cut(f"{machine.cpu}, {machine.processors} CPUs: {' '.join(machine.cpu_features) or 'no INT8 features'}")
     yield _cut(f"engine {machine.engine}, {_threads(result.threads)}")
     yield _cut(machine.library)
+    memory = "" if machine.memory_mb is None else f", {machine.memory_mb / 1000:.1f} GB"
+    clock = "" if machine.max_mhz is None else f", at most {machine.max_mhz:.0f} MHz ({machine.governor or 'fixed'})"
+    if machine.kernel:
+        yield _cut(f"{machine.system or 'Linux'}, kernel {machine.kernel}{memory}{clock}")
     if machine.gpu:
         yield _cut(f"on the GPU: {machine.gpu}")
     yield f"before: {_condition(result.before)}; after: {_condition(result.after)}"
 
 
 def _condition(condition: Condition) -> str:
-    if condition.temperature_celsius is None:
-        return f"load {condition.load:.1f}"
-    return f"{condition.temperature_celsius:.0f} °C, load {condition.load:.1f}"
+    celsius = "" if condition.temperature_celsius is None else f"{condition.temperature_celsius:.0f} °C, "
+    mhz = "" if condition.mhz is None else f"{condition.mhz:.0f} MHz, "
+    return f"{celsius}{mhz}load {condition.load:.1f}"
 
 
 def _stages(result: Result) -> Iterator[str]:

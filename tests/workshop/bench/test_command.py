@@ -1,13 +1,18 @@
 """Tests `edge-classifier bench` on a real bundle, with a real broker and without one."""
 
 import json
+import re
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
+from edge.settings.defaults import default_device_name
 from edge.settings.schema import CameraSettings, MqttSettings, Settings
+from edge.vision.bundle import GOLDEN
 from edge.workshop.bench.benchmark import run_benchmark
-from edge.workshop.bench.result import STAGES, Result
+from edge.workshop.bench.result import STAGES, Result, read_result
 from tests.broker import Brokers, free_port
 from tests.daemon_process import run_command
 from tests.workshop.bench.results import CALM
@@ -87,9 +92,53 @@ def test_a_configured_file_that_ends_is_measured_and_its_broken_photo_passed_ove
     check(run_benchmark(Settings(mqtt=nobody, camera=camera), bundle_dir, float(SECONDS), configured_camera=True))
 
 
+def addresses() -> set[str]:
+    """What identifies this machine: hardware addresses, serial numbers, the machine's id."""
+    files = [
+        *Path("/sys/class/net").glob("*/address"),
+        *map(Path, ("/etc/machine-id", "/proc/device-tree/serial-number", "/sys/class/dmi/id/product_uuid")),
+    ]
+    found = {file.read_text(errors="replace").strip("\0\n ") for file in files if file.exists()}
+    return found - {"", "00:00:00:00:00:00"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_shared_file_names_neither_the_box_nor_its_user_and_is_never_overwritten(
+    bundle_dir: Path, tmp_path: Path
+) -> None:
+    photos, file, port = tmp_path / "telltale-photos", tmp_path / "telltale-share.json", free_port()
+    photos.mkdir()
+    shutil.copy(bundle_dir / GOLDEN, photos / "telltale-photo.jpg")
+    box = {
+        "EDGE_CLASSIFIER_DEVICE_NAME": "telltale-porch",
+        "EDGE_CLASSIFIER_MQTT_URL": f"mqtt://127.0.0.1:{port}",
+        "EDGE_CLASSIFIER_MQTT_USERNAME": "telltale-account",
+        "LOGNAME": "telltale-login",
+    }
+    arguments = ("bench", "--model", bundle_dir, "--photos", photos, "--seconds", SECONDS, "--share", file)
+    done = run_command(*arguments, **box)
+    assert done.returncode == 0, done.stderr
+    assert "without a name of this box" in done.stderr
+    assert "telltale-photos" in done.stdout  # the table on the box itself has the name
+    text = file.read_text(encoding="utf-8")
+    names = {"telltale", "127.0.0.1", "localhost", str(port), str(tmp_path), str(bundle_dir.parent), str(Path.home())}
+    for name in names | addresses() | {socket.gethostname(), default_device_name()}:
+        assert not re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text, re.IGNORECASE), name
+    result = read_result(file)
+    check(result.model_copy(update={"captured": "x, read and decoded anew for each frame"}))
+    assert result.machine.kernel
+    assert result.machine.cpu_features
+    assert result.machine.memory_mb
+    again = run_command(*arguments, **box)
+    assert (again.returncode, file.read_text(encoding="utf-8")) == (78, text)
+    assert "exists already; name another file" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (("--share", "nowhere/share.json"), 78, "There is no directory"),
         (("--compare", "nowhere.json"), 78, "nowhere.json cannot be read"),
         (("--photos", "nowhere"), 78, "There is no nowhere"),
         (("--plot", "chart.gif"), 2, "must end in .svg or .png"),

@@ -1,0 +1,64 @@
+"""Tests that a shared result has what matters for speed, and no text that names a box, a user, a file or a network."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.errors import StateError
+from edge.workshop.bench.result import read_result
+from edge.workshop.bench.share import shared, without, write_shared
+from tests.workshop.bench.results import result
+
+
+def telling(**changes: object) -> dict[str, object]:
+    """Changes of a result that put a name into each of its free texts."""
+    one = result()
+    stages = one.stages | {
+        "capture": one.stages["capture"].model_copy(update={"what": "grabbed to RGB, telltale.jpg"}),
+        "publish": one.stages["publish"].model_copy(update={"what": "to the PUBACK of telltale.example:1883"}),
+    }
+    kernel = one.machine.model_copy(update={"kernel": "6.12.47-telltale-v8"})
+    return {"photos": "/home/telltale", "machine": kernel, "stages": stages, "no_upload": "telltale", **changes}
+
+
+def test_every_free_text_is_replaced() -> None:
+    for captured in ("rtsp://telltale:554 gave 29.9 a second", "telltale.jpg, read and decoded anew for each frame"):
+        one = shared(result(**telling(captured=captured)), ["telltale"])
+        assert "telltale" not in one.to_json()
+    assert one.stages["publish"].what == "to the broker's PUBACK"
+    assert one.machine.kernel == "6.12.47-…-v8"
+    assert one.captured == "read and decoded anew for each frame"
+
+
+def test_the_figures_and_the_machine_stay() -> None:
+    one, before = shared(result(), ["pi", "raspberry"]), result()
+    assert one.machine.board == before.machine.board  # "Raspberry" is the board's name, not the user's
+    assert one.machine.cpu_features == before.machine.cpu_features
+    assert one.stages["inference"] == before.stages["inference"]
+    assert (one.upload, one.thread_counts, one.before) == (before.upload, before.thread_counts, before.before)
+    assert one.captured == "the camera gave 29.9 a second"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("There is no /home/ada/x.ts; make it", "There is no … make it"),
+        ("ada@porch is away", "… is away"),
+        ("broker.example:8883 is down", "… is down"),
+        ("192.168.1.7 and dc:a6:32:01:02:03 and fe80::1", "… and … and …"),
+        ("porch has no kernels: fbgemm is missing", "… has no kernels: fbgemm is missing"),
+        ("sandporch", "sandporch"),
+    ],
+)
+def test_paths_addresses_and_names_are_removed_from_a_reason(text: str, expected: str) -> None:
+    assert without(text, ["porch", "ada"]) == expected
+
+
+def test_it_is_read_like_any_result_and_never_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "share.json"
+    write_shared(result(), file, [])
+    assert read_result(file).sustained_fps == result().sustained_fps
+    before = file.read_bytes()
+    with pytest.raises(StateError, match="cannot be written"):
+        write_shared(result(sustained_fps=1.0), file, [])
+    assert file.read_bytes() == before
