@@ -1,0 +1,10 @@
+/* WINOGRAD: what its files share. */
+#ifndef EDGE_WINOGRAD_H
+#define EDGE_WINOGRAD_H
+
+#include "methods.h"
+#include "tiles.h"
+
+int winograd_pack(operation *o, const filters *f);
+
+#endif
