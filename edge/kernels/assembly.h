@@ -1,7 +1,5 @@
 /* What the assembly files share. AAPCS64: v8 to v15 belong to the caller (their low halves), so they are saved. */
 #ifdef __aarch64__
-    .arch armv8.2-a
-    .arch_extension dotprod
 
 .macro FUNCTION name
     .text

@@ -11,15 +11,19 @@
 #include "assembly.h"
 #ifdef __aarch64__
 
+// sdot v\d.4s, v\w.16b, v\x.4b[\lane], as a number, because clang 14 does not take the instruction without an option.
+.macro SDOT d, w, x, lane
+    .inst 0x4f80e000 | (\lane & 1) << 21 | \x << 16 | (\lane >> 1) << 11 | \w << 5 | \d
+.endm
 // Channels 4 h to 4 h + 3 of pixel i: v(8 + 6 h + i), for 6 pixels and for 5.
 .macro DOTS4 pixels, w, lane, a0, a1, a2, a3, a4, a5
-    sdot v\a0\().4s, v\w\().16b, v0.4b[\lane]
-    sdot v\a1\().4s, v\w\().16b, v1.4b[\lane]
-    sdot v\a2\().4s, v\w\().16b, v2.4b[\lane]
-    sdot v\a3\().4s, v\w\().16b, v3.4b[\lane]
-    sdot v\a4\().4s, v\w\().16b, v4.4b[\lane]
+    SDOT \a0, \w, 0, \lane
+    SDOT \a1, \w, 1, \lane
+    SDOT \a2, \w, 2, \lane
+    SDOT \a3, \w, 3, \lane
+    SDOT \a4, \w, 4, \lane
     .if \pixels == 6
-    sdot v\a5\().4s, v\w\().16b, v5.4b[\lane]
+    SDOT \a5, \w, 5, \lane
     .endif
 .endm
 .macro DOTS16 pixels, lane
