@@ -18,6 +18,7 @@ Usage: sudo ./install.sh [OPTION...]
        sudo ./install.sh --rollback
        sudo ./install.sh --uninstall [--purge]
        ./install.sh --download DIR [--for SUITE] [--weights FILE]
+                    [--engine NAME] [--bundle FILE]
        ./install.sh --try [OPTION...]
        ./install.sh --dev
 
@@ -32,6 +33,9 @@ Usage: sudo ./install.sh [OPTION...]
     --device NAME         part of every topic (default: from the machine id)
     --source URI          the camera (default: the first that is found)
     --web                 open the page to other machines, with a token
+    --engine NAME         torchscript, the default, or onnxruntime, which needs
+                          no torch and a third of the memory
+    --bundle FILE         a model that was made elsewhere
     --weights FILE        FP32 weights of ImageNet's 1,000 classes to make the
                           model from; for other classes see docs/operating.md
     --offline DIR         without internet, from what --download fetched

@@ -74,7 +74,8 @@ class Board:
     def stage(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run functions of the installer."""
         script = (
-            f". scripts/install/packages.sh; . scripts/install/release.sh; stack=jetson; host={self.root}; {command}"
+            "for stage in packages model release; do . scripts/install/$stage.sh; done;"
+            f" stack=jetson torch_from=pypi; host={self.root}; {command}"
         )
         return subprocess.run(
             ["bash", "-euc", script],

@@ -210,13 +210,9 @@ def memory_free_bytes(root: Path = ROOT) -> int | None:
     group = root / "sys/fs/cgroup" / cgroup
     limit, used = (_integer(group / name) for name in ("memory.max", "memory.current"))
     if limit is not None and used is not None:  # "max" is no limit
-        # The page cache of files, such as the model's, counts as used and can be reclaimed, except what processes have
-        # mapped: those are mostly libraries, which would be read again at once.
-        cached, mapped = (
-            sum(_bytes(group / "memory.stat", name, " ") or 0 for name in names)
-            for names in (("inactive_file", "active_file"), ("file_mapped",))
-        )
-        free.append(max(0, limit - used + min(max(0, cached - mapped), used)))
+        # The page cache of files, such as the model's, counts as used and can be reclaimed.
+        cache = sum(_bytes(group / "memory.stat", name, " ") or 0 for name in ("inactive_file", "active_file"))
+        free.append(max(0, limit - used + min(cache, used)))
     return min(free, default=None)
 
 

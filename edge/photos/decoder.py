@@ -33,8 +33,9 @@ logger = logging.getLogger("edge.photos.decoder")
 # Of address space, beyond what the child has after its imports. 50 megapixels take 150 MB as pixels, 300 while EXIF
 # turns them or a progressive JPEG is read, and 350 in a lossless WebP.
 MEMORY_BYTES = 400 << 20
-# Of the box's free memory, which may be less: what is left for the frames meanwhile, and what even a full box spares.
-LEFT_BYTES = 16 << 20
+# Of the free memory, which may be less: what is left for the libraries in use, which count as free, and for the frames;
+# and what a photo may take even where nothing is free.
+LEFT_BYTES = 32 << 20
 LEAST_BYTES = 8 << 20
 CPU_S = 2.0  # of processor time for a photo
 WITHIN_S = 5.0  # for a photo of a child that has to share its processor

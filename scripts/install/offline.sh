@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
 # Fetches with `install.sh --download DIR` what an install without internet, `--offline DIR`, needs, and checks it there.
 #
-# DIR contains source/ (the installer and the sources), wheels/, weights/ (one file), `target` (the machine that it is
-# for) and SHA256SUMS, which lists every file.
+# DIR contains source/ (the installer and the sources), wheels/, weights/ or bundle/ (one file), `target` (the machine and,
+# where it is not torch's, the engine that it is for) and SHA256SUMS, which lists every file.
 
 # target_of SUITE[/MACHINE]: prints the machine that packages from PyPI are for, as "STACK MACHINE PYTHON"; see
 # packages.sh for stacks. MACHINE is aarch64 if not given, as boards are.
@@ -28,16 +28,22 @@ target_of() {
 target_here() {
     local version
     version=$(version_here) || return
-    echo "$stack $(machine_here) $version"
+    echo "$stack $(machine_here) $version$(other_engine)"
 }
 
-# wheels_beside STACK: prints the arguments that make wheels.py leave out what the stack has already. Where OpenCV was
-# built with numpy 1, pip must not bring numpy 2.
+# Prints the last word of `target`, where it has one.
+other_engine() { [ "$engine" = torchscript ] || echo " $engine"; }
+
+# wheels_beside STACK TORCH_FROM: prints the arguments that make wheels.py leave out what the stack has already. Where
+# OpenCV was built with numpy 1, pip must not bring numpy 2.
 wheels_beside() {
-    case $1 in
-        trixie) echo --only torch ;; # and what torch needs: not numpy
-        bookworm) echo --without opencv-python-headless numpy ;;
-        jetson) echo --without opencv-python-headless torch --instead constraints-numpy1.txt ;;
+    case "$1 $2" in
+        trixie*) echo --only torch ;; # and what torch needs: not numpy
+        "bookworm none") echo --extra onnxruntime --without opencv-python-headless numpy torch ;;
+        bookworm*) echo --without opencv-python-headless numpy ;;
+        "jetson none") echo --extra onnxruntime --without opencv-python-headless torch --instead constraints-numpy1.txt ;;
+        jetson*) echo --without opencv-python-headless torch --instead constraints-numpy1.txt ;;
+        "pypi none") echo --extra onnxruntime --without torch ;;
     esac
 }
 
@@ -46,6 +52,8 @@ check_download() {
     local parent
     while [ "${download%/}" != "$download" ]; do download=${download%/}; done
     parent=$(dirname "$download")
+    [ "$engine" = torchscript ] || [ -n "$bundle" ] ||
+        fail 64 "--download for the engine $engine needs a model that was made elsewhere; add --bundle FILE."
     [ ! -e "$download" ] || fail 73 "$download is there already; name a directory that is not."
     if [ ! -d "$parent" ] || [ ! -w "$parent" ]; then
         fail 73 "$parent is no directory that you may write to; name another for --download."
@@ -55,6 +63,7 @@ check_download() {
 download_all() {
     local wanted part=$download.part work
     wanted=$(if [ -n "$for_suite" ]; then target_of "$for_suite"; else target_here; fi)
+    [ -z "$for_suite" ] || wanted+=$(other_engine)
     work=$part/work
     log=$download.log
     [ "$dry_run" = yes ] || : 2>/dev/null >"$log" || fail 73 "$log cannot be written; name another directory for --download."
@@ -62,11 +71,11 @@ download_all() {
     step "The sources and the installer" copy_sources
     # shellcheck disable=SC2086  # three words
     if needs_wheels $wanted; then step "Wheels for $wanted" fetch_wheels; fi
-    step "The weights" fetch_weights
+    if [ -n "$bundle" ]; then step "The model" copy_bundle; else step "The weights" fetch_weights; fi
     step "Every checksum, in $download/SHA256SUMS" finish_download
     [ "$dry_run" = yes ] || cat <<END
 
-Its model will be made from $(basename "$download"/weights/*).
+Its model will be $(if [ -n "$bundle" ]; then basename "$bundle"; else echo "made from $(basename "$download"/weights/*)"; fi).
 Carry $download to the machine.
 These packages must be installed there first, and python3-picamera2 where apt
 offers it:
@@ -84,15 +93,15 @@ packages_there() {
     local stack machine
     read -r stack machine _ <<<"$wanted"
     echo "sudo apt-get install --no-install-recommends" \
-        "$(packages_for "$stack" "$(torch_for "$stack" "$machine")" | paste -sd' ') mosquitto mosquitto-clients"
+        "$(packages_for "$stack" "$(torch_for "$stack" "$machine" "$engine")" | paste -sd' ') mosquitto mosquitto-clients"
 }
 
-# needs_wheels STACK MACHINE PYTHON: whether anything comes from PyPI; nothing does where Debian's torch is used.
-needs_wheels() { [ "$(torch_for "$1" "$2")" = pypi ]; }
+# needs_wheels STACK MACHINE PYTHON: whether anything comes from PyPI.
+needs_wheels() { needs_pypi "$1" "$(torch_for "$1" "$2" "$engine")"; }
 
 copy_sources() {
     rm -rf "$part"
-    mkdir -p "$part/source" "$part/wheels" "$part/weights" "$work"
+    mkdir -p "$part/source" "$part/wheels" "$part/weights" "$part/bundle" "$work"
     cp -a install.sh scripts systemd deploy docs edge constraints*.txt setup.cfg pyproject.toml README.md LICENSE NOTICE \
         "$part/source/"
     find "$part/source" -name __pycache__ -prune -exec rm -rf {} +
@@ -101,18 +110,19 @@ copy_sources() {
 
 # Uses the pip of a fresh virtual environment, because Debian's may be missing.
 fetch_wheels() {
-    local stack machine version python
+    local stack machine version python torch_from
     local -a index=()
-    read -r stack machine version <<<"$wanted"
+    read -r stack machine version _ <<<"$wanted"
+    torch_from=$(torch_for "$stack" "$machine" "$engine")
     python=$(find_python)
     "$python" -m venv "$work/venv"
     take_pip_settings "$work/venv/bin/python"
-    if [ "$machine" = x86_64 ] && reaches_cpu_index "$work/venv/bin/python"; then
+    if [ "$machine $torch_from" = "x86_64 pypi" ] && reaches_cpu_index "$work/venv/bin/python"; then
         index=(--cpu-index "$cpu_index")
     fi
     # shellcheck disable=SC2046  # several words
     "$work/venv/bin/python" scripts/install/wheels.py download "$work/wanted" --machine "$machine" --python "$version" \
-        $(wheels_beside "$stack") "${index[@]}"
+        $(wheels_beside "$stack" "$torch_from") "${index[@]}"
     mv "$work/wanted/wheels" "$part/"
 }
 
@@ -127,6 +137,15 @@ fetch_weights() {
     fi
     [ -d "$work/venv" ] || "$(find_python)" -m venv "$work/venv"
     "$work/venv/bin/python" scripts/install/weights.py fetch "$part/weights"
+}
+
+# Copies the bundle of --bundle; of a directory it makes an archive.
+copy_bundle() {
+    if [ -d "$bundle" ]; then
+        tar -C "$(dirname "$bundle")" -czf "$part/bundle/$(basename "$bundle").tgz" "$(basename "$bundle")"
+    else
+        cp "$bundle" "$part/bundle/"
+    fi
 }
 
 every_file() { find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort; }

@@ -51,14 +51,25 @@ machine_here() {
     esac
 }
 
-# torch_for STACK MACHINE: prints where torch is expected to come from: debian or pypi. Debian's for arm64 has no
-# kernels for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for amd64 only).
-torch_for() { if [ "$1 $2" = "trixie x86_64" ]; then echo debian; else echo pypi; fi; }
+# torch_for STACK MACHINE ENGINE: prints where torch is expected to come from: debian, pypi, or none with ONNX Runtime in
+# its place. Debian's for arm64 has no kernels for INT8 (debian/rules of pytorch 2.6.0+dfsg-7: USE_PYTORCH_QNNPACK for
+# amd64 only).
+torch_for() {
+    case "${3:-torchscript} $1 $2" in
+        onnxruntime*) echo none ;;
+        "torchscript trixie x86_64") echo debian ;;
+        *) echo pypi ;;
+    esac
+}
 
-# Sets torch_from to debian or pypi. No version number says whether a torch runs INT8, so one that is installed is
+# needs_pypi STACK TORCH_FROM: whether anything of a release comes from PyPI.
+needs_pypi() { case "$1 $2" in "trixie debian" | "trixie none") return 1 ;; esac; }
+
+# Sets torch_from to debian, pypi or none. No version number says whether a torch runs INT8, so one that is installed is
 # tried.
 choose_torch() {
-    torch_from=$(torch_for "$stack" "$(machine_here)")
+    torch_from=$(torch_for "$stack" "$(machine_here)" "$engine")
+    [ "$torch_from" != none ] || return 0
     if [ "$stack" = trixie ] && [ -z "$host" ] && is_installed python3-torch; then
         torch_from=debian
         runs_int8 "$(release_python)" >/dev/null 2>&1 || torch_from=pypi
@@ -81,19 +92,30 @@ try_debian_torch() {
     }
 }
 
+engine_in_words() { if [ "$torch_from" = none ]; then echo "ONNX Runtime"; else echo torch; fi; }
+without_torch() { [ "$torch_from" != none ] || echo ", without torch"; }
+
 # describe_stack STACK: prints it in words.
 describe_stack() {
     case $1 in
         trixie)
-            if [ "$torch_from" = debian ]; then
+            if [ "$torch_from" = none ]; then
+                echo "ONNX Runtime and everything else from Debian, without torch"
+            elif [ "$torch_from" = debian ]; then
                 echo "torch and everything else from Debian"
             else
                 echo "torch from PyPI, because Debian's has no kernels for INT8 here, and everything else from Debian"
             fi
             ;;
-        bookworm) echo "numpy and OpenCV from Debian, torch and the rest from PyPI" ;;
-        jetson) echo "torch and OpenCV stay NVIDIA's, the rest from PyPI" ;;
-        pypi) echo "torch and everything else from PyPI" ;;
+        bookworm) echo "numpy and OpenCV from Debian, $(engine_in_words) and the rest from PyPI$(without_torch)" ;;
+        jetson)
+            if [ "$torch_from" = none ]; then
+                echo "OpenCV stays NVIDIA's, ONNX Runtime and the rest from PyPI"
+            else
+                echo "torch and OpenCV stay NVIDIA's, the rest from PyPI"
+            fi
+            ;;
+        pypi) echo "$(engine_in_words) and everything else from PyPI$(without_torch)" ;;
     esac
 }
 
@@ -101,7 +123,10 @@ describe_stack() {
 # clients.
 packages_for() {
     local -a packages=(python3 python3-venv)
-    [ "$2" != debian ] || packages+=(python3-torch)
+    case "$1 $2" in
+        *" debian") packages+=(python3-torch) ;;
+        "trixie none") packages+=(python3-onnxruntime) ;;
+    esac
     case $1 in
         trixie)
             packages+=(python3-numpy python3-opencv python3-paho-mqtt python3-pydantic python3-tqdm python3-fastapi
@@ -201,10 +226,10 @@ version_here() {
     python_version "$python"
 }
 
-# nvidia_pins PYTHON: prints the versions of its torch and torchvision as name==version. Where torch is not NVIDIA's, or
-# OpenCV is without GStreamer, which a CSI camera needs, prints a sentence and returns 1.
+# nvidia_pins PYTHON: prints the versions of its torch and torchvision as name==version. Where torch, if it is used, is
+# not NVIDIA's, or OpenCV is without GStreamer, which a CSI camera needs, prints a sentence and returns 1.
 nvidia_pins() {
-    "$1" - "$1" <<'END'
+    "$1" - "$1" "$torch_from" <<'END'
 import importlib.metadata
 import sys
 
@@ -217,14 +242,19 @@ def stop(sentence):
     sys.exit(1)
 
 
-try:
-    import torch
-except (ImportError, OSError) as error:
-    stop(f"{sys.argv[1]} cannot import torch ({error}); {remedy}")
-if not torch.cuda.is_available():
-    stop(f"The torch {torch.__version__} of {sys.argv[1]} does not see the GPU; {remedy}")
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-    stop(f"The torch {torch.__version__} of {sys.argv[1]} is older than 2.6; {remedy}")
+def check_torch():
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        stop(f"{sys.argv[1]} cannot import torch ({error}); {remedy}")
+    if not torch.cuda.is_available():
+        stop(f"The torch {torch.__version__} of {sys.argv[1]} does not see the GPU; {remedy}")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        stop(f"The torch {torch.__version__} of {sys.argv[1]} is older than 2.6; {remedy}")
+
+
+if sys.argv[2] != "none":
+    check_torch()
 try:
     import cv2
 except (ImportError, OSError) as error:
@@ -244,12 +274,12 @@ print(*pins)
 END
 }
 
-# Fails where torch comes from PyPI and PyPI does not answer. Not checked while Python is not installed.
+# Fails where torch or ONNX Runtime comes from PyPI and PyPI does not answer. Not checked while Python is not installed.
 check_pypi() {
     local reason
-    [ -z "$host$offline" ] && [ "$stack $torch_from" != "trixie debian" ] && [ -n "$python_there" ] || return 0
+    [ -z "$host$offline" ] && needs_pypi "$stack" "$torch_from" && [ -n "$python_there" ] || return 0
     reason=$("$python_there" scripts/install/weights.py pypi) ||
-        fail 69 "PyPI, where torch comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
+        fail 69 "PyPI, where $(engine_in_words) comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }
 
 # Fails where a Jetson has no torch and OpenCV of NVIDIA's. Another machine's Python cannot be run, so it is not

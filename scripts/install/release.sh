@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154  # the variables are set by scripts/install/service, which sources this
-# Makes a release with its model, switches to it, and goes back to the release before where it does not run.
+# Makes a release, switches to it, and goes back to the release before where it does not run.
 
 readonly watch_s=30 # a release that ends within this time of READY is put back
 
@@ -23,15 +23,16 @@ make_release() {
     python=$release/venv/bin/python
     pip=("$python" -I -m pip install --disable-pip-version-check --no-input)
     take_pip_settings "$python"
-    if [ "$stack $torch_from" != "trixie debian" ]; then
+    if needs_pypi "$stack" "$torch_from"; then
         if [ -n "$offline" ]; then
             options=(--no-index --find-links "$offline/wheels")
             [ -z "$(find "$offline/wheels" -name 'torch-*+cpu-*')" ] || index=(--cpu-index "$cpu_index")
-        elif takes_cpu_index "$python" "$machine"; then
+        elif [ "$torch_from" != none ] && takes_cpu_index "$python" "$machine"; then
             index=(--cpu-index "$cpu_index")
         fi
         # shellcheck disable=SC2046  # several words
-        "$python" scripts/install/wheels.py wanted "$release" --machine "$machine" $(wheels_beside "$stack") "${index[@]}"
+        "$python" scripts/install/wheels.py wanted "$release" --machine "$machine" \
+            $(wheels_beside "$stack" "$torch_from") "${index[@]}"
         install_pinned "$python" "$release" "${options[@]}"
         if [ "$stack" = jetson ] && [ "$(nvidia_pins "$python")" != "$pins" ]; then
             echo "In the release there is another torch or OpenCV than NVIDIA's: $(nvidia_pins "$python")"
@@ -39,7 +40,13 @@ make_release() {
         fi
     fi
     # No version number says whether a torch runs INT8, so it is tried.
-    [ "$stack" = jetson ] || runs_int8 "$python"
+    if [ "$torch_from" = none ]; then
+        # Debian's prints a line for each operator that its two libraries both have.
+        "$python" -I -c 'import onnxruntime; print("ONNX Runtime", onnxruntime.__version__)' 2> >(sed '/^Schema error:/d; /^$/d')
+    elif [ "$stack" != jetson ]; then
+        runs_int8 "$python"
+    fi
+    echo "$torch_from" >"$release/torch-from" # an upgrade keeps the engine
     # Built from a copy, because setuptools writes into the source.
     mkdir "$release/source"
     cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
@@ -54,7 +61,8 @@ make_release() {
 torch_to_fetch() {
     [ -z "$offline" ] || return 0
     case "$stack $torch_from $(machine_here)" in
-        jetson* | *debian*) ;;
+        jetson* | *debian* | "trixie none"*) ;;
+        *none*) echo ", with ONNX Runtime from PyPI (20 MB)" ;;
         *aarch64) echo ", with torch from PyPI (0.1 GB)" ;;
         *) echo ", with torch (0.2 GB, from PyPI 3 GB)" ;;
     esac
@@ -74,44 +82,6 @@ sweep_unfinished() {
         [ -z "$2" ] || put_back_models "$2"
     fi
     rmdir "$root/releases" "$root" "$state/models" "$state" 2>/dev/null || true
-}
-
-# Sets weights_file, and model_from, which describes what the model will be made from. A machine that has a model keeps
-# it. Weights that are damaged or cannot be fetched are reported here, before anything is installed.
-choose_weights() {
-    weights_file=$weights model_from=""
-    if [ -z "$weights" ] && [ -e "$host$state/models/current" ]; then
-        model_from="the existing one stays"
-        return
-    fi
-    if [ -z "$weights_file" ] && [ -n "$offline" ]; then weights_file=$offline/weights; fi # a folder: see export --weights
-    if [ -z "$weights_file" ] && [ -n "$python_there" ]; then
-        weights_file=$("$python_there" scripts/install/weights.py in-checkout 2>&1) || fail 64 "$weights_file"
-        if [ -z "$weights_file" ] && [ -z "$host" ]; then
-            model_from=$("$python_there" scripts/install/weights.py in-reach) || fail 69 "$model_from"
-            # weights/ has only those of the other network. Given a folder, export takes them and records which were
-            # wanted.
-            [[ $model_from != *" from weights/"* ]] || weights_file=$PWD/weights
-            return
-        fi
-    fi
-    [ -z "$weights_file" ] || model_from="made from $weights_file"
-}
-
-# Makes the INT8 model where there is none, or where --weights asks for another. From its first start on the daemon's
-# user owns $state, including the bundles that root made; every user may read those.
-make_bundle() {
-    install -d -m 755 "$state"
-    if [ -z "$weights" ] && [ -e "$state/models/current" ]; then
-        echo "There is a model already; --weights FILE makes another."
-        return
-    fi
-    (
-        umask 022
-        export STATE_DIRECTORY=$state XDG_CACHE_HOME=$release/cache # downloads are needed only once
-        "$release/venv/bin/$name" export --weights "${weights_file:-auto}"
-    )
-    rm -rf "$release/cache"
 }
 
 # Prints the unit's drop-in for a Jetson, with each of this board's GPU devices and the group that they belong to.
@@ -136,6 +106,7 @@ install_unit() {
     fi
     install -m 644 "systemd/$name.service" "$unit"
     use_drop_in no-wx "$no_wx"
+    use_drop_in without-torch "$([ "$torch_from" != none ] || echo yes)"
     # An older systemd would warn about its keys at each reload.
     version=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')
     use_drop_in back-off "$([ "${version:-0}" -lt 254 ] || echo yes)"

@@ -160,7 +160,7 @@ def test_what_a_jetson_has_is_left_to_it_by_pip(jetson: Board, tmp_path: Path) -
     jetson.module("torchvision", "")
     assert jetson.stage(f"nvidia_pins {sys.executable}").stdout.split() == ["torch==2.8.0", "torchvision==2.8.0"]
     wanted = [sys.executable, WHEELS, "wanted", str(tmp_path), "--machine", "aarch64", "--python", "3.10"]
-    beside = jetson.stage(". scripts/install/offline.sh; wheels_beside jetson").stdout.split()
+    beside = jetson.stage(". scripts/install/offline.sh; wheels_beside jetson pypi").stdout.split()
     subprocess.run([*wanted, *beside], cwd=CHECKOUT, check=True)
     requirements = (tmp_path / "requirements.txt").read_text()
     assert re.findall(r"^(?:.*torch|opencv.*|numpy|nvidia.*)==\S+", requirements, re.MULTILINE) == ["numpy==1.26.4"]

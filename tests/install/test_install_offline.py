@@ -13,8 +13,8 @@ TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\n'
 # What the stages share; scripts/install/service sets it.
 STAGES = """
 name=edge-classifier dry_run=no offline= weights= for_suite= host= broker=given state=/nowhere
-stack=jetson torch_from=pypi weights_file=
-for stage in common packages offline release; do . scripts/install/$stage.sh; done
+stack=jetson torch_from=pypi engine=torchscript bundle= weights_file=
+for stage in common packages offline model release; do . scripts/install/$stage.sh; done
 """
 # Not a virtual environment's Python, because a release uses the packages of the Python that made it.
 SYSTEM_PYTHON = str(Path(sys.base_prefix, "bin", "python3"))

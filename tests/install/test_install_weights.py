@@ -33,7 +33,7 @@ check_pypi
 
 CHOOSE = f"""
 weights= host= state=/nowhere offline= root=/nowhere python_there={sys.executable}
-cd {CHECKOUT}; . scripts/install/common.sh; . scripts/install/release.sh; cd {{copy}}"""
+cd {CHECKOUT}; . scripts/install/common.sh; . scripts/install/model.sh; cd {{copy}}"""
 
 
 def saved() -> bytes:

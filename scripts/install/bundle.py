@@ -1,0 +1,50 @@
+"""Reads with Python's standard library alone what a model bundle is for, before anything is installed.
+
+    bundle.py engine BUNDLE    prints the engine of a bundle's directory or tar archive, such as onnxruntime
+
+Exits with 0 when it is done, and with 1 and a sentence where it is no bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "bundle.json"
+MAX_BYTES = 1 << 20  # of a manifest
+
+
+def manifest_of(bundle: Path) -> bytes:
+    """The manifest of a bundle's directory, or of the first one in an archive; exits where there is none."""
+    try:
+        if bundle.is_dir():
+            return (bundle / MANIFEST).read_bytes()
+        with tarfile.open(bundle) as archive:
+            for member in archive:
+                named = Path(member.name).name == MANIFEST and member.size <= MAX_BYTES
+                if named and (file := archive.extractfile(member)) is not None:
+                    return file.read()
+    except (OSError, EOFError, tarfile.TarError) as error:
+        why = str(error).splitlines()[0]  # tarfile lists all that it tried
+        sys.exit(f"{bundle} is no bundle ({why}); name an archive or a directory that export made.")
+    sys.exit(f"{bundle} is no bundle: it holds no {MANIFEST}; name an archive or a directory that export made.")
+
+
+def engine_of(bundle: Path) -> str:
+    """The name of its engine; bundles of schema 1, which hold it as a text, are torch's."""
+    try:
+        engine: Any = json.loads(manifest_of(bundle))["engine"]
+        return "torchscript" if isinstance(engine, str) else str(engine["name"])
+    except (ValueError, KeyError, TypeError):
+        sys.exit(f"{bundle} is no bundle: its {MANIFEST} cannot be read; export it again.")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["engine", bundle]:
+            print(engine_of(Path(bundle)))
+        case _:
+            sys.exit(__doc__)
