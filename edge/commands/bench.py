@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.errors import ConfigError
+from edge.errors import BundleError, ConfigError
 from edge.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from edge.workshop.bench.result import Result
+
+INSTALLED_SHARE = 0.2  # of the time, where several bundles are compared
 
 HELP = "measure speed, memory and start on this machine"
 DESCRIPTION = """\
@@ -25,6 +31,9 @@ is the whole daemon, whose capture thread reads and decodes each frame anew. A
 camera may be slower than the model; the line `frames` shows how many frames it
 gave. `from memory` is the same without capture and decoding, as on a board
 whose camera delivers small frames that need neither.
+
+Where several bundles are installed and --model names none, they are compared
+too: each runs in a process of its own, and they are measured in turn.
 
 For the uploads the page runs on a free port of this machine only. One client,
 then four at once, send the bundle's golden photo to /predict. The last table
@@ -69,17 +78,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         raise ConfigError(f"There is no {arguments.photos}; name a folder of photos, a photo or a video.")
     if arguments.share is not None:
         refuse_to_overwrite(arguments.share)
-    from edge.workshop.bench.benchmark import run_benchmark  # imports torch and OpenCV
-
-    result = run_benchmark(
-        settings,
-        arguments.model or settings.model.bundle,
-        arguments.seconds,
-        given=arguments.model is not None,
-        photos=arguments.photos,
-        configured_camera=arguments.camera,
-        progress=_show_progress,
-    )
+    result = _measured(arguments, settings)
     _show_progress("")
     if arguments.plot:
         from edge.workshop.charts import draw_benchmark
@@ -94,6 +93,40 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         written = f"{arguments.share} is written, without a name of this box or its user; attach it to an issue."
         print(written, file=sys.stderr)
     return 0
+
+
+def _measured(arguments: argparse.Namespace, settings: Settings) -> Result:
+    """The result; where several bundles are installed and none was named, with a comparison of them."""
+    from edge.vision.bundle import load_bundle
+    from edge.vision.installed import installed_bundles
+    from edge.workshop.bench.installed import compare_installed
+    from edge.workshop.bench.table import installed_table
+
+    directory, seconds, installed = arguments.model or settings.model.bundle, arguments.seconds, ()
+    if arguments.model is None and len(installed_bundles(settings.model).names()) > 1:
+        load_bundle(directory)  # a bundle in use that is missing or damaged is reported at once
+        # Before this process takes memory for a model.
+        share_s = seconds * INSTALLED_SHARE
+        installed = compare_installed(installed_bundles(settings.model), settings.model, share_s, _show_progress)
+        seconds -= share_s
+    from edge.workshop.bench.benchmark import run_benchmark
+
+    try:
+        result = run_benchmark(
+            settings,
+            directory,
+            seconds,
+            given=arguments.model is not None,
+            photos=arguments.photos,
+            configured_camera=arguments.camera,
+            progress=_show_progress,
+        )
+    except BundleError:  # the others may run here
+        _show_progress("")
+        if installed and not arguments.json:
+            print(*installed_table(installed), sep="\n")
+        raise
+    return result.model_copy(update={"installed": installed})
 
 
 def _show_progress(step: str) -> None:

@@ -92,6 +92,19 @@ class Upload(Part):
         return round(100 * self.answered / self.requests, 1)
 
 
+class InstalledBundle(Part):
+    """One of the installed bundles, measured in a process of its own, in turn with the others."""
+
+    name: str
+    current: bool  # whether the link `current` names it
+    engine: str
+    agreement: float | None  # percent of photos with FP32's top-1 class, from the manifest
+    golden: bool  # whether it answers its golden photo as it did when it was made
+    p50_ms: float | None  # of an inference; null: it cannot run here
+    memory_mb: float | None  # resident, of its process
+    reason: str = ""  # why it cannot run here
+
+
 class Result(Part):
     """The result of one run. Schema 1, which older versions wrote, is converted when it is read."""
 
@@ -119,6 +132,7 @@ class Result(Part):
     batch_per_s: float | None = None  # photos a second of `classify`; null: measured by an older version
     upload: Upload | None = None  # null: not measured, for the reason in `no_upload`
     no_upload: str = ""
+    installed: tuple[InstalledBundle, ...] = ()  # where several bundles are installed
     comparison: Comparison | None = None  # with --compare
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

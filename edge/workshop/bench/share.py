@@ -81,6 +81,9 @@ def shared(result: Result, names: Iterable[str]) -> Result:
             "stages": result.stages
             | {"capture": _described(result, "capture", "grabbed to RGB")}
             | {"publish": _described(result, "publish", _destination(result.stages["publish"].what))},
+            "installed": tuple(
+                one.model_copy(update={"reason": without(one.reason, hidden)}) for one in result.installed
+            ),
             "comparison": None,
         }
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from edge.workshop.bench.platforms import platforms
-from edge.workshop.bench.result import STAGES, Comparison, Condition, Result
+from edge.workshop.bench.result import STAGES, Comparison, Condition, InstalledBundle, Result
 
 WIDTH = 80
 BAR = 24  # characters of the longest bar
@@ -17,6 +18,7 @@ def table(result: Result) -> str:
         [
             *(*_warnings(result), *_head(result), "", *_stages(result), "", *_rates(result), "", *_bars(result), ""),
             *platforms(result),
+            *(["", *installed_table(result.installed)] if result.installed else []),
         ]
     )
 
@@ -132,6 +134,24 @@ def _bars(result: Result) -> Iterator[str]:
         bar = "█" * max(1, round(BAR * count.p50_ms / slowest))
         best = "  best" if count.threads == result.best_threads else ""
         yield f"{_threads(count.threads):12}{count.p50_ms:9.2f} ms  {bar:{BAR}}{best}".rstrip()
+
+
+def installed_table(bundles: Sequence[InstalledBundle]) -> Iterator[str]:
+    """The comparison of the installed bundles, in their order."""
+    yield f"{'installed (* in use)':33}{'engine':19}{'ms':>8}{'MB':>6}{'FP32':>7}{'golden':>7}"
+    yield "─" * WIDTH
+    for one in bundles:
+        name = f"{'*' if one.current else ' '} {one.name}"
+        ms = "–" if one.p50_ms is None else f"{one.p50_ms:.2f}"
+        memory_mb = "–" if one.memory_mb is None else f"{one.memory_mb:.0f}"
+        agreement = "–" if one.agreement is None else f"{one.agreement:.1f}%"
+        golden = "yes" if one.golden else "–"
+        yield f"{name:32.32} {one.engine:19.19}{ms:>8}{memory_mb:>6}{agreement:>7}{golden:>7}"
+        if one.reason:
+            yield from textwrap.wrap(one.reason, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    yield "ms: median of one inference, in turn with the others; MB: a process with this"
+    yield "bundle alone; FP32: photos with FP32's label when it was made; golden: whether it"
+    yield "answers its golden photo as it did then"
 
 
 def _threads(count: int) -> str:
