@@ -11,7 +11,7 @@ from edge.errors import BundleError, ConfigError
 from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from edge.workshop.bench.result import Result
+    from edge.workshop.bench.result import InstalledBundle, Result
 
 INSTALLED_SHARE = 0.2  # of the time, where several bundles are compared
 
@@ -102,7 +102,8 @@ def _measured(arguments: argparse.Namespace, settings: Settings) -> Result:
     from edge.workshop.bench.installed import compare_installed
     from edge.workshop.bench.table import installed_table
 
-    directory, seconds, installed = arguments.model or settings.model.bundle, arguments.seconds, ()
+    directory, seconds = arguments.model or settings.model.bundle, arguments.seconds
+    installed: tuple[InstalledBundle, ...] = ()
     if arguments.model is None and len(installed_bundles(settings.model).names()) > 1:
         load_bundle(directory)  # a bundle in use that is missing or damaged is reported at once
         # Before this process takes memory for a model.

@@ -150,7 +150,7 @@ def installed_table(bundles: Sequence[InstalledBundle]) -> Iterator[str]:
         if one.reason:
             yield from textwrap.wrap(one.reason, WIDTH, initial_indent="    ", subsequent_indent="    ")
     yield "ms: median of one inference, in turn with the others; MB: a process with this"
-    yield "bundle alone; FP32: photos with FP32's label when it was made; golden: whether it"
+    yield "bundle alone; FP32: photos with FP32's label when it was made; golden: it"
     yield "answers its golden photo as it did then"
 
 
