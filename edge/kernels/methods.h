@@ -34,12 +34,12 @@ typedef struct {
   void (*workspace)(const operation *o, const value *in, size_t *shared, size_t *scratch);
 } method_table;
 
-extern const method_table plain_method, direct_method, dots_method, winograd_method, pool_method, average_method;
+extern const method_table plain_method, direct_method, dots_method, winograd_method, stem_method, pool_method, average_method;
 
 static inline const method_table *table_of(method m) {
 #ifdef __aarch64__
   static const method_table *const tables[] = {[PLAIN] = &plain_method, [DIRECT] = &direct_method, [DOTS] = &dots_method,
-    [WINOGRAD] = &winograd_method, [POOL] = &pool_method, [AVERAGE] = &average_method};
+    [WINOGRAD] = &winograd_method, [STEM] = &stem_method, [POOL] = &pool_method, [AVERAGE] = &average_method};
   return tables[m];
 #else
   (void)m;
@@ -47,8 +47,9 @@ static inline const method_table *table_of(method m) {
 #endif
 }
 
-/* winograd.c: whether Winograd is exact for this convolution, and how far beyond the picture it reads. */
+/* winograd_weights.c: whether Winograd is exact for this convolution, and how many outputs its tiles cover. */
 int winograd_fits(const operation *o, const filters *f);
+int stem_fits(const operation *o, const filters *f);
 int32_t winograd_covers(int32_t outputs);
 
 #endif

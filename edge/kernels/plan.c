@@ -52,7 +52,9 @@ static method method_of(const operation *o, const filters *f, int32_t wanted) {
   if (o->kind == EDGE_TRUNK_MAX_POOL) return POOL;
   if (o->kind == EDGE_TRUNK_AVERAGE) return AVERAGE;
   if (wanted == EDGE_TRUNK_DOTS || (wanted == EDGE_TRUNK_AUTO && has_dots())) return DOTS;
-  if (wanted == EDGE_TRUNK_DIRECT || o->input == PIXELS || !winograd_fits(o, f)) return DIRECT;
+  if (wanted == EDGE_TRUNK_DIRECT) return DIRECT;
+  if (o->input == PIXELS) return stem_fits(o, f) ? STEM : DIRECT;
+  if (!winograd_fits(o, f)) return DIRECT;
   int small = min_of(o->out.height, o->out.width) < LEAST_FOR_WINOGRAD;
   return wanted == EDGE_TRUNK_AUTO && small ? DIRECT : WINOGRAD;
 }

@@ -20,7 +20,7 @@ typedef struct {
 } value;
 
 /* How one operation is computed; see the file of that name for each. */
-typedef enum { PLAIN, DIRECT, DOTS, WINOGRAD, POOL, AVERAGE } method;
+typedef enum { PLAIN, DIRECT, DOTS, WINOGRAD, STEM, POOL, AVERAGE } method;
 
 typedef struct {
   int32_t kind, input, residual;

@@ -14,11 +14,13 @@ struct edge_trunk {
 };
 
 static size_t aligned(size_t bytes) { return (bytes + 127) / 64 * 64; } /* with room that kernels may read beyond */
-static size_t pixel_bytes(const plan *plan) { return (size_t)plan->side * plan->side * 3; }
+static size_t pixel_bytes(const plan *plan) { return (size_t)plan->side * (size_t)plan->side * 3; }
+/* STEM reads one row more. */
+static size_t flipped_bytes(const plan *plan) { return aligned(pixel_bytes(plan) + (size_t)plan->side * 3); }
 
 /* A workspace: the slots, the pixels, what threads share, and scratch memory for each thread. */
 static size_t workspace_bytes(const plan *plan) {
-  size_t bytes = aligned(pixel_bytes(plan)) + aligned(plan->shared) + (size_t)plan->threads * aligned(plan->scratch);
+  size_t bytes = flipped_bytes(plan) + aligned(plan->shared) + (size_t)plan->threads * aligned(plan->scratch);
   for (int32_t s = 0; s < plan->slots; s++) bytes += aligned(plan->slot_sizes[s]);
   return bytes;
 }
@@ -69,17 +71,26 @@ static void paint_frame(const value *v, uint8_t *buffer) {
   memset(buffer + below * v->row, v->zero, (size_t)((v->frame_height - below) * v->row));
 }
 
-static void flip(const uint8_t *restrict pixels, uint8_t *restrict to, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++) to[i] = pixels[i] ^ 128;
+/* Pixels minus 128 as int8: each with its highest bit inverted. */
+static void flip(const uint8_t *pixels, uint8_t *to, size_t bytes) {
+  size_t at = 0;
+  for (; at + 32 <= bytes; at += 32) {
+    uint64_t eight[4];
+    memcpy(eight, pixels + at, sizeof eight);
+    for (int i = 0; i < 4; i++) eight[i] ^= 0x8080808080808080u;
+    memcpy(to + at, eight, sizeof eight);
+  }
+  for (; at < bytes; at++) to[at] = pixels[at] ^ 128;
 }
 
 static void run_in(const plan *plan, uint8_t *workspace, const uint8_t *pixels, float *features, int32_t threads,
             edge_trunk_parallel *parallel, const observer *observer) {
   uint8_t *slots[MAX_OPERATIONS], *next = workspace;
   for (int32_t s = 0; s < plan->slots; s++) slots[s] = next, next += aligned(plan->slot_sizes[s]);
-  uint8_t *flipped = next, *shared = flipped + aligned(pixel_bytes(plan));
+  uint8_t *flipped = next, *shared = flipped + flipped_bytes(plan);
   job j = {.pixels = pixels, .flipped = (int8_t *)flipped, .side = plan->side, .features = features, .shared = shared};
   flip(pixels, flipped, pixel_bytes(plan));
+  memset(flipped + pixel_bytes(plan), 0, (size_t)plan->side * 3);
   for (int32_t n = 0; n < plan->count; n++) {
     const operation *o = j.o = &plan->operations[n];
     if (observer) observer->before(observer->context, n);

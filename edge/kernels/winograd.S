@@ -136,6 +136,89 @@ WINOGRAD 2
 WINOGRAD 3
 WINOGRAD 4
 
+/* void edge_stem_Nx16(const int16_t *tiles, const int16_t *weights, int32_t *products, long groups)
+ *
+ * `groups` times N tiles, rows of 16 int16 of which 12 count, times weights [12][16] to rows of 16 products.
+ */
+.macro STEM_FIRST4 t, a, b, c, d, u, w
+    smull v\a\().4s, v\u\().4h, v\t\().h[0]
+    smull2 v\b\().4s, v\u\().8h, v\t\().h[0]
+    smull v\c\().4s, v\w\().4h, v\t\().h[0]
+    smull2 v\d\().4s, v\w\().8h, v\t\().h[0]
+.endm
+.macro STEM_FIRST n, u, w
+    STEM_FIRST4 0, 16, 17, 18, 19, \u, \w
+    STEM_FIRST4 2, 20, 21, 22, 23, \u, \w
+    .if \n > 2
+    STEM_FIRST4 4, 24, 25, 26, 27, \u, \w
+    STEM_FIRST4 6, 28, 29, 30, 31, \u, \w
+    .endif
+.endm
+.macro STEM_CHANNEL n, odd, u, w, lane       // channels 0 to 7 of a tile are in an even register, the others in the next
+    .if \odd
+    PRODUCTS4 1, 16, 17, 18, 19, \u, \w, \lane
+    PRODUCTS4 3, 20, 21, 22, 23, \u, \w, \lane
+    .if \n > 2
+    PRODUCTS4 5, 24, 25, 26, 27, \u, \w, \lane
+    PRODUCTS4 7, 28, 29, 30, 31, \u, \w, \lane
+    .endif
+    .else
+    PRODUCTS4 0, 16, 17, 18, 19, \u, \w, \lane
+    PRODUCTS4 2, 20, 21, 22, 23, \u, \w, \lane
+    .if \n > 2
+    PRODUCTS4 4, 24, 25, 26, 27, \u, \w, \lane
+    PRODUCTS4 6, 28, 29, 30, 31, \u, \w, \lane
+    .endif
+    .endif
+.endm
+.macro STEM n
+FUNCTION edge_stem_\n\()x16
+    .p2align 4
+1:
+    mov x4, x1
+    ldp q0, q1, [x0], #32
+    ldp q2, q3, [x0], #32
+    .if \n > 2
+    ldp q4, q5, [x0], #32
+    ldp q6, q7, [x0], #32
+    .endif
+    ldp q8, q9, [x4], #32
+    ldp q10, q11, [x4], #32
+    ldp q12, q13, [x4], #32
+    subs x3, x3, #1
+    STEM_FIRST \n, 8, 9
+    ldp q14, q15, [x4], #32
+    STEM_CHANNEL \n, 0, 10, 11, 1
+    ldp q8, q9, [x4], #32
+    STEM_CHANNEL \n, 0, 12, 13, 2
+    ldp q10, q11, [x4], #32
+    STEM_CHANNEL \n, 0, 14, 15, 3
+    ldp q12, q13, [x4], #32
+    STEM_CHANNEL \n, 0, 8, 9, 4
+    ldp q14, q15, [x4], #32
+    STEM_CHANNEL \n, 0, 10, 11, 5
+    ldp q8, q9, [x4], #32
+    STEM_CHANNEL \n, 0, 12, 13, 6
+    ldp q10, q11, [x4], #32
+    STEM_CHANNEL \n, 0, 14, 15, 7
+    ldp q12, q13, [x4], #32
+    STEM_CHANNEL \n, 1, 8, 9, 0
+    ldp q14, q15, [x4], #32
+    STEM_CHANNEL \n, 1, 10, 11, 1
+    STEM_CHANNEL \n, 1, 12, 13, 2
+    STEM_CHANNEL \n, 1, 14, 15, 3
+    st1 {v16.4s-v19.4s}, [x2], #64
+    st1 {v20.4s-v23.4s}, [x2], #64
+    .if \n > 2
+    st1 {v24.4s-v27.4s}, [x2], #64
+    st1 {v28.4s-v31.4s}, [x2], #64
+    .endif
+    b.ne 1b
+    RETURN edge_stem_\n\()x16
+.endm
+STEM 2
+STEM 4
+
 /* void edge_winograd_transform(const int8_t *weights, int16_t *to, long channels, long step)
  *
  * Weights [channels][9][16] to [36][..][16], the 36 being `step` bytes apart. The values of the polynomials at the points

@@ -7,12 +7,10 @@
  * again, but from the cache too.
  */
 #ifdef __aarch64__
-#include "requantize.h"
-#include "winograd.h"
+#include "winograd_tile.h"
 
 enum { BY_ROWS_BELOW = 512 << 10, /* bytes of transformed weights */
        IN_USE_CHANNELS = 32 };    /* that are transformed at once: 36 KiB */
-static const int32_t NINTH = 954437177; /* 9 * NINTH = 1 modulo 2^32 */
 
 void edge_winograd_1x16(const int16_t *tiles, const int16_t *weights, int32_t *products, long channels, long step, long add);
 void edge_winograd_2x16(const int16_t *tiles, const int16_t *weights, int32_t *products, long channels, long step, long add);
@@ -34,26 +32,6 @@ static int32_t rows_of(const operation *o) {
 }
 
 /* ---- input: B' d B ---- */
-
-/* One axis. `count` is 6 for a tile of 4, 5 for one of 3, whose result 4 is not set. */
-INLINE void transform_axis(const int count, const int16x8_t *d, int16x8_t *r) {
-  int16x8_t e = vsubq_s16(d[3], d[1]);
-  if (count == 6) {
-    int16x8_t a = vsubq_s16(d[4], vshlq_n_s16(d[2], 2)), b = vsubq_s16(d[3], vshlq_n_s16(d[1], 2));
-    int16x8_t c = vsubq_s16(d[4], d[2]), f = vshlq_n_s16(e, 1);
-    r[0] = vaddq_s16(vshlq_n_s16(vsubq_s16(d[0], d[2]), 2), c);
-    r[1] = vaddq_s16(a, b), r[2] = vsubq_s16(a, b);
-    r[3] = vaddq_s16(c, f), r[4] = vsubq_s16(c, f);
-    r[5] = vsubq_s16(vsubq_s16(d[5], d[3]), vshlq_n_s16(e, 2));
-  } else {
-    int16x8_t a = vsubq_s16(d[1], d[2]), f = vshlq_n_s16(e, 1);
-    r[0] = vaddq_s16(e, vshlq_n_s16(vsubq_s16(d[0], d[2]), 1));
-    r[1] = vsubq_s16(vsubq_s16(e, d[1]), d[2]);
-    r[2] = vaddq_s16(vaddq_s16(e, a), vshlq_n_s16(a, 1));
-    r[3] = e;
-    r[5] = vsubq_s16(vsubq_s16(d[4], d[2]), f);
-  }
-}
 
 INLINE void transform_tile(const int rows, const int columns, const int8_t *from, ptrdiff_t row, ptrdiff_t pixel, int16_t *to,
                            ptrdiff_t step, int8x8_t zero) {
@@ -128,91 +106,19 @@ static void multiply_all(const operation *o, const band *b, const int16_t *tiles
 
 /* ---- output: A' m A ---- */
 
-INLINE void back_axis(const int count, const int32x4_t *m, int32x4_t *r) {
-  if (count == 4) {
-    int32x4_t a = vaddq_s32(m[1], m[2]), b = vsubq_s32(m[1], m[2]), c = vaddq_s32(m[3], m[4]), d = vsubq_s32(m[3], m[4]);
-    r[0] = vaddq_s32(vaddq_s32(m[0], a), c);
-    r[1] = vaddq_s32(b, vshlq_n_s32(d, 1));
-    r[2] = vaddq_s32(a, vshlq_n_s32(c, 2));
-    r[3] = vaddq_s32(b, vshlq_n_s32(vaddq_s32(vshlq_n_s32(d, 1), m[5]), 2));
-  } else {
-    int32x4_t three = vaddq_s32(m[1], vshlq_n_s32(m[1], 1)), four = vshlq_n_s32(m[3], 2);
-    int32x4_t a = vaddq_s32(three, m[2]), b = vsubq_s32(three, m[2]);
-    r[0] = vaddq_s32(vaddq_s32(vshlq_n_s32(m[0], 1), a), four);
-    r[1] = vaddq_s32(b, vshlq_n_s32(four, 1));
-    r[2] = vaddq_s32(a, vshlq_n_s32(vaddq_s32(four, m[5]), 2));
-  }
-}
-
-typedef struct {
-  int8_t *output;
-  const int8_t *residual;
-  ptrdiff_t output_row, output_pixel, residual_row, residual_pixel;
-  int32_t height, width; /* how much of the tile is inside the picture */
-} place;
-
-/* Products whose weights were transformed in use lack the factors of G. */
-INLINE int32x4_t product(const int in_use, const int32_t *m, int i, int j) {
-  static const int32_t factor[POINTS] = {6, -4, -4, 1, 1, 6};
-  int32x4_t v = vld1q_s32(m);
-  return in_use ? vmulq_n_s32(v, factor[i] * factor[j]) : v;
-}
-
-/* 8 channels of one tile. */
-INLINE void finish_tile(const int rows, const int columns, const int in_use, const int32_t *m, ptrdiff_t step, place p,
-                        const operation *o, int32_t channel, const requantizer *q) {
-  int32x4_t half[4][POINTS][2];
-#pragma GCC unroll 6
-  for (int j = 0; j < POINTS; j++) {
-    if (columns == 3 && j == LACKING) continue;
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-      int32x4_t column[POINTS], r[4];
-#pragma GCC unroll 6
-      for (int i = 0; i < POINTS; i++)
-        if (rows == 4 || i != LACKING) column[i] = product(in_use, m + (i * POINTS + j) * step + 4 * h, i, j);
-      back_axis(rows, column, r);
-#pragma GCC unroll 4
-      for (int y = 0; y < rows; y++) half[y][j][h] = r[y];
-    }
-  }
-  int32x4_t ninth = vdupq_n_s32(NINTH), bias[2] = {vld1q_s32(o->bias + channel), vld1q_s32(o->bias + channel + 4)};
-  float32x4_t scale[2] = {vld1q_f32(o->scale + channel), vld1q_f32(o->scale + channel + 4)};
-#pragma GCC unroll 4
-  for (int y = 0; y < rows; y++) {
-    if (y >= p.height) break;
-    int32x4_t r[2][4];
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
-      int32x4_t row[POINTS];
-#pragma GCC unroll 6
-      for (int j = 0; j < POINTS; j++) row[j] = half[y][columns == 3 && j == LACKING ? 0 : j][h];
-      back_axis(columns, row, r[h]);
-    }
-#pragma GCC unroll 4
-    for (int x = 0; x < columns; x++) {
-      if (x >= p.width) break;
-      float32x4_t a = vmulq_f32(vcvtq_f32_s32(vmlaq_s32(bias[0], r[0][x], ninth)), scale[0]);
-      float32x4_t b = vmulq_f32(vcvtq_f32_s32(vmlaq_s32(bias[1], r[1][x], ninth)), scale[1]);
-      if (p.residual) add_residual(&a, &b, vmovl_s8(vld1_s8(p.residual + y * p.residual_row + x * p.residual_pixel)), q);
-      vst1_s8(p.output + y * p.output_row + x * p.output_pixel, requantized_8(a, b, q));
-    }
-  }
-}
-
 /* Whole tiles with and without a residual, and those of which a part is outside, each with its own code. */
-INLINE void finish_kind(const int rows, const int columns, const int in_use, const int32_t *m, ptrdiff_t step, place p,
+INLINE void finish_kind(const int rows, const int columns, const kind kind, const int32_t *m, ptrdiff_t step, place p,
                         const operation *o, int32_t channel, const requantizer *q) {
   if (p.height < rows || p.width < columns) {
-    finish_tile(rows, columns, in_use, m, step, p, o, channel, q);
+    finish_tile(rows, columns, kind, m, step, p, o, channel, q);
     return;
   }
   p.height = rows, p.width = columns;
-  if (p.residual) finish_tile(rows, columns, in_use, m, step, p, o, channel, q);
-  else p.residual = NULL, finish_tile(rows, columns, in_use, m, step, p, o, channel, q);
+  if (p.residual) finish_tile(rows, columns, kind, m, step, p, o, channel, q);
+  else p.residual = NULL, finish_tile(rows, columns, kind, m, step, p, o, channel, q);
 }
 
-INLINE void finish_block(const int in_use, const job *j, const band *b, const int32_t *products, int32_t block) {
+INLINE void finish_block(const kind kind, const job *j, const band *b, const int32_t *products, int32_t block) {
   const operation *o = j->o;
   requantizer q = requantizer_of(j);
   ptrdiff_t step = (ptrdiff_t)b->tiles * LANES;
@@ -228,10 +134,10 @@ INLINE void finish_block(const int in_use, const job *j, const band *b, const in
     for (int32_t h = 0; h < LANES; h += 8) {
       const int32_t *m = products + h;
       int32_t channel = block * LANES + h;
-      if (t.rows == 4 && t.columns == 4) finish_kind(4, 4, in_use, m, step, p, o, channel, &q);
-      else if (t.rows == 4) finish_kind(4, 3, in_use, m, step, p, o, channel, &q);
-      else if (t.columns == 4) finish_kind(3, 4, in_use, m, step, p, o, channel, &q);
-      else finish_kind(3, 3, in_use, m, step, p, o, channel, &q);
+      if (t.rows == 4 && t.columns == 4) finish_kind(4, 4, kind, m, step, p, o, channel, &q);
+      else if (t.rows == 4) finish_kind(4, 3, kind, m, step, p, o, channel, &q);
+      else if (t.columns == 4) finish_kind(3, 4, kind, m, step, p, o, channel, &q);
+      else finish_kind(3, 3, kind, m, step, p, o, channel, &q);
       p.output += 8;
       if (p.residual) p.residual += 8;
     }
@@ -244,8 +150,8 @@ static void convolve_block(const job *j, const band *b, const int16_t *tiles, in
   int32_t *products = (int32_t *)(void *)scratch;
   int16_t *transformed = (int16_t *)(void *)(scratch + bytes_of_tiles(b->tiles, LANES, sizeof(int32_t)));
   multiply_all(j->o, b, tiles, j->in->lanes, block, products, transformed);
-  if (j->o->in_use) finish_block(1, j, b, products, block);
-  else finish_block(0, j, b, products, block);
+  if (j->o->in_use) finish_block(IN_USE, j, b, products, block);
+  else finish_block(LOADED, j, b, products, block);
 }
 
 static int32_t tasks(const job *j, int32_t phase) {

@@ -5,6 +5,9 @@
 #include "methods.h"
 #include "tiles.h"
 
+enum { STEM_CHANNELS = 12 };
+
 int winograd_pack(operation *o, const filters *f);
+int stem_pack(operation *o, const filters *f);
 
 #endif

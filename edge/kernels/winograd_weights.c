@@ -38,18 +38,28 @@ int32_t winograd_covers(int32_t outputs) {
   return 4 * c.fours + 3 * c.threes;
 }
 
-int winograd_fits(const operation *o, const filters *f) {
-  if (o->kernel_height != 3 || o->kernel_width != 3 || o->stride != 1) return 0;
+/* Whether |S + bias| < 2^25 for all inputs. */
+static int sums_fit(const operation *o, const filters *f) {
   const int8_t *w = f->weights;
+  int32_t taps = o->kernel_height * o->kernel_width * f->in_channels;
   for (int32_t c = 0; c < o->out.channels; c++) {
     int64_t greatest = o->bias[c], least = o->bias[c];
-    for (int32_t i = 0; i < 9 * f->in_channels; i++, w++) {
+    for (int32_t i = 0; i < taps; i++, w++) {
       greatest += *w * (*w > 0 ? 127 - f->in_zero : -128 - f->in_zero);
       least += *w * (*w > 0 ? -128 - f->in_zero : 127 - f->in_zero);
     }
     if (greatest >= 1 << 25 || least <= -(1 << 25)) return 0;
   }
   return 1;
+}
+
+int winograd_fits(const operation *o, const filters *f) {
+  return o->kernel_height == 3 && o->kernel_width == 3 && o->stride == 1 && sums_fit(o, f);
+}
+
+int stem_fits(const operation *o, const filters *f) {
+  int shape = o->kernel_height == 7 && o->kernel_width == 7 && o->stride == 2 && o->out.height >= 3 && o->out.width >= 3;
+  return o->input == PIXELS && o->residual == NONE && shape && sums_fit(o, f);
 }
 
 /* The 36 transformed weights of one input and output channel, `step` apart. */
@@ -84,5 +94,41 @@ int winograd_pack(operation *o, const filters *f) {
       }
     }
   for (int32_t k = 0; k < o->out.lanes; k++) o->bias[k] *= 64, o->scale[k] /= 64;
+  return 1;
+}
+
+/* STEM: the 36 transformed weights of one input and output channel, of a kernel of 4 x 4 with a row and column of zeros where
+ * w(8 x 8) ends. At most 16 * 16 * 127, so it fits into 16 bits. */
+static void transform_stem(const int8_t *w, int32_t py, int32_t px, int32_t c, int16_t *to, size_t step) {
+  static const int32_t G4[POINTS][4] = {{6, 0, 0, 0}, {-4, -4, -4, -4}, {-4, 4, -4, 4}, {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 6}};
+  for (int32_t i = 0; i < POINTS; i++)
+    for (int32_t j = 0; j < POINTS; j++) {
+      int32_t sum = 0;
+      for (int32_t a = 0; a < 4; a++)
+        for (int32_t b = 0; b < 4; b++) {
+          int32_t y = 2 * a + py, x = 2 * b + px;
+          if (y < 7 && x < 7) sum += G4[i][a] * G4[j][b] * w[(y * 7 + x) * 3 + c];
+        }
+      to[(size_t)(i * POINTS + j) * step] = (int16_t)sum;
+    }
+}
+
+/* For each 16 output channels: [36][12][16]; the 12 are two rows of two pixels of three colours. */
+int stem_pack(operation *o, const filters *f) {
+  size_t bytes = (size_t)PRODUCTS * STEM_CHANNELS * (size_t)o->out.lanes * sizeof(int16_t);
+  o->weights = allocate(bytes);
+  if (!o->weights) return 0;
+  memset(o->weights, 0, bytes);
+  for (int32_t k = 0; k < o->out.channels; k++) {
+    const int8_t *w = f->weights + k * 147;
+    int32_t sum = 0;
+    for (int32_t i = 0; i < 147; i++) sum += w[i];
+    o->bias[k] += 128 * sum; /* the kernel reads pixel - 128 */
+    for (int32_t c = 0; c < STEM_CHANNELS; c++) {
+      int16_t *to = (int16_t *)o->weights + ((size_t)(k / LANES) * PRODUCTS * STEM_CHANNELS + (size_t)c) * LANES + k % LANES;
+      transform_stem(w, c / 6, c % 6 / 3, c % 3, to, STEM_CHANNELS * LANES);
+    }
+  }
+  for (int32_t k = 0; k < o->out.lanes; k++) o->bias[k] = (int32_t)((uint32_t)o->bias[k] * 64), o->scale[k] /= 64;
   return 1;
 }
