@@ -37,48 +37,60 @@ static int32_t tasks(const job *j, int32_t phase) {
   return j->o->out.lanes / LANES * bands_of(j->o->out.height * j->o->out.width);
 }
 
-INLINE void finish(const int32_t *sums, const operation *o, const requantizer *q, int32_t channel, int8_t *y,
-                   const int8_t *residual) {
+INLINE void finish(const int32_t *sums, const float32x4_t scale[4], const requantizer *q, int8_t *y, const int8_t *residual) {
   float32x4_t f[4];
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) f[i] = vmulq_f32(vcvtq_f32_s32(vld1q_s32(sums + 4 * i)), vld1q_f32(o->scale + channel + 4 * i));
+  for (int i = 0; i < 4; i++) f[i] = vmulq_f32(vcvtq_f32_s32(vld1q_s32(sums + 4 * i)), scale[i]);
   if (residual) {
-    int8x16_t r = vld1q_s8(residual + channel);
+    int8x16_t r = vld1q_s8(residual);
     add_residual(&f[0], &f[1], vmovl_s8(vget_low_s8(r)), q);
     add_residual(&f[2], &f[3], vmovl_high_s8(r), q);
   }
-  vst1q_s8(y + channel, requantized_16(f, q));
+  vst1q_s8(y, requantized_16(f, q));
 }
 
-/* One tile, from pixel `first` on, channels from..to. */
+/* Where the pixels of a tile are: in one row of the picture, mostly. The last tile repeats its last pixel. */
+INLINE void place_pixels(const int count, const windows *w, int32_t first, const int8_t **x, int8_t **y, const int8_t **residual) {
+  int32_t row = first / w->width, column = first - row * w->width;
+  if (column + count <= w->width) {
+    const int8_t *from = w->input + row * w->input_row + column * w->input_step;
+    int8_t *to = w->output + row * w->output_row + column * w->output_step;
+#pragma GCC unroll 6
+    for (int i = 0; i < count; i++, from += w->input_step, to += w->output_step) x[i] = from, y[i] = to;
+    if (w->residual) {
+      const int8_t *other = w->residual + row * w->residual_row + column * w->residual_step;
+#pragma GCC unroll 6
+      for (int i = 0; i < count; i++, other += w->residual_step) residual[i] = other;
+    }
+    return;
+  }
+  for (int i = 0; i < count; i++) {
+    x[i] = w->input + row * w->input_row + column * w->input_step;
+    y[i] = w->output + row * w->output_row + column * w->output_step;
+    if (w->residual) residual[i] = w->residual + row * w->residual_row + column * w->residual_step;
+    if (first + i + 1 < w->pixels && ++column == w->width) column = 0, row++;
+  }
+}
+
+/* One tile, from pixel `first` on, 16 channels from `channel` on. */
 INLINE void tile(const int count, const job *j, const windows *w, const requantizer *q, int32_t first, int32_t channel) {
   const operation *o = j->o;
-  const int8_t *x[WIDE], *residual[WIDE] = {0};
+  const int8_t *x[WIDE], *residual[WIDE];
   int8_t *y[WIDE];
   int32_t sums[WIDE * LANES];
-  int32_t row = first / w->width, column = first % w->width, left = w->pixels - first;
-  const int8_t *xp = w->input + row * w->input_row + column * w->input_step;
-  ptrdiff_t yp = row * w->output_row + column * w->output_step, rp = row * w->residual_row + column * w->residual_step;
-#pragma GCC unroll 6
-  for (int i = 0; i < count; i++) {
-    x[i] = xp, y[i] = w->output + yp, residual[i] = w->residual + rp;
-    if (--left <= 0) continue; /* the last tile repeats its last pixel */
-    xp += w->input_step, yp += w->output_step, rp += w->residual_step;
-    if (++column == w->width) {
-      column = 0;
-      xp += w->input_row - w->width * w->input_step;
-      yp += w->output_row - w->width * w->output_step, rp += w->residual_row - w->width * w->residual_step;
-    }
-  }
+  place_pixels(count, w, first, x, y, residual);
   const int8_t *weights = (const int8_t *)o->weights + (ptrdiff_t)channel * o->run * o->runs;
   (count == WIDE ? edge_dots_6x16 : edge_dots_5x16)(x, weights, sums, o->run / 16, o->runs, w->run_step, o->bias + channel,
                                                     o->run % 16 / 4);
+  float32x4_t scale[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) scale[i] = vld1q_f32(o->scale + channel + 4 * i);
   if (w->residual) {
 #pragma GCC unroll 6
-    for (int i = 0; i < count; i++) finish(sums + LANES * i, o, q, channel, y[i], residual[i]);
+    for (int i = 0; i < count; i++) finish(sums + LANES * i, scale, q, y[i] + channel, residual[i] + channel);
   } else {
 #pragma GCC unroll 6
-    for (int i = 0; i < count; i++) finish(sums + LANES * i, o, q, channel, y[i], NULL);
+    for (int i = 0; i < count; i++) finish(sums + LANES * i, scale, q, y[i] + channel, NULL);
   }
 }
 

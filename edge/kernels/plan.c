@@ -20,7 +20,7 @@ enum { HAS_KERNELS = 0 };
 
 /* Weights transformed for Winograd are eight times as large as int8, and a run reads them once. A layer whose transformed
  * weights are larger than this keeps them as int8 and transforms them while it uses them. */
-static const size_t MOST_TRANSFORMED_BYTES = (size_t)8 << 20;
+static const size_t MOST_TRANSFORMED_BYTES = (size_t)3 << 20;
 /* With smaller outputs the tiles of Winograd hold more products than the convolution. */
 enum { LEAST_FOR_WINOGRAD = 3 };
 enum { SLACK = 256 };

@@ -1,30 +1,33 @@
 /* POOL and AVERAGE with vectors. A window of the pool is clipped at the picture's edges, so its frame does not matter. */
 #ifdef __aarch64__
-#include <arm_neon.h>
-
-#include "methods.h"
+#include "requantize.h"
 
 static int32_t rows(const job *j, int32_t phase) { return phase ? 0 : j->o->out.height; }
+
+/* All channels of one window of `height` x `width` pixels. */
+INLINE void greatest_of(const int8_t *from, ptrdiff_t row, int32_t lanes, int32_t height, int32_t width, int8_t *to) {
+  for (int32_t c = 0; c < lanes; c += LANES) {
+    int8x16_t greatest = vdupq_n_s8(-128);
+#pragma GCC unroll 3
+    for (int32_t y = 0; y < height; y++)
+#pragma GCC unroll 3
+      for (int32_t x = 0; x < width; x++) greatest = vmaxq_s8(greatest, vld1q_s8(from + y * row + x * lanes + c));
+    vst1q_s8(to + c, greatest);
+  }
+}
 
 static void max_pool(const job *j, int32_t phase, int32_t y, void *scratch) {
   (void)phase, (void)scratch;
   const operation *o = j->o;
   int32_t y0 = max_of(y * o->stride - o->padding, 0), lanes = j->in->lanes;
-  int32_t y1 = min_of(y * o->stride - o->padding + o->kernel_height, j->in->height);
+  int32_t height = min_of(y * o->stride - o->padding + o->kernel_height, j->in->height) - y0;
   for (int32_t x = 0; x < o->out.width; x++) {
     int32_t x0 = max_of(x * o->stride - o->padding, 0);
-    int32_t x1 = min_of(x * o->stride - o->padding + o->kernel_width, j->in->width);
-    const int8_t *first = j->input + pixel_offset(j->in, y0, x0);
+    int32_t width = min_of(x * o->stride - o->padding + o->kernel_width, j->in->width) - x0;
+    const int8_t *from = j->input + pixel_offset(j->in, y0, x0);
     int8_t *to = j->output + pixel_offset(&o->out, y, x);
-    for (int32_t c = 0; c < lanes; c += LANES) {
-      int8x16_t greatest = vdupq_n_s8(-128);
-      const int8_t *row = first + c;
-      for (int32_t iy = y0; iy < y1; iy++, row += j->in->row) {
-        const int8_t *at = row;
-        for (int32_t ix = x0; ix < x1; ix++, at += lanes) greatest = vmaxq_s8(greatest, vld1q_s8(at));
-      }
-      vst1q_s8(to + c, greatest);
-    }
+    if (height == 3 && width == 3) greatest_of(from, j->in->row, lanes, 3, 3, to);
+    else greatest_of(from, j->in->row, lanes, height, width, to);
   }
 }
 

@@ -10,7 +10,7 @@
 #include "winograd_tile.h"
 
 enum { BY_ROWS_BELOW = 512 << 10, /* bytes of transformed weights */
-       IN_USE_CHANNELS = 32 };    /* that are transformed at once: 36 KiB */
+       IN_USE_CHANNELS = 64 };    /* that are transformed at once: 72 KiB */
 
 void edge_winograd_1x16(const int16_t *tiles, const int16_t *weights, int32_t *products, long channels, long step, long add);
 void edge_winograd_2x16(const int16_t *tiles, const int16_t *weights, int32_t *products, long channels, long step, long add);
