@@ -77,16 +77,18 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     import numpy as np
     import torch
 
+    from edge.events import Probabilities
     from edge.frames import Pixels
     from edge.photos.decode import read_photo
     from edge.photos.folders import photos_in
-    from edge.vision.engine import host_activations, host_engine, use_engine
-    from edge.vision.torch_compat import trace_script
+    from edge.vision.engines.torch_kernels import host_activations, host_kernels, use_kernels
+    from edge.vision.head import Head
+    from edge.vision.torch_compat import load_script
     from edge.workshop.export.exporter import buffer_of
     from edge.workshop.export.judge.agreement import measure_agreement
     from edge.workshop.export.network.architectures import architecture
     from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
-    from edge.workshop.export.quantize.int8_network import QuantizedNetwork
+    from edge.workshop.export.quantize.int8_network import trunk_bytes
     from edge.workshop.export.quantize.ranges import data_free_ranges
     from edge.workshop.export.weights.state_dict import read_weights
 
@@ -97,19 +99,26 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
         yield pixels[height * 3 // 10 :, width * 3 // 10 :][:, ::-1]
         yield pixels[height // 6 : height - height // 6, width // 6 : width - width // 6]
 
-    engine = host_engine(target)  # type: ignore[arg-type]
-    use_engine(engine, small_pairs=True)
+    kernels = host_kernels(target)  # type: ignore[arg-type]
+    use_kernels(kernels)
     network = fold_batch_norms(architecture(name), read_weights(Path(weights), name).state)
     contract = network.architecture.contract
     activations = host_activations(target)  # type: ignore[arg-type]
-    int8 = QuantizedNetwork(network, data_free_ranges(network), engine, activations, small_pairs=bool(isa))
     files = photos_in(Path(photos))
-    script = trace_script(int8, buffer_of(read_photo(files[0]), contract))
+    example = torch.from_numpy(buffer_of(read_photo(files[0]), contract))
+    ranges = data_free_ranges(network)
+    trunk = load_script(trunk_bytes(network, ranges, example, kernels, activations, small_pairs=bool(isa)))
+    head = Head(*(tensor.numpy() for tensor in network.head.linear))
+
+    def int8(buffer: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            return head.probabilities(trunk(torch.from_numpy(buffer))[0].numpy())
+
     plain = (buffer_of(read_photo(file), contract) for file in files)
-    measured = {"photos": measure_agreement(script, network, plain, len(files)).model_dump()}
+    measured = {"photos": measure_agreement(int8, network, plain, len(files)).model_dump()}
     if with_views:
         others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
-        measured["views"] = measure_agreement(script, network, others, 4 * len(files)).model_dump()
+        measured["views"] = measure_agreement(int8, network, others, 4 * len(files)).model_dump()
     print(json.dumps({"torch": torch.__version__} | measured))
 
 

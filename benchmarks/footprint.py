@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import BundleError
-from edge.vision.bundle import GOLDEN, MODEL, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.workshop.bench.cold_start import first_label_s, import_torch_s
 
 _STEADY_S = 10  # the daemon's memory has to be constant for so long
@@ -44,15 +44,15 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle)
     threads = len(os.sched_getaffinity(0))
-    command = [sys.executable, "-W", "ignore", "-c", _BARE, bundle.manifest.engine]
-    command += [str(bundle.directory / MODEL), str(threads)]
+    command = [sys.executable, "-W", "ignore", "-c", _BARE, str(bundle.manifest.engine.options["kernels"])]
+    command += [str(bundle.directory / bundle.manifest.files["trunk"].name), str(threads)]
     torch_s, bare_s, label_s, bare_mb = [], [], [], 0.0
     for _ in range(arguments.rounds):
         torch_s.append(import_torch_s())
         with _running(command, "loaded") as (pid, seconds):
             bare_s.append(seconds)
             bare_mb = _resident_mb(pid)
-        label_s.append(first_label_s(bundle.directory, bundle.directory / GOLDEN, threads))
+        label_s.append(first_label_s(bundle.directory, bundle.golden, threads))
     bare, label = statistics.median(bare_s), statistics.median(label_s)
     print(f"load average {os.getloadavg()[0]:.1f}, median of {arguments.rounds}")
     print(f"import torch {statistics.median(torch_s):.2f} s, and the model loaded {bare:.2f} s, {bare_mb:.0f} MB")

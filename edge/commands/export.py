@@ -111,8 +111,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     os.environ.setdefault("ONEDNN_JIT_PROFILE", "0")
     from tqdm import tqdm
 
+    from edge.board.processor import host_target
     from edge.photos.folders import photos_in
-    from edge.vision.engine import host_target
     from edge.vision.installed import Installed
     from edge.vision.trial import verify_bundle
     from edge.workshop.export.exporter import export_bundle

@@ -105,7 +105,7 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
     agreement = bundle.manifest.agreement
     return row | {
         "classes": len(bundle.labels),
-        "bytes": len(bundle.model_bytes),
+        "bytes": bundle.model_bytes,
         "weights": bundle.manifest.weights.source,
         "instead_of": bundle.manifest.weights.instead_of,
         "agreement": None if agreement is None else agreement.top1,

@@ -13,15 +13,17 @@ from edge.daemon.pipeline import Pipeline
 from edge.errors import BundleError
 from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
-from edge.vision.bundle import MODEL, Bundle, load_bundle
+from edge.vision.bundle import Bundle, load_bundle
+from edge.vision.engines import engine_of
 from edge.vision.installed import Installed, switchable_bundles
 
 if TYPE_CHECKING:
     from edge.vision.classifier import Classifier
+    from edge.vision.manifest import Manifest
 
 logger = logging.getLogger("edge.daemon.model_switch")
 
-# What a second model takes: the file's bytes, the unpacked weights, the packed weights, and the activations.
+# What a second model takes: the files' bytes, the unpacked weights, the packed weights, and the activations.
 FILES_IN_MEMORY = 4
 ACTIVATIONS_BYTES = 32 << 20
 
@@ -45,6 +47,7 @@ class ModelSwitch:
     ) -> None:
         self._settings, self._status, self._make = settings, status, make_classifier
         self._free_bytes = free_bytes
+        self._running: tuple[Manifest, Classifier]  # from `load` on
         #: The running model's name, manifest and number of classes, as JSON types; replaced as a whole.
         self.description: Mapping[str, Any] = {}
         #: Its name and its classes, also replaced as a whole.
@@ -58,7 +61,7 @@ class ModelSwitch:
         """
         bundle = load_bundle(self._settings.bundle)
         classifier = self._make_classifier(bundle)
-        self._describe(bundle)
+        self._describe(bundle, classifier)
         return classifier
 
     def use(self, name: str, pipeline: Pipeline[Any]) -> str:
@@ -88,31 +91,26 @@ class ModelSwitch:
     def _swap(self, home: Path, installed: Installed, pipeline: Pipeline[Any]) -> None:
         self._refuse_without_room(home)
         bundle = load_bundle(home)
-        if bundle.manifest.engine != self.description["engine"]:
-            raise BundleError(
-                f"{bundle.name} needs the engine {bundle.manifest.engine}, and {self.description['engine']} runs, which"
-                " is the whole process's; stop the daemon, run `edge-classifier models use`, and start it again."
-            )
+        manifest, running = self._running
+        engine_of(bundle.manifest).check_beside(manifest, bundle.manifest)
         before = self.description["name"]
-        # torch keeps a pool of threads for each thread that computes. This thread ends after loading, and its pool
-        # with it.
+        # An engine may keep a pool of threads for each thread that computes. This thread ends after loading, and its
+        # pool with it.
         with ThreadPoolExecutor(1, "model") as loader:
             try:
-                classifier = loader.submit(self._load_apart, bundle, pipeline).result()
+                classifier = loader.submit(self._load_apart, bundle, running, pipeline).result()
             except RuntimeError as error:  # no thread could be started
                 raise _cannot_be_made(bundle, error) from error
         try:
             pipeline.swap(classifier, lambda: installed.switch(bundle.name))
         except (RuntimeError, MemoryError) as error:  # no memory for the buffers
             raise _cannot_be_made(bundle, error) from error
-        self._describe(bundle)
+        self._describe(bundle, classifier)
         logger.info("%s runs in place of %s.", bundle.name, before)
 
-    def _load_apart(self, bundle: Bundle, pipeline: Pipeline[Any]) -> Classifier:
-        from edge.vision.engine import join_threads  # imports torch, which is loaded already
-
+    def _load_apart(self, bundle: Bundle, running: Classifier, pipeline: Pipeline[Any]) -> Classifier:
         with pipeline.inferring:
-            join_threads()
+            running.join_thread()  # the new model's engine may be the running one's
         return self._make_classifier(bundle)
 
     def _make_classifier(self, bundle: Bundle) -> Classifier:
@@ -124,7 +122,7 @@ class ModelSwitch:
 
     def _refuse_without_room(self, home: Path) -> None:
         try:
-            needed = (home / MODEL).stat().st_size * FILES_IN_MEMORY + ACTIVATIONS_BYTES
+            needed = sum(file.stat().st_size for file in home.iterdir()) * FILES_IN_MEMORY + ACTIVATIONS_BYTES
         except OSError:
             return  # load_bundle will report it
         free = self._free_bytes()
@@ -134,7 +132,8 @@ class ModelSwitch:
                 f" stop the daemon, run `edge-classifier models use {home.name}`, and start it again."
             )
 
-    def _describe(self, bundle: Bundle) -> None:
+    def _describe(self, bundle: Bundle, classifier: Classifier) -> None:
+        self._running = bundle.manifest, classifier
         manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
         self.description = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
         self.labels = (bundle.name, bundle.labels)

@@ -14,7 +14,6 @@ from edge.errors import PhotoError
 from edge.events import Prediction
 from edge.photos.decode import read_photo
 from edge.vision.classifier import Classifier
-from edge.vision.engine import join_threads
 from edge.vision.preprocess import InputBuffer
 
 # A batch of eight is faster than eight single inferences; larger batches are not faster (docs/performance.md).
@@ -38,11 +37,11 @@ def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int
     """
     batches = (photos[at : at + BATCH] for at in range(0, len(photos), BATCH))
     threads = max(1, min(threads, -(-len(photos) // BATCH)))
-    # `join_threads` requires that no thread infers before all have called it.
+    # `join_thread` requires that no thread infers before all have called it.
     joined = threading.Barrier(threads)
 
     def join() -> None:
-        join_threads()
+        classifier.join_thread()
         joined.wait()
 
     pool = ThreadPoolExecutor(threads, "classify", initializer=join)
@@ -60,7 +59,7 @@ def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int
 def _classify_batch(classifier: Classifier, photos: Sequence[Path]) -> list[Result]:
     prepared = [_prepare(classifier, photo) for photo in photos]
     buffers = [one[0] for one in prepared if not isinstance(one, PhotoError)]
-    # An incomplete batch has a new size, for which torch's preparation costs more than batching saves.
+    # An incomplete batch has a new size, for which the engine's preparation costs more than batching saves.
     size = BATCH if classifier.takes_many and len(buffers) == BATCH else 1
     began = time.perf_counter()
     parts = [classifier.infer_all(buffers[at : at + size]) for at in range(0, len(buffers), size)]

@@ -22,7 +22,8 @@ from typing import Literal
 from edge.errors import BundleError, ConfigError, StateError
 from edge.settings.defaults import state_directory
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.bundle import load_bundle
+from edge.vision.manifest import MANIFEST
 from edge.vision.ownership import refuse_if_others_may_write
 
 CURRENT = "current"

@@ -23,15 +23,16 @@ def main() -> int:
     try:
         import torch
 
+        from edge.board.processor import host_target
         from edge.errors import BundleError
-        from edge.vision.engine import host_engine, host_target, use_engine
+        from edge.vision.engines.torch_kernels import host_kernels, use_kernels
         from edge.vision.torch_compat import runs_qint8
     except (ImportError, OSError) as error:
         print(f"{sys.executable} cannot import torch ({error}).")
         return 1
     try:
         target = host_target()
-        use_engine(host_engine(target), small_pairs=True)  # as for a bundle that this machine exports
+        use_kernels(host_kernels(target))  # as for a bundle that this machine exports
     except BundleError:
         engines = ", ".join(torch.backends.quantized.supported_engines)
         print(f"torch {torch.__version__} has no INT8 kernels for this processor (its engines: {engines})")

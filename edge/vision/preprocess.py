@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from edge.frames import Pixels
 from edge.vision.bicubic import bicubic_taps
-from edge.vision.bundle import InputContract
+from edge.vision.manifest import InputContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +43,16 @@ class InputBuffer:
 
     pixels: Pixels  # (1, side, side, 3) uint8, RGB
     interior: Pixels  # (size, size, 3), a view into `pixels`
-    tensor: torch.Tensor  # the same memory as `pixels`
     plan: Plan | None = None  # of the newest picture
 
 
-def new_buffer(contract: InputContract, *, pinned: bool = False) -> InputBuffer:
-    """A buffer filled with the border's colour; `pinned` memory can be copied to a GPU by DMA."""
-    shape = (1, contract.side, contract.side, 3)
-    pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() if pinned else np.empty(shape, np.uint8)
+def new_buffer(contract: InputContract, pixels: Pixels | None = None) -> InputBuffer:
+    """A buffer filled with the border's colour, in the memory of `pixels`, (1, side, side, 3), if that is given."""
+    if pixels is None:
+        pixels = np.empty((1, contract.side, contract.side, 3), np.uint8)
     pixels[:] = contract.border_rgb
     start, stop = contract.border[0], contract.border[0] + contract.size
-    return InputBuffer(pixels, pixels[0, start:stop, start:stop], torch.from_numpy(pixels))
+    return InputBuffer(pixels, pixels[0, start:stop, start:stop])
 
 
 def fill(buffer: InputBuffer, pixels: Pixels, contract: InputContract) -> None:

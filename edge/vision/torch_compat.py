@@ -10,7 +10,6 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,11 +47,11 @@ def trace_script(module: torch.nn.Module, example: torch.Tensor, *, freeze: bool
 
 
 @known_deprecations()
-def save_script(module: torch.jit.ScriptModule, file: Path) -> None:
-    """Write `module` to `file`; raises OSError if that fails, unlike torch's own writer."""
+def script_bytes(module: torch.jit.ScriptModule) -> bytes:
+    """The content of a file that holds `module`."""
     content = io.BytesIO()
     torch.jit.save(module, content)
-    file.write_bytes(content.getbuffer())
+    return content.getvalue()
 
 
 @known_deprecations()

@@ -17,8 +17,9 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from edge.errors import BundleError, StateError
-from edge.vision.bundle import ARCHITECTURE, DIGEST, FILES, MANIFEST, bundle_name, load_bundle, write_digest
+from edge.vision.bundle import bundle_name, load_bundle, write_digest
 from edge.vision.installed import Installed, set_modes
+from edge.vision.manifest import ARCHITECTURE, DIGEST, FILE_NAME, MANIFEST, MAX_FILES
 from edge.workshop.export.judge.limits import MIN_CORRELATION
 from edge.workshop.fetch import Progress, fetch
 
@@ -56,7 +57,7 @@ def add_bundle(source: str, sha256: str, installed: Installed, progress: Progres
         else:
             with _archive(source, sha256, staging / "archive", progress).open("rb") as archive:
                 _unpack(archive, home, source)
-        home = home.rename(staging / _name(home, source))
+        home = home.rename(staging / _described(home, source)[0])
         return _accepted(home, installed, source)
     except OSError as error:
         raise StateError(
@@ -87,12 +88,15 @@ def _accepted(home: Path, installed: Installed, source: str) -> str:
 def _copy(source: Path, home: Path, sha256: str) -> None:
     if sha256:
         raise BundleError(f"{source} is a directory; its files have their own sha256s.")
-    if missing := [file for file in FILES if not (source / file).is_file()]:
+    if not (source / MANIFEST).is_file():
+        raise BundleError(f"{source} is no bundle: it lacks {MANIFEST}; name a directory that export made.")
+    names = [MANIFEST, *_described(source, str(source))[1]]
+    if missing := [name for name in names if not (source / name).is_file()]:
         raise BundleError(f"{source} is no bundle: it lacks {', '.join(missing)}; name a directory that export made.")
-    for file in (file for file in (*FILES, DIGEST) if (source / file).is_file()):
-        if (source / file).stat().st_size > MAX_BYTES:
-            raise BundleError(f"{file} of {source} has more than {MAX_BYTES >> 20} MB, which no bundle has.")
-        shutil.copyfile(source / file, home / file)
+    for name in (name for name in (*names, DIGEST) if (source / name).is_file()):
+        if (source / name).stat().st_size > MAX_BYTES:
+            raise BundleError(f"{name} of {source} has more than {MAX_BYTES >> 20} MB, which no bundle has.")
+        shutil.copyfile(source / name, home / name)
 
 
 def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
@@ -114,10 +118,11 @@ def _archive(source: str, sha256: str, copy: Path, progress: Progress) -> Path:
 
 
 def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
-    """Write the bundle's files under their known names; a path in the archive is never used."""
+    """Write the archive's files, whose names lead nowhere else, and refuse those that the manifest does not name."""
     start = archive.read(6)
     archive.seek(0)
     opener = next((opener for magic, opener in _OPEN.items() if start.startswith(magic)), None)
+    unpacked: set[str] = set()
     try:
         with tarfile.open(fileobj=_Bounded(opener(archive) if opener else archive), mode="r|") as members:
             for member in members:
@@ -125,20 +130,29 @@ def _unpack(archive: IO[bytes], home: Path, source: str) -> None:
                     continue
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
                 # A few bytes of a sparse file may stand for thousands of gigabytes of zeros.
-                plain = member.isreg() and not member.issparse() and name in (*FILES, DIGEST)
+                plain = member.isreg() and not member.issparse() and re.fullmatch(FILE_NAME, name)
                 content = members.extractfile(member) if plain else None
-                if content is None or "/" in folder or folder == ".." or (home / name).exists():
-                    raise BundleError(
-                        f"{source} holds {member.name:.100}, which is no part of a bundle; make it again."
-                    )
+                fits = name not in unpacked and len(unpacked) < MAX_FILES + 2
+                if content is None or "/" in folder or folder == ".." or not fits:
+                    raise _no_part(source, member.name)
+                unpacked.add(name)
                 if member.size > MAX_BYTES:
                     raise BundleError(f"{name} of {source} unpacks to more than {MAX_BYTES >> 20} MB.")
                 with (home / name).open("xb") as file:
                     shutil.copyfileobj(content, file)
     except _DAMAGED as error:
         raise BundleError(f"{source} is no sound tar archive of a bundle ({error}); make it again.") from error
-    if missing := [name for name in FILES if not (home / name).exists()]:
+    if MANIFEST not in unpacked:
+        raise BundleError(f"{source} lacks {MANIFEST}; make it again, of a whole bundle.")
+    names = {MANIFEST, *_described(home, source)[1]}
+    if missing := sorted(names - unpacked):
         raise BundleError(f"{source} lacks {', '.join(missing)}; make it again, of a whole bundle.")
+    if others := sorted(unpacked - names - {DIGEST}):
+        raise _no_part(source, others[0])
+
+
+def _no_part(source: str, name: str) -> BundleError:
+    return BundleError(f"{source} holds {name:.100}, which is no part of a bundle; make it again.")
 
 
 class _Bounded(io.RawIOBase):
@@ -159,16 +173,21 @@ class _Bounded(io.RawIOBase):
         return content
 
 
-def _name(home: Path, source: str) -> str:
-    """The name that the bundle must have; `load_bundle` checks everything else."""
+def _described(home: Path, source: str) -> tuple[str, list[str]]:
+    """The name that the bundle must have, and its files but the manifest; `load_bundle` checks everything else."""
     with (home / MANIFEST).open("rb") as file:
         text = file.read(MAX_MANIFEST_BYTES)
     try:
         document = json.loads(text)
         architecture, precision = document["architecture"], document["precision"]
+        # Schema 1 has the sha256 by name, schema 2 a name and a sha256 by role.
+        names = [name if isinstance(value, str) else value["name"] for name, value in document["files"].items()]
         fits = re.fullmatch(ARCHITECTURE, architecture) and re.fullmatch(r"[a-z0-9]{1,16}", precision)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        plain = len(names) <= MAX_FILES and all(re.fullmatch(FILE_NAME, name) for name in names)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BundleError(f"The {MANIFEST} of {source} is not a manifest; make the bundle again.") from error
     if not fits:
         raise BundleError(f"The {MANIFEST} of {source} names an unknown architecture; make the bundle again.")
-    return bundle_name(text, architecture, precision)
+    if not plain:
+        raise BundleError(f"The {MANIFEST} of {source} names other files than a bundle has; make the bundle again.")
+    return bundle_name(text, architecture, precision), names

@@ -192,7 +192,7 @@ def test_a_graph_for_one_photo_is_given_one_at_a_time(folder: Path, bundle_dir: 
     bundle = load_bundle(bundle_dir)
     photos = sorted(folder.glob("*.jpg"))[: 2 * BATCH]
     one, many = One(bundle, ModelSettings(threads=1)), Classifier(bundle, ModelSettings(threads=1))
-    assert many.takes_many == (bundle.manifest.engine != "qnnpack")
+    assert many.takes_many == (bundle.manifest.engine.options["kernels"] != "qnnpack")
     one.takes_many = False
     results = zip(classify_photos(one, photos, 1), classify_photos(many, photos, 1), strict=True)
     for (photo, single), (same, batched) in results:

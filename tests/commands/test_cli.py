@@ -142,8 +142,10 @@ def test_the_command_starts_without_heavy_imports() -> None:
 
 def test_the_daemon_imports_torch_for_its_model_alone_and_torchvision_never() -> None:
     imported = "print([name for name in ('torch', 'torchvision') if name in sys.modules])"
-    program = f"import sys, edge.daemon.service; {imported}; import edge.vision.classifier; {imported}"
-    assert python(program) == "[]\n['torch']\n"
+    classifier = "import edge.vision.classifier, edge.vision.batch, edge.vision.engines.torchscript"
+    loader = "import edge.vision.engines.torch_session"
+    program = f"import sys, edge.daemon.service; {imported}; {classifier}; {imported}; {loader}; {imported}"
+    assert python(program) == "[]\n[]\n['torch']\n"
 
 
 def test_bundles_are_looked_after_without_torch() -> None:

@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BundleError, StateError
-from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, load_bundle
+from edge.vision.bundle import GOLDEN, LABELS, load_bundle
 from edge.vision.installed import STALE_S, Installed, Purpose
+from edge.vision.manifest import DIGEST, MANIFEST
 from edge.workshop import add_bundle as room
 from edge.workshop.add_bundle import add_bundle
 from tests.conftest import may_be_anybody, somebody_else
-from tests.vision.signed import signed, small_bundle
+from tests.vision.signed import MODEL, signed, small_bundle
 
 LITTER = (".new-*", ".remove-*", ".current-*", ".previous-*")
 
@@ -65,7 +66,7 @@ def test_a_bundle_is_installed_from_a_directory_or_an_archive(
     assert add(source, installed) == bundle.name  # again is safe
     (installed.directory / bundle.name / MODEL).write_bytes(b"damaged")
     assert add(source, installed) == bundle.name
-    assert load_bundle(installed.directory / bundle.name).model_bytes == b"model"
+    assert load_bundle(installed.directory / bundle.name).files["model"] == b"model"
 
 
 @pytest.mark.parametrize("mode", ["directory", "w:gz"])

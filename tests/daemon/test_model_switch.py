@@ -35,7 +35,12 @@ class Stage(Pipeline[Any]):
 def test_what_cannot_run_next_to_the_running_one_is_refused(bundle_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     engines = {"onednn": "fbgemm", "fbgemm": "onednn", "qnnpack": "onednn"}
-    other = signed(bundle_dir, tmp_path / "other", lambda document: document.update(engine=engines[document["engine"]]))
+
+    def change(document: dict[str, Any]) -> None:
+        options = document["engine"]["options"]
+        options["kernels"] = engines[options["kernels"]]
+
+    other = signed(bundle_dir, tmp_path / "other", change)
     things = with_other_labels(bundle_dir, tmp_path / "things")
     installed = install(tmp_path / "models", bundle_dir, other, things)
     settings, status, free, stage = ModelSettings(bundle=installed.directory / "current"), Status(), [1 << 40], Stage()

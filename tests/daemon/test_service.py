@@ -148,7 +148,7 @@ def test_a_camera_that_never_returns_costs_a_restart_and_no_event(
     assert len(numbers) >= 1
 
 
-@pytest.mark.parametrize(("break_it", "message"), [("model.ts", "model.ts"), ("bundle.json", "bundle.json")])
+@pytest.mark.parametrize(("break_it", "message"), [("trunk.ts", "trunk.ts"), ("bundle.json", "bundle.json")])
 def test_a_tampered_bundle_is_a_sentence_and_exit_code_65(
     configure: Configure, bundle_dir: Path, tmp_path: Path, break_it: str, message: str
 ) -> None:

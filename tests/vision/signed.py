@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.vision.bundle import GOLDEN, LABELS, MANIFEST, MODEL, bundle_name, write_digest
+from edge.vision.bundle import GOLDEN, LABELS, bundle_name, write_digest
 from edge.vision.installed import Installed
+from edge.vision.manifest import MANIFEST
+
+MODEL = "model.ts"  # in bundles of schema 1
 
 
 def signed_text(home: Path, text: bytes) -> Path:
@@ -31,21 +34,26 @@ def signed(
 ) -> Path:
     """A copy of a bundle in `folder` with other contents and another manifest, with new checksums.
 
-    `contents` are called model, labels and golden.
+    `contents` are called model, head, labels and golden; the model is the trunk of a bundle of schema 2.
     """
     home = folder / "unnamed"
     shutil.copytree(original, home)
     document = json.loads((home / MANIFEST).read_text())
-    names = {"model": MODEL, "labels": LABELS, "golden": GOLDEN}
-    for key, content in contents.items():
-        (home / names[key]).write_bytes(content)
-        document["files"][names[key]] = hashlib.sha256(content).hexdigest()
+    for role, content in contents.items():
+        digest = hashlib.sha256(content).hexdigest()
+        if document["schema"] == 1:
+            name = {"model": MODEL, "labels": LABELS, "golden": GOLDEN}[role]
+            document["files"][name] = digest
+        else:
+            name = document["files"]["trunk" if role == "model" else role]["name"]
+            document["files"]["trunk" if role == "model" else role]["sha256"] = digest
+        (home / name).write_bytes(content)
     change(document)
     return signed_text(home, json.dumps(document).encode())
 
 
 def small_bundle(folder: Path, labels: bytes = b"cat\ndog\nowl\n") -> Path:
-    """A bundle of a few bytes in `folder`, valid except for its model, which cannot run; needs no real weights."""
+    """A bundle of a few bytes in `folder`, of schema 1, valid except for its model, which cannot run."""
     home = folder / "unnamed"
     home.mkdir()
     contents = {MODEL: b"model", LABELS: labels, GOLDEN: b"photo"}

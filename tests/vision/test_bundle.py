@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import BundleError
-from edge.vision.bundle import DIGEST, GOLDEN, LABELS, MANIFEST, MODEL, Bundle, load_bundle
+from edge.vision.bundle import GOLDEN, HEAD, LABELS, TRUNK, Bundle, load_bundle
 from edge.vision.installed import Installed
+from edge.vision.manifest import DIGEST, MANIFEST
 from tests.conftest import may_be_anybody
 from tests.refusals import one_sentence
-from tests.vision.signed import signed, signed_text, small_bundle
+from tests.vision.signed import MODEL, signed, signed_text, small_bundle
 
 STRANGER = 61234  # a user that no machine has
 
@@ -45,8 +46,10 @@ def test_a_whole_bundle_is_loaded_with_the_bytes_that_were_hashed(bundle_dir: Pa
     assert bundle.name == bundle_dir.name
     assert bundle.name.startswith("efficientnet_lite0-int8-")
     assert hashlib.sha256((bundle_dir / MANIFEST).read_bytes()).hexdigest().startswith(bundle.name[-6:])
-    assert hashlib.sha256(bundle.model_bytes).hexdigest() == bundle.manifest.files[MODEL]
-    assert hashlib.sha256(bundle.golden_bytes).hexdigest() == bundle.manifest.files[GOLDEN]
+    assert bundle.files.keys() == {"trunk", "head", "labels", "golden"}
+    for role, content in bundle.files.items():
+        assert hashlib.sha256(content).hexdigest() == bundle.manifest.files[role].sha256
+        assert (bundle_dir / bundle.manifest.files[role].name).read_bytes() == content
     assert len(bundle.labels) == 1000
     assert bundle.manifest.input.side == 225
     assert bundle.manifest.weights.source == weights_file.name
@@ -57,7 +60,7 @@ def test_current_names_the_bundle_that_it_points_at(copy: Path) -> None:
     assert load_bundle(copy.parent / "current").name == copy.name
 
 
-@pytest.mark.parametrize("file", [MODEL, LABELS, GOLDEN, MANIFEST])
+@pytest.mark.parametrize("file", [TRUNK, HEAD, LABELS, GOLDEN, MANIFEST])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "tampered", "longer", "empty", "a directory"])
 def test_each_damaged_file_is_refused(copy: Path, file: str, damage: str) -> None:
     content = (copy / file).read_bytes()
@@ -111,7 +114,7 @@ def test_a_bundle_from_before_there_was_a_digest_is_known_by_its_name(copy: Path
     assert load_bundle(copy).name == copy.name
 
 
-@pytest.mark.parametrize("place", ["", MANIFEST, DIGEST, MODEL, LABELS, GOLDEN, ".."])
+@pytest.mark.parametrize("place", ["", MANIFEST, DIGEST, TRUNK, HEAD, LABELS, GOLDEN, ".."])
 @pytest.mark.parametrize("mode", [0o002, 0o020])
 def test_a_bundle_that_others_may_change_is_refused(copy: Path, place: str, mode: int) -> None:
     """TorchScript is code: a user who may change it executes code as the daemon."""
@@ -123,7 +126,7 @@ def test_a_bundle_that_others_may_change_is_refused(copy: Path, place: str, mode
 
 
 @pytest.mark.skipif(not may_be_anybody(), reason="only root can give a file to another user")
-@pytest.mark.parametrize("place", ["", MANIFEST, MODEL, LABELS, GOLDEN, ".."])
+@pytest.mark.parametrize("place", ["", MANIFEST, TRUNK, HEAD, LABELS, GOLDEN, ".."])
 def test_a_bundle_of_a_stranger_is_refused(copy: Path, place: str) -> None:
     path = (copy / place).resolve()
     os.chown(path, STRANGER, -1)
@@ -148,9 +151,9 @@ def test_a_bundle_of_the_user_that_the_state_directory_belongs_to_is_the_daemons
 
 
 def test_what_everyone_may_write_to_is_refused_even_when_it_is_named_on_the_command_line(copy: Path) -> None:
-    (copy / MODEL).chmod(0o664)
+    (copy / TRUNK).chmod(0o664)
     assert load_bundle(copy, given=True).name == copy.name
-    (copy / MODEL).chmod(0o666)
+    (copy / TRUNK).chmod(0o666)
     with pytest.raises(BundleError, match="chmod go-w"):
         load_bundle(copy, given=True)
 
@@ -163,7 +166,7 @@ def test_a_state_directory_in_which_everybody_may_rename_is_refused(copy: Path, 
     assert f"chmod go-w {tmp_path / 'state'}" in refusal(home)
 
 
-@pytest.mark.parametrize("file", [MANIFEST, DIGEST, MODEL, LABELS, GOLDEN])
+@pytest.mark.parametrize("file", [MANIFEST, DIGEST, TRUNK, HEAD, LABELS, GOLDEN])
 def test_a_link_or_a_pipe_in_a_bundle_is_refused_and_never_waited_for(copy: Path, tmp_path: Path, file: str) -> None:
     (copy / file).rename(tmp_path / "elsewhere")
     (copy / file).symlink_to(tmp_path / "elsewhere")
@@ -176,6 +179,61 @@ def test_a_link_or_a_pipe_in_a_bundle_is_refused_and_never_waited_for(copy: Path
 def test_a_shared_sticky_directory_above_it_is_fine(copy: Path) -> None:
     copy.parent.chmod(0o1777)  # such as /tmp
     assert load_bundle(copy).name == copy.name
+
+
+@pytest.mark.parametrize(
+    ("engine", "named"),
+    [("onednn", "torchscript onednn"), ("qnnpack", "torchscript qnnpack"), ("tensorrt", "cuda tensorrt")],
+)
+def test_a_bundle_of_schema_1_is_read_as_one_of_schema_2(small: Path, tmp_path: Path, engine: str, named: str) -> None:
+    bundle = load_bundle(signed(small, tmp_path, set_key("engine", engine)))
+    assert str(bundle.manifest.engine) == named
+    assert bundle.manifest.engine.library == "torch 2.6.0"
+    assert bundle.files == {"model": b"model", "labels": b"cat\ndog\nowl\n", "golden": b"photo"}
+    assert bundle.manifest.features is None
+
+
+def test_what_a_later_minor_version_adds_is_kept_and_shown(copy: Path, tmp_path: Path) -> None:
+    def later(document: dict[str, Any]) -> None:
+        document["surprise"] = {"é": [1, None]}
+        document["engine"]["tuned"] = True
+        document["files"]["notes"] = {"name": "notes.txt", "sha256": hashlib.sha256(b"hello").hexdigest()}
+
+    (copy / "notes.txt").write_bytes(b"hello")
+    bundle = load_bundle(signed(copy, tmp_path / "later", later))
+    shown = bundle.manifest.model_dump(mode="json", by_alias=True)
+    assert shown["surprise"] == {"é": [1, None]}
+    assert shown["engine"]["tuned"] is True
+    assert bundle.files["notes"] == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schema", 3),
+        ("surprise", float("inf")),
+        ("engine.options", {"kernels": ["onednn"]}),
+        ("engine.name", "../evil"),
+        ("features", None),
+        ("features", 0),
+        ("files.trunk.name", "../trunk.ts"),
+        ("files.trunk.name", "labels.txt"),
+        ("files.trunk.name", MANIFEST),
+        ("files.trunk.sha256", "0" * 64),
+        ("files.more", {"name": "more.txt"}),
+        ("measured", {"ms": -1.0, "threads": 1, "board": "Pi"}),
+    ],
+)
+def test_a_manifest_of_schema_2_that_makes_no_sense_is_refused(
+    copy: Path, tmp_path: Path, path: str, value: object
+) -> None:
+    assert "export" in refusal(signed(copy, tmp_path / "signed", set_key(path, value)))
+
+
+@pytest.mark.parametrize("role", ["trunk", "head", "labels", "golden"])
+def test_a_bundle_without_one_of_its_parts_is_refused(copy: Path, tmp_path: Path, role: str) -> None:
+    home = signed(copy, tmp_path / "signed", lambda document: document["files"].pop(role))
+    assert "names other files" in refusal(home)
 
 
 def set_key(path: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -258,7 +316,7 @@ def test_too_few_labels_are_refused(small: Path, tmp_path: Path) -> None:
 
 
 def test_an_unreadable_bundle(copy: Path) -> None:
-    (copy / MODEL).chmod(0)
+    (copy / TRUNK).chmod(0)
     (copy / MANIFEST).chmod(0)
     user = os.geteuid()
     if user == 0:

@@ -1,6 +1,7 @@
 """Tests that the classifier answers on this machine as its bundle promises, or refuses with one sentence."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -9,27 +10,30 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-import edge.vision.classifier as room
+from edge.board.processor import InstructionSet, cpu_flags, host_target
 from edge.errors import BundleError
 from edge.events import top_k
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import Bundle, Target, load_bundle
+from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import cpu_flags, host_engine, host_target, needs_small_pairs, use_engine
-from edge.vision.torch_compat import load_script
+from edge.vision.engines import cuda, torch_session
+from edge.vision.engines.torch_kernels import host_kernels, needs_small_pairs, use_kernels
+from edge.vision.head import Head, read_head
+from edge.vision.torch_compat import load_script, script_bytes, trace_script
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
 from tests.refusals import one_sentence
 from tests.samples import LABELS
-from tests.vision.signed import signed
+from tests.vision.signed import signed, small_bundle
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -123,9 +127,9 @@ def test_the_engine_is_set_before_the_model_is_loaded(bundle_dir: Path) -> None:
 import json, sys
 from pathlib import Path
 import torch
-import edge.vision.classifier as room
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
 wrong = next(e for e in torch.backends.quantized.supported_engines if e not in ("none", sys.argv[2]))
 torch.backends.quantized.engine = wrong
 seen, load = [], torch.jit.load
@@ -133,10 +137,10 @@ def noting(*arguments, **options):
     seen.append(torch.backends.quantized.engine)
     return load(*arguments, **options)
 torch.jit.load = noting
-room.Classifier(load_bundle(Path(sys.argv[1])), ModelSettings(threads=1))
+Classifier(load_bundle(Path(sys.argv[1])), ModelSettings(threads=1))
 print(json.dumps([wrong, *seen]))
 """
-    engine = load_bundle(bundle_dir).manifest.engine
+    engine = str(load_bundle(bundle_dir).manifest.engine.options["kernels"])
     done = subprocess.run(
         [sys.executable, "-c", code, bundle_dir, engine], env=environment(), capture_output=True, text=True, check=True
     )
@@ -149,7 +153,7 @@ def test_the_hashed_bytes_are_the_loaded_bytes(bundle_dir: Path, tmp_path: Path)
     """Replacing the file after the check has no effect."""
     home = signed(bundle_dir, tmp_path)
     bundle = load_bundle(home)
-    (home / "model.ts").write_bytes(b"swapped")
+    (home / "trunk.ts").write_bytes(b"swapped")
     Classifier(bundle, ModelSettings(threads=1))
 
 
@@ -177,12 +181,85 @@ def test_small_differences_between_machines_are_tolerated(bundle_dir: Path, tmp_
 
 def test_what_cannot_run_is_refused(bundle: Bundle, bundle_dir: Path, tmp_path: Path) -> None:
     assert "cannot load" in refusal(load_bundle(signed(bundle_dir, tmp_path / "a", model=b"not TorchScript")))
-    cut = bundle.model_bytes[:-1000]
+    cut = bundle.files["trunk"][:-1000]
     assert "cannot load" in refusal(load_bundle(signed(bundle_dir, tmp_path / "b", model=cut)))
     assert "no sound golden photo" in refusal(load_bundle(signed(bundle_dir, tmp_path / "c", golden=b"text")))
     labels = "\n".join(bundle.labels[:999]).encode()
     assert "999 labels for 1000 classes" in refusal(load_bundle(signed(bundle_dir, tmp_path / "d", labels=labels)))
     refusal(with_input(bundle, size=32))
+
+
+class Whole(torch.nn.Module):
+    """What `model.ts` of schema 1 holds: the trunk and the head."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        head = read_head(bundle.files["head"], bundle.manifest.features or 0)
+        self.trunk = load_script(bundle.files["trunk"])
+        self.weight, self.bias = torch.from_numpy(head.weight), torch.from_numpy(head.bias)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(self.trunk(pixels), self.weight, self.bias).softmax(1)
+
+
+def test_a_bundle_of_schema_1_gives_the_answers_of_one_of_schema_2(
+    classifier: Classifier, bundle: Bundle, tmp_path: Path
+) -> None:
+    buffer = classifier.new_input()
+    classifier.prepare(read_photo(GOLDEN_PHOTO), buffer)
+    model = script_bytes(trace_script(Whole(bundle), torch.from_numpy(buffer.pixels)))
+    small = small_bundle(tmp_path, bundle.files["labels"])
+    mine = json.loads((bundle.directory / "bundle.json").read_text())
+
+    def of_bundle(document: dict[str, Any]) -> None:
+        fields = ("architecture", "target", "weights", "quantization", "input", "golden", "agreement")
+        document |= {field: mine[field] for field in fields} | {"engine": mine["engine"]["options"]["kernels"]}
+
+    (tmp_path / "old").mkdir()
+    old = load_bundle(signed(small, tmp_path / "old", of_bundle, model=model, golden=bundle.files["golden"]))
+    assert old.manifest.features is None
+    answer = Classifier(old, ModelSettings()).infer(buffer)
+    assert answer == pytest.approx(classifier.infer(buffer), abs=1e-5)
+
+
+def head_of(**arrays: object) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+ROW = np.zeros((1000, 1280), np.float32)
+HEADS = {
+    "text": b"text",
+    "another file": head_of(),
+    "an object": head_of(weight=ROW, bias=np.array([None] * 1000), temperature=np.float32(1)),
+    "no number": head_of(weight=ROW * np.nan, bias=ROW[:, 0], temperature=np.float32(1)),
+    "doubles": head_of(weight=ROW.astype(np.float64), bias=ROW[:, 0], temperature=np.float32(1)),
+    "other features": head_of(weight=ROW[:, 1:], bias=ROW[:, 0], temperature=np.float32(1)),
+    "no temperature": head_of(weight=ROW, bias=ROW[:, 0], temperature=np.float32(0)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
+def test_a_head_that_is_none_is_refused_in_a_sentence(head: bytes) -> None:
+    assert "head" in one_sentence(BundleError, lambda: read_head(head, 1280))
+
+
+def test_a_head_is_softmax_of_the_last_layer_and_the_temperature_flattens_it() -> None:
+    random = np.random.default_rng(0)
+    weight, bias = random.standard_normal((5, 7), np.float32), random.standard_normal(5, np.float32)
+    features = random.standard_normal((3, 7), np.float32)
+    head = read_head(Head(weight, bias, 2.0).to_bytes(), 7)
+    expected = torch.from_numpy((features @ weight.T + bias) / 2).softmax(1).numpy()
+    assert head.probabilities(features) == pytest.approx(expected, abs=1e-6)
+    assert (head.probabilities(features)[1] == head.probabilities(features[1])).all()
+    assert head.probabilities(features * 1e30).sum(1) == pytest.approx(1)
+
+
+def test_an_engine_that_this_version_does_not_have_is_refused(bundle: Bundle) -> None:
+    engine = bundle.manifest.engine.model_copy(update={"name": "hailo"})
+    other = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"engine": engine}))
+    assert "needs the engine hailo, which this version of edge-classifier does not have; upgrade it" in refusal(other)
 
 
 def test_a_bundle_for_another_machine_is_refused(bundle: Bundle) -> None:
@@ -210,10 +287,12 @@ def test_a_gpu_infers_for_one_thread_at_a_time(bundle: Bundle, monkeypatch: pyte
 
         return infer
 
-    monkeypatch.setattr(room, "load_script", load)
-    use_engine(bundle.manifest.engine, small_pairs=True)
-    for_gpu = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "jetson"}))
-    classifier = Classifier(for_gpu, ModelSettings(), lambda engine: "cpu")
+    monkeypatch.setattr(torch_session, "load_script", load)
+    monkeypatch.setattr(cuda, "open_gpu", lambda kernels: "cpu")
+    use_kernels(str(bundle.manifest.engine.options["kernels"]))
+    engine = bundle.manifest.engine.model_copy(update={"name": "cuda"})
+    manifest = bundle.manifest.model_copy(update={"target": "jetson", "engine": engine})
+    classifier = Classifier(dataclasses.replace(bundle, manifest=manifest), ModelSettings())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(classifier.infer, [classifier.new_input() for _ in range(8)]))
     assert at_once[-8:] == [1] * 8
@@ -236,21 +315,21 @@ def test_int8_on_cuda_is_refused_by_name(bundle: Bundle) -> None:
     ],
 )
 def test_the_engine_is_one_that_this_torch_has(
-    target: Target, engines: list[str], engine: str, monkeypatch: pytest.MonkeyPatch
+    target: InstructionSet, engines: list[str], engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantized = SimpleNamespace(supported_engines=engines)
     built = SimpleNamespace(__version__="2.6.0", backends=SimpleNamespace(quantized=quantized))
-    monkeypatch.setattr("edge.vision.engine.torch", built)
-    monkeypatch.setattr("edge.vision.engine.host_target", lambda: target)
+    monkeypatch.setattr("edge.vision.engines.torch_kernels.torch", built)
+    monkeypatch.setattr("edge.vision.engines.torch_kernels.host_target", lambda: target)
     if not engine.startswith("install"):
-        assert host_engine(target) == engine
+        assert host_kernels(target) == engine
         return
     with pytest.raises(BundleError, match=f"has no INT8 engine for {target} .*; {engine}"):
-        host_engine(target)
+        host_kernels(target)
     with pytest.raises(
         BundleError, match=f"has no INT8 engine for {target} .*; {engine}"
     ):  # for a bundle made on another machine
-        use_engine("qnnpack", small_pairs=False)
+        use_kernels("qnnpack")
 
 
 def test_the_engine_follows_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,9 +343,9 @@ def test_the_engine_follows_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert cpu_flags(tmp_path / "arm") == {"fp", "asimd", "asimddp"}
     assert cpu_flags(tmp_path / "none") == frozenset()
     for flags, saturates in (({"avx2", "avx512_vnni"}, False), ({"avx2", "avx512f"}, True)):
-        monkeypatch.setattr("edge.vision.engine.cpu_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr("edge.board.processor.cpu_flags", lambda flags=flags: frozenset(flags))
         assert needs_small_pairs("onednn") == needs_small_pairs("fbgemm") == saturates
         assert not needs_small_pairs("qnnpack")
-    assert host_engine("arm64") == "qnnpack"
+    assert host_kernels("arm64") == "qnnpack"
     with pytest.raises(BundleError, match=r"made for the engine tensorrt, which this torch .* lacks; export it again"):
-        use_engine("tensorrt", small_pairs=False)
+        use_kernels("tensorrt")

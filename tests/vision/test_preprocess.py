@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.vision.bundle import InputContract
+from edge.vision.manifest import InputContract
 from edge.vision.preprocess import fill, make_plan, new_buffer
 
 BORDER = (124, 116, 104)
@@ -41,8 +41,9 @@ def test_buffer_views_and_tensor_are_one_memory(contract: InputContract) -> None
     assert buffer.pixels.shape == (1, contract.side, contract.side, 3)
     assert buffer.interior.shape == (224, 224, 3)
     assert np.shares_memory(buffer.pixels, buffer.interior)
-    assert buffer.tensor.data_ptr() == buffer.pixels.ctypes.data
-    assert (buffer.tensor.dtype, buffer.tensor.is_contiguous()) == (torch.uint8, True)
+    tensor = torch.from_numpy(buffer.pixels)
+    assert tensor.data_ptr() == buffer.pixels.ctypes.data
+    assert (tensor.dtype, tensor.is_contiguous()) == (torch.uint8, True)
 
 
 @pytest.mark.parametrize("contract", [RESNET, LITE, BICUBIC], ids=["both sides", "one side", "bicubic"])

@@ -26,7 +26,7 @@ TORCH = "from edge.vision.int8_check import main; sys.exit(main())"
 # Loads the library that runs TensorRT's engines: only the linker knows whether what it needs is here.
 GPU = """\
 import json, torch
-from edge.vision.device import tensorrt_runtime
+from edge.vision.engines.cuda import tensorrt_runtime
 library, broken = tensorrt_runtime(), ""
 try:
     if library is not None:

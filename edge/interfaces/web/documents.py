@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.vision.bundle import Manifest
+from edge.vision.manifest import Manifest
 
 Count = Annotated[int, Field(ge=0)]
 Sentence = Annotated[str, Field(description="what is wrong and what to do; empty: nothing is")]

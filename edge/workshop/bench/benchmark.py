@@ -10,8 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from edge import __version__
 from edge.board import host
 from edge.camera.geometry import FrameBuffers
@@ -20,8 +18,8 @@ from edge.daemon.event_maker import EventMaker
 from edge.errors import ConfigError
 from edge.events import isoformat_utc
 from edge.frames import Pixels
-from edge.settings.schema import CameraSettings, Settings
-from edge.vision.bundle import GOLDEN, load_bundle
+from edge.settings.schema import CameraSettings, ModelSettings, Settings
+from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
 from edge.workshop.bench.cold_start import batch_per_s, first_label_s, import_torch_s
 from edge.workshop.bench.machine import condition, machine
@@ -66,8 +64,7 @@ def run_benchmark(
     progress("loading")
     bundle = load_bundle(directory, given=given)
     classifier = Classifier(bundle, settings.model)
-    threads = torch.get_num_threads()
-    golden = bundle.directory / GOLDEN
+    threads, golden = classifier.threads, bundle.golden
     if configured_camera:
         camera = settings.camera.model_copy(update={"loop": True, "fps": 0.0})  # a file repeats; no limit of the rate
     else:
@@ -78,10 +75,9 @@ def run_benchmark(
         # As in the daemon, another thread infers than the one that loaded the model. It matters: then there are
         # more OpenMP threads than processors, and libgomp does not spin at its barriers.
         measured = thread.submit(
-            _measure, classifier, camera, source, bundle.golden_bytes, maker, events, seconds, progress
+            _measure, bundle, settings.model, classifier, camera, source, maker, events, seconds, progress
         )
         figures = measured.result()
-    torch.set_num_threads(threads)
     progress("cold start")
     import_s, label_s = import_torch_s(), first_label_s(bundle.directory, golden, threads)
     progress("batches")
@@ -93,7 +89,7 @@ def run_benchmark(
         model=bundle.name,
         photos=source.name if photos or configured_camera else "the golden photo",
         threads=threads,
-        machine=machine(bundle.manifest.engine),
+        machine=machine(bundle.manifest),
         before=before,
         after=read_condition(),
         import_library_s=round(import_s, 2),
@@ -104,10 +100,11 @@ def run_benchmark(
 
 
 def _measure(
+    bundle: Bundle,
+    model: ModelSettings,
     classifier: Classifier,
     camera: CameraSettings,
     source: Source,
-    photo: bytes,
     maker: EventMaker,
     events: Publisher,
     seconds: float,
@@ -129,7 +126,7 @@ def _measure(
     progress("uploads")
     upload, no_upload = None, ""
     try:
-        upload = measure_uploads(classifier, photo, maker, seconds * UPLOAD_SHARE)
+        upload = measure_uploads(classifier, bundle.files["golden"], maker, seconds * UPLOAD_SHARE)
     except ConfigError as error:  # the rest is worth knowing without the page
         no_upload = str(error)
     progress("threads")
@@ -142,15 +139,18 @@ def _measure(
         "stages": stages,
         "upload": upload,
         "no_upload": no_upload,
-        "thread_counts": _thread_counts(classifier, frames, seconds * THREADS_SHARE),
+        "thread_counts": _thread_counts(bundle, model, frames, seconds * THREADS_SHARE),
     }
 
 
-def _thread_counts(classifier: Classifier, frames: list[Pixels], seconds: float) -> tuple[ThreadCount, ...]:
+def _thread_counts(
+    bundle: Bundle, settings: ModelSettings, frames: list[Pixels], seconds: float
+) -> tuple[ThreadCount, ...]:
     """The median of inference with 1 thread to as many as there are processors."""
     numbers = range(1, len(os.sched_getaffinity(0)) + 1)
     found = []
     for number in numbers:
-        torch.set_num_threads(number)
+        # An engine takes its number of threads when it loads a model.
+        classifier = Classifier(bundle, settings.model_copy(update={"threads": number}))
         found.append(ThreadCount(threads=number, p50_ms=inference_p50_ms(classifier, frames, seconds / len(numbers))))
     return tuple(found)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from edge.board import host
-from edge.vision.bundle import GPU_ENGINES, Engine
-from edge.vision.engine import cpu_flags
+from edge.board.processor import cpu_flags
+from edge.vision.engines import engine_of
+from edge.vision.manifest import Manifest
 from edge.workshop.bench.result import Condition, Machine
 
 # The CPU features by which oneDNN, FBGEMM, XNNPACK and QNNPACK choose their INT8 kernels.
@@ -20,33 +20,22 @@ KERNEL_FEATURES = (
     *("asimd", "asimdhp", "asimddp", "i8mm", "sve", "bf16"),
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"),
 )
-# torch's build flags, and the names of the libraries that they stand for.
-LIBRARIES = {
-    "FBGEMM": "FBGEMM",
-    "MKL": "MKL",
-    "MKLDNN": "oneDNN",
-    "OPENMP": "OpenMP",
-    "PYTORCH_QNNPACK": "QNNPACK",
-    "XNNPACK": "XNNPACK",
-}
 
 
 def machine(
-    engine: Engine, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
+    manifest: Manifest, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
 ) -> Machine:
     """The hardware and software that every figure depends on; `root` holds /proc and /sys."""
     flags, memory = cpu_flags(root), host.memory_total_bytes(root)
-    build = torch.__config__.show()
-    libraries = [name for flag, name in LIBRARIES.items() if re.search(rf"-DUSE_{flag}\b|USE_{flag}=(ON|1)", build)]
     return Machine(
         board=host.board(root),
         cpu=host.cpu_name(root),
         processors=len(os.sched_getaffinity(0)),
         cpu_features=tuple(feature for feature in KERNEL_FEATURES if feature in flags),
         python=platform.python_version(),
-        library=f"torch {torch.__version__}, built with {', '.join(libraries)}",
-        engine=engine,
-        gpu=gpu_name() if engine in GPU_ENGINES else "",
+        library=engine_of(manifest).describe(),
+        engine=str(manifest.engine),
+        gpu=gpu_name() if manifest.on_gpu else "",
         system=host.system_name(root),
         kernel=host.kernel(),
         memory_mb=None if memory is None else round(memory / 1e6),

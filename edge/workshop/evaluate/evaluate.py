@@ -38,7 +38,7 @@ def evaluate(
         first, difference = None, 0.0
         if network is not None:
             with torch.inference_mode():
-                expected = network(buffer.tensor)[0].numpy()
+                expected = network(torch.from_numpy(buffer.pixels))[0].numpy()
             first = int(expected.argmax())
             difference = abs(float(expected[first] - answer[first])) * 100
         confidence = 100 * float(answer[order[0]])

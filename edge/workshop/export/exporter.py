@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from edge.board.processor import InstructionSet, host_target
 from edge.errors import BundleError
+from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
-from edge.vision.bundle import MODEL, Engine, InputContract, Manifest, Quantization, Target
-from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
+from edge.vision.bundle import GOLDEN, HEAD, LABELS, TRUNK
+from edge.vision.engines import torchscript
+from edge.vision.engines.engine import Session
+from edge.vision.engines.torch_kernels import host_activations, host_kernels, needs_small_pairs, use_kernels
+from edge.vision.engines.torch_session import TorchSession
+from edge.vision.head import Head
+from edge.vision.manifest import Ancestor, Engine, GoldenClass, InputContract, Manifest, Quantization
 from edge.vision.preprocess import fill, new_buffer
-from edge.vision.torch_compat import known_deprecations, trace_script
 from edge.workshop.export.bundle_writer import write_bundle
 from edge.workshop.export.judge.agreement import (
     Judged,
-    Model,
     measure_agreement,
     measure_latency,
     refuse_below,
@@ -33,7 +38,7 @@ from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
 from edge.workshop.export.network.float_network import FloatNetwork
 from edge.workshop.export.network.input_options import AS_KNOWN, InputOptions
 from edge.workshop.export.quantize.gpu_network import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
-from edge.workshop.export.quantize.int8_network import QuantizedNetwork
+from edge.workshop.export.quantize.int8_network import trunk_bytes
 from edge.workshop.export.quantize.ranges import Range, calibrated_ranges, data_free_ranges
 from edge.workshop.export.weights.class_names import class_names
 from edge.workshop.export.weights.state_dict import Weights
@@ -42,21 +47,27 @@ Step = Callable[[str], None]
 Each = Callable[[Sequence[Any]], Iterable[Any]]
 
 
+_UNANSWERED = (GoldenClass(index=0, confidence=0), GoldenClass(index=1, confidence=0))
+
+
 @dataclass(frozen=True)
 class _Candidate:
-    """A traced model before it is compared with FP32."""
+    """A trunk before it is compared with FP32, loaded by its engine, and the head behind it."""
 
-    script: torch.jit.ScriptModule
-    model: Model  # `script`, for a buffer in the CPU's memory
-    engine: Engine
-    quantization: Quantization | None  # None for FP16
+    manifest: Manifest  # lacks the files, the golden photo's answers and the agreement
+    trunk: bytes
+    session: Session
+    head: Head
+
+    def __call__(self, buffer: Pixels) -> Probabilities:
+        return self.head.probabilities(self.session.infer(buffer))
 
 
 def export_bundle(
     weights: Weights,
     models: Path,
     *,
-    target: Target | None = None,
+    target: InstructionSet | Literal["jetson"] | None = None,
     precision: Precision = "auto",
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
@@ -95,10 +106,6 @@ def export_bundle(
     if precision == "fp16" and target != "jetson":
         raise BundleError("FP16 is for a Jetson's GPU; add --target jetson, or leave --precision out.")
     gpu = open_gpu() if target == "jetson" else None
-    engine: Engine = "tensorrt" if gpu else host_engine(target)
-    small_pairs = needs_small_pairs(engine)
-    if gpu is None:
-        use_engine(engine, small_pairs=small_pairs)
     step("folding batch norms and normalisation into the convolutions")
     usual = architecture(weights.architecture)
     table = trained_on.applied_to(usual)
@@ -107,94 +114,117 @@ def export_bundle(
     step("finding the ranges of the activations")
     contract = table.contract
     ranges = (
-        calibrated_ranges(network, (buffer_of(read_photo(photo), contract) for photo in each(calibration)))
+        calibrated_ranges(
+            network, (torch.from_numpy(buffer_of(read_photo(photo), contract)) for photo in each(calibration))
+        )
         if calibration
         else data_free_ranges(network)
     )
-    quantization = Quantization(
-        ranges="calibrated" if calibration else "data-free",
-        photos=len(calibration),
-        small_pairs=small_pairs,
-        activations="int8" if gpu else host_activations(target),
-    )
     example = buffer_of(read_photo(golden), contract)
+    quantization = Quantization(
+        ranges="calibrated" if calibration else "data-free", photos=len(calibration), activations="int8"
+    )
+    origin = weights.origin
+    draft = Manifest(
+        architecture=table.name,
+        target=target,
+        engine=Engine(name="none", library=f"torch {torch.__version__}"),
+        files={},
+        features=network.features,
+        # The published accuracy is that on the usual input.
+        weights=origin if table == usual else origin.model_copy(update={"top1": None}),
+        lineage=(
+            Ancestor(
+                kind="weights", name=origin.source, sha256=origin.sha256, how=f"export, {quantization.ranges} ranges"
+            ),
+        ),
+        quantization=quantization,
+        input=contract,
+        golden=_UNANSWERED,
+    )
     if gpu is not None:
         step("building the model for the GPU, which may take minutes")
-        candidate = _on_gpu(network, ranges, example, gpu, quantization, precision, step)
+        candidate = _on_gpu(draft, network, ranges, example, gpu, precision, step)
     else:
-        step(f"quantizing to INT8 ({quantization.activations} for the engine {engine})")
-        candidate = _on_cpu(network, ranges, example, engine, quantization)
-    judged: Judged = "INT8" if candidate.quantization else "FP16"
+        candidate = _on_cpu(draft, network, ranges, example, step)
+    judged: Judged = "INT8" if candidate.manifest.quantization else "FP16"
     step(f"comparing {judged} with FP32")
-    classes = verify_golden(candidate.model, network, example, judged)
+    classes = verify_golden(candidate, network, example, judged)
     views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
     buffers = (buffer_of(picture(), contract) for picture in each([*of_photos(photos), *views]))
-    agreement = measure_agreement(candidate.model, network, buffers, len(photos))
+    agreement = measure_agreement(candidate, network, buffers, len(photos))
     refuse_below(min_agreement, agreement, judged)
-    latency = measure_latency(candidate.model, network, example)
+    latency = measure_latency(candidate, network, example)
     step("writing the bundle")
-    manifest = Manifest(
-        architecture=table.name,
-        precision="int8" if candidate.quantization else "fp16",
-        target=target,
-        engine=candidate.engine,
-        torch=torch.__version__,
-        files={},  # `write_bundle` adds them
-        # The published accuracy is that on the usual input.
-        weights=weights.origin if table == usual else weights.origin.model_copy(update={"top1": None}),
-        quantization=candidate.quantization,
-        input=contract,
-        golden=classes,
-        agreement=agreement,
-    )
-    directory, manifest = write_bundle(candidate.script, manifest, names, golden, models, check)
+    contents = {
+        "trunk": (TRUNK, candidate.trunk),
+        "head": (HEAD, candidate.head.to_bytes()),
+        "labels": (LABELS, "".join(f"{name}\n" for name in names).encode()),
+        "golden": (GOLDEN, golden.read_bytes()),
+    }
+    manifest = candidate.manifest.model_copy(update={"golden": classes, "agreement": agreement})
+    directory, manifest = write_bundle(contents, manifest, models, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
-    model_bytes = (directory / MODEL).stat().st_size
+    model_bytes = sum(len(contents[role][1]) for role in ("trunk", "head"))
     return Exported(
         directory, manifest, agreement, latency, model_bytes, fp32_bytes=floats * 4, classes=network.classes
     )
 
 
-def buffer_of(pixels: Pixels, contract: InputContract) -> torch.Tensor:
+def buffer_of(pixels: Pixels, contract: InputContract) -> Pixels:
     """A new padded buffer with `pixels` in it, (1, side, side, 3) uint8."""
     buffer = new_buffer(contract)
     fill(buffer, pixels, contract)
-    return buffer.tensor
+    return buffer.pixels
+
+
+def _head_of(network: FloatNetwork) -> Head:
+    weight, bias = network.head.linear
+    return Head(weight.numpy(), bias.numpy())
 
 
 def _on_gpu(
+    draft: Manifest,
     network: FloatNetwork,
     ranges: dict[str, Range],
-    example: torch.Tensor,
+    example: Pixels,
     gpu: Gpu,
-    int8: Quantization,
     precision: Precision,
     step: Step,
 ) -> _Candidate:
+    pixels = torch.from_numpy(example)
+    trunk, change = b"", dict[str, object]()
     if precision != "fp16":
         try:
-            model = make_int8(network, ranges, example, gpu)
-            return _Candidate(model.script, model, "tensorrt", int8)
+            trunk = make_int8(network, ranges, pixels, gpu)
+            change = {"engine": _engine(draft, "cuda", "tensorrt")}
         except NoEngineError as error:
             if precision == "int8":
                 raise
             step(f"{error.reason}, so this is FP16 instead of INT8; fix that and export again for INT8.")
-    model = make_fp16(network, example, gpu)
-    return _Candidate(model.script, model, "cuda", None)
+    if not trunk:
+        trunk = make_fp16(network, pixels, gpu)
+        change = {"engine": _engine(draft, "cuda", "cuda"), "precision": "fp16", "quantization": None}
+    manifest = draft.model_copy(update=change)
+    return _Candidate(manifest, trunk, TorchSession(manifest, {"trunk": trunk}, place=gpu.place), _head_of(network))
 
 
 def _on_cpu(
-    network: FloatNetwork, ranges: dict[str, Range], example: torch.Tensor, engine: Engine, quantization: Quantization
+    draft: Manifest, network: FloatNetwork, ranges: dict[str, Range], example: Pixels, step: Step
 ) -> _Candidate:
-    try:
-        int8 = QuantizedNetwork(network, ranges, engine, quantization.activations, small_pairs=quantization.small_pairs)
-        script = trace_script(int8, example)
-        with known_deprecations(), torch.inference_mode():
-            script(example)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(
-            f"torch {torch.__version__} cannot run this target's INT8 kernels here ({reason:.120});"
-            " export on the device itself, or with a torch that can."
-        ) from error
-    return _Candidate(script, script, engine, quantization)
+    assert draft.target in ("arm64", "x86_64")
+    assert draft.quantization is not None
+    kernels = host_kernels(draft.target)
+    use_kernels(kernels)
+    activations, small_pairs = host_activations(draft.target), needs_small_pairs(kernels)
+    step(f"quantizing to INT8 ({activations} for the engine {kernels})")
+    pixels = torch.from_numpy(example)
+    trunk = trunk_bytes(network, ranges, pixels, kernels, activations, small_pairs=small_pairs)
+    quantization = draft.quantization.model_copy(update={"activations": activations, "small_pairs": small_pairs})
+    manifest = draft.model_copy(update={"engine": _engine(draft, "torchscript", kernels), "quantization": quantization})
+    session = torchscript.load(manifest, {"trunk": trunk}, torch.get_num_threads())
+    return _Candidate(manifest, trunk, session, _head_of(network))
+
+
+def _engine(draft: Manifest, name: str, kernels: str) -> Engine:
+    return draft.engine.model_copy(update={"name": name, "options": {"kernels": kernels}})

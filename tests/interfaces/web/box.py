@@ -32,13 +32,13 @@ WAIT_S = 20.0
 CLASSES = 8
 MODEL: dict[str, Any] = {
     "name": "fake-int8-000000",
-    "schema": 1,
+    "schema": 2,
     "architecture": "fake",
     "precision": "int8",
     "target": "x86_64",
-    "engine": "onednn",
-    "torch": "2.14.1",
-    "files": {"model.ts": "3fa9c1" * 10 + "abcd"},
+    "engine": {"name": "torchscript", "options": {"kernels": "onednn"}, "library": "torch 2.14.1"},
+    "files": {"trunk": {"name": "trunk.ts", "sha256": "3fa9c1" * 10 + "abcd"}},
+    "features": 512,
     "weights": {"source": "a test", "sha256": "00", "license": "none", "top1": None, "instead_of": None},
     "quantization": {"ranges": "data-free", "photos": 0, "levels": 256, "small_pairs": False, "activations": "quint8"},
     "input": {
@@ -47,6 +47,8 @@ MODEL: dict[str, Any] = {
     },
     "golden": [{"index": 0, "confidence": 60.0}, {"index": 1, "confidence": 30.5}],
     "agreement": None,
+    "lineage": [],
+    "measured": None,
 }
 
 

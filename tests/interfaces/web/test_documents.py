@@ -11,7 +11,7 @@ import pytest
 import edge
 from edge.daemon.health import LASTING
 from edge.interfaces.web.documents import ModelOut, StatusOut
-from edge.vision.bundle import Manifest
+from edge.vision.manifest import Manifest
 from tests.interfaces.web.box import CLASSES, MODEL, Box, has, running
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
+from edge.vision.bundle import load_bundle
 from edge.workshop.bench.machine import condition, machine
 from edge.workshop.bench.result import Condition, latency, read_result
 from edge.workshop.bench.table import compared, comparison, table
+from tests.vision.signed import signed, small_bundle
 from tests.workshop.bench.results import CALM, result
 
 
@@ -156,10 +158,12 @@ def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
     (zone / "temp").write_text("81500\n")
     firmware.mkdir(parents=True)
     (firmware / "get_throttled").write_text("50004\n")
-    described = machine("qnnpack", tmp_path)
+    small = small_bundle(tmp_path)
+    gpu = signed(small, tmp_path / "gpu", lambda document: document.update(engine="tensorrt", target="jetson"))
+    described = machine(load_bundle(small).manifest, tmp_path)
     assert described.board == "Raspberry Pi 5 Model B Rev 1.0"
     assert described.gpu == ""
-    assert machine("tensorrt", tmp_path, lambda: "Orin").gpu == "Orin"
+    assert machine(load_bundle(gpu).manifest, tmp_path, lambda: "Orin").gpu == "Orin"
     assert described.cpu_features == ("asimd", "asimddp")
     assert condition(tmp_path).temperature_celsius == 81.5
     assert condition(tmp_path).strained

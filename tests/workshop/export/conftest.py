@@ -25,4 +25,4 @@ def network(weights: Weights) -> FloatNetwork:
 
 @pytest.fixture(scope="module")
 def golden(network: FloatNetwork) -> torch.Tensor:
-    return buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract)
+    return torch.from_numpy(buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract))

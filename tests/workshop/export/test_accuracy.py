@@ -14,8 +14,9 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import MODEL, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.vision.torch_compat import load_script
 from edge.workshop.export.exporter import buffer_of
 from edge.workshop.export.judge.agreement import correlation
 from edge.workshop.export.network.architectures import ARCHITECTURES
@@ -83,7 +84,7 @@ def answers(bundle_dir: Path, network: FloatNetwork, pictures: list[tuple[Path, 
         buffer = classifier.new_input()
         classifier.prepare(read_photo(file), buffer)
         int8.append(classifier.infer(buffer))
-        buffers.append(buffer.tensor)
+        buffers.append(torch.from_numpy(buffer.pixels))
     with torch.inference_mode():
         fp32 = [network(torch.cat(buffers[i : i + BATCH])).numpy() for i in range(0, len(buffers), BATCH)]
     return Answers(np.stack(int8), np.concatenate(fp32), np.array([index for _, index in pictures]), buffers)
@@ -119,7 +120,7 @@ def test_int8_says_what_fp32_says(answers: Answers, bundle_dir: Path, capsys: py
 def test_int8_takes_a_third_of_the_bytes(bundle_dir: Path, weights: Weights) -> None:
     """EfficientNet-Lite0: half, because its kernels are small compared with the graph and each channel's scales."""
     fp32 = sum(tensor.numel() * tensor.element_size() for tensor in weights.state.values())
-    assert (bundle_dir / MODEL).stat().st_size < fp32 / (2 if "lite0" in bundle_dir.name else 3)
+    assert load_bundle(bundle_dir).model_bytes < fp32 / (2 if "lite0" in bundle_dir.name else 3)
 
 
 def test_tensorrts_symmetric_int8_answers_like_fp32(
@@ -131,7 +132,10 @@ def test_tensorrts_symmetric_int8_answers_like_fp32(
     photos, fp32 = answers.buffers[::step], answers.fp32[::step]
     with torch.inference_mode():
         int8 = np.concatenate(
-            [explicit(torch.cat(photos[i : i + BATCH])).numpy() for i in range(0, len(photos), BATCH)]
+            [
+                torch.nn.functional.linear(explicit(torch.cat(photos[i : i + BATCH])), *network.head.linear).softmax(1)
+                for i in range(0, len(photos), BATCH)
+            ]
         )
     agreement = 100 * float((int8.argmax(1) == fp32.argmax(1)).mean())
     everyone = np.arange(len(fp32))
@@ -145,17 +149,18 @@ def test_tensorrts_symmetric_int8_answers_like_fp32(
 
 
 def test_the_model_is_small(bundle_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    size = (bundle_dir / MODEL).stat().st_size
+    size = load_bundle(bundle_dir).model_bytes
     with capsys.disabled():
-        print(f"\nmodel.ts: {size / 1e6:.1f} MB")
+        print(f"\ntrunk and head: {size / 1e6:.1f} MB")
     assert size <= 14_000_000
 
 
 def test_every_convolution_is_quantized(
     bundle_dir: Path, network: FloatNetwork, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = Classifier(load_bundle(bundle_dir), ModelSettings())._model
-    graph = model.inlined_graph
+    bundle = load_bundle(bundle_dir)
+    Classifier(bundle, ModelSettings())  # sets torch's engine
+    graph = load_script(bundle.files["trunk"]).inlined_graph
     kinds = [node.kind() for node in graph.nodes()]
     convolutions = [kind for kind in kinds if "conv" in kind.lower()]
     with capsys.disabled():
@@ -181,7 +186,7 @@ def test_fp32_here_is_fp32_in_torchvision(testdata: Path, capsys: pytest.Capture
     same = 0
     for i in range(0, len(photos), BATCH):
         batch = photos[i : i + BATCH]
-        ours = torch.cat([buffer_of(read_photo(photo), contract) for photo in batch])
+        ours = torch.cat([torch.from_numpy(buffer_of(read_photo(photo), contract)) for photo in batch])
         theirs = torch.stack([transforms(Image.open(photo).convert("RGB")) for photo in batch])
         with torch.inference_mode():
             same += int((network(ours).argmax(1) == reference(theirs).argmax(1)).sum())

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from edge.board.processor import host_target
 from edge.cli import build_parser, main
 from edge.commands import export
 from edge.vision.bundle import load_bundle
-from edge.vision.engine import host_target
 from edge.vision.installed import Installed
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge.limits import MIN_AGREEMENT

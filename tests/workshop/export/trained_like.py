@@ -11,7 +11,7 @@ import torch
 from torchvision.models import get_model
 
 from edge.photos.decode import read_photo
-from edge.vision.bundle import Origin
+from edge.vision.manifest import Origin
 from edge.workshop.export.exporter import buffer_of
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from edge.workshop.export.network.architectures import ARCHITECTURES
@@ -47,7 +47,7 @@ def trained_like(name: str, photos: Sequence[Path], classes: int = 1000) -> Weig
 def _normalised(table: Architecture, photos: Sequence[Path]) -> torch.Tensor:
     contract = table.contract
     low, size = table.border[0], table.size
-    batch = torch.cat([buffer_of(read_photo(photo), contract) for photo in photos])
+    batch = torch.cat([torch.from_numpy(buffer_of(read_photo(photo), contract)) for photo in photos])
     mean, std = (torch.tensor(value)[:, None, None] for value in (table.mean, table.std))
     return (batch[:, low : low + size, low : low + size].permute(0, 3, 1, 2).float() / 255 - mean) / std
 
@@ -59,7 +59,8 @@ def _be_sure(table: Architecture, state: dict[str, torch.Tensor]) -> None:
     assert isinstance(head, FloatHead)
     assert isinstance(linear, Head)
     with torch.inference_mode():
-        values = dict(network.values(buffer_of(read_photo(GOLDEN_PHOTO), table.contract)))
+        golden = torch.from_numpy(buffer_of(read_photo(GOLDEN_PHOTO), table.contract))
+        values = dict(network.values(golden))
         logits = head.logits(values[linear.input].mean((2, 3)))[0]
     scale = SPREAD / float(logits.std())
     state[f"{linear.linear}.weight"] *= scale

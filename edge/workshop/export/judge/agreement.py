@@ -12,7 +12,8 @@ import torch
 
 from edge.errors import BundleError
 from edge.events import Probabilities
-from edge.vision.bundle import Agreement, GoldenClass
+from edge.frames import Pixels
+from edge.vision.manifest import Agreement, GoldenClass
 from edge.vision.torch_compat import known_deprecations, trace_script
 from edge.workshop.export.judge.limits import GOLDEN_MIN_CORRELATION, GOLDEN_MIN_LEAD, MIN_CORRELATION, TIE
 from edge.workshop.export.network.float_network import FloatNetwork
@@ -20,7 +21,7 @@ from edge.workshop.export.network.float_network import FloatNetwork
 _RUNS = 15
 _WARM_UP = 3  # TorchScript's profiling executor settles after two calls
 
-Model = Callable[[torch.Tensor], torch.Tensor]
+Model = Callable[[Pixels], Probabilities]  # of a buffer (1, side, side, 3); (classes,)
 Judged = Literal["INT8", "FP16"]
 
 
@@ -33,18 +34,19 @@ class Latency:
     threads: int
 
 
-def measure_latency(int8: Model, network: FloatNetwork, example: torch.Tensor) -> Latency:
-    """Both as TorchScript, one after the other in this process."""
-    fp32 = trace_script(network, example)
-    return Latency(_median_ms(int8, example), _median_ms(fp32, example), torch.get_num_threads())
+def measure_latency(model: Model, network: FloatNetwork, example: Pixels) -> Latency:
+    """The model, and FP32 as TorchScript, one after the other in this process."""
+    tensor = torch.from_numpy(example)
+    fp32 = trace_script(network, tensor)
+    return Latency(_median_ms(lambda: model(example)), _median_ms(lambda: fp32(tensor)), torch.get_num_threads())
 
 
-def _median_ms(model: Model, example: torch.Tensor) -> float:
+def _median_ms(infer: Callable[[], object]) -> float:
     times = []
     with known_deprecations(), torch.inference_mode():
         for _ in range(_WARM_UP + _RUNS):
             start = time.perf_counter()
-            model(example)
+            infer()
             times.append(time.perf_counter() - start)
     return round(statistics.median(times[_WARM_UP:]) * 1e3, 2)
 
@@ -81,16 +83,14 @@ def golden_classes(probabilities: Probabilities) -> tuple[GoldenClass, ...]:
     return tuple(GoldenClass(index=int(i), confidence=c) for i, c in zip(order, confidences, strict=True))
 
 
-def verify_golden(
-    model: Model, network: FloatNetwork, example: torch.Tensor, judged: Judged
-) -> tuple[GoldenClass, ...]:
+def verify_golden(model: Model, network: FloatNetwork, example: Pixels, judged: Judged) -> tuple[GoldenClass, ...]:
     """Compare the model's answer to the golden photo, `example`, with FP32's; returns its top three.
 
     Raises:
         BundleError: the answers differ, or one of them has no clear first class.
     """
-    with known_deprecations(), torch.inference_mode():
-        found, expected = model(example)[0], network(example)[0]
+    with torch.inference_mode():
+        found, expected = torch.from_numpy(model(example)), network(torch.from_numpy(example))[0]
     golden_classes(expected.numpy())  # no model can be sure of a photo of which FP32 is not
     similarity = correlation(found, expected)
     first, other = int(expected.argmax()), int(found.argmax())
@@ -107,7 +107,7 @@ def verify_golden(
     return golden_classes(found.numpy())
 
 
-def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torch.Tensor], given: int) -> Agreement:
+def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[Pixels], given: int) -> Agreement:
     """How often both have the same top-1 class, and how far apart their confidences in FP32's top-1 class are.
 
     The correlation is the larger of two: the mean of the pictures' correlations, and the correlation over all logits.
@@ -123,10 +123,10 @@ def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[torc
         buffers: each (1, side, side, 3) uint8; at least one.
         given: how many of them, the first ones, are the user's photos; the others are views of shipped photos.
     """
-    with known_deprecations(), torch.inference_mode():
-        # NaN becomes 0, which correlates with nothing.
-        pairs = [(network(buffer)[0].nan_to_num(), int8(buffer)[0].nan_to_num()) for buffer in buffers]
-        expected, found = (torch.stack(answers) for answers in zip(*pairs, strict=True))  # (photos, classes)
+    with torch.inference_mode():
+        pairs = [(network(torch.from_numpy(one))[0], torch.from_numpy(int8(one))) for one in buffers]
+        # (photos, classes); NaN becomes 0, which correlates with nothing.
+        expected, found = (torch.stack(answers).nan_to_num() for answers in zip(*pairs, strict=True))
         first, other = expected.argmax(1, keepdim=True), found.argmax(1, keepdim=True)
         confidence = expected.gather(1, first)
         follows = expected.gather(1, other) >= TIE * confidence

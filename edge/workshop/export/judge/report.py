@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.vision.bundle import Agreement, Manifest
+from edge.vision.manifest import Agreement, Manifest
 from edge.workshop.export.judge.agreement import Latency, describe_pictures
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
 
@@ -29,7 +29,7 @@ class Exported:
         return {
             "bundle": str(self.directory),
             "target": self.manifest.target,
-            "engine": self.manifest.engine,
+            "engine": self.manifest.engine.model_dump(include={"name", "options"}),
             "ranges": quantization.ranges if quantization else "none",
             "size_bytes": {"int8": self.model_bytes, "fp32": self.fp32_bytes},
             "latency_ms": {"int8": self.latency.int8_ms, "fp32": self.latency.fp32_ms},

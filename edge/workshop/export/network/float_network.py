@@ -83,14 +83,18 @@ class FloatHead:
     """Average, one or two linear layers, softmax."""
 
     table: Head
-    linear: Linear  # from channels to classes
-    hidden: Linear | None = None  # the layer before it
+    linear: Linear  # from features to classes
+    hidden: Linear | None = None  # the layer before it, from channels to features; without it they are the same
+
+    def features(self, averages: torch.Tensor) -> torch.Tensor:
+        """What the last layer takes, (photos, features), of (photos, channels)."""
+        if self.hidden is not None:
+            return CURVES[self.table.activation](F.linear(averages, *self.hidden))
+        return averages
 
     def logits(self, averages: torch.Tensor) -> torch.Tensor:
         """(photos, classes) of (photos, channels)."""
-        if self.hidden is not None:
-            averages = CURVES[self.table.activation](F.linear(averages, *self.hidden))
-        return F.linear(averages, *self.linear)
+        return F.linear(self.features(averages), *self.linear)
 
 
 FloatOperation = FloatConv | MaxPool | FloatHead
@@ -175,11 +179,21 @@ class FloatNetwork(torch.nn.Module):
         return tuple(operation for operation in self.operations if isinstance(operation, FloatConv))
 
     @property
-    def classes(self) -> int:
-        """How many probabilities come out."""
+    def head(self) -> FloatHead:
+        """The last operation."""
         head = self.operations[-1]
         assert isinstance(head, FloatHead)
-        return len(head.linear.bias)
+        return head
+
+    @property
+    def features(self) -> int:
+        """How many values the last linear layer takes; all operations before it are the trunk."""
+        return self.head.linear.weight.shape[1]
+
+    @property
+    def classes(self) -> int:
+        """How many probabilities come out."""
+        return len(self.head.linear.bias)
 
     def values(self, pixels: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         """Every named value for `pixels`, (1, height, width, 3) uint8, in order; the last, "", are probabilities.

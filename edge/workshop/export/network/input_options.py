@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from edge.errors import WeightsError
-from edge.vision.bundle import Colour, InputContract, Interpolation
+from edge.vision.manifest import Colour, InputContract, Interpolation
 from edge.workshop.export.network.operations import Architecture
 
 Rgb = tuple[float, float, float]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edge.vision.bundle import Colour, InputContract, Interpolation, Normalization
+from edge.vision.manifest import Colour, InputContract, Interpolation, Normalization
 
 Activation = Literal["", "relu", "relu6", "hardswish", "silu", "hardsigmoid", "sigmoid"]
 PIXELS = "pixels"  # the name of the network's input

@@ -3,7 +3,7 @@
 Experimental: no board has run this yet.
 
 Symmetric, as TensorRT needs it: scale = greatest magnitude / 127, zero point 0, over the same ranges as for the CPU.
-The first convolution has no quantized input, so it stays FP16 on the raw pixels; the head stays float.
+The first convolution has no quantized input, so it stays FP16 on the raw pixels; so does a hidden layer.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 
 from edge.errors import BundleError
-from edge.vision.torch_compat import trace_script
+from edge.vision.torch_compat import script_bytes, trace_script
 from edge.workshop.export.network.float_network import (
     FloatConv,
     FloatGate,
@@ -38,7 +37,7 @@ Move = Callable[[torch.Tensor], torch.Tensor]
 
 
 class GpuNetwork(TensorRules, torch.nn.Module):
-    """Pixels as floats 0 to 255, (1, 3, height, width), in; probabilities (1, classes) out; made to be traced.
+    """The trunk: pixels as floats 0 to 255, (1, 3, height, width), in; features (1, features) out; made to be traced.
 
     Args:
         network: the float network.
@@ -58,7 +57,7 @@ class GpuNetwork(TensorRules, torch.nn.Module):
                 self.register_buffer(_buffer(operation), operation.weight)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the padded pixels."""
+        """Features of the padded pixels."""
         return result(self._operations, pixels / 256, self)
 
     def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
@@ -74,8 +73,8 @@ class GpuNetwork(TensorRules, torch.nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, max(-value.low, value.high) / HIGH, 0, LOW, HIGH)
 
     def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
-        """Softmax in float32: FP16 would round small probabilities to 0."""
-        return head.logits(x.mean((2, 3))).float().softmax(1)
+        """Average and a hidden layer."""
+        return head.features(x.mean((2, 3)))
 
 
 def _buffer(conv: FloatConv) -> str:
@@ -92,8 +91,7 @@ def _moved(operation: FloatOperation, move: Move) -> FloatOperation:
     if isinstance(operation, MaxPool):
         return operation
     if isinstance(operation, FloatHead):
-        hidden = operation.hidden and Linear(*map(move, operation.hidden))
-        return dataclasses.replace(operation, linear=Linear(*map(move, operation.linear)), hidden=hidden)
+        return dataclasses.replace(operation, hidden=operation.hidden and Linear(*map(move, operation.hidden)))
     weight, gate = operation.weight, operation.gate
     if operation.table.input == PIXELS:
         weight = weight * (256 / 255)  # the input is pixels / 256, which FP16 holds exactly, unlike pixels / 255
@@ -111,10 +109,10 @@ class RawPixels(torch.nn.Module):
         self.dtype = dtype
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """float32 probabilities (1, classes)."""
+        """float32 features (1, features)."""
         # NHWC memory is NCHW in channels-last order: nothing is moved, only the type changes.
-        probabilities: torch.Tensor = self.network(pixels.permute(0, 3, 1, 2).to(self.dtype))
-        return probabilities.float()
+        features: torch.Tensor = self.network(pixels.permute(0, 3, 1, 2).to(self.dtype))
+        return features.float()
 
 
 class NoEngineError(BundleError):
@@ -181,21 +179,8 @@ class Jetson:
             )
 
 
-@dataclass(frozen=True)
-class GpuModel:
-    """A model on a GPU, called with buffers in the CPU's memory."""
-
-    script: torch.jit.ScriptModule
-    place: str
-
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Probabilities in the CPU's memory."""
-        answer: torch.Tensor = self.script(pixels.to(self.place))
-        return answer.cpu()
-
-
-def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch.Tensor, gpu: Gpu) -> GpuModel:
-    """INT8 through TensorRT; `example` is a buffer (1, side, side, 3) uint8.
+def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch.Tensor, gpu: Gpu) -> bytes:
+    """The trunk in INT8 through TensorRT; `example` is a buffer (1, side, side, 3) uint8.
 
     Raises:
         NoEngineError: TensorRT cannot make it here.
@@ -203,15 +188,15 @@ def make_int8(network: FloatNetwork, ranges: Mapping[str, Range], example: torch
     pixels = example.permute(0, 3, 1, 2).float().to(gpu.place)
     rounded = GpuNetwork(network, ranges, lambda weight: weight.to(gpu.place))
     engine = gpu.engine(trace_script(rounded, pixels, freeze=False), pixels)
-    return GpuModel(trace_script(RawPixels(engine, torch.float32), example.to(gpu.place)), gpu.place)
+    return script_bytes(trace_script(RawPixels(engine, torch.float32), example.to(gpu.place)))
 
 
-def make_fp16(network: FloatNetwork, example: torch.Tensor, gpu: Gpu) -> GpuModel:
-    """FP16 in channels-last order, which needs only torch; `example` is a buffer (1, side, side, 3) uint8."""
+def make_fp16(network: FloatNetwork, example: torch.Tensor, gpu: Gpu) -> bytes:
+    """The trunk in FP16 in channels-last order, which needs only torch; `example` as for `make_int8`."""
 
     def move(weight: torch.Tensor) -> torch.Tensor:
         moved = weight.to(gpu.place, gpu.dtype)
         return moved.contiguous(memory_format=torch.channels_last) if moved.dim() == 4 else moved
 
     plain = RawPixels(GpuNetwork(network, None, move), gpu.dtype)
-    return GpuModel(trace_script(plain, example.to(gpu.place)), gpu.place)
+    return script_bytes(trace_script(plain, example.to(gpu.place)))

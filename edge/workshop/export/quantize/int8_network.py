@@ -1,7 +1,7 @@
 """The INT8 network: one recipe for every architecture and both instruction sets.
 
 Weights are symmetric per output channel, activations per tensor over the ranges of `ranges.py`; the
-average and the final linear layer stay float (0.03 % of the work, and exact logits keep the confidences correct).
+average and a linear layer before the last one stay float. The last one is not part of this network: it is the head.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-from edge.vision.bundle import Activations, Engine
-from edge.vision.torch_compat import prepack, quantized_weight
+from edge.errors import BundleError
+from edge.vision.engines.torch_kernels import Kernels
+from edge.vision.manifest import Activations
+from edge.vision.torch_compat import prepack, quantized_weight, script_bytes, trace_script
 from edge.workshop.export.network.float_network import (
     FLAT_BELOW,
     FloatConv,
@@ -31,12 +33,12 @@ View = tuple[tuple[int, ...], tuple[int, ...]]  # size and stride for `as_stride
 
 
 class QuantizedNetwork(TensorRules, torch.nn.Module):
-    """Padded uint8 pixels (1, height, width, 3) in, probabilities (1, classes) out; made to be traced.
+    """The trunk: padded uint8 pixels (1, height, width, 3) in, features (1, features) out; made to be traced.
 
     Args:
         network: the float network.
         ranges: of every value, by name.
-        engine: must be torch's current one, because it packs the weights.
+        kernels: must be torch's current ones, because they pack the weights.
         activations: qint8 for XNNPACK.
         small_pairs: keep the sum of two neighbouring products within 16 bits.
     """
@@ -45,7 +47,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         self,
         network: FloatNetwork,
         ranges: Mapping[str, Range],
-        engine: Engine,
+        kernels: Kernels,
         activations: Activations,
         *,
         small_pairs: bool,
@@ -54,7 +56,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         self._ranges = ranges
         self._means = expected_means(network)
         self._side = network.architecture.size + sum(network.architecture.border)
-        self._engine = engine
+        self._kernels = kernels
         self._small_pairs = small_pairs
         self._signed = activations == "qint8"
         self._rows: View | None = None  # of the buffer, if the first convolution takes whole rows
@@ -62,7 +64,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         self._convolutions = {conv.table.output: self._packed(conv) for conv in network.convolutions}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Probabilities (1, classes) of the padded buffer."""
+        """Features (1, features) of the padded buffer."""
         return result(self._operations, self._quantized(pixels), self)
 
     def conv(self, conv: FloatConv, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
@@ -70,8 +72,8 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         return self._convolutions[conv.table.output](x, residual)
 
     def head(self, head: FloatHead, x: torch.Tensor) -> torch.Tensor:
-        """Average, linear layers and softmax, in floats."""
-        return head.logits(x.dequantize().mean((2, 3))).softmax(1)
+        """Average and a hidden layer, in floats."""
+        return head.features(x.dequantize().mean((2, 3)))
 
     def _quantized(self, pixels: torch.Tensor) -> torch.Tensor:
         # The bytes become a quantized tensor as they are: NHWC memory is NCHW in channels-last order.
@@ -96,7 +98,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         scales = weight_scales(conv.weight, small_pairs=self._small_pairs)
         whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
         shift = _rounding_shift(whole * scales[:, None, None, None] - conv.weight, self._means[table.output])
-        if table.input == PIXELS and self._engine == "qnnpack":
+        if table.input == PIXELS and self._kernels == "qnnpack":
             whole, self._rows = _rows_as_channels(whole, table.stride, self._side)
             stride = (table.stride, 1)
         weight = quantized_weight(whole, scales)
@@ -109,7 +111,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         if not table.residual:
             plain = ops.conv2d_relu if table.activation else ops.conv2d
             return lambda x, _: plain(x, packed, scale, zero)
-        if self._engine == "onednn":  # the only engine whose convolution adds the residual
+        if self._kernels == "onednn":  # the only ones whose convolution adds the residual
             fused = ops.conv2d_add_relu if table.activation else ops.conv2d_add
             return lambda x, residual: fused(x, residual, packed, scale, zero)
         add = ops.add_relu if table.activation else ops.add
@@ -160,3 +162,28 @@ def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tens
     if of_channel.shape[1] == 1:  # depthwise: each output has its own input
         return of_channel[:, 0] * means
     return of_channel @ means
+
+
+def trunk_bytes(
+    network: FloatNetwork,
+    ranges: Mapping[str, Range],
+    example: torch.Tensor,
+    kernels: Kernels,
+    activations: Activations,
+    *,
+    small_pairs: bool,
+) -> bytes:
+    """The content of `trunk.ts`; `example` is a buffer (1, side, side, 3) uint8. For the rest see `QuantizedNetwork`.
+
+    Raises:
+        BundleError: this torch cannot run the kernels.
+    """
+    try:
+        int8 = QuantizedNetwork(network, ranges, kernels, activations, small_pairs=small_pairs)
+        return script_bytes(trace_script(int8, example))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(
+            f"torch {torch.__version__} cannot run this target's INT8 kernels here ({reason:.120});"
+            " export on the device itself, or with a torch that can."
+        ) from error

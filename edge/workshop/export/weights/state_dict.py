@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from edge.errors import WeightsError
-from edge.vision.bundle import Origin
+from edge.vision.manifest import Origin
 from edge.workshop.export.network.batch_norm_folding import StateDict
 
 CATALOGUE = Path(__file__).parents[1] / "weights.json"

@@ -4,12 +4,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edge.errors import BundleError
+from edge.events import Probabilities
+from edge.frames import Pixels
 from edge.photos.folders import photos_in
-from edge.vision.bundle import Agreement, GoldenClass, Manifest, Origin, Quantization
+from edge.vision.manifest import Agreement, Engine, GoldenClass, Manifest, Origin, Quantization
 from edge.workshop.export import exporter
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge import agreement as judge
@@ -68,12 +71,17 @@ class Answers(torch.nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor([next(self._answers)])
 
+    def of_buffer(self, buffer: Pixels) -> Probabilities:
+        """As the INT8 model is called."""
+        answer: Probabilities = self(torch.from_numpy(buffer))[0].numpy()
+        return answer
+
 
 def test_a_near_tie_of_fp32_is_no_disagreement_and_a_clear_answer_is() -> None:
     fp32 = Answers([[0.50, 0.41, 0.09], [0.50, 0.39, 0.11], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05]])
     int8 = Answers([[0.45, 0.46, 0.09], [0.44, 0.45, 0.11], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
-    buffers = [torch.zeros(1)] * 4
-    found = measure_agreement(int8, fp32, buffers, 4)  # type: ignore[arg-type]
+    buffers = [np.zeros(1, np.uint8)] * 4
+    found = measure_agreement(int8.of_buffer, fp32, buffers, 4)  # type: ignore[arg-type]
     assert (found.photos, found.top1, found.top1_or_tie) == (4, 50.0, 75.0)
     refuse_below(75, found, "INT8")
     with pytest.raises(BundleError, match=r"on 75\.0 % of 4 photos, and 75\.1 % are the least"):
@@ -81,8 +89,8 @@ def test_a_near_tie_of_fp32_is_no_disagreement_and_a_clear_answer_is() -> None:
 
 
 def judged(int8: list[list[float]], fp32: list[list[float]]) -> Agreement:
-    buffers = [torch.zeros(1)] * len(fp32)
-    return measure_agreement(Answers(int8), Answers(fp32), buffers, 0)  # type: ignore[arg-type]
+    buffers = [np.zeros(1, np.uint8)] * len(fp32)
+    return measure_agreement(Answers(int8).of_buffer, Answers(fp32), buffers, 0)  # type: ignore[arg-type]
 
 
 def test_a_class_that_is_first_on_every_photo_hides_nothing() -> None:
@@ -162,8 +170,7 @@ def test_the_report_says_slower_where_it_is(int8_ms: float, said: str) -> None:
     manifest = Manifest(
         architecture="resnet18",
         target="arm64",
-        engine="qnnpack",
-        torch="2.9.1",
+        engine=Engine(name="torchscript", options={"kernels": "qnnpack"}, library="torch 2.9.1"),
         files={},
         weights=Origin(source="", sha256="", license=""),
         quantization=Quantization(ranges="data-free", activations="qint8"),

@@ -15,9 +15,10 @@ from edge.events import Probabilities
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.batch import BATCH
-from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 from edge.vision.installed import Installed
+from edge.vision.manifest import MANIFEST
 from edge.workshop.export.exporter import Exported, buffer_of, export_bundle
 from edge.workshop.export.judge.agreement import Model, verify_golden
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
@@ -175,10 +176,10 @@ def test_int8_that_does_not_follow_fp32_is_refused(weights_file: Path) -> None:
     )
     example = buffer_of(read_photo(GOLDEN_PHOTO), network.architecture.contract)
     with torch.inference_mode():
-        right = network(example)[0].numpy()
+        right = network(torch.from_numpy(example))[0].numpy()
 
     def answer(probabilities: Probabilities) -> Model:
-        return lambda _: torch.from_numpy(probabilities)[None]
+        return lambda _: probabilities
 
     verify_golden(answer(right), network, example, "INT8")
     first = int(right.argmax())

@@ -11,8 +11,9 @@ from edge.cli import main
 from edge.errors import WeightsError
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import MANIFEST, Colour, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.vision.manifest import MANIFEST, Colour
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.network.architectures import ARCHITECTURES
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms

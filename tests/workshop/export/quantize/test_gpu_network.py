@@ -12,9 +12,10 @@ from edge.cli import main
 from edge.errors import BundleError
 from edge.photos.decode import read_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import Engine, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.device import Place, load_tensorrt_runtime
+from edge.vision.engines import cuda
+from edge.vision.engines.cuda import load_tensorrt_runtime
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge import agreement as judge
 from edge.workshop.export.judge.agreement import correlation
@@ -28,11 +29,15 @@ from tests.workshop.export.processor import Processor
 pytestmark = pytest.mark.timeout(300)
 
 
+def probabilities(network: FloatNetwork, features: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.linear(features, *network.head.linear).softmax(1)
+
+
 def test_fp16_answers_like_fp32(network: FloatNetwork, golden: torch.Tensor) -> None:
     """On the processor, whose FP16 is slow but as exact as a GPU's."""
     half = RawPixels(GpuNetwork(network, None, lambda weight: weight.half()), torch.float16)
     with torch.inference_mode():
-        answer, expected = half(golden)[0], network(golden)[0]
+        answer, expected = probabilities(network, half(golden))[0], network(golden)[0]
     assert answer.dtype == torch.float32
     assert float((answer - expected).abs().max()) < 0.01
     assert correlation(answer, expected) > 0.999
@@ -59,7 +64,8 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
     session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {"pixels": pixels.numpy()})
     with torch.inference_mode():
-        expected = explicit(pixels).numpy()
+        expected = probabilities(network, explicit(pixels)).numpy()
+        answer = probabilities(network, torch.from_numpy(answer)).numpy()
     assert answer[0].argmax() == expected[0].argmax()
     # Its kernels compute in integers and round in other places than the graph, which computes in floats.
     assert correlation(torch.from_numpy(answer[0]), torch.from_numpy(expected[0])) > 0.99
@@ -71,7 +77,7 @@ def test_the_graph_is_the_same_in_onnx_runtime(network: FloatNetwork, golden: to
     ids=["with TensorRT", "without", "with TensorRT that its owner does not want"],
 )
 def test_a_jetsons_bundle_is_made_and_runs(
-    weights: Weights, tmp_path: Path, tensorrt: bool, precision: Precision
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensorrt: bool, precision: Precision
 ) -> None:
     steps: list[str] = []
     gpu = Processor(tensorrt=tensorrt)
@@ -94,27 +100,29 @@ def test_a_jetsons_bundle_is_made_and_runs(
     manifest = bundle.manifest
     assert manifest.target == "jetson"
     if gpu.given is not None and tensorrt:
-        assert (manifest.precision, manifest.engine) == ("int8", "tensorrt")
+        assert (manifest.precision, str(manifest.engine)) == ("int8", "cuda tensorrt")
         assert manifest.quantization is not None
         assert manifest.quantization.activations == "int8"
     else:
-        assert (manifest.precision, manifest.engine, manifest.quantization) == ("fp16", "cuda", None)
+        assert (manifest.precision, str(manifest.engine), manifest.quantization) == ("fp16", "cuda cuda", None)
         assert ("TensorRT is broken, so this is FP16 instead of INT8" in "".join(steps)) == (precision == "auto")
         assert exported.to_table().startswith(" " * 10)
     assert bundle.name.startswith(f"{weights.architecture}-{manifest.precision}-")
-    opened: list[Engine] = []
+    opened: list[str] = []
 
-    def open_processor(engine: Engine) -> Place:
+    def open_processor(kernels: str) -> str:
         """Accepts the bundle without the checks that it is for this machine."""
-        opened.append(engine)
+        opened.append(kernels)
         return "cpu"
 
-    classifier = Classifier(bundle, ModelSettings(device="cuda"), open_processor)
+    with monkeypatch.context() as patched:
+        patched.setattr(cuda, "open_gpu", open_processor)
+        classifier = Classifier(bundle, ModelSettings(device="cuda"))
     answer = classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities
     assert int(answer.argmax()) == manifest.golden[0].index
-    assert opened == [manifest.engine]
+    assert opened == [manifest.engine.options["kernels"]]
     with pytest.raises(BundleError, match=r"runs on a GPU only; set model\.device to auto"):
-        Classifier(bundle, ModelSettings(device="cpu"), open_processor)
+        Classifier(bundle, ModelSettings(device="cpu"))
     if not torch.cuda.is_available():
         with pytest.raises(BundleError, match="is for a GPU, and torch sees none"):
             Classifier(bundle, ModelSettings())

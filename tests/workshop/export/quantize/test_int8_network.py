@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from edge.board.processor import host_target
 from edge.errors import BundleError, EdgeClassifierError, PhotoError, StateError, WeightsError
 from edge.photos.folders import photos_in
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import MANIFEST, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import host_activations, host_engine, host_target, needs_small_pairs, use_engine
+from edge.vision.engines.torch_kernels import host_activations, host_kernels, needs_small_pairs, use_kernels
+from edge.vision.manifest import MANIFEST
 from edge.vision.torch_compat import known_deprecations, runs_qint8
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge.agreement import golden_classes
@@ -51,12 +53,13 @@ def test_calibrated_ranges_are_the_least_and_the_greatest(network: FloatNetwork,
 
 
 def test_every_layer_is_quantized_near_its_float_twin(network: FloatNetwork, golden: torch.Tensor) -> None:
-    engine = host_engine(host_target())
-    small_pairs = needs_small_pairs(engine)
-    use_engine(engine, small_pairs=small_pairs)
+    kernels = host_kernels(host_target())
+    small_pairs = needs_small_pairs(kernels)
+    use_kernels(kernels)
     with known_deprecations(), torch.inference_mode():
         ranges, activations = data_free_ranges(network), host_activations(host_target())
-        answer = QuantizedNetwork(network, ranges, engine, activations, small_pairs=small_pairs)(golden)[0]
+        features = QuantizedNetwork(network, ranges, kernels, activations, small_pairs=small_pairs)(golden)
+        answer = torch.nn.functional.linear(features, *network.head.linear).softmax(1)[0]
         expected = network(golden)[0]
     assert int(answer.argmax()) == int(expected.argmax())
     assert float((answer - expected).abs().max()) < 0.1
@@ -103,7 +106,7 @@ def test_an_arm_host_without_xnnpack_gets_a_bundle_for_qnnpack_that_agrees_with_
     photos = photos_in(Path(TESTDATA) / "photos" / "labelled")[::6][:40] if TESTDATA else variants[:40]
     exported = export_bundle(weights, tmp_path / "models", photos=photos)
     manifest = exported.manifest
-    assert (manifest.target, manifest.engine) == ("arm64", "qnnpack")
+    assert (manifest.target, str(manifest.engine)) == ("arm64", "torchscript qnnpack")
     assert manifest.quantization.activations == ("qint8" if runs_qint8() else "quint8")
     assert exported.agreement is not None
     assert exported.agreement.photos == 40

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from edge.board import processor
+from edge.board.processor import host_target
 from edge.errors import BundleError
 from edge.settings.schema import ModelSettings
-from edge.vision import engine
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
-from edge.vision.engine import host_target
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from edge.workshop.export.quantize.rounding import rounded, weight_scales
 from tests.networks import NETWORKS, TESTDATA, file_of
@@ -89,9 +89,9 @@ def test_kernels_of_a_processor_without_vnni_are_exact() -> None:
 # The environment limits the kernels; what the processor can do is read from a file of the kernel's.
 WITHOUT_VNNI = """\
 import sys
-import edge.vision.engine
+import edge.board.processor
 
-edge.vision.engine.cpu_flags = lambda: frozenset({"avx2"})
+edge.board.processor.cpu_flags = lambda: frozenset({"avx2"})
 from edge.cli import main
 
 sys.exit(main(sys.argv[1:]))
@@ -137,7 +137,7 @@ def test_a_processor_without_vnni_exports_a_bundle_that_agrees_and_runs(
 def test_a_bundle_of_full_range_is_refused_without_vnni(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle_dir: Path
 ) -> None:
-    monkeypatch.setattr(engine, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(processor, "cpu_flags", lambda: frozenset({"avx2"}))
     full = signed(bundle_dir, tmp_path, lambda document: document["quantization"].update(small_pairs=False))
     with pytest.raises(BundleError, match="was made for a CPU with VNNI, which this one lacks; export it again here"):
         Classifier(load_bundle(full), ModelSettings())

@@ -1,0 +1,33 @@
+"""What the engines that use torch have in common, without importing it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from edge.errors import BundleError
+from edge.vision.manifest import Manifest
+
+ENGINES = ("torchscript", "cuda")
+
+
+def refuse_without_torch() -> None:
+    """Refuse a bundle where torch is not installed.
+
+    Raises:
+        BundleError: it is not.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise BundleError("The bundle needs torch, which is not installed here; install it, or use another bundle.")
+
+
+def refuse_other_kernels(running: Manifest, wanted: Manifest) -> None:
+    """Refuse to run two bundles with different kernels of torch in one process, which has one setting for all.
+
+    Raises:
+        BundleError: they have different ones.
+    """
+    if running.engine.name in ENGINES and str(running.engine) != str(wanted.engine):
+        raise BundleError(
+            f"The bundle needs the engine {wanted.engine}, and {running.engine} runs, which is the whole process's;"
+            " stop the daemon, run `edge-classifier models use`, and start it again."
+        )

@@ -1,0 +1,54 @@
+"""The engine `torchscript`: INT8 TorchScript on the processor. The option `kernels` names torch's quantized engine."""
+
+from __future__ import annotations
+
+from edge.board.processor import has_vnni, host_target
+from edge.errors import BundleError
+from edge.vision.engines.engine import Files, Session
+from edge.vision.engines.torch_library import refuse_other_kernels, refuse_without_torch
+from edge.vision.manifest import Manifest
+
+BATCHED = ("onednn", "fbgemm")  # qnnpack's graph has one photo's strides in it
+
+
+def check(manifest: Manifest) -> None:
+    """See `Engine.check`: the instruction set, and VNNI for weights of full range."""
+    host, quantization = host_target(), manifest.quantization
+    if manifest.target not in (host, "any"):
+        raise BundleError(f"The bundle was made for {manifest.target} and this is {host}; export it here.")
+    small_pairs = quantization is not None and quantization.small_pairs
+    if manifest.engine.options.get("kernels") == "onednn" and not small_pairs and not has_vnni():
+        raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
+    refuse_without_torch()
+
+
+def load(manifest: Manifest, files: Files, threads: int) -> Session:
+    """See `Engine.load`. torch's kernels and its number of threads are set for the whole process."""
+    refuse_without_torch()
+    import torch
+
+    from edge.vision.engines.torch_kernels import use_kernels
+    from edge.vision.engines.torch_session import TorchSession
+    from edge.vision.torch_compat import runs_qint8
+
+    kernels, quantization = str(manifest.engine.options.get("kernels")), manifest.quantization
+    use_kernels(kernels)
+    if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
+        raise BundleError(
+            f"The bundle needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
+        )
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return TorchSession(manifest, files, takes_many=kernels in BATCHED)
+
+
+def describe() -> str:
+    """See `Engine.describe`."""
+    from edge.vision.engines.torch_kernels import describe_torch
+
+    return describe_torch()
+
+
+def check_beside(running: Manifest, wanted: Manifest) -> None:
+    """See `Engine.check_beside`: torch's kernels are the whole process's."""
+    refuse_other_kernels(running, wanted)
