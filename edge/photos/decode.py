@@ -29,6 +29,15 @@ from edge.printable import escaped
 KINDS = "JPEG, PNG, WebP, BMP or TIFF"  # as messages name them
 MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 50_000_000  # 150 MB when decoded
+_JPEG = b"\xff\xd8"
+# 8 bits and three channels, by `reduced`; the JPEG decoder averages while it decodes, so it needs as much less memory.
+_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_LEAST_SIDE = 512  # pixels of the shorter side, which models shrink to some 256
 JPEG_QUALITY = 80  # of what the page and Home Assistant show
 
 
@@ -50,7 +59,7 @@ def read_photo(path: Path) -> Pixels:
     return decode_photo(content, escaped(path))
 
 
-def decode_photo(content: bytes, name: str) -> Pixels:
+def decode_photo(content: bytes, name: str, reduced: int = 1) -> Pixels:
     """Decode a JPEG, PNG, WebP, BMP or TIFF, and a GIF or AVIF where OpenCV does; of an animation the first picture.
 
     Returns:
@@ -60,6 +69,7 @@ def decode_photo(content: bytes, name: str) -> Pixels:
     Args:
         content: the bytes of the file.
         name: what the error messages call the photo.
+        reduced: decode a JPEG to 1/2, 1/4 or 1/8 of its width and height, averaged; see `fitting_reduction`.
 
     Raises:
         PhotoError: it is not a photo, truncated or damaged.
@@ -73,11 +83,11 @@ def decode_photo(content: bytes, name: str) -> Pixels:
     picture = _whole_picture(content, name)
     quiet_opencv()
     try:
-        # COLOR: 8 bits, three channels.
-        bgr = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = _FLAGS[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
+        bgr = cv2.imdecode(np.frombuffer(picture, np.uint8), flags)
         if bgr is None:
             raise damaged(name)
-        if content.startswith(b"\xff\xd8") and is_filled_up(content, np.asarray(bgr, np.uint8)):
+        if content.startswith(_JPEG) and is_filled_up(content, np.asarray(bgr, np.uint8)):
             raise _truncated(name)
         rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
         return np.ascontiguousarray(upright(rgb, orientation(content)))
@@ -85,6 +95,22 @@ def decode_photo(content: bytes, name: str) -> Pixels:
         if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
             raise needs_more_memory(name) from error
         raise damaged(name) from error
+
+
+def fitting_reduction(content: bytes, memory_bytes: int) -> int:
+    """The least `reduced` of `decode_photo` with which a photo fits into memory, its pixels counted twice.
+
+    1 for what is not a JPEG, and where even the largest reduction that leaves enough for a model does not suffice.
+    """
+    try:
+        size = photo_size(content) if content.startswith(_JPEG) else None
+    except (struct.error, IndexError):  # the file ends within a header; `decode_photo` reports it
+        size = None
+    if size is None:
+        return 1
+    needed, left = 2 * 3 * size[0] * size[1], memory_bytes - len(content)
+    enough = [n for n in _FLAGS if n == 1 or min(size) >= n * _LEAST_SIDE]
+    return next((n for n in enough if needed <= left * n**2), 1)
 
 
 def _unread(content: bytes) -> Kind | None:

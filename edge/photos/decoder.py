@@ -82,6 +82,8 @@ class PhotoDecoder:
     def decode(self, content: bytes, name: str) -> Pixels:
         """Decode a photo as `decode_photo` does, with the same messages; the pixels lie in memory of their own.
 
+        A JPEG for which the free memory does not suffice is reduced while it is decoded, to no less than a model uses.
+
         Raises:
             PhotoError: it is not a photo, truncated or damaged.
             PhotoTooLargeError: it has too many pixels, or takes too much time or memory, or more than the box has free.
@@ -108,7 +110,7 @@ class PhotoDecoder:
         free = self._free_bytes()
         most = self._memory_bytes if free is None else min(self._memory_bytes, max(free - LEFT_BYTES, LEAST_BYTES))
         try:
-            return child.decode(content, name, most)
+            return child.decode(content, name, most, reduce=most < self._memory_bytes)
         except PhotoMemoryError as error:
             if most == self._memory_bytes:
                 raise
@@ -205,7 +207,7 @@ class _Child:
         if not self._socket.recv(MAX_MESSAGE_BYTES):
             raise ChildProcessError(f"it has ended with exit code {self.process.wait()}")
 
-    def decode(self, content: bytes, name: str, memory_bytes: int) -> Pixels:
+    def decode(self, content: bytes, name: str, memory_bytes: int, *, reduce: bool) -> Pixels:
         """As `PhotoDecoder.decode`, in at most that much memory, but raises other errors if there is no answer.
 
         Raises:
@@ -220,7 +222,7 @@ class _Child:
         with os.fdopen(file, "wb") as photo:
             photo.write(content)
             photo.flush()
-            answer, files = self._ask({"name": name, "memory_bytes": memory_bytes}, file)
+            answer, files = self._ask({"name": name, "memory_bytes": memory_bytes, "reduce": reduce}, file)
         if "shape" in answer:
             return _mapped(files, answer["shape"])
         if "refused" in answer:

@@ -1,8 +1,8 @@
 """The process in which `decoder.py` has photos decoded: it takes one after the other from the socket on its stdin.
 
-Request: `{"name": …, "memory_bytes": <the most that it may take>}` with the photo's bytes as a file in memory. Answer:
-`{"shape": […]}` with the pixels as another file in memory, `{"refused": <sentence>, "as": <one of REFUSALS>}`, or
-`{"failed": <a fault of the program>}`.
+Request: `{"name": …, "memory_bytes": <the most that it may take>, "reduce": <whether a JPEG may be reduced to fit into
+that>}` with the photo's bytes as a file in memory. Answer: `{"shape": […]}` with the pixels as another file in memory,
+`{"refused": <sentence>, "as": <one of REFUSALS>}`, or `{"failed": <a fault of the program>}`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import cv2
 
 from edge.errors import PhotoError, PhotoMemoryError, PhotoTooLargeError
 from edge.frames import Pixels
-from edge.photos.decode import decode_photo, needs_more_memory
+from edge.photos.decode import decode_photo, fitting_reduction, needs_more_memory
 
 REFUSALS = {error.__name__: error for error in (PhotoError, PhotoTooLargeError, PhotoMemoryError)}
 MAX_MESSAGE_BYTES = 16 << 10  # of a request or an answer; photos and pixels are in files
@@ -65,7 +65,7 @@ def _serve(connection: socket.socket, cpu_s: float, address_space: int) -> bool:
     resource.setrlimit(resource.RLIMIT_AS, (min(most, hard), hard))
     with os.fdopen(files[0], "rb") as file:
         file.seek(0)
-        answer, pixels = _decoded(file, asked["name"])
+        answer, pixels = _decoded(file, asked["name"], asked["memory_bytes"] if asked["reduce"] else None)
     signal.setitimer(signal.ITIMER_PROF, 0)
     if pixels is not None and _address_space_bytes() + pixels.nbytes > most:  # the file for them takes as much again
         answer, pixels = _refused(needs_more_memory(asked["name"])), None
@@ -82,9 +82,11 @@ def _serve(connection: socket.socket, cpu_s: float, address_space: int) -> bool:
     return True
 
 
-def _decoded(photo: BinaryIO, name: str) -> tuple[dict[str, Any], Pixels | None]:
+def _decoded(photo: BinaryIO, name: str, reduce_to_bytes: int | None) -> tuple[dict[str, Any], Pixels | None]:
     try:
-        pixels = decode_photo(photo.read(), name)
+        content = photo.read()
+        reduced = 1 if reduce_to_bytes is None else fitting_reduction(content, reduce_to_bytes)
+        pixels = decode_photo(content, name, reduced)
     except PhotoError as error:
         return _refused(error), None
     except MemoryError:

@@ -21,7 +21,7 @@ from PIL import Image
 from edge.errors import BusyError, PhotoError, PhotoTooLargeError
 from edge.frames import Pixels
 from edge.photos import decoder as module
-from edge.photos.decode import decode_photo
+from edge.photos.decode import decode_photo, fitting_reduction
 from edge.photos.decoder import PhotoDecoder
 from tests.broker import eventually
 from tests.daemon_process import environment
@@ -149,25 +149,37 @@ def test_a_photo_takes_no_more_memory_than_the_box_has_free() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned, as a phone's are: the pixels are in memory twice
     of_a_phone = saved(Image.new("RGB", (4032, 3024)), "JPEG", exif=exif)
-    large = saved(Image.new("RGB", (8192, 6103)), "JPEG")
+    large = saved(Image.new("RGB", (8192, 6103)), "PNG")
     with contextlib.closing(decoder):
         decoder.decode(encoded("PNG"), "first")  # even where nothing is free
         child = child_of(os.getpid())
         before = peak_bytes(child)
         free[0] = 112 << 20
-        message = one_sentence(PhotoTooLargeError, lambda: decoder.decode(large, "large.jpg"))
+        message = one_sentence(PhotoTooLargeError, lambda: decoder.decode(large, "large.png"))
         assert message == (
-            "large.jpg is too large for this box's memory, of which a photo may take 80 MB now; make it smaller."
+            "large.png is too large for this box's memory, of which a photo may take 80 MB now; make it smaller."
         )
         assert decoder.decode(of_a_phone, "phone.jpg").shape == (4032, 3024, 3)
         assert peak_bytes(child) - before < 80 << 20
-        free[0] = 80 << 20  # enough to decode it without turning it, and not to hand the pixels over too
-        flat = saved(Image.new("RGB", (4032, 3024)), "JPEG")
-        with pytest.raises(PhotoTooLargeError, match="too large for this box's memory"):
-            decoder.decode(flat, "flat.jpg")
+        free[0] = 64 << 20  # a JPEG is then averaged by two while it is decoded
+        assert decoder.decode(of_a_phone, "phone.jpg").shape == (2016, 1512, 3)
+        assert decoder.decode(encoded("PNG"), "small.png").shape == (48, 64, 3)
         free[0] = 1 << 30  # the limit is of each photo, not of the process
-        assert decoder.decode(large, "large.jpg").shape == (6103, 8192, 3)
+        assert decoder.decode(large, "large.png").shape == (6103, 8192, 3)
         assert child_of(os.getpid()) == child
+
+
+def test_a_photo_that_is_reduced_while_it_is_decoded_looks_the_same() -> None:
+    smooth = np.random.default_rng(1).integers(0, 256, (12, 16, 3), np.uint8)
+    content = saved(Image.fromarray(smooth).resize((2048, 1536), Image.Resampling.BICUBIC), "JPEG")
+    whole, room = decode_photo(content, "it"), 2048 * 1536 * 6 + len(content)
+    assert [fitting_reduction(content, memory) for memory in (room, room - 1, room // 8, 0)] == [1, 2, 1, 1]
+    half = decode_photo(content, "it", reduced=2)
+    averaged = whole.reshape(768, 2, 1024, 2, 3).mean((1, 3))
+    assert np.abs(half - averaged).mean() < 1
+    assert fitting_reduction(encoded("PNG"), 0) == 1
+    for broken in (b"", content[:10], b"\xff\xd8"):
+        assert fitting_reduction(broken, 0) == 1
 
 
 @pytest.mark.parametrize(
