@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edge.errors import BundleError
 from edge.vision.bundle import load_bundle
-from edge.workshop.bench.cold_start import first_label_s, import_torch_s
+from edge.workshop.bench.cold_start import first_label_s, import_library_s
 
 _STEADY_S = 10  # the daemon's memory has to be constant for so long
 _GIVE_UP_S = 90
@@ -48,7 +48,7 @@ def main() -> None:
     command += [str(bundle.directory / bundle.manifest.files["trunk"].name), str(threads)]
     torch_s, bare_s, label_s, bare_mb = [], [], [], 0.0
     for _ in range(arguments.rounds):
-        torch_s.append(import_torch_s())
+        torch_s.append(import_library_s("torch"))
         with _running(command, "loaded") as (pid, seconds):
             bare_s.append(seconds)
             bare_mb = _resident_mb(pid)

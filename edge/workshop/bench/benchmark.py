@@ -21,8 +21,8 @@ from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, ModelSettings, Settings
 from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
-from edge.workshop.bench.cold_start import batch_per_s, first_label_s, import_torch_s
-from edge.workshop.bench.machine import condition, machine
+from edge.workshop.bench.cold_start import batch_per_s, first_label_s, import_library_s
+from edge.workshop.bench.machine import condition, machine, made
 from edge.workshop.bench.publish import Publisher, publisher
 from edge.workshop.bench.result import Condition, Result, ThreadCount
 from edge.workshop.bench.stages import inference_p50_ms, read_frames, stage_latencies
@@ -79,7 +79,9 @@ def run_benchmark(
         )
         figures = measured.result()
     progress("cold start")
-    import_s, label_s = import_torch_s(), first_label_s(bundle.directory, golden, threads)
+    hardware = machine(bundle.manifest)
+    import_s = import_library_s(hardware.library.split()[0])
+    label_s = first_label_s(bundle.directory, golden, threads)
     progress("batches")
     one_thread_ms = figures["thread_counts"][0].p50_ms
     photos_per_s = batch_per_s(bundle.directory, golden, one_thread_ms, seconds * BATCH_SHARE)
@@ -89,7 +91,8 @@ def run_benchmark(
         model=bundle.name,
         photos=source.name if photos or configured_camera else "the golden photo",
         threads=threads,
-        machine=machine(bundle.manifest),
+        machine=hardware,
+        made=made(bundle.manifest),
         before=before,
         after=read_condition(),
         import_library_s=round(import_s, 2),

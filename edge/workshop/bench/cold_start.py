@@ -22,9 +22,13 @@ def first_label_s(bundle: Path, photo: Path, threads: int) -> float:
     return seconds_to_first_line(command, settings)
 
 
-def import_torch_s() -> float:
-    """Seconds from the start of Python to the end of `import torch` alone: the least that a first label can take."""
-    return seconds_to_first_line(fresh_python("import torch; print(torch.__version__, flush=True)"), {})
+def import_library_s(library: str) -> float:
+    """Seconds from the start of Python to the end of importing a library: the least that a first label can take.
+
+    Args:
+        library: the name under which Python imports it, such as `torch`.
+    """
+    return seconds_to_first_line(fresh_python(f"import {library}; print(flush=True)"), {})
 
 
 def batch_per_s(bundle: Path, photo: Path, inference_ms: float, seconds: float) -> float:

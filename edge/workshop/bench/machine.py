@@ -1,4 +1,4 @@
-"""Reads what a benchmark depends on: board, processor, torch build, and the temperature, throttling and load."""
+"""Reads what a benchmark depends on: board, processor, library, and the temperature, throttling and load."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from edge.board import host
 from edge.board.processor import cpu_flags
 from edge.vision.engines import engine_of
-from edge.vision.manifest import Manifest
-from edge.workshop.bench.result import Condition, Machine
+from edge.vision.manifest import Engine, Manifest
+from edge.workshop.bench.result import Candidate, Condition, Machine, Made
 
 # The CPU features by which oneDNN, FBGEMM, XNNPACK and QNNPACK choose their INT8 kernels.
 KERNEL_FEATURES = (
@@ -22,9 +20,14 @@ KERNEL_FEATURES = (
 )
 
 
-def machine(
-    manifest: Manifest, root: Path = host.ROOT, gpu_name: Callable[[], str] = torch.cuda.get_device_name
-) -> Machine:
+def gpu_name() -> str:
+    """The name of the GPU that torch uses."""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def machine(manifest: Manifest, root: Path = host.ROOT, gpu_name: Callable[[], str] = gpu_name) -> Machine:
     """The hardware and software that every figure depends on; `root` holds /proc and /sys."""
     flags, memory = cpu_flags(root), host.memory_total_bytes(root)
     return Machine(
@@ -42,6 +45,28 @@ def machine(
         governor=host.governor(root),
         max_mhz=host.frequency_mhz(root)[1],
     )
+
+
+def made(manifest: Manifest) -> Made:
+    """How the bundle was made, and which engines `export` compared then."""
+    quantization, measured = manifest.quantization, manifest.measured
+    one = Made(
+        precision=manifest.precision,
+        activations=quantization.activations if quantization else "",
+        library=manifest.engine.library,
+    )
+    if measured is None:
+        return one
+    candidates = tuple(
+        Candidate(
+            engine=str(Engine(name=candidate.engine, options=candidate.options)),
+            ms=candidate.ms,
+            agrees=candidate.agrees,
+            reason=candidate.reason,
+        )
+        for candidate in measured.candidates
+    )
+    return one.model_copy(update={"board": measured.board, "threads": measured.threads, "candidates": candidates})
 
 
 def condition(root: Path = host.ROOT) -> Condition:

@@ -14,7 +14,7 @@ from edge.board import host
 from edge.errors import BundleError, EdgeClassifierError
 from edge.photos.decode import decode_photo
 from edge.settings.schema import ModelSettings
-from edge.vision.bundle import GOLDEN, load_bundle
+from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
 
 AWAKE = 3  # inferences before those that are measured: the caches hold what another process left there
@@ -35,7 +35,7 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(BundleError.exit_code)
     buffer = classifier.new_input()
-    classifier.prepare(decode_photo(bundle.golden_bytes, GOLDEN), buffer)
+    classifier.prepare(decode_photo(bundle.files["golden"], bundle.golden.name), buffer)
     _answer([])
     for line in sys.stdin:
         times: list[float] = []

@@ -38,6 +38,26 @@ class Machine(Part):
     max_mhz: float | None = None
 
 
+class Candidate(Part):
+    """One of the engines that `export` compared when it made the bundle."""
+
+    engine: str
+    ms: float | None  # the median of an inference; null: it was not timed
+    agrees: bool
+    reason: str  # why it was not chosen; empty for the one that was
+
+
+class Made(Part):
+    """How the bundle was made, from its manifest."""
+
+    precision: str
+    activations: str  # of INT8; empty for FP16
+    library: str
+    board: str = ""  # on which `export` compared the candidates
+    threads: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+
 class Condition(Part):
     """The board's temperature, supply and load at one moment."""
 
@@ -115,6 +135,7 @@ class Result(Part):
     photos: str
     threads: int
     machine: Machine
+    made: Made | None = None  # null: measured by an older version
     before: Condition
     after: Condition
     cold_start_s: float

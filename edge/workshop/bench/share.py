@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import ConfigError, StateError
-from edge.workshop.bench.result import Latency, Result
+from edge.workshop.bench.result import Latency, Made, Result
 
 HIDDEN = "…"
 # A path, a URL, a user at a host, a host with its port, an IP address, a hardware address.
@@ -78,6 +78,7 @@ def shared(result: Result, names: Iterable[str]) -> Result:
             "captured": f"the camera gave {frames}" if frames else "read and decoded anew for each frame",
             "no_upload": "the page cannot be served" if result.no_upload else "",
             "machine": result.machine.model_copy(update={"kernel": kernel}),
+            "made": result.made and _anonymous(result.made, hidden),
             "stages": result.stages
             | {"capture": _described(result, "capture", "grabbed to RGB")}
             | {"publish": _described(result, "publish", _destination(result.stages["publish"].what))},
@@ -95,6 +96,11 @@ def without(text: str, names: Iterable[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", HIDDEN, text, flags=re.IGNORECASE)
     return text
+
+
+def _anonymous(made: Made, hidden: list[str]) -> Made:
+    candidates = tuple(one.model_copy(update={"reason": without(one.reason, hidden)}) for one in made.candidates)
+    return made.model_copy(update={"library": without(made.library, hidden), "candidates": candidates})
 
 
 def _described(result: Result, stage: str, what: str) -> Latency:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import StateError
-from edge.workshop.bench.result import read_result
+from edge.workshop.bench.result import Candidate, Made, read_result
 from edge.workshop.bench.share import shared, without, write_shared
 from tests.workshop.bench.results import result
 
@@ -52,6 +52,19 @@ def test_the_figures_and_the_machine_stay() -> None:
 )
 def test_paths_addresses_and_names_are_removed_from_a_reason(text: str, expected: str) -> None:
     assert without(text, ["porch", "ada"]) == expected
+
+
+def test_the_candidates_of_the_export_are_shared_without_paths() -> None:
+    """They decide which kernels are chosen on a board."""
+    candidates = (
+        Candidate(engine="torchscript edge", ms=31.2, agrees=True, reason=""),
+        Candidate(engine="torchscript qnnpack", ms=None, agrees=False, reason="ada's /opt/x.so cannot be loaded"),
+    )
+    kind = Made(precision="int8", activations="qint8", library="torch 2.9.1", board="Raspberry Pi 4", threads=4)
+    one = shared(result(made=kind.model_copy(update={"candidates": candidates})), ["ada"])
+    assert one.made is not None
+    assert one.made.candidates[0] == candidates[0]
+    assert one.made.candidates[1].reason == "…'s … cannot be loaded"
 
 
 def test_it_is_read_like_any_result_and_never_overwritten(tmp_path: Path) -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import edge.workshop.bench
+from edge.board.child_process import run_apart
 from edge.errors import ConfigError
 from edge.vision.bundle import load_bundle
-from edge.workshop.bench.machine import condition, machine
+from edge.vision.manifest import Candidate as ManifestCandidate
+from edge.vision.manifest import Measured
+from edge.workshop.bench.machine import condition, machine, made
 from edge.workshop.bench.result import Condition, latency, read_result
 from edge.workshop.bench.table import compared, comparison, table
 from tests.vision.signed import signed, small_bundle
@@ -146,6 +150,25 @@ def test_another_file_is_refused_in_a_sentence(tmp_path: Path, content: str | No
         file.write_text(content)
     with pytest.raises(ConfigError, match=r"run\.json .*\.$"):
         read_result(file)
+
+
+def test_nothing_of_bench_imports_torch_until_a_bundle_needs_it() -> None:
+    """A box with ONNX Runtime alone has no torch."""
+    names = [f"edge.workshop.bench.{file.stem}" for file in Path(edge.workshop.bench.__path__[0]).glob("[a-z]*.py")]
+    program = (
+        f"import sys, importlib\nfor name in {names!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
+    assert run_apart(f"{program}").output == "False"
+
+
+def test_what_export_compared_is_read_from_the_manifest(bundle_dir: Path) -> None:
+    manifest = load_bundle(bundle_dir).manifest
+    assert made(manifest.model_copy(update={"measured": None})).candidates == ()
+    candidates = (ManifestCandidate(engine="torchscript", options={"kernels": "edge"}, ms=31.2, agrees=True),)
+    measured = Measured(ms=31.2, threads=4, board="Raspberry Pi 4", candidates=candidates)
+    found = made(manifest.model_copy(update={"measured": measured}))
+    assert (found.precision, found.board, found.threads) == ("int8", "Raspberry Pi 4", 4)
+    assert [(one.engine, one.ms, one.agrees) for one in found.candidates] == [("torchscript edge", 31.2, True)]
 
 
 def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
