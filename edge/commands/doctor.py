@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.board import host
-from edge.commands.doctor_checks import broker, camera, disk, machine, model, page, service
+from edge.commands.doctor_checks import broker, camera, disk, kernels, machine, model, page, service
 from edge.commands.doctor_checks.finding import Finding
+from edge.kernels import library
 from edge.settings.schema import Settings
 
 HELP = "check everything that the daemon needs, with a remedy for each problem"
@@ -60,6 +61,8 @@ def findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
     if model.is_jetson(host.ROOT):
         yield model.jetson()
     yield model.model(settings)
+    if library.is_arm64():
+        yield kernels.kernels()
     yield camera.camera(settings.camera, config)
     yield camera.colours(config)
     yield broker.broker(settings.mqtt, name)

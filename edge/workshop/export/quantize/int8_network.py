@@ -97,7 +97,7 @@ class QuantizedNetwork(TensorRules, torch.nn.Module):
         table, ops = conv.table, torch.ops.quantized
         scales = weight_scales(conv.weight, small_pairs=self._small_pairs)
         whole, stride = rounded(conv.weight, scales, pixels=table.input == PIXELS), (table.stride, table.stride)
-        shift = _rounding_shift(whole * scales[:, None, None, None] - conv.weight, self._means[table.output])
+        shift = rounding_shift(whole * scales[:, None, None, None] - conv.weight, self._means[table.output])
         if table.input == PIXELS and self._kernels == "qnnpack":
             whole, self._rows = _rows_as_channels(whole, table.stride, self._side)
             stride = (table.stride, 1)
@@ -152,7 +152,7 @@ def _rows_as_channels(whole: torch.Tensor, stride: int, side: int) -> tuple[torc
     return weight.contiguous(), ((1, side, positions, 3 * taps), (side * side * 3, side * 3, stride * 3, 1))
 
 
-def _rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
+def rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
     """What rounding the weights adds to each output channel on average, (out,); the bias compensates it.
 
     The mean after a ReLU is not 0, so the rounding errors do not cancel out: they were half of the difference between
