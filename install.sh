@@ -104,6 +104,7 @@ install_packages() {
     .venv/bin/python scripts/install/wheels.py wanted .venv/wanted --extra "${names[@]}" "${index[@]}"
     step "PyTorch and the other packages (about $size)" install_pinned .venv/bin/python .venv/wanted
     step "edge-classifier" install_itself
+    build_kernels .venv/bin/python
     rm -rf "$TMPDIR"
     printf '%s\n' "$wanted" >"$stamp"
 }

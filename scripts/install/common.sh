@@ -115,6 +115,13 @@ install_pinned() {
     "${pip[@]}" --require-hashes --requirement "$wanted/requirements.txt" "$@"
 }
 
+# build_kernels PYTHON: on ARM64 builds the kernels of our own, if that Python's package is without them. If it cannot, this
+# prints why, and torch's kernels run the model.
+build_kernels() {
+    local sentence
+    sentence=$("$1" -I -m edge.kernels.build 2>>"$log") || say "  ${sentence:-The kernels were not built; see $log.}"
+}
+
 # Prints the first Python in the supported range, python3 before those with a version in their name.
 find_python() {
     local candidate found=""

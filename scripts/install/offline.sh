@@ -102,8 +102,8 @@ needs_wheels() { needs_pypi "$1" "$(torch_for "$1" "$2" "$engine")"; }
 copy_sources() {
     rm -rf "$part"
     mkdir -p "$part/source" "$part/wheels" "$part/weights" "$part/bundle" "$work"
-    cp -a install.sh scripts systemd deploy docs edge constraints*.txt setup.cfg pyproject.toml README.md LICENSE NOTICE \
-        "$part/source/"
+    cp -a install.sh scripts systemd deploy docs edge constraints*.txt setup.py setup.cfg pyproject.toml README.md \
+        LICENSE NOTICE "$part/source/"
     find "$part/source" -name __pycache__ -prune -exec rm -rf {} +
     printf '%s\n' "$wanted" >"$part/target"
 }

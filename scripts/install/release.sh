@@ -49,7 +49,7 @@ make_release() {
     echo "$torch_from" >"$release/torch-from" # an upgrade keeps the engine
     # Built from a copy, because setuptools writes into the source.
     mkdir "$release/source"
-    cp -a edge setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
+    cp -a edge setup.py setup.cfg pyproject.toml README.md LICENSE NOTICE constraints.txt "$release/source/"
     "${pip[@]}" --no-deps --no-build-isolation "$release/source" # setuptools is Debian's, or the pinned one
     rm -rf "$release/source" "$TMPDIR"
     cp -a docs deploy systemd "$release/"

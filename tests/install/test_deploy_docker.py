@@ -59,7 +59,7 @@ def test_the_installer_names_the_packages_of_the_image(tmp_path: Path) -> None:
 def test_torch_comes_from_pypi_only_where_debians_is_not_installed(tmp_path: Path, has_torch: bool) -> None:
     did, source = tmp_path / "did", tmp_path / "src"
     shutil.copytree(CHECKOUT / "scripts" / "install", source / "scripts" / "install")
-    for file in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+    for file in ("setup.py", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(CHECKOUT / file, source)
     program(tmp_path / "bin" / "python3", "#!/bin/sh\n")
     program(tmp_path / "bin" / "dpkg-query", f"#!/bin/sh\nexit {int(not has_torch)}\n")

@@ -182,3 +182,23 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
     assert f"The log {tmp_path}/none/log cannot be written" in result.stderr
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("echo 'The kernels are built: ARM64.'", ""),
+        (
+            "echo 'There is no C compiler; to have it, run: this.'; exit 69",
+            "  There is no C compiler; to have it, run: this.\n",
+        ),
+        ("echo 'Traceback' >&2; exit 1", "  The kernels were not built; see {log}.\n"),
+    ],
+    ids=["built", "no compiler", "a crash"],
+)
+def test_kernels_that_cannot_be_built_are_one_sentence_and_no_failure(tmp_path: Path, ends: str, said: str) -> None:
+    log = tmp_path / "install.log"
+    python = program(tmp_path / "python", f'#!/bin/sh\necho "$*" >{tmp_path}/asked; {ends}\n')
+    done = stage(f"log={log}; build_kernels {python}")
+    assert (done.returncode, done.stdout) == (0, said.format(log=log))
+    assert (tmp_path / "asked").read_text() == "-I -m edge.kernels.build\n"

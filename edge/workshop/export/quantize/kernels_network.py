@@ -6,7 +6,6 @@ plain convolutions, as the ResNets are; `unserved` returns why another one is no
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from edge.errors import BundleError
-from edge.vision.torch_compat import known_deprecations, trace_script
+from edge.vision.torch_compat import script_bytes, trace_script
 from edge.workshop.export.network.float_network import FLAT_BELOW, FloatConv, FloatHead, FloatNetwork
 from edge.workshop.export.network.operations import PIXELS, Architecture, Conv, Head, MaxPool
 from edge.workshop.export.quantize.int8_network import rounding_shift
@@ -64,13 +63,10 @@ def trunk_bytes(network: FloatNetwork, ranges: Mapping[str, Range]) -> bytes:
         )
     operator.register()
     side = network.architecture.size + sum(network.architecture.border)
-    module = _Trunk(torch.from_numpy(trunk_data(network, ranges)), _features(network))
+    module = _Trunk(torch.from_numpy(trunk_data(network, ranges)), network.features)
     # Not frozen: that has nothing to gain here, and in torch 2.14 it keeps the data in memory for good.
     script = trace_script(module, torch.zeros((1, side, side, 3), dtype=torch.uint8), freeze=False)
-    content = io.BytesIO()
-    with known_deprecations():
-        torch.jit.save(script, content)
-    return content.getvalue()
+    return script_bytes(script)
 
 
 class _Trunk(torch.nn.Module):
@@ -99,12 +95,6 @@ def trunk_data(network: FloatNetwork, ranges: Mapping[str, Range]) -> Bytes:
         else:
             writer.average(operation)
     return writer.finished()
-
-
-def _features(network: FloatNetwork) -> int:
-    head = network.operations[-1]
-    assert isinstance(head, FloatHead)
-    return head.linear.weight.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +158,7 @@ class _Writer:
     def finished(self) -> Bytes:
         """Header, rows and arrays."""
         length = self._start + len(self._arrays)
-        header = [MAGIC, VERSION, length, self._side, len(self._rows), _features(self._network)]
+        header = [MAGIC, VERSION, length, self._side, len(self._rows), self._network.features]
         words = [*header, 4 * HEADER_WORDS, ROW_WORDS, *(word for row in self._rows for word in row)]
         head = np.array(words, "<i4").tobytes()
         return np.frombuffer(head.ljust(self._start, b"\0") + self._arrays, np.uint8).copy()

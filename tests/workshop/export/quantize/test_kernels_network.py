@@ -14,7 +14,6 @@ from edge.workshop.export.exporter import buffer_of
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from edge.workshop.export.network.architectures import ARCHITECTURES
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
-from edge.workshop.export.network.float_network import FloatHead
 from edge.workshop.export.quantize.kernels_network import trunk_bytes, unserved
 from edge.workshop.export.quantize.ranges import data_free_ranges
 from tests.kernels.small_resnet import pictures, ranges_of, small_resnet
@@ -63,12 +62,10 @@ def test_a_channel_without_weights_gives_its_bias(kernels: None) -> None:
 
 def test_resnet18_recognises_photos_through_the_kernels(kernels: None, testdata: Path, photos_dir: Path) -> None:
     network = fold_batch_norms(ARCHITECTURES["resnet18"](), real_weights("resnet18").state)
-    head = network.operations[-1]
-    assert isinstance(head, FloatHead)
     script = load_script(trunk_bytes(network, data_free_ranges(network)))
     for photo in (GOLDEN_PHOTO, photos_dir / "rocket.jpg"):
-        buffer = buffer_of(read_photo(photo), network.architecture.contract)
+        buffer = torch.from_numpy(buffer_of(read_photo(photo), network.architecture.contract))
         with torch.inference_mode():
-            probabilities, expected = head.logits(script(buffer)).softmax(1)[0], network(buffer)[0]
+            probabilities, expected = network.head.logits(script(buffer)).softmax(1)[0], network(buffer)[0]
         assert int(probabilities.argmax()) == int(expected.argmax()), photo
         assert float((probabilities - expected).abs().max()) < 0.15, photo
