@@ -26,7 +26,7 @@ from edge.workshop.export.network.float_network import (
 )
 from edge.workshop.export.network.operations import PIXELS
 from edge.workshop.export.quantize.ranges import Range, expected_means
-from edge.workshop.export.quantize.rounding import rounded, weight_scales
+from edge.workshop.export.quantize.rounding import rounded, rounding_shift, weight_scales
 
 Convolution = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]  # of input and residual
 View = tuple[tuple[int, ...], tuple[int, ...]]  # size and stride for `as_strided`
@@ -150,18 +150,6 @@ def _rows_as_channels(whole: torch.Tensor, stride: int, side: int) -> tuple[torc
     taps = kernel + 1 if (positions - 1) * stride + kernel + 1 <= side else kernel
     weight = F.pad(whole, (0, taps - kernel)).permute(0, 3, 1, 2).flatten(1, 2)[..., None]
     return weight.contiguous(), ((1, side, positions, 3 * taps), (side * side * 3, side * 3, stride * 3, 1))
-
-
-def rounding_shift(difference: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
-    """What rounding the weights adds to each output channel on average, (out,); the bias compensates it.
-
-    The mean after a ReLU is not 0, so the rounding errors do not cancel out: they were half of the difference between
-    the probabilities of INT8 and FP32.
-    """
-    of_channel = difference.sum((2, 3))  # (out, in / groups)
-    if of_channel.shape[1] == 1:  # depthwise: each output has its own input
-        return of_channel[:, 0] * means
-    return of_channel @ means
 
 
 def trunk_bytes(

@@ -19,9 +19,8 @@ from edge.errors import BundleError
 from edge.vision.torch_compat import script_bytes, trace_script
 from edge.workshop.export.network.float_network import FLAT_BELOW, FloatConv, FloatHead, FloatNetwork
 from edge.workshop.export.network.operations import PIXELS, Architecture, Conv, Head, MaxPool
-from edge.workshop.export.quantize.int8_network import rounding_shift
 from edge.workshop.export.quantize.ranges import Range, expected_means
-from edge.workshop.export.quantize.rounding import rounded, weight_scales
+from edge.workshop.export.quantize.rounding import rounded, rounding_shift, weight_scales
 
 # As in `trunk.h`.
 MAGIC, VERSION, HEADER_WORDS, ROW_WORDS = 0x4B525445, 1, 8, 16
