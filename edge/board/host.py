@@ -139,6 +139,16 @@ def cpu_name(root: Path = ROOT) -> str:
     return info.get("model name") or info.get("Model") or os.uname().machine
 
 
+def cpu_parts(root: Path = ROOT) -> tuple[str, ...]:
+    """The different cores of an ARM processor, each as implementer and part, such as `0x41 0xd08`: a Cortex-A72."""
+    found = re.findall(
+        r"^CPU implementer\s*: (\w+)$.*?^CPU part\s*: (\w+)$",
+        _text(root / "proc/cpuinfo") or "",
+        re.MULTILINE | re.DOTALL,
+    )
+    return tuple(dict.fromkeys(" ".join(core) for core in found))
+
+
 def cpu_info(root: Path = ROOT) -> dict[str, str]:
     """The fields of /proc/cpuinfo, such as `model name` and `flags`: of the first CPU, where each has its own."""
     return _fields(root / "proc/cpuinfo")

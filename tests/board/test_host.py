@@ -204,3 +204,11 @@ def test_the_system_and_the_clock_are_read_from_their_files(tmp_path: Path) -> N
 def test_a_machine_without_these_files_has_no_clock(tmp_path: Path) -> None:
     assert (host.system_name(tmp_path), host.governor(tmp_path)) == ("", "")
     assert host.frequency_mhz(tmp_path) == (None, None)
+
+
+def test_the_cores_of_a_big_little_processor_are_named_once_each(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    core = "processor : {}\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: {}\nCPU revision\t: 0\n\n"
+    cores = [core.format(number, part) for number, part in enumerate(["0xd05"] * 4 + ["0xd0b"] * 2)]
+    (tmp_path / "proc/cpuinfo").write_text("".join(cores))
+    assert host.cpu_parts(tmp_path) == ("0x41 0xd05", "0x41 0xd0b")

@@ -33,6 +33,7 @@ def machine(manifest: Manifest, root: Path = host.ROOT, gpu_name: Callable[[], s
     return Machine(
         board=host.board(root),
         cpu=host.cpu_name(root),
+        cpu_parts=host.cpu_parts(root),
         processors=len(os.sched_getaffinity(0)),
         cpu_features=tuple(feature for feature in KERNEL_FEATURES if feature in flags),
         python=platform.python_version(),

@@ -25,6 +25,7 @@ class Machine(Part):
 
     board: str
     cpu: str
+    cpu_parts: tuple[str, ...] = ()  # of ARM, where the kernel often gives the cores no name
     processors: int
     cpu_features: tuple[str, ...]  # those by which the kernels are chosen
     python: str

@@ -74,6 +74,7 @@ def shared(result: Result, names: Iterable[str]) -> Result:
     frames = result.captured.rpartition(" gave ")[2] if result.captured.endswith(" a second") else ""
     return result.model_copy(
         update={
+            "time": result.time[:10],  # the day
             "photos": "the golden photo" if result.photos == "the golden photo" else "the user's own",
             "captured": f"the camera gave {frames}" if frames else "read and decoded anew for each frame",
             "no_upload": "the page cannot be served" if result.no_upload else "",

@@ -37,6 +37,7 @@ def test_the_figures_and_the_machine_stay() -> None:
     assert one.stages["inference"] == before.stages["inference"]
     assert (one.upload, one.thread_counts, one.before) == (before.upload, before.thread_counts, before.before)
     assert one.captured == "the camera gave 29.9 a second"
+    assert one.time == "2026-11-22"
 
 
 @pytest.mark.parametrize(

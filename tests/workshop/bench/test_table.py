@@ -174,7 +174,9 @@ def test_what_export_compared_is_read_from_the_manifest(bundle_dir: Path) -> Non
 def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B Rev 1.0\0")
-    (tmp_path / "proc/cpuinfo").write_text("Features\t: fp asimd asimddp crc32\nModel\t\t: Raspberry Pi 5\n")
+    (tmp_path / "proc/cpuinfo").write_text(
+        "Features\t: fp asimd asimddp crc32\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0b\nModel\t\t: Raspberry Pi 5\n"
+    )
     zone, firmware = tmp_path / "sys/class/thermal/thermal_zone0", tmp_path / "sys/devices/platform/soc/soc:firmware"
     zone.mkdir(parents=True)
     (zone / "type").write_text("cpu-thermal\n")
@@ -185,6 +187,7 @@ def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
     gpu = signed(small, tmp_path / "gpu", lambda document: document.update(engine="tensorrt", target="jetson"))
     described = machine(load_bundle(small).manifest, tmp_path)
     assert described.board == "Raspberry Pi 5 Model B Rev 1.0"
+    assert described.cpu_parts == ("0x41 0xd0b",)
     assert described.gpu == ""
     assert machine(load_bundle(gpu).manifest, tmp_path, lambda: "Orin").gpu == "Orin"
     assert described.cpu_features == ("asimd", "asimddp")
