@@ -141,6 +141,8 @@ static int read_row(const uint8_t *data, size_t length, plan *plan, int32_t numb
     return fail(reason, EDGE_TRUNK_DAMAGED, "The last operation of a trunk, and only that, must be the average.");
   if (o->input < PIXELS || o->input >= number || (o->input == PIXELS && !conv))
     return fail(reason, EDGE_TRUNK_DAMAGED, "Operation %d takes operation %d, which it cannot.", number, o->input);
+  if (o->residual != NONE && !conv)
+    return fail(reason, EDGE_TRUNK_DAMAGED, "Operation %d adds operation %d, but is no convolution.", number, o->residual);
   const value pixels = {.height = plan->side, .width = plan->side, .channels = 3, .zero = -128};
   const value *in = o->input == PIXELS ? &pixels : &plan->operations[o->input].out;
   if (o->kind == EDGE_TRUNK_AVERAGE) {
@@ -159,7 +161,7 @@ static int read_row(const uint8_t *data, size_t length, plan *plan, int32_t numb
     return fail(reason, EDGE_TRUNK_DAMAGED, "The window of operation %d is larger than its input.", number);
   o->out.height = height / o->stride + 1, o->out.width = width / o->stride + 1;
   if (!conv) {
-    o->residual = NONE, o->out.channels = in->channels, o->out.zero = in->zero;
+    o->out.channels = in->channels, o->out.zero = in->zero;
   } else {
     if (o->out.channels < 1 || o->out.channels > MAX_CHANNELS)
       return fail(reason, EDGE_TRUNK_UNSUPPORTED, "Operation %d has %d channels; these kernels serve 1 to %d.", number,

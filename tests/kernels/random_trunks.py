@@ -11,8 +11,6 @@ MAGIC, VERSION, HEADER_WORDS, ROW_WORDS = 0x4B525445, 1, 8, 16
 CONV, MAX_POOL, AVERAGE = 1, 2, 3
 PIXELS = NONE = -1
 
-Bytes = np.ndarray  # uint8, one dimension
-
 
 @dataclass(frozen=True)
 class Conv:
@@ -22,7 +20,7 @@ class Conv:
     size: int
     stride: int = 1
     padding: int = 0
-    input: int | None = None  # None: the operation before
+    input: int | None = None  # None: the operation before; -1: the pixels
     residual: int = NONE
     width: int | None = None  # of the kernel, if it is not square
 
