@@ -130,7 +130,11 @@ def _run(argv: Sequence[str] | None) -> int:
         return error.exit_code
     except ImportError as error:  # such as torch's where memory is limited, or a library of the system is missing
         remedy = "`edge-classifier doctor` shows more, and ./install.sh repairs it"
-        standard_streams.print_error(f"A package that this command needs cannot be imported ({error}); {remedy}.")
+        sentence = f"A package that this command needs cannot be imported ({error}); {remedy}."
+        if error.name == "torch":  # a box with another engine
+            remedy = "run it on another machine, or install torch with: ./install.sh --engine torchscript"
+            sentence = f"`{arguments.command}` needs torch for this, which is not installed here; {remedy}"
+        standard_streams.print_error(sentence)
         return 1
     except KeyboardInterrupt:
         return 130

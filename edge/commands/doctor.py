@@ -20,12 +20,12 @@ from edge.settings.schema import Settings
 
 HELP = "check everything that the daemon needs, with a remedy for each problem"
 DESCRIPTION = """\
-Looks at the system, torch, the model, the camera and its colours, the broker,
-its access list and other boxes of our name, the page's token, the clock, the
-power, the disk, what is written to it, the service and its restarts; on a
-Jetson also at CUDA and TensorRT (experimental: never run on a real board).
-Prints one line for each, with a remedy for each problem. It does not disturb a
-running service, and takes half a minute.
+Looks at the system, the engine's library, the model, the camera and its
+colours, the broker, its access list and other boxes of our name, the page's
+token, the clock, the power, the disk, what is written to it, the service and
+its restarts; on a Jetson also at CUDA and TensorRT (experimental: never run on
+a real board). Prints one line for each, with a remedy for each problem. It
+does not disturb a running service, and takes half a minute.
 
 Exit codes: 0 all is well; 1 warnings: the daemon runs, but something is
 missing or strained; 69 a failure: the daemon cannot run."""
@@ -57,7 +57,7 @@ def findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
     """Run one check after the other, the most basic first."""
     name = settings.device.name
     yield machine.userland()
-    yield model.torch()
+    yield model.engine(settings)
     if model.is_jetson(host.ROOT):
         yield model.jetson()
     yield model.model(settings)

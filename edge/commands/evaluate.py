@@ -41,13 +41,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.workshop.charts import check_name, draw_reliability
     from edge.workshop.evaluate.evaluate import evaluate
     from edge.workshop.evaluate.report import to_text
-    from edge.workshop.export.weights.state_dict import read_weights
 
     if arguments.plot:
         check_name(arguments.plot)
     bundle = load_bundle(arguments.model or settings.model.bundle, given=arguments.model is not None)
     photos = read_labels(arguments.labels, len(bundle.labels))
-    weights = read_weights(arguments.weights, bundle.manifest.architecture) if arguments.weights else None
+    weights = None
+    if arguments.weights:
+        from edge.workshop.export.weights.state_dict import read_weights  # imports torch, which only FP32 needs
+
+        weights = read_weights(arguments.weights, bundle.manifest.architecture)
     classifier = Classifier(bundle, settings.model)
     result = evaluate(classifier, bundle, tqdm(photos, unit="photo", leave=False, disable=None), weights)
     if arguments.json:

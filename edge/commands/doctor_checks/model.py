@@ -1,7 +1,8 @@
-"""Checks of torch on this processor, of a Jetson's GPU (experimental: never run on a real board), and of the bundle."""
+"""Checks of the engine's library, of a Jetson's GPU (experimental: never run on a real board), and of the bundle."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,9 @@ from edge.board.child_process import run_apart
 from edge.commands.doctor_checks.finding import Finding, Severity, our_command
 from edge.errors import BundleError
 from edge.settings.schema import Settings
+from edge.vision.bundle import load_bundle
+from edge.vision.engines import ENGINES
+from edge.vision.engines.torch_library import ENGINES as TORCHS
 from edge.vision.int8_check import WITHOUT_XNNPACK
 from edge.vision.trial import verify_bundle
 
@@ -22,6 +26,8 @@ ASKED_FOR = (
     "Where torchvision's server can be reached: {0} export --weights default, then"
     " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
+DESCRIBE = "import importlib\nprint(importlib.import_module('edge.vision.engines.' + sys.argv[1]).describe())"
+LIBRARY = "Install it again: sudo ./install.sh; or use a bundle of another engine."
 TORCH = "from edge.vision.int8_check import main; sys.exit(main())"
 # Loads the library that runs TensorRT's engines: only the linker knows whether what it needs is here.
 GPU = """\
@@ -41,6 +47,19 @@ print(json.dumps({
     "broken": broken,
 }))
 """
+
+
+def engine(settings: Settings) -> Finding:
+    """Whether the library that the bundle in use needs runs on this processor; torch, where there is no bundle yet."""
+    name = TORCHS[0]
+    with contextlib.suppress(BundleError):  # `model` reports it
+        name = load_bundle(settings.model.bundle).manifest.engine.name
+    if name in TORCHS or name not in ENGINES:
+        return torch()
+    ran = run_apart(DESCRIBE, name)
+    if ran.code == 0:
+        return Finding("engine", "ok", ran.output)
+    return Finding("engine", "failure", f"The engine {name} does not run: {ran.last_line}", LIBRARY)
 
 
 def torch() -> Finding:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import torch
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from edge.errors import WeightsError
+from edge.events import Probabilities
+from edge.frames import Pixels
 from edge.photos.decode import read_photo
 from edge.photos.folders import LabelledPhoto
 from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
 from edge.workshop.evaluate.accuracy import Answer, Evaluation
-from edge.workshop.export.network.architectures import architecture
-from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
-from edge.workshop.export.network.float_network import FloatNetwork
-from edge.workshop.export.network.input_options import of_contract
-from edge.workshop.export.weights.state_dict import Weights
+
+if TYPE_CHECKING:  # these import torch, which only FP32 needs
+    from edge.workshop.export.network.float_network import FloatNetwork
+    from edge.workshop.export.weights.state_dict import Weights
 
 
 def evaluate(
@@ -28,7 +28,7 @@ def evaluate(
         PhotoError: a photo cannot be read.
         WeightsError: `weights` are of another network than the bundle.
     """
-    network = None if weights is None else _reference(bundle, weights)
+    reference = None if weights is None else _reference(_network(bundle, weights))
     result = Evaluation(bundle.name, bundle.labels)
     buffer = classifier.new_input()
     for photo in photos:
@@ -36,9 +36,8 @@ def evaluate(
         answer = classifier.infer(buffer)
         order = answer.argsort()[::-1][:5]
         first, difference = None, 0.0
-        if network is not None:
-            with torch.inference_mode():
-                expected = network(torch.from_numpy(buffer.pixels))[0].numpy()
+        if reference is not None:
+            expected = reference(buffer.pixels)
             first = int(expected.argmax())
             difference = abs(float(expected[first] - answer[first])) * 100
         confidence = 100 * float(answer[order[0]])
@@ -46,7 +45,23 @@ def evaluate(
     return result
 
 
-def _reference(bundle: Bundle, weights: Weights) -> FloatNetwork:
+def _reference(network: FloatNetwork) -> Callable[[Pixels], Probabilities]:
+    """FP32's probabilities, (classes,), of pixels (1, side, side, 3)."""
+    import torch
+
+    def infer(pixels: Pixels) -> Probabilities:
+        with torch.inference_mode():
+            probabilities: Probabilities = network(torch.from_numpy(pixels))[0].numpy()
+        return probabilities
+
+    return infer
+
+
+def _network(bundle: Bundle, weights: Weights) -> FloatNetwork:
+    from edge.workshop.export.network.architectures import architecture
+    from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+    from edge.workshop.export.network.input_options import of_contract
+
     if weights.architecture != bundle.manifest.architecture:
         raise WeightsError(
             f"{bundle.name} is a {bundle.manifest.architecture} and the weights are a {weights.architecture};"
