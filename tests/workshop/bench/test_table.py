@@ -174,9 +174,8 @@ def test_what_export_compared_is_read_from_the_manifest(bundle_dir: Path) -> Non
 def test_the_machine_is_described_from_its_own_files(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B Rev 1.0\0")
-    (tmp_path / "proc/cpuinfo").write_text(
-        "Features\t: fp asimd asimddp crc32\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0b\nModel\t\t: Raspberry Pi 5\n"
-    )
+    core = "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0b\n"
+    (tmp_path / "proc/cpuinfo").write_text(f"Features\t: fp asimd asimddp crc32\n{core}Model\t\t: Raspberry Pi 5\n")
     zone, firmware = tmp_path / "sys/class/thermal/thermal_zone0", tmp_path / "sys/devices/platform/soc/soc:firmware"
     zone.mkdir(parents=True)
     (zone / "type").write_text("cpu-thermal\n")
