@@ -42,6 +42,8 @@ def comparison(old: Result, new: Result) -> str:
         after = figures[name][0]
         ratio = f"{after / before:.2f} ×" if before else "–"
         lines.append(f"{name:20}{before:>14.{digits}f} {unit:3}{after:>14.{digits}f} {unit:3}{ratio:>14}")
+    if new.installed:
+        lines += ["", *installed_table(new.installed)]
     return "\n".join(line.rstrip() for line in lines)
 
 

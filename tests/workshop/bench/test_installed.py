@@ -12,7 +12,7 @@ from edge.vision.installed import Installed
 from edge.workshop.bench.installed import compare_installed
 from edge.workshop.bench.result import InstalledBundle
 from edge.workshop.bench.share import shared
-from edge.workshop.bench.table import installed_table, table
+from edge.workshop.bench.table import comparison, installed_table, table
 from tests.workshop.bench.results import result
 
 SETTINGS = ModelSettings(threads=1)
@@ -100,6 +100,7 @@ def test_the_table_fits_80_columns_and_marks_the_one_in_use() -> None:
     assert lines[3].split() == [WRONG.name, "torchscript", "edge", "–", "–", "98.5%", "–"]
     assert "needs a library that is missing" in " ".join(lines)
     assert FAST.name in table(result(model="another", installed=(FAST, WRONG)))
+    assert FAST.name in comparison(result(), result(model="another", installed=(FAST, WRONG)))
     assert "installed" not in table(result())
 
 
