@@ -5,29 +5,22 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from edge.kernels import library, operator
-from edge.kernels.build import build
+from edge.kernels import operator
 from edge.kernels.library import KernelsError, Trunk
 from edge.vision.torch_compat import load_script
 from edge.workshop.export.quantize.kernels_network import trunk_bytes
 from tests.kernels.small_resnet import FEATURES, SIDE, pictures, ranges_of, small_resnet
-from tests.workers import made_once
 
 
 @pytest.fixture(scope="module", autouse=True)
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The library, in plain C where this is no ARM64, registered with torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(library, "DIRECTORY", made_once(tmp_path_factory, "kernels", build))
-        operator.register()
-        operator.register()  # may be repeated
-        yield library.DIRECTORY
+def registered(built: Path) -> None:
+    operator.register()
+    operator.register()  # may be repeated
 
 
 @pytest.fixture(scope="module")

@@ -48,9 +48,9 @@ class TorchSession:
                 for _ in range(_WARM_UP):
                     self.infer(np.zeros((1, self._side, self._side, 3), np.uint8))
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
             raise BundleError(
-                f"torch {torch.__version__} cannot {action} the bundle's model ({reason:.200}); export it again here."
+                f"torch {torch.__version__} cannot {action} the bundle's model ({_reason(error):.200}); export it again"
+                " here."
             ) from error
 
     @property
@@ -89,3 +89,10 @@ class TorchSession:
         even while it is in use, and make another (caffe2/utils/threadpool/pthreadpool-cpp.cc).
         """
         torch.get_num_threads()
+
+
+def _reason(error: RuntimeError) -> str:
+    """What TorchScript's error is about: its last line, or the one before the Python lines of an operator of ours."""
+    lines = str(error).strip().splitlines()
+    marked = [line.removeprefix("RuntimeError: ") for line in lines if line.startswith("RuntimeError: ")]
+    return (marked or lines)[-1]

@@ -1,18 +1,23 @@
-"""The engine `torchscript`: INT8 TorchScript on the processor. The option `kernels` names torch's quantized engine."""
+"""The engine `torchscript`: INT8 TorchScript on the processor.
+
+The option `kernels` names torch's quantized engine, or is `edge` for the kernels of `edge/kernels/`.
+"""
 
 from __future__ import annotations
 
 from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
+from edge.kernels import library
 from edge.vision.engines.engine import Files, Session
 from edge.vision.engines.torch_library import refuse_other_kernels, refuse_without_torch
 from edge.vision.manifest import Manifest
 
+OWN = "edge"
 BATCHED = ("onednn", "fbgemm")  # qnnpack's graph has one photo's strides in it
 
 
 def check(manifest: Manifest) -> None:
-    """See `Engine.check`: the instruction set, and VNNI for weights of full range."""
+    """See `Engine.check`: the instruction set, VNNI for weights of full range, and the library of our own kernels."""
     host, quantization = host_target(), manifest.quantization
     if manifest.target not in (host, "any"):
         raise BundleError(f"The bundle was made for {manifest.target} and this is {host}; export it here.")
@@ -20,6 +25,8 @@ def check(manifest: Manifest) -> None:
     if manifest.engine.options.get("kernels") == "onednn" and not small_pairs and not has_vnni():
         raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
     refuse_without_torch()
+    if manifest.engine.options.get("kernels") == OWN:
+        library.open_library()
 
 
 def load(manifest: Manifest, files: Files, threads: int) -> Session:
@@ -32,11 +39,16 @@ def load(manifest: Manifest, files: Files, threads: int) -> Session:
     from edge.vision.torch_compat import runs_qint8
 
     kernels, quantization = str(manifest.engine.options.get("kernels")), manifest.quantization
-    use_kernels(kernels)
-    if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
-        raise BundleError(
-            f"The bundle needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
-        )
+    if kernels == OWN:
+        from edge.kernels import operator
+
+        operator.register()
+    else:
+        use_kernels(kernels)
+        if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
+            raise BundleError(
+                f"The bundle needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
+            )
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return TorchSession(manifest, files, takes_many=kernels in BATCHED)
@@ -46,9 +58,14 @@ def describe() -> str:
     """See `Engine.describe`."""
     from edge.vision.engines.torch_kernels import describe_torch
 
-    return describe_torch()
+    try:
+        own = f"; edge-classifier's own kernels, {library.open_library().instructions}"
+    except library.KernelsError:
+        own = ""
+    return describe_torch() + own
 
 
 def check_beside(running: Manifest, wanted: Manifest) -> None:
-    """See `Engine.check_beside`: torch's kernels are the whole process's."""
-    refuse_other_kernels(running, wanted)
+    """See `Engine.check_beside`: torch's kernels are the whole process's; our own run beside any."""
+    if OWN not in (running.engine.options.get("kernels"), wanted.engine.options.get("kernels")):
+        refuse_other_kernels(running, wanted)
