@@ -48,7 +48,7 @@ def main() -> None:
     command += [str(bundle.directory / bundle.manifest.files["trunk"].name), str(threads)]
     torch_s, bare_s, label_s, bare_mb = [], [], [], 0.0
     for _ in range(arguments.rounds):
-        torch_s.append(import_library_s("torch"))
+        torch_s.append(import_library_s("torchscript"))
         with _running(command, "loaded") as (pid, seconds):
             bare_s.append(seconds)
             bare_mb = _resident_mb(pid)

@@ -79,8 +79,7 @@ def run_benchmark(
         )
         figures = measured.result()
     progress("cold start")
-    hardware = machine(bundle.manifest)
-    import_s = import_library_s(hardware.library.split()[0])
+    import_s = import_library_s(bundle.manifest.engine.name)
     label_s = first_label_s(bundle.directory, golden, threads)
     progress("batches")
     one_thread_ms = figures["thread_counts"][0].p50_ms
@@ -91,7 +90,7 @@ def run_benchmark(
         model=bundle.name,
         photos=source.name if photos or configured_camera else "the golden photo",
         threads=threads,
-        machine=hardware,
+        machine=machine(bundle.manifest),
         made=made(bundle.manifest),
         before=before,
         after=read_condition(),

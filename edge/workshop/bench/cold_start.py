@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge.board.child_process import EDGE, fresh_python
+from edge.board.child_process import EDGE, fresh_python, run_apart
 from edge.errors import BundleError
 from edge.vision.batch import BATCH
 
@@ -22,13 +22,17 @@ def first_label_s(bundle: Path, photo: Path, threads: int) -> float:
     return seconds_to_first_line(command, settings)
 
 
-def import_library_s(library: str) -> float:
-    """Seconds from the start of Python to the end of importing a library: the least that a first label can take.
+def import_library_s(engine: str) -> float:
+    """Seconds that a fresh Python takes to import an engine's library: the least that a first label can take.
 
     Args:
-        library: the name under which Python imports it, such as `torch`.
+        engine: one of `edge.vision.engines.ENGINES`.
     """
-    return seconds_to_first_line(fresh_python(f"import {library}; print(flush=True)"), {})
+    program = f"import time; from edge.vision.engines.{engine} import describe; began = time.perf_counter(); "
+    ran = run_apart(f"{program}describe(); print(time.perf_counter() - began)")
+    if ran.code != 0:
+        raise BundleError(f"The library of the engine {engine} cannot be imported ({ran.last_line}).")
+    return float(ran.output)
 
 
 def batch_per_s(bundle: Path, photo: Path, inference_ms: float, seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
@@ -125,8 +126,9 @@ def _rates(result: Result) -> Iterator[str]:
     without = f"all but capture and decoding: {result.from_memory_percent:.0f} % of it"
     yield f"from memory {result.from_memory_fps:9.1f} fps, {without}"
     yield _cut(f"frames      {result.captured}")
-    imported = f"importing {result.machine.library.split()[0]} alone takes {result.import_library_s:.2f} s"
-    yield f"cold start  {result.cold_start_s:9.2f} s to the first label; {imported}"
+    library = re.split(r"\s+\d", result.machine.library)[0]  # without its version
+    imported = f"{result.import_library_s:.2f} s to import {library}"
+    yield _cut(f"cold start  {result.cold_start_s:9.2f} s to the first label, {imported}")
     yield f"memory      {result.steady_memory_mb:9.0f} MB steady, {result.peak_memory_mb:.0f} MB at its peak"
 
 

@@ -25,6 +25,7 @@ def test_a_table_fits_80_columns_and_says_what_it_ran_on() -> None:
     for words in ("15.7 fps", "97 % of it", "9.10 s", "288 MB steady", "52 °C", "61 °C", "engine qnnpack"):
         assert words in text
     assert "16.0 fps, all but capture and decoding: 99 % of it" in text
+    assert "s to the first label, 6.90 s to import torch\n" in text
     assert "\nframes      a-camera" in text
     for stage in ("capture", "preprocess", "inference", "decision", "publish"):
         assert stage in text
