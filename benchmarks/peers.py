@@ -127,8 +127,9 @@ def measure(arguments: argparse.Namespace) -> list[Result]:
         running = [result for result in results if not result.failure]
         for number in range(arguments.rounds):
             _turns(running, workers, "")
-            with busy_loops(arguments.busy):
-                _turns(running, workers, BUSY)
+            if arguments.busy:
+                with busy_loops(arguments.busy):
+                    _turns(running, workers, BUSY)
             print(f"\rround {number + 1} of {arguments.rounds}", end="", flush=True)
     print()
     return results

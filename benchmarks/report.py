@@ -87,13 +87,13 @@ def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, refere
 
 def arrangements(results: Sequence[Result]) -> str:
     """This project's arrangements of threads, idle and beside busy loops; the first of `results` is the product's."""
-    base = results[0]
+    base, kinds = results[0], [kind for kind in ("infer", _BUSY[0]) if kind in results[0].rounds]
     rows = [
         "| | model alone, median ms | × | CPU ms | beside busy loops, median ms | × | CPU ms |",
         "|---|" + "--:|" * 6,
     ]
     for result in results:
-        rows.append(f"| {_name(result, base)} | {_brief(result, base, 'infer')} | {_brief(result, base, _BUSY[0])} |")
+        rows.append(f"| {_name(result, base)} | {' | '.join(_brief(result, base, kind) for kind in kinds)} |")
     return "\n".join(rows)
 
 

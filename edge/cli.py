@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edge import __version__
+from edge.board.openmp import spin_briefly
 from edge.commands import standard_streams
 from edge.commands.config_option import add_config_option
 from edge.errors import EdgeClassifierError, OutputError, UnreadableConfigError
@@ -83,6 +84,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     standard_streams.prepare()
+    spin_briefly()  # before a command imports torch or OpenCV
     _leave_missing_directory()
     try:
         code = _run(argv)

@@ -27,6 +27,9 @@ class Brightness:
     def __init__(self, bundle: Bundle, settings: ModelSettings) -> None:
         self.name, self.labels = bundle.name, bundle.labels
 
+    def join_thread(self) -> None:
+        """Nothing to prepare."""
+
     def new_input(self) -> Pixels:
         return np.zeros(1, np.uint8)
 

@@ -60,7 +60,7 @@ class ModelSwitch:
             BundleError: the bundle cannot be used.
         """
         bundle = load_bundle(self._settings.bundle)
-        classifier = self._make_classifier(bundle)
+        classifier = _apart(bundle, lambda: self._make_classifier(bundle))
         self._describe(bundle, classifier)
         return classifier
 
@@ -94,13 +94,7 @@ class ModelSwitch:
         manifest, running = self._running
         engine_of(bundle.manifest).check_beside(manifest, bundle.manifest)
         before = self.description["name"]
-        # An engine may keep a pool of threads for each thread that computes. This thread ends after loading, and its
-        # pool with it.
-        with ThreadPoolExecutor(1, "model") as loader:
-            try:
-                classifier = loader.submit(self._load_apart, bundle, running, pipeline).result()
-            except RuntimeError as error:  # no thread could be started
-                raise _cannot_be_made(bundle, error) from error
+        classifier = _apart(bundle, lambda: self._load_beside(bundle, running, pipeline))
         try:
             pipeline.swap(classifier, lambda: installed.switch(bundle.name))
         except (RuntimeError, MemoryError) as error:  # no memory for the buffers
@@ -108,7 +102,7 @@ class ModelSwitch:
         self._describe(bundle, classifier)
         logger.info("%s runs in place of %s.", bundle.name, before)
 
-    def _load_apart(self, bundle: Bundle, running: Classifier, pipeline: Pipeline[Any]) -> Classifier:
+    def _load_beside(self, bundle: Bundle, running: Classifier, pipeline: Pipeline[Any]) -> Classifier:
         with pipeline.inferring:
             running.join_thread()  # the new model's engine may be the running one's
         return self._make_classifier(bundle)
@@ -138,6 +132,20 @@ class ModelSwitch:
         self.description = {"name": bundle.name, **manifest, "classes": len(bundle.labels)}
         self.labels = (bundle.name, bundle.labels)
         self._status.gauge(model=bundle.name)
+
+
+def _apart(bundle: Bundle, load: Callable[[], Classifier]) -> Classifier:
+    """Load in a thread that ends afterwards, also at the start.
+
+    An engine may keep a pool of threads for each thread that computes, until that thread ends. Two pools of OpenMP
+    together have more threads than there are processors, and it then puts waiting threads to sleep at once: with torch
+    an inference takes a quarter longer (docs/performance.md).
+    """
+    with ThreadPoolExecutor(1, "model") as loader:
+        try:
+            return loader.submit(load).result()
+        except RuntimeError as error:  # no thread could be started
+            raise _cannot_be_made(bundle, error) from error
 
 
 def _cannot_be_made(bundle: Bundle, error: Exception) -> BundleError:

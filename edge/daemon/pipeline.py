@@ -1,18 +1,21 @@
-"""Takes frames from the camera and makes events of them, in two threads: preparing a frame, and inference."""
+"""Takes frames from the camera and makes events of them: one thread prepares frames, and one or more infer."""
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from edge.daemon.event_maker import EventMaker
 from edge.daemon.photo_scheduler import PhotoScheduler
+from edge.daemon.streams import EveryLock, FrameOrder
 from edge.decision.decider import Decider
-from edge.events import Classification, Event
+from edge.events import Classification, Event, Probabilities
 from edge.frames import Frame, Pixels
 from edge.status.snapshot import Status
 from edge.vision.model import Model
@@ -48,17 +51,21 @@ class _Prepared(Generic[_Buffer]):
 
     model: Model[_Buffer]
     buffer: _Buffer
+    number: int = 0  # in the order in which frames are classified
     captured_ns: int = 0
     classified: Callable[[], None] = lambda: None  # called once the frame's event is made
     latency_ms: dict[str, float] = field(default_factory=dict)  # by stage
 
 
 class Pipeline(Generic[_Buffer]):
-    """Two threads, "prepare" and "inference", and three input buffers that rotate between them.
+    """Threads "prepare" and "inference", and input buffers that rotate between them.
 
     With a live source a newer frame replaces the prepared one until inference takes it; of a file every frame
     is classified. Requested photos are classified between two frames. The model can be replaced at run time: each
     frame or photo is classified by the model that it was prepared for, so none is lost.
+
+    With several streams there is a thread for each ("inference", "inference 2", …), and each infers another frame.
+    They decide in the order of the frames. Only the first one classifies photos.
 
     Args:
         frames: the source of the frames.
@@ -69,6 +76,7 @@ class Pipeline(Generic[_Buffer]):
         status: gets the beats of "prepare" and "inference", counters and latencies.
         watch: receives each frame before it is prepared, and returns what is called once its event is made; neither
             may block.
+        streams: how many frames are inferred at the same time.
     """
 
     def __init__(
@@ -81,31 +89,38 @@ class Pipeline(Generic[_Buffer]):
         status: Status,
         *,
         watch: Callable[[Frame], Callable[[], None]] = lambda frame: lambda: None,
+        streams: int = 1,
     ) -> None:
         self._frames, self._decider, self._maker = frames, decider, maker
         self._sink, self._status, self._watch = sink, status, watch
-        #: Held during each inference. Code that holds it runs between two inferences.
-        self.inferring = threading.Lock()
+        self._inferring = [threading.Lock() for _ in range(streams)]  # each is held during its stream's inferences
+        #: Code that holds it runs between two inferences.
+        self.inferring: AbstractContextManager[object] = EveryLock(self._inferring)
         self._changed = threading.Condition()
-        self._photos = PhotoScheduler(model, self._changed, self.inferring, status)
+        self._photos = PhotoScheduler(model, self._changed, self._inferring[0], status)
+        self._order = FrameOrder()
+        self._joined = threading.Barrier(streams)
         self._decider_model = model  # the model whose labels the decider has
         self._model = model
-        self._free = _input_buffers(model)
+        self._free = self._input_buffers(model)
         self._ready: _Prepared[_Buffer] | None = None
         self._stopping = False
         self._no_more = False  # the source ended and its last frame is prepared
         self.ended = threading.Event()  # the last frame of a source that ends has been classified
         self.failure: BaseException | None = None  # the exception that ended a thread
+        stages: dict[str, Callable[[], None]] = {"prepare": self._prepare_frames}
+        for stream in range(streams):
+            name = f"inference {stream + 1}" if stream else "inference"
+            stages[name] = functools.partial(self._classify_frames, name, stream)
+        self._streams = streams  # that have not ended
         self._threads = [
-            threading.Thread(target=self._run, args=(stage,), name=name, daemon=True)
-            for stage, name in ((self._prepare_frames, "prepare"), (self._classify_frames, "inference"))
+            threading.Thread(target=self._run, args=(stage,), name=name, daemon=True) for name, stage in stages.items()
         ]
 
     def start(self) -> None:
-        """Start both threads."""
-        self._status.watch("prepare", PREPARE_LIMIT_S)
-        self._status.watch("inference", INFERENCE_LIMIT_S)
+        """Start all threads."""
         for thread in self._threads:
+            self._status.watch(thread.name, PREPARE_LIMIT_S if thread.name == "prepare" else INFERENCE_LIMIT_S)
             thread.start()
 
     def swap(self, model: Model[_Buffer], commit: Callable[[], object] = lambda: None) -> None:
@@ -114,7 +129,7 @@ class Pipeline(Generic[_Buffer]):
         `commit` is called once the buffers are allocated. If it raises, the running model stays; nothing after it
         can fail.
         """
-        free, photos = _input_buffers(model), self._photos.new_buffers(model)
+        free, photos = self._input_buffers(model), self._photos.new_buffers(model)
         commit()
         with self._changed:
             self._model, self._free = model, free
@@ -129,7 +144,7 @@ class Pipeline(Generic[_Buffer]):
         return self._photos.put(pixels)
 
     def stop(self, timeout_s: float) -> bool:
-        """Ask both threads to end; returns whether both did within `timeout_s`."""
+        """Ask all threads to end; returns whether they did within `timeout_s`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -138,15 +153,17 @@ class Pipeline(Generic[_Buffer]):
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        for stage in ("prepare", "inference"):
-            self._status.unwatch(stage)
+        for thread in self._threads:
+            self._status.unwatch(thread.name)
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self, stage: Callable[[], None]) -> None:
         try:
             stage()
         except BaseException as error:  # noqa: BLE001  # service.py raises it again in the main thread
-            self.failure = error
+            self.failure = self.failure or error
+            self._order.abandon()
+            self._joined.abort()
 
     def _prepare_frames(self) -> None:
         while not self._stopping:
@@ -180,47 +197,67 @@ class Pipeline(Generic[_Buffer]):
             self._photos.frame_ready()
             self._changed.notify_all()
 
-    def _classify_frames(self) -> None:
-        while not self._stopping:
-            self._status.beat("inference")
+    def _classify_frames(self, name: str, stream: int) -> None:
+        self._model.join_thread()
+        self._joined.wait()  # because no thread may infer before all have joined
+        while not self._stopping and self.failure is None:
+            self._status.beat(name)
             with self._changed:
                 if self._ready is None and not self._no_more:
-                    self._idle()
+                    self._idle(serving=stream == 0)
                 prepared, self._ready = self._ready, None
+                if prepared is not None:
+                    prepared.number = self._order.take()
                 self._changed.notify_all()
                 ended = prepared is None and self._no_more
             if ended:
-                self._photos.close()
-                self._status.unwatch("inference")
-                self.ended.set()
+                self._end_stream(name)
                 return
             if prepared is not None:
-                self._classify(prepared)
+                self._classify(prepared, stream)
                 with self._changed:
                     self._give_back(prepared)
-            self._photos.serve()
+            if stream == 0:
+                self._photos.serve()
 
-    def _idle(self) -> None:
-        """Wait for a frame, a photo or the time of the next beat; the caller holds the lock."""
-        wait_s = self._photos.wait_s
+    def _end_stream(self, name: str) -> None:
+        self._status.unwatch(name)
+        with self._changed:
+            self._streams -= 1
+            last = self._streams == 0
+        if last:
+            self._photos.close()
+            self.ended.set()
+
+    def _idle(self, *, serving: bool) -> None:
+        """Wait for a frame, the time of the next beat or, if `serving`, a photo; the caller holds the lock."""
+        wait_s = self._photos.wait_s if serving else None
         if wait_s == 0:
             return
         began = time.perf_counter()
         self._changed.wait(WAIT_S if wait_s is None else min(WAIT_S, wait_s))
-        self._photos.idled(time.perf_counter() - began)
+        if serving:
+            self._photos.idled(time.perf_counter() - began)
 
     def _give_back(self, prepared: _Prepared[_Buffer]) -> None:
         """Put a buffer back; the caller holds the lock."""
         if prepared.model is self._model:  # buffers of a replaced model are dropped
             self._free.append(prepared)
 
-    def _classify(self, prepared: _Prepared[_Buffer]) -> None:
-        model, captured_ns, latency_ms = prepared.model, prepared.captured_ns, prepared.latency_ms
+    def _classify(self, prepared: _Prepared[_Buffer], stream: int) -> None:
         began = time.perf_counter_ns()
-        with self.inferring:
-            probabilities = model.infer(prepared.buffer)
-        latency_ms["inference"] = (time.perf_counter_ns() - began) / 1e6
-        self._photos.frame_classified(latency_ms["inference"] / 1000)
+        with self._inferring[stream]:
+            probabilities = prepared.model.infer(prepared.buffer)
+        prepared.latency_ms["inference"] = (time.perf_counter_ns() - began) / 1e6
+        if stream == 0:
+            self._photos.frame_classified(prepared.latency_ms["inference"] / 1000)
+        if self._order.wait(prepared.number):
+            self._decide(prepared, probabilities)
+            self._order.finish()
+
+    def _decide(self, prepared: _Prepared[_Buffer], probabilities: Probabilities) -> None:
+        """What follows the inference of a frame; called for one frame after the other, in their order."""
+        model, captured_ns, latency_ms = prepared.model, prepared.captured_ns, prepared.latency_ms
         self._status.count("frames_classified")
         if model is not self._decider_model:
             self._decider.begin(model.labels)
@@ -232,7 +269,6 @@ class Pipeline(Generic[_Buffer]):
         for stage, milliseconds in latency_ms.items():
             self._status.observe(stage, milliseconds)
 
-
-def _input_buffers(model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:
-    """Three: one being prepared, one ready and one being inferred."""
-    return [_Prepared(model, model.new_input()) for _ in range(3)]
+    def _input_buffers(self, model: Model[_Buffer]) -> list[_Prepared[_Buffer]]:
+        """One being prepared, one ready, and one being inferred by each stream."""
+        return [_Prepared(model, model.new_input()) for _ in range(2 + len(self._inferring))]

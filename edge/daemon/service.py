@@ -21,7 +21,7 @@ from edge.daemon.event_maker import EventMaker
 from edge.daemon.health import Health
 from edge.daemon.model_switch import ModelSwitch
 from edge.daemon.pipeline import Pipeline
-from edge.daemon.signals import signals_queued
+from edge.daemon.signals import ending_at_once, signals_queued
 from edge.decision.decider import Decider
 from edge.delivery.delivery import Delivery
 from edge.delivery.inspect import newest_events
@@ -83,7 +83,7 @@ class Service:
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._notifier = Notifier()
         self._status = Status()
-        self._model = ModelSwitch(settings.model, self._status, make_classifier)
+        self._model = ModelSwitch(settings.model.with_threads_of_streams(), self._status, make_classifier)
         boot = host.boot_id()
         self._status.gauge(device=settings.device.name, version=__version__, board=host.board(), boot=boot)
         self._delivery = Delivery(settings.mqtt, settings.fallback, settings.device.name, boot, self._status)
@@ -126,8 +126,9 @@ class Service:
             # The camera opens while the model loads, which takes longest.
             self._capture.start()
             stack.callback(self._stop_capture)
-            classifier = self._model.load()
-            # Until here there is nothing to lose, and SIGTERM ends the process at once, as it does by default.
+            # Until here there is nothing to lose: SIGTERM and Ctrl-C end the process, whichever thread imports torch.
+            with ending_at_once(signal.SIGTERM, signal.SIGINT):
+                classifier = self._model.load()
             signals.enter_context(signals_queued(self._signals, signal.SIGTERM, signal.SIGINT))
             self._delivery.start()
             stack.callback(lambda: self._delivery.stop(self._time_left(STOP_WITHIN_S)))
@@ -135,6 +136,7 @@ class Service:
             self._pipeline = Pipeline(
                 *(self._capture, classifier, self._decider, self._maker, self._publish, self._status),
                 watch=self._recent.offer,
+                streams=self._settings.model.streams or len(os.sched_getaffinity(0)),
             )
             self._pipeline.start()
             stack.callback(self._stop_pipeline)

@@ -1,4 +1,4 @@
-"""Queues the signals that the daemon handles, so that the main loop takes them one at a time."""
+"""What signals do: while the daemon starts they end it, and later the main loop takes them one at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import queue
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def ending_at_once(*signals: signal.Signals) -> Iterator[None]:
+    """Let these signals end the process inside the `with` block, whatever it does; main thread only."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

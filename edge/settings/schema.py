@@ -100,6 +100,18 @@ class ModelSettings(Section):
     bundle: Path = Field(default_factory=default_bundle, validate_default=False)  # it is a Path already
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, le=256)  # 0: one for each core
+    streams: int = Field(default=1, ge=0, le=64)  # 0: one for each core
+
+    @field_validator("streams")
+    @classmethod
+    def _streams_have_one_thread(cls, streams: int, info: ValidationInfo) -> int:
+        if streams != 1 and info.data.get("threads", 0) > 1:
+            raise ValueError(f"runs inferences of one thread each; leave model.threads, {info.data['threads']}, out")
+        return streams
+
+    def with_threads_of_streams(self) -> ModelSettings:
+        """The same with one thread for each inference where several run at the same time."""
+        return self if self.streams == 1 else self.model_copy(update={"threads": 1})
 
 
 class DecisionSettings(Section):

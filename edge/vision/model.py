@@ -21,6 +21,10 @@ class Model(Protocol[_Buffer]):
         """The name of each class."""
         ...
 
+    def join_thread(self) -> None:
+        """Prepare the calling thread, before its first inference; no other thread may be inferring meanwhile."""
+        ...
+
     def new_input(self) -> _Buffer:
         """A buffer for one frame's input."""
         ...

@@ -49,6 +49,9 @@ class Model:
         self.hold = threading.Event()
         self.hold.set()
 
+    def join_thread(self) -> None:
+        """Nothing to prepare."""
+
     def new_input(self) -> Pixels:
         return np.zeros((2, 2, 3), np.uint8)
 

@@ -47,6 +47,9 @@ class SlowModel:
         self.started = threading.Semaphore(0)
         self.pass_on = threading.Semaphore(0 if held else 10**6)
 
+    def join_thread(self) -> None:
+        """Nothing to prepare."""
+
     def new_input(self) -> Pixels:
         return np.zeros((2, 2, 3), np.uint8)
 

@@ -38,6 +38,9 @@ class GreyModel:
     def __init__(self) -> None:
         self.seconds = 0.0  # how long an inference takes
 
+    def join_thread(self) -> None:
+        """Nothing to prepare."""
+
     def new_input(self) -> Pixels:
         return np.zeros(1, np.uint8)
 

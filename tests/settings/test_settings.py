@@ -82,6 +82,7 @@ enabled = true
     ("toml", "message"),
     [
         ('[camera]\nloop = true\nsource = "v4l2:0"', "loop (line 2): true goes with a file: source only"),
+        ("[model]\nthreads = 4\nstreams = 2", "streams (line 3): runs inferences of one thread each"),
         ('[mqtt]\nurl = "mqtts://b"\ncert_file = "c"', "cert_file go together"),
         ('[mqtt]\nurl = "mqtt://me:secret@broker"', "must not hold a user or password"),
         ('[mqtt]\nurl = "mqtt://broker:99999"', "Port out of range"),

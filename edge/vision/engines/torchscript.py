@@ -5,6 +5,7 @@ The option `kernels` names torch's quantized engine, or is `edge` for the kernel
 
 from __future__ import annotations
 
+from edge.board.openmp import spin_briefly
 from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
 from edge.kernels import library
@@ -32,6 +33,7 @@ def check(manifest: Manifest) -> None:
 def load(manifest: Manifest, files: Files, threads: int) -> Session:
     """See `Engine.load`. torch's kernels and its number of threads are set for the whole process."""
     refuse_without_torch()
+    spin_briefly()
     import torch
 
     from edge.vision.engines.torch_kernels import use_kernels

@@ -101,6 +101,9 @@ class Model:
         self.photos = 0
         self.prepared: deque[tuple[tuple[int, ...], weakref.ref[Pixels]]] = deque(maxlen=100)  # shape, pixels
 
+    def join_thread(self) -> None:
+        """Nothing to prepare."""
+
     def new_input(self) -> Pixels:
         return np.zeros((4, 4, 3), np.uint8)
 
