@@ -5,7 +5,8 @@
 PHOTOS is a folder. With --views four views of each photo (mirrored, two crops, the middle) are measured too, which
 takes five times as long. On a processor with VNNI, one without it is imitated: oneDNN is limited to AVX2, and VNNI is
 removed from the flags that the recipe reads. ROOT is a Debian trixie with python3-torch, as scripts/test-xnnpack makes
-it (needs root): its torch has oneDNN and, on x86, XNNPACK, whose integer results are those of ARM.
+it (needs root): its torch has oneDNN and, on x86, XNNPACK, whose integer results are those of ARM. The kernels of
+edge/kernels/ are compiled here; where this is no ARM64, in plain C, which gives the same and takes a second a photo.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge.workshop.export.network.architectures import architecture
+from edge.workshop.export.quantize.kernels_network import unserved
+
+OWN = "own kernels"
 CASES = {  # name of the row: target, ONEDNN_MAX_CPU_ISA
     "x86 with VNNI": ("x86_64", ""),
     "x86 without VNNI": ("x86_64", "AVX2"),
     "XNNPACK": ("arm64", ""),
+    OWN: (OWN, ""),
 }
 
 
@@ -39,6 +46,8 @@ def main() -> None:
         name, _, file = pair.partition("=")
         for root in [None, arguments.trixie] if arguments.trixie else [None]:
             for case in CASES:
+                if case == OWN and (root is not None or unserved(architecture(name))):
+                    continue
                 if case != "XNNPACK" or root is not None:  # PyPI's torch has none for x86
                     cell = _apart(root, case, name, Path(file).resolve(), arguments.photos.resolve(), arguments.views)
                     plain, views = cell["photos"], cell.get("views")
@@ -79,6 +88,8 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
 
     from edge.events import Probabilities
     from edge.frames import Pixels
+    from edge.kernels import library
+    from edge.kernels.build import build
     from edge.photos.decode import read_photo
     from edge.photos.folders import photos_in
     from edge.vision.engines.torch_kernels import host_activations, host_kernels, use_kernels
@@ -86,8 +97,8 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     from edge.vision.torch_compat import load_script
     from edge.workshop.export.exporter import buffer_of
     from edge.workshop.export.judge.agreement import measure_agreement
-    from edge.workshop.export.network.architectures import architecture
     from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+    from edge.workshop.export.quantize import kernels_network
     from edge.workshop.export.quantize.int8_network import trunk_bytes
     from edge.workshop.export.quantize.ranges import data_free_ranges
     from edge.workshop.export.weights.state_dict import read_weights
@@ -99,15 +110,21 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
         yield pixels[height * 3 // 10 :, width * 3 // 10 :][:, ::-1]
         yield pixels[height // 6 : height - height // 6, width // 6 : width - width // 6]
 
-    kernels = host_kernels(target)  # type: ignore[arg-type]
-    use_kernels(kernels)
     network = fold_batch_norms(architecture(name), read_weights(Path(weights), name).state)
     contract = network.architecture.contract
-    activations = host_activations(target)  # type: ignore[arg-type]
     files = photos_in(Path(photos))
     example = torch.from_numpy(buffer_of(read_photo(files[0]), contract))
     ranges = data_free_ranges(network)
-    trunk = load_script(trunk_bytes(network, ranges, example, kernels, activations, small_pairs=bool(isa)))
+    if target == OWN:
+        with tempfile.TemporaryDirectory() as folder:
+            library.DIRECTORY = Path(folder)
+            build()
+            trunk = load_script(kernels_network.trunk_bytes(network, ranges))
+    else:
+        kernels = host_kernels(target)  # type: ignore[arg-type]
+        use_kernels(kernels)
+        activations = host_activations(target)  # type: ignore[arg-type]
+        trunk = load_script(trunk_bytes(network, ranges, example, kernels, activations, small_pairs=bool(isa)))
     head = Head(*(tensor.numpy() for tensor in network.head.linear))
 
     def int8(buffer: Pixels) -> Probabilities:

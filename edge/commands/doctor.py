@@ -23,9 +23,10 @@ DESCRIPTION = """\
 Looks at the system, the engine's library, the model, the camera and its
 colours, the broker, its access list and other boxes of our name, the page's
 token, the clock, the power, the disk, what is written to it, the service and
-its restarts; on a Jetson also at CUDA and TensorRT (experimental: never run on
-a real board). Prints one line for each, with a remedy for each problem. It
-does not disturb a running service, and takes half a minute.
+its restarts; on ARM64 also at the kernels of our own, and on a Jetson at CUDA
+and TensorRT (experimental: never run on a real board). Prints one line for
+each, with a remedy for each problem. It does not disturb a running service,
+and takes half a minute.
 
 Exit codes: 0 all is well; 1 warnings: the daemon runs, but something is
 missing or strained; 69 a failure: the daemon cannot run."""

@@ -11,5 +11,5 @@ def kernels() -> Finding:
     try:
         found = library.open_library()
     except library.KernelsError as error:
-        return Finding("kernels", "ok", f"not used, so torch's run the model. {error}")
+        return Finding("kernels", "ok", f"not in use. {error}")
     return Finding("kernels", "ok", f"built, for {found.instructions}; `export` compares them with torch's")
