@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # it imports numpy and pydantic, which `int8_check` must not 
     from edge.vision.engines.engine import Engine
     from edge.vision.manifest import Manifest
 
-ENGINES = ("torchscript", "cuda")
+ENGINES = ("torchscript", "onnxruntime", "cuda")
 
 
 def engine_of(manifest: Manifest) -> Engine:
