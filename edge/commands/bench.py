@@ -32,6 +32,10 @@ camera may be slower than the model; the line `frames` shows how many frames it
 gave. `from memory` is the same without capture and decoding, as on a board
 whose camera delivers small frames that need neither.
 
+The last bars are one inference with 1 thread to as many as there are
+processors. `busy` is the same beside one busy loop for each processor, as
+other programs on the box would be.
+
 Where several bundles are installed and --model names none, they are compared
 too: each runs in a process of its own, and they are measured in turn.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,17 @@ from edge.camera.source import Source, make_source
 from edge.daemon.event_maker import EventMaker
 from edge.errors import ConfigError
 from edge.events import isoformat_utc
-from edge.frames import Pixels
 from edge.settings.schema import CameraSettings, ModelSettings, Settings
 from edge.vision.bundle import Bundle, load_bundle
 from edge.vision.classifier import Classifier
+from edge.workshop.bench.apart import apart
 from edge.workshop.bench.cold_start import batch_per_s, first_label_s, import_library_s
 from edge.workshop.bench.machine import condition, machine, made
 from edge.workshop.bench.publish import Publisher, publisher
-from edge.workshop.bench.result import Condition, Result, ThreadCount
-from edge.workshop.bench.stages import inference_p50_ms, read_frames, stage_latencies
+from edge.workshop.bench.result import Condition, Result
+from edge.workshop.bench.stages import read_frames, stage_latencies
 from edge.workshop.bench.sustained import sustained
+from edge.workshop.bench.thread_counts import thread_counts
 from edge.workshop.bench.upload import measure_uploads
 
 FRAMES = 8  # different frames in memory, so that the processor's caches do not hold the one that is measured
@@ -63,7 +62,7 @@ def run_benchmark(
     before = read_condition()
     progress("loading")
     bundle = load_bundle(directory, given=given)
-    classifier = Classifier(bundle, settings.model)
+    classifier = apart(Classifier, bundle, settings.model)
     threads, golden = classifier.threads, bundle.golden
     if configured_camera:
         camera = settings.camera.model_copy(update={"loop": True, "fps": 0.0})  # a file repeats; no limit of the rate
@@ -71,13 +70,8 @@ def run_benchmark(
         camera = CameraSettings(source=f"file:{photos or golden}", size=settings.camera.size, loop=True)
     source = make_source(camera)
     maker = EventMaker(settings.device.name, host.boot_id())
-    with publisher(settings.mqtt, settings.device.name) as events, ThreadPoolExecutor(1, "inference") as thread:
-        # As in the daemon, another thread infers than the one that loaded the model. It matters: then there are
-        # more OpenMP threads than processors, and libgomp does not spin at its barriers.
-        measured = thread.submit(
-            _measure, bundle, settings.model, classifier, camera, source, maker, events, seconds, progress
-        )
-        figures = measured.result()
+    with publisher(settings.mqtt, settings.device.name) as events:
+        figures = _measure(bundle, settings.model, classifier, camera, source, maker, events, seconds, progress)
     progress("cold start")
     import_s = import_library_s(bundle.manifest.engine.name)
     label_s = first_label_s(bundle.directory, golden, threads)
@@ -112,7 +106,7 @@ def _measure(
     seconds: float,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The fields of `Result` that are measured in the thread that infers."""
+    """The fields of `Result` that the loaded model is needed for."""
     buffers = FrameBuffers()
     source.open()
     with closing(source):  # `sustained` opens the camera again
@@ -124,7 +118,7 @@ def _measure(
     progress("each stage alone")
     source.open()
     with closing(source):
-        stages = stage_latencies(source, buffers, classifier, maker, events, seconds * STAGES_SHARE)
+        stages = apart(stage_latencies, source, buffers, classifier, maker, events, seconds * STAGES_SHARE)
     progress("uploads")
     upload, no_upload = None, ""
     try:
@@ -141,18 +135,5 @@ def _measure(
         "stages": stages,
         "upload": upload,
         "no_upload": no_upload,
-        "thread_counts": _thread_counts(bundle, model, frames, seconds * THREADS_SHARE),
+        "thread_counts": thread_counts(bundle, model, frames, seconds * THREADS_SHARE),
     }
-
-
-def _thread_counts(
-    bundle: Bundle, settings: ModelSettings, frames: list[Pixels], seconds: float
-) -> tuple[ThreadCount, ...]:
-    """The median of inference with 1 thread to as many as there are processors."""
-    numbers = range(1, len(os.sched_getaffinity(0)) + 1)
-    found = []
-    for number in numbers:
-        # An engine takes its number of threads when it loads a model.
-        classifier = Classifier(bundle, settings.model_copy(update={"threads": number}))
-        found.append(ThreadCount(threads=number, p50_ms=inference_p50_ms(classifier, frames, seconds / len(numbers))))
-    return tuple(found)

@@ -89,10 +89,13 @@ class Latency(Part):
 
 
 class ThreadCount(Part):
-    """The median of inference with a number of threads."""
+    """Medians of one inference with a number of threads; null: measured by an older version."""
 
     threads: int
     p50_ms: float
+    cpu_ms: float | None = None  # processor time in all threads of the process
+    busy_p50_ms: float | None = None  # beside one busy loop for each processor
+    busy_cpu_ms: float | None = None
 
 
 class Upload(Part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge.camera.geometry import FrameBuffers
@@ -95,18 +95,6 @@ def stage_latencies(
         "publish": destination,
     }
     return {stage: latency(values, what[stage]) for stage, values in times.items()}
-
-
-def inference_p50_ms(classifier: Classifier, frames: Sequence[Pixels], seconds: float) -> float:
-    """The median of inference, measured for `seconds` and at least LEAST times."""
-    buffer = classifier.new_input()
-    times: list[float] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until or len(times) < LEAST:
-        classifier.prepare(frames[len(times) % len(frames)], buffer)
-        with _timed(times):
-            classifier.infer(buffer)
-    return latency(times, "").p50
 
 
 @contextmanager

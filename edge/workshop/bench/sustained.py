@@ -18,6 +18,7 @@ from edge.frames import Frame, Pixels
 from edge.settings.schema import CameraSettings
 from edge.status.snapshot import Status
 from edge.vision.classifier import Classifier
+from edge.workshop.bench.apart import apart
 from edge.workshop.bench.publish import Publisher
 from edge.workshop.bench.stages import EVERY_FRAME
 
@@ -65,7 +66,7 @@ def sustained(
     share = seconds / ROUNDS / 3
     alone, memory, whole, captured = [], [], [], []
     for _ in range(ROUNDS):
-        alone.append(model_fps(classifier, frames, share))
+        alone.append(apart(model_fps, classifier, frames, share))
         memory.append(pipeline_fps(FramesInMemory(frames), Status(), classifier, maker, publisher, share)[0])
         classified_fps, captured_fps = camera_fps(camera, classifier, maker, publisher, share)
         whole.append(classified_fps)

@@ -137,7 +137,8 @@ def _bars(result: Result) -> Iterator[str]:
     for count in result.thread_counts:
         bar = "█" * max(1, round(BAR * count.p50_ms / slowest))
         best = "  best" if count.threads == result.best_threads else ""
-        yield f"{_threads(count.threads):12}{count.p50_ms:9.2f} ms  {bar:{BAR}}{best}".rstrip()
+        busy = "" if count.busy_p50_ms is None else f", busy{count.busy_p50_ms:9.2f} ms"
+        yield f"{_threads(count.threads):12}{count.p50_ms:9.2f} ms{busy}  {bar:{BAR}}{best}".rstrip()
 
 
 def installed_table(bundles: Sequence[InstalledBundle]) -> Iterator[str]:

@@ -35,6 +35,11 @@ def check(result: Result) -> None:
     assert result.batch_per_s is not None
     assert result.batch_per_s > 0
     assert [count.threads for count in result.thread_counts] == list(range(1, result.machine.processors + 1))
+    for count in result.thread_counts:
+        assert count.cpu_ms is not None
+        assert count.busy_cpu_ms is not None
+        assert count.busy_p50_ms is not None
+        assert min(count.cpu_ms, count.busy_cpu_ms, count.busy_p50_ms) > 0
 
 
 @pytest.mark.slow

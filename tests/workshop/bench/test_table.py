@@ -12,7 +12,7 @@ from edge.vision.bundle import load_bundle
 from edge.vision.manifest import Candidate as ManifestCandidate
 from edge.vision.manifest import Measured
 from edge.workshop.bench.machine import condition, machine, made
-from edge.workshop.bench.result import Condition, latency, read_result
+from edge.workshop.bench.result import Condition, ThreadCount, latency, read_result
 from edge.workshop.bench.table import compared, comparison, table
 from tests.vision.signed import signed, small_bundle
 from tests.workshop.bench.results import CALM, result
@@ -35,6 +35,13 @@ def test_the_best_thread_count_is_marked_be_it_not_the_highest() -> None:
     (best,) = [line for line in table(result()).splitlines() if line.endswith("best")]
     assert best.startswith("3 threads")
     assert result().best_threads == 3
+
+
+def test_a_bar_shows_the_time_beside_busy_loops_unless_an_older_version_measured() -> None:
+    one = ThreadCount(threads=1, p50_ms=9.85, cpu_ms=9.8, busy_p50_ms=20.1, busy_cpu_ms=10.0)
+    (bar,) = [line for line in table(result(thread_counts=(one,))).splitlines() if line.startswith("1 thread ")]
+    assert bar.startswith("1 thread         9.85 ms, busy    20.10 ms  ██")
+    assert "busy" not in table(result())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
