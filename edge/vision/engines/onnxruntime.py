@@ -20,8 +20,8 @@ from edge.vision.manifest import Manifest
 
 PROVIDERS = ["CPUExecutionProvider"]  # PyPI's build has another one too, which computes in a cloud
 SETTINGS = {
-    # With threads that spin between two operations ResNet-18 takes a seventh less time on an idle machine, but twice the
-    # time beside other work, and they keep the processors busy between two frames too.
+    # With threads that spin between two operations ResNet-18 takes a seventh less time on an idle machine, but beside
+    # other work twice the time, and they keep the processors busy between two frames too.
     "session.intra_op.allow_spinning": "0",
     "session.load_model_format": "ONNX",  # not recognized by its content: there is a format of ONNX Runtime's own too
 }
