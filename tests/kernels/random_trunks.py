@@ -23,6 +23,8 @@ class Conv:
     input: int | None = None  # None: the operation before; -1: the pixels
     residual: int = NONE
     width: int | None = None  # of the kernel, if it is not square
+    # "beyond": sums of one sign, so large that Winograd has no proof; "ties": half of all results lie between two integers
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,11 @@ def trunk(side: int, operations: list[Operation], seed: int) -> bytes:
             row = [MAX_POOL, *row[1:], *[0] * 8]
         else:
             taps = height * width * taken.channels
-            weights = _weights(random, operation.channels, taps)
+            weights, bias, scale = _filters(random, operation, taps)
             here.channels, here.zero = operation.channels, int(random.choice([-128, random.integers(-128, 128)]))
-            spread = np.sqrt(taps) * (np.abs(weights).mean() + 1) * 74
-            scale = (random.uniform(0.3, 3, operation.channels) * random.choice([40, 200]) / spread).astype(np.float32)
-            bias = random.integers(-50000, 50000, operation.channels).astype(np.int32)
-            factor = float_bits(random.uniform(0.2, 1.5)) if operation.residual != NONE else 0
+            if operation.kind == "beyond":
+                here.zero = -128
+            factor = float_bits(random.choice([0.5, random.uniform(0.2, 1.5)])) if operation.residual != NONE else 0
             low = here.zero if random.random() < 0.5 else -128
             row[2:4] = [operation.residual, operation.channels]
             row += [here.zero, low, put(weights), put(bias), put(scale), factor, 0, 0]
@@ -101,17 +102,33 @@ def float_bits(number: float) -> int:
     return int(np.float32(number).view(np.int32))
 
 
-def _weights(random: np.random.Generator, channels: int, taps: int) -> np.ndarray:
+def _filters(random: np.random.Generator, conv: Conv, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights (channels, taps), biases and scales."""
+    shape = (conv.channels, taps)
+    bias = random.integers(-50000, 50000, conv.channels)
+    if conv.kind == "beyond":
+        weights = np.full(shape, 127)
+        low, high = (1.6, 2.2) if conv.input == PIXELS else (0.4, 0.9)  # pixels are 127 on average, their results 230
+        scale = random.uniform(low, high, conv.channels) / (taps * 127)
+    elif conv.kind == "ties":
+        weights, scale = random.integers(-1, 2, shape), np.full(conv.channels, 0.5)
+        bias = random.integers(-100, 100, conv.channels)
+    else:
+        weights = _weights(random, shape)
+        spread = 74 * np.sqrt(taps) * (np.abs(weights).mean() + 1) + 100 * np.abs(weights.sum(1))  # of the sums
+        scale = random.uniform(0.3, 3, conv.channels) * random.choice([40, 150]) / spread
+    return weights.astype(np.int8), bias.astype(np.int32), scale.astype(np.float32)
+
+
+def _weights(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     kind = random.integers(4)
     if kind == 0:
-        weights = random.integers(-127, 128, (channels, taps))
-    elif kind == 1:
-        weights = random.choice([-127, 127], (channels, taps))
-    elif kind == 2:
-        weights = np.clip(np.rint(random.normal(0, 30, (channels, taps))), -127, 127)
-    else:
-        weights = np.full((channels, taps), 127) * random.choice([-1, 1], (channels, 1))
-    return weights.astype(np.int8)
+        return random.integers(-127, 128, shape)
+    if kind == 1:
+        return random.choice([-127, 127], shape)
+    if kind == 2:
+        return np.clip(np.rint(random.normal(0, 30, shape)), -127, 127)
+    return np.full(shape, 127) * random.choice([-1, 1], (shape[0], 1))
 
 
 def resnet(side: int, stem: int, widths: tuple[int, ...], *, bottleneck: bool = False) -> list[Operation]:

@@ -52,6 +52,10 @@ def small_trunks() -> Iterator[Trunk]:
         ],
     )
     yield "two of the pixels", 33, [Conv(16, 7, stride=2), Conv(16, 7, stride=2, input=-1, residual=0), Pool(3, 1, 1)]
+    beyond = [Conv(256, 3, stride=2, input=-1, kind="beyond"), Conv(20, 3, padding=1, kind="beyond")]
+    yield "sums beyond the proof", 21, [*beyond, Conv(20, 3, padding=1, residual=1)]
+    ties = [Conv(16, 3, kind="ties"), Conv(24, 3, padding=1, kind="ties"), Conv(16, 3, 1, 1, residual=0, kind="ties")]
+    yield "ties", 16, [*ties, Conv(16, 1, residual=2, kind="ties"), Conv(16, 3, 2, 1, kind="ties")]
     yield "wide", 18, [Conv(64, 3, stride=2), Conv(160, 3, padding=1), Conv(144, 3, padding=1), Conv(64, 1, stride=2)]
     yield "basic", 75, resnet(75, 16, (24, 48))
     yield "bottleneck", 54, resnet(54, 16, (16, 32), bottleneck=True)
