@@ -14,6 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.photos.decode import read_photo
+from edge.vision.preprocess import fill, new_buffer
+from edge.workshop.export.network.architectures import architecture
+from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
+from edge.workshop.export.quantize.kernels_network import trunk_data
+from edge.workshop.export.quantize.ranges import data_free_ranges
+from edge.workshop.export.weights.state_dict import read_weights
 from tests.kernels.programs import AUTO, DIRECT, DOTS, OK, PLAIN, WINOGRAD_IN_USE, WINOGRAD_LOADED, Drive, build, noise
 from tests.kernels.random_trunks import Conv, Operation, Pool, resnet, trunk
 
@@ -128,6 +135,31 @@ def test_runs_at_once_share_one_trunk(arm64: Drive, tmp_path: Path, cpu: str) ->
 def test_dot_product_is_refused_where_the_processor_has_none(arm64: Drive) -> None:
     code, sentence, _ = arm64.on("cortex-a72").outcome(trunk(18, [Conv(16, 3)], 0), noise(18), DOTS)
     assert (code != OK, sentence) == (True, f"Method {DOTS} needs a processor with dot product.")
+
+
+@pytest.fixture(scope="module")
+def photographed(testdata: Path) -> tuple[bytes, np.ndarray]:
+    """ResNet-18's real trunk, and labelled photos as it takes them."""
+    network = fold_batch_norms(
+        architecture("resnet18"), read_weights(testdata / "weights" / "resnet18-pqf.pth", "resnet18").state
+    )
+    contract = network.architecture.contract
+    pictures = []
+    for photo in sorted((testdata / "photos" / "labelled").glob("*.JPEG"))[: 20 if FULL else 1]:
+        buffer = new_buffer(contract)
+        fill(buffer, read_photo(photo), contract)
+        pictures.append(buffer.pixels)
+    return trunk_data(network, data_free_ranges(network)).tobytes(), np.concatenate(pictures)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "method"), MORE_WAYS if FULL else [("cortex-a53", AUTO), ("cortex-a72", AUTO), ("neoverse-n1", AUTO)]
+)
+def test_real_weights_and_photos_give_the_same_bits(
+    plain: Drive, arm64: Drive, photographed: tuple[bytes, np.ndarray], cpu: str, method: int
+) -> None:
+    expected = plain.values(*photographed, PLAIN)
+    assert np.array_equal(arm64.on(cpu).values(*photographed, method), expected)
 
 
 if FULL:
