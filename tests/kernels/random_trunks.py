@@ -23,7 +23,7 @@ class Conv:
     input: int | None = None  # None: the operation before; -1: the pixels
     residual: int = NONE
     width: int | None = None  # of the kernel, if it is not square
-    # "beyond": sums of one sign, so large that Winograd has no proof; "ties": half of all results lie between two integers
+    # "beyond": sums of one sign, too large for Winograd's proof; "ties": half of the results lie between two integers
     kind: str = ""
 
 
