@@ -132,10 +132,10 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
             return head.probabilities(trunk(torch.from_numpy(buffer))[0].numpy())
 
     plain = (buffer_of(read_photo(file), contract) for file in files)
-    measured = {"photos": measure_agreement(int8, network, plain, len(files)).model_dump()}
+    measured = {"photos": measure_agreement([int8], network, plain, len(files))[0].model_dump()}
     if with_views:
         others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
-        measured["views"] = measure_agreement(int8, network, others, 4 * len(files)).model_dump()
+        measured["views"] = measure_agreement([int8], network, others, 4 * len(files))[0].model_dump()
     print(json.dumps({"torch": torch.__version__} | measured))
 
 

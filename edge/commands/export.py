@@ -11,19 +11,25 @@ from pathlib import Path
 
 from edge.settings.defaults import state_directory
 from edge.settings.schema import Settings
+from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST
 from edge.workshop.export.judge.limits import MIN_AGREEMENT, MIN_CORRELATION
 
 HELP = "make an INT8 model bundle from FP32 weights"
 DESCRIPTION = """\
-Takes FP32 weights and writes a model bundle: a directory with the INT8
-TorchScript model, its labels, a golden photo and a manifest with the sha256 of
-each. A separate process loads the bundle and checks its answer to the golden
+Takes FP32 weights and writes a model bundle: a directory with the INT8 trunk of
+the network, its head, its labels, a golden photo and a manifest with the sha256
+of each. A separate process loads the bundle and checks its answer to the golden
 photo; only then is the bundle installed, and the link `current` names it. The
 bundle before it stays, and `edge-classifier models rollback` goes back to it. A
 running daemon keeps its model until you run `edge-classifier models use NAME`.
 
 By default the ranges of the activations come from the batch-norm statistics in
 the weights, so no photos are needed; --calibrate finds them on photos.
+
+The fastest way through a network differs by board, so the engines that can run
+here are timed in turns and compared with FP32, and the fastest is kept. The
+figures are in the bundle, and `models list` shows its time. With another
+--target nothing can be timed here, so the usually fastest engine is taken.
 
 A bundle is for one instruction set: export on the device, or on a machine of
 the same kind. With another --target the bundle cannot be tried here: it is
@@ -65,6 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (the default): INT8, or FP16 on a GPU that TensorRT cannot make INT8 for; int8 and fp16 allow"
         " only that one. fp16 is for --target jetson alone, and experimental too",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=(AUTO, FASTEST, *ENGINE_NAMES),
+        default=AUTO,
+        help="what computes the model on the processor. auto (the default): the fastest of TorchScript's on this board;"
+        " fastest: ONNX Runtime is compared too; a name: that one alone. edge are this project's own kernels for ARM64",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=None,
+        metavar="N",
+        help="for how long each engine is timed (default: 3)",
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument(
@@ -115,7 +135,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.photos.folders import photos_in
     from edge.vision.installed import Installed
     from edge.vision.trial import verify_bundle
-    from edge.workshop.export.exporter import export_bundle
+    from edge.workshop.export.exporter import TIMING_S, export_bundle
     from edge.workshop.export.judge.views import GOLDEN_PHOTO
     from edge.workshop.export.network.input_options import InputOptions
     from edge.workshop.export.weights.find import find_weights
@@ -146,6 +166,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         installed.directory,
         target=target,
         precision=arguments.precision,
+        engine=arguments.engine,
+        timing_s=TIMING_S if arguments.seconds is None else arguments.seconds,
+        threads=settings.model.threads,
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),
         min_agreement=arguments.min_agreement,
@@ -180,6 +203,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         print(f"previous bundle: {previous}")
     print(exported.directory)
     return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 600:
+        raise argparse.ArgumentTypeError("must be seconds, from 0 to 600")
+    return seconds
 
 
 def _percent(text: str) -> float:

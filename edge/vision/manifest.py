@@ -121,7 +121,7 @@ class Quantization(Part):
     photos: int = 0
     levels: Literal[128, 256] = 256  # 128: made by an older version for fbgemm
     small_pairs: bool = False  # two neighbouring products add up within 16 bits, as CPUs without VNNI need
-    activations: Activations  # with qint8 torch's kernels qnnpack use XNNPACK, if torch has it
+    activations: Activations
 
 
 class GoldenClass(Part):
@@ -222,9 +222,11 @@ class _Schema1(_Common):
     files: dict[str, str]  # name → sha256
 
     def converted(self) -> Manifest:
-        gpu = self.engine in ("tensorrt", "cuda")
+        gpu, kernels = self.engine in ("tensorrt", "cuda"), str(self.engine)
+        if kernels == "qnnpack" and self.quantization is not None and self.quantization.activations == "qint8":
+            kernels = "xnnpack"
         engine = Engine(
-            name="cuda" if gpu else "torchscript", options={"kernels": self.engine}, library=f"torch {self.torch}"
+            name="cuda" if gpu else "torchscript", options={"kernels": kernels}, library=f"torch {self.torch}"
         )
         files = {SCHEMA_1_FILES[name]: File(name=name, sha256=digest) for name, digest in self.files.items()}
         common = {name: getattr(self, name) for name in _Common.model_fields}

@@ -20,13 +20,25 @@ def refuse_without_torch() -> None:
         raise BundleError("The bundle needs torch, which is not installed here; install it, or use another bundle.")
 
 
+def torch_engine(manifest: Manifest) -> str:
+    """torch's quantized engine that a bundle needs; "" if it needs none, as with the kernels of `edge/kernels/`.
+
+    XNNPACK is a part of torch's engine `qnnpack`: the one for signed activations.
+    """
+    kernels = str(manifest.engine.options.get("kernels"))
+    return {"xnnpack": "qnnpack", "edge": ""}.get(kernels, kernels)
+
+
 def refuse_other_kernels(running: Manifest, wanted: Manifest) -> None:
     """Refuse to run two bundles with different kernels of torch in one process, which has one setting for all.
 
     Raises:
         BundleError: they have different ones.
     """
-    if running.engine.name in ENGINES and str(running.engine) != str(wanted.engine):
+    if running.engine.name not in ENGINES:
+        return
+    now, then = torch_engine(running), torch_engine(wanted)
+    if (now and then and now != then) or running.on_gpu != wanted.on_gpu:
         raise BundleError(
             f"The bundle needs the engine {wanted.engine}, and {running.engine} runs, which is the whole process's;"
             " stop the daemon, run `edge-classifier models use`, and start it again."

@@ -1,6 +1,7 @@
 """The engine `torchscript`: INT8 TorchScript on the processor.
 
-The option `kernels` names torch's quantized engine, or is `edge` for the kernels of `edge/kernels/`.
+The option `kernels` is `onednn`, `fbgemm`, `qnnpack` or `xnnpack`, which are torch's, or `edge` for the kernels of
+`edge/kernels/`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
 from edge.kernels import library
 from edge.vision.engines.engine import Files, Session
-from edge.vision.engines.torch_library import refuse_other_kernels, refuse_without_torch
+from edge.vision.engines.torch_library import refuse_other_kernels, refuse_without_torch, torch_engine
 from edge.vision.manifest import Manifest
 
 OWN = "edge"
@@ -46,7 +47,7 @@ def load(manifest: Manifest, files: Files, threads: int) -> Session:
 
         operator.register()
     else:
-        use_kernels(kernels)
+        use_kernels(torch_engine(manifest))
         if quantization is not None and quantization.activations == "qint8" and not runs_qint8():
             raise BundleError(
                 f"The bundle needs XNNPACK, and this torch {torch.__version__} has none; export it again here."
@@ -69,5 +70,4 @@ def describe() -> str:
 
 def check_beside(running: Manifest, wanted: Manifest) -> None:
     """See `Engine.check_beside`: torch's kernels are the whole process's; our own run beside any."""
-    if OWN not in (running.engine.options.get("kernels"), wanted.engine.options.get("kernels")):
-        refuse_other_kernels(running, wanted)
+    refuse_other_kernels(running, wanted)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,25 +11,16 @@ import torch
 
 from edge.board.processor import InstructionSet, host_target
 from edge.errors import BundleError
-from edge.events import Probabilities
 from edge.frames import Pixels
 from edge.photos.decode import read_photo
 from edge.vision.bundle import GOLDEN, HEAD, LABELS, TRUNK
-from edge.vision.engines import torchscript
-from edge.vision.engines.engine import Session
-from edge.vision.engines.torch_kernels import host_activations, host_kernels, needs_small_pairs, use_kernels
 from edge.vision.engines.torch_session import TorchSession
-from edge.vision.head import Head
 from edge.vision.manifest import Ancestor, Engine, GoldenClass, InputContract, Manifest, Quantization
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.bundle_writer import write_bundle
-from edge.workshop.export.judge.agreement import (
-    Judged,
-    measure_agreement,
-    measure_latency,
-    refuse_below,
-    verify_golden,
-)
+from edge.workshop.export.candidates import Candidate, choose, head_of, judge, make_candidate, measured, time_in_turns
+from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST
+from edge.workshop.export.judge.agreement import Judged, measure_latency
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, MIN_AGREEMENT
 from edge.workshop.export.judge.report import Exported
 from edge.workshop.export.judge.views import GOLDEN_PHOTO, of_photos, shipped_views
@@ -38,8 +29,8 @@ from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
 from edge.workshop.export.network.float_network import FloatNetwork
 from edge.workshop.export.network.input_options import AS_KNOWN, InputOptions
 from edge.workshop.export.quantize.gpu_network import Gpu, Jetson, NoEngineError, Precision, make_fp16, make_int8
-from edge.workshop.export.quantize.int8_network import trunk_bytes
 from edge.workshop.export.quantize.ranges import Range, calibrated_ranges, data_free_ranges
+from edge.workshop.export.recipes import Refused, recipes
 from edge.workshop.export.weights.class_names import class_names
 from edge.workshop.export.weights.state_dict import Weights
 
@@ -48,19 +39,7 @@ Each = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 _UNANSWERED = (GoldenClass(index=0, confidence=0), GoldenClass(index=1, confidence=0))
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A trunk before it is compared with FP32, loaded by its engine, and the head behind it."""
-
-    manifest: Manifest  # lacks the files, the golden photo's answers and the agreement
-    trunk: bytes
-    session: Session
-    head: Head
-
-    def __call__(self, buffer: Pixels) -> Probabilities:
-        return self.head.probabilities(self.session.infer(buffer))
+TIMING_S = 3.0  # for each engine that is compared
 
 
 def export_bundle(
@@ -69,6 +48,9 @@ def export_bundle(
     *,
     target: InstructionSet | Literal["jetson"] | None = None,
     precision: Precision = "auto",
+    engine: str | None = None,
+    timing_s: float = TIMING_S,
+    threads: int = 0,
     calibration: Sequence[Path] = (),
     photos: Sequence[Path] = (),
     min_agreement: float = MIN_AGREEMENT,
@@ -87,6 +69,10 @@ def export_bundle(
         models: the directory in which the bundle's own directory is made.
         target: instruction set; None is this machine's.
         precision: `auto` is INT8, or FP16 for a GPU that TensorRT cannot make INT8 for; the others allow only that one.
+        engine: `auto`, `fastest` or a name of `ENGINE_NAMES`, as `--engine` takes them; None for the engine that is
+            usually the fastest, without a comparison.
+        timing_s: for how long each engine that is compared is timed, in seconds.
+        threads: of an inference; 0: one for each processor.
         calibration: photos to find the ranges on; without photos the ranges come from the batch norms.
         photos: photos to measure the agreement with FP32 on; if there are fewer than 20, views of shipped photos are
             added.
@@ -105,6 +91,8 @@ def export_bundle(
     target = target or host_target()
     if precision == "fp16" and target != "jetson":
         raise BundleError("FP16 is for a Jetson's GPU; add --target jetson, or leave --precision out.")
+    if target == "jetson" and engine in ENGINE_NAMES:
+        raise BundleError(f"{engine} computes on the processor; leave out --engine, or --target jetson.")
     gpu = open_gpu() if target == "jetson" else None
     step("folding batch norms and normalisation into the convolutions")
     usual = architecture(weights.architecture)
@@ -128,7 +116,7 @@ def export_bundle(
     draft = Manifest(
         architecture=table.name,
         target=target,
-        engine=Engine(name="none", library=f"torch {torch.__version__}"),
+        engine=Engine(name="none"),
         files={},
         features=network.features,
         # The published accuracy is that on the usual input.
@@ -142,32 +130,42 @@ def export_bundle(
         input=contract,
         golden=_UNANSWERED,
     )
+    threads = threads or len(os.sched_getaffinity(0))
+    refused: list[Refused] = []
     if gpu is not None:
         step("building the model for the GPU, which may take minutes")
-        candidate = _on_gpu(draft, network, ranges, example, gpu, precision, step)
+        candidates = [_on_gpu(draft, network, ranges, example, gpu, precision, step)]
     else:
-        candidate = _on_cpu(draft, network, ranges, example, step)
-    judged: Judged = "INT8" if candidate.manifest.quantization else "FP16"
+        assert target != "jetson"
+        candidates, refused = _on_cpu(draft, network, ranges, example, engine, target, threads, step)
+        _time(candidates, engine, target, example, timing_s, step)
+    judged: Judged = "INT8" if candidates[0].manifest.quantization else "FP16"
     step(f"comparing {judged} with FP32")
-    classes = verify_golden(candidate, network, example, judged)
     views = shipped_views(golden) if len(photos) < ENOUGH_PHOTOS else []
     buffers = (buffer_of(picture(), contract) for picture in each([*of_photos(photos), *views]))
-    agreement = measure_agreement(candidate, network, buffers, len(photos))
-    refuse_below(min_agreement, agreement, judged)
-    latency = measure_latency(candidate, network, example)
+    judge(candidates, network, example, buffers, len(photos), min_agreement, judged)
+    chosen = choose(candidates)
+    assert chosen.agreement is not None
+    latency = measure_latency(chosen, network, example)
     step("writing the bundle")
     contents = {
-        "trunk": (TRUNK, candidate.trunk),
-        "head": (HEAD, candidate.head.to_bytes()),
+        "trunk": (chosen.file, chosen.trunk),
+        "head": (HEAD, chosen.head.to_bytes()),
         "labels": (LABELS, "".join(f"{name}\n" for name in names).encode()),
         "golden": (GOLDEN, golden.read_bytes()),
     }
-    manifest = candidate.manifest.model_copy(update={"golden": classes, "agreement": agreement})
+    manifest = chosen.manifest.model_copy(
+        update={
+            "golden": chosen.golden,
+            "agreement": chosen.agreement,
+            "measured": measured(chosen, candidates, refused, threads),
+        }
+    )
     directory, manifest = write_bundle(contents, manifest, models, check)
     floats = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
     model_bytes = sum(len(contents[role][1]) for role in ("trunk", "head"))
     return Exported(
-        directory, manifest, agreement, latency, model_bytes, fp32_bytes=floats * 4, classes=network.classes
+        directory, manifest, chosen.agreement, latency, model_bytes, fp32_bytes=floats * 4, classes=network.classes
     )
 
 
@@ -178,11 +176,6 @@ def buffer_of(pixels: Pixels, contract: InputContract) -> Pixels:
     return buffer.pixels
 
 
-def _head_of(network: FloatNetwork) -> Head:
-    weight, bias = network.head.linear
-    return Head(weight.numpy(), bias.numpy())
-
-
 def _on_gpu(
     draft: Manifest,
     network: FloatNetwork,
@@ -191,40 +184,67 @@ def _on_gpu(
     gpu: Gpu,
     precision: Precision,
     step: Step,
-) -> _Candidate:
+) -> Candidate:
     pixels = torch.from_numpy(example)
     trunk, change = b"", dict[str, object]()
     if precision != "fp16":
         try:
             trunk = make_int8(network, ranges, pixels, gpu)
-            change = {"engine": _engine(draft, "cuda", "tensorrt")}
+            change = {"engine": _engine("tensorrt")}
         except NoEngineError as error:
             if precision == "int8":
                 raise
             step(f"{error.reason}, so this is FP16 instead of INT8; fix that and export again for INT8.")
     if not trunk:
         trunk = make_fp16(network, pixels, gpu)
-        change = {"engine": _engine(draft, "cuda", "cuda"), "precision": "fp16", "quantization": None}
+        change = {"engine": _engine("cuda"), "precision": "fp16", "quantization": None}
     manifest = draft.model_copy(update=change)
-    return _Candidate(manifest, trunk, TorchSession(manifest, {"trunk": trunk}, place=gpu.place), _head_of(network))
+    session = TorchSession(manifest, {"trunk": trunk}, place=gpu.place)
+    return Candidate("cuda", manifest, TRUNK, trunk, session, head_of(network))
+
+
+def _engine(kernels: str) -> Engine:
+    return Engine(name="cuda", options={"kernels": kernels}, library=f"torch {torch.__version__}")
 
 
 def _on_cpu(
-    draft: Manifest, network: FloatNetwork, ranges: dict[str, Range], example: Pixels, step: Step
-) -> _Candidate:
-    assert draft.target in ("arm64", "x86_64")
-    assert draft.quantization is not None
-    kernels = host_kernels(draft.target)
-    use_kernels(kernels)
-    activations, small_pairs = host_activations(draft.target), needs_small_pairs(kernels)
-    step(f"quantizing to INT8 ({activations} for the engine {kernels})")
-    pixels = torch.from_numpy(example)
-    trunk = trunk_bytes(network, ranges, pixels, kernels, activations, small_pairs=small_pairs)
-    quantization = draft.quantization.model_copy(update={"activations": activations, "small_pairs": small_pairs})
-    manifest = draft.model_copy(update={"engine": _engine(draft, "torchscript", kernels), "quantization": quantization})
-    session = torchscript.load(manifest, {"trunk": trunk}, torch.get_num_threads())
-    return _Candidate(manifest, trunk, session, _head_of(network))
+    draft: Manifest,
+    network: FloatNetwork,
+    ranges: dict[str, Range],
+    example: Pixels,
+    engine: str | None,
+    target: InstructionSet,
+    threads: int,
+    step: Step,
+) -> tuple[list[Candidate], list[Refused]]:
+    """The candidates, and the engines for which there is none.
+
+    Raises:
+        BundleError: there is no candidate.
+    """
+    if engine in (AUTO, FASTEST) and target != host_target():
+        step(f"engines for {target} cannot be timed on this machine, so the one that is usually the fastest is taken")
+        engine = None
+    possible, refused = recipes(engine, target, network)
+    candidates: list[Candidate] = []
+    for recipe in possible:
+        step(f"quantizing to INT8 ({recipe.activations} for the engine {recipe.name})")
+        try:
+            candidates.append(make_candidate(recipe, draft, network, ranges, example, threads))
+        except (BundleError, RuntimeError) as error:
+            if len(possible) == 1:
+                raise
+            refused.append(Refused(recipe.name, recipe.engine, str(error).strip().splitlines()[0].rstrip(".")))
+    if not candidates:
+        raise BundleError(f"No engine can run the model here ({refused[0].name}: {refused[0].reason}).")
+    return candidates, refused
 
 
-def _engine(draft: Manifest, name: str, kernels: str) -> Engine:
-    return draft.engine.model_copy(update={"name": name, "options": {"kernels": kernels}})
+def _time(
+    candidates: Sequence[Candidate], engine: str | None, target: str, example: Pixels, seconds: float, step: Step
+) -> None:
+    """Time the candidates, unless the engine was not to be compared or is for another machine."""
+    if engine is None or target != host_target():
+        return
+    step(f"timing {', '.join(candidate.name for candidate in candidates)}")
+    time_in_turns(candidates, example, seconds)

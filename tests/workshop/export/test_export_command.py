@@ -21,6 +21,7 @@ from edge.vision.installed import Installed
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.judge.limits import MIN_AGREEMENT
 from tests.daemon_process import CHECKOUT, environment, run_command
+from tests.workshop.export.usual import ONE_ENGINE
 
 host = host_target()
 
@@ -34,7 +35,7 @@ def done(
     (folder / "photos").mkdir()
     for photo in variants[:5]:
         (folder / "photos" / photo.name).symlink_to(photo)
-    arguments = ("--weights", weights_file, "--output", folder / "models", "--photos", folder / "photos")
+    arguments = ("--weights", weights_file, "--output", folder / "models", "--photos", folder / "photos", *ONE_ENGINE)
     return run_command("export", *arguments), folder / "models"
 
 
@@ -47,6 +48,7 @@ def test_it_shows_progress_a_table_and_the_path_last(done: tuple[subprocess.Comp
         "folding batch norms and normalisation into the convolutions",
         "finding the ranges of the activations",
         "quantizing to INT8",
+        f"timing {ONE_ENGINE[1]}",
         "comparing INT8 with FP32",
         "writing the bundle",
         "loading the bundle in a separate process",
@@ -78,13 +80,13 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     _, models = done
     monkeypatch.setenv("STATE_DIRECTORY", str(models.parent))
     previous = (models / "current").resolve()
-    assert main(["export", "--weights", str(weights_file), "--output", str(models), "--json"]) == 0
+    assert main(["export", "--weights", str(weights_file), "--output", str(models), *ONE_ENGINE, "--json"]) == 0
     output = capsys.readouterr().out
     assert output.count("\n") == 1
     document = json.loads(output)
     assert list(document) == [
         "bundle", "target", "engine", "ranges", "size_bytes", "latency_ms", "threads", "published_top1", "instead_of",
-        "agreement",
+        "agreement", "measured",
         "previous", "current", "unused_because",
     ]  # fmt: skip
     name = Path(document["bundle"]).name
@@ -93,6 +95,9 @@ def test_json_is_one_object_and_the_previous_bundle_stays(
     assert document["bundle"] != str(previous)
     assert (document["current"], document["unused_because"]) == (True, "")
     assert document["published_top1"] == 75.1
+    (row,) = document["measured"]["candidates"]
+    assert document["engine"]["options"] == row["options"] == {"kernels": ONE_ENGINE[1]}
+    assert (row["agrees"], row["reason"], row["ms"]) == (True, "", document["measured"]["ms"])
     # Without the user's photos it was measured on the shipped ones.
     assert (document["agreement"]["on"], document["agreement"]["photos"]) == ("shipped", 48)
     assert document["agreement"]["top1_or_tie"] >= 95
@@ -138,7 +143,7 @@ def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
     before = sorted(os.listdir(models)), (models / "current").resolve()  # noqa: PTH208
     config = tmp_path / "config.toml"
     config.write_text('[model]\ndevice = "cuda"\n')
-    given = ["export", "--weights", str(weights_file), "--output", str(models), "--config", str(config)]
+    given = ["export", "--weights", str(weights_file), "--output", str(models), "--config", str(config), *ONE_ENGINE]
     assert main(given) == 65
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -149,7 +154,7 @@ def test_a_bundle_that_this_machine_cannot_run_is_not_installed(
 def test_whatever_the_umask_is_a_bundle_is_written_by_its_owner_alone(weights_file: Path, tmp_path: Path) -> None:
     """A developer's umask is often 002, which makes files writable for a group."""
     models = tmp_path / "state" / "models"
-    command = [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", models]
+    command = [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", models, *ONE_ENGINE]
     shown = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=120, check=False, umask=0o002
     )
@@ -190,7 +195,7 @@ def test_mistakes_are_one_sentence_with_their_code(
     os.mkfifo(tmp_path / "pipes" / "photo.jpg")
     cv2.imwrite(str(tmp_path / "black" / "photo.png"), np.zeros((64, 64, 3), np.uint8))
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    given = ["export", "--weights", str(weights_file), "--output", "models", *arguments]
+    given = ["export", "--weights", str(weights_file), "--output", "models", *ONE_ENGINE, *arguments]
     assert main(given) == code
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -215,7 +220,17 @@ def test_a_least_agreement_that_is_no_percent_is_refused_in_a_sentence(
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(weights_file: Path, tmp_path: Path) -> None:
     """A limit on the size of files makes writes fail as on a full disk."""
     limited = subprocess.run(
-        [sys.executable, "-m", "edge", "export", "--weights", weights_file, "--output", tmp_path / "models"],
+        [
+            sys.executable,
+            "-m",
+            "edge",
+            "export",
+            "--weights",
+            weights_file,
+            "--output",
+            tmp_path / "models",
+            *ONE_ENGINE,
+        ],
         env=environment(),
         capture_output=True,
         text=True,

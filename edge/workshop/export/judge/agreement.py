@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,8 +107,10 @@ def verify_golden(model: Model, network: FloatNetwork, example: Pixels, judged: 
     return golden_classes(found.numpy())
 
 
-def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[Pixels], given: int) -> Agreement:
-    """How often both have the same top-1 class, and how far apart their confidences in FP32's top-1 class are.
+def measure_agreement(
+    models: Sequence[Model], network: FloatNetwork, buffers: Iterable[Pixels], given: int
+) -> list[Agreement]:
+    """How often a model and FP32 have the same top-1 class, and how far apart they are in that class's confidence.
 
     The correlation is the larger of two: the mean of the pictures' correlations, and the correlation over all logits.
     Each alone misjudges some cases: with two classes the correlation on one near tie is 1 or -1, and over all logits
@@ -118,22 +120,31 @@ def measure_agreement(int8: Model, network: FloatNetwork, buffers: Iterable[Pixe
     FP32 itself gives at least `TIE` times the confidence of its top-1.
 
     Args:
-        int8: the INT8 or FP16 model.
+        models: INT8 or FP16; FP32 is computed once for all.
         network: FP32.
         buffers: each (1, side, side, 3) uint8; at least one.
         given: how many of them, the first ones, are the user's photos; the others are views of shipped photos.
     """
+    fp32: list[torch.Tensor] = []
+    answers: list[list[torch.Tensor]] = [[] for _ in models]
     with torch.inference_mode():
-        pairs = [(network(torch.from_numpy(one))[0], torch.from_numpy(int8(one))) for one in buffers]
-        # (photos, classes); NaN becomes 0, which correlates with nothing.
-        expected, found = (torch.stack(answers).nan_to_num() for answers in zip(*pairs, strict=True))
-        first, other = expected.argmax(1, keepdim=True), found.argmax(1, keepdim=True)
-        confidence = expected.gather(1, first)
-        follows = expected.gather(1, other) >= TIE * confidence
-        difference = (confidence - found.gather(1, first)).abs().mean()
-        each = [correlation(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
-        over_all = _cosine(_logits(found).flatten(), _logits(expected).flatten())
-    photos = len(pairs)
+        for buffer in buffers:
+            fp32.append(network(torch.from_numpy(buffer))[0])
+            for model, into in zip(models, answers, strict=True):
+                into.append(torch.from_numpy(model(buffer)))
+    expected = torch.stack(fp32).nan_to_num()
+    return [_agreement(torch.stack(found).nan_to_num(), expected, given) for found in answers]
+
+
+def _agreement(found: torch.Tensor, expected: torch.Tensor, given: int) -> Agreement:
+    """Of the probabilities of a model and of FP32, each (photos, classes); NaN became 0, correlating with nothing."""
+    first, other = expected.argmax(1, keepdim=True), found.argmax(1, keepdim=True)
+    confidence = expected.gather(1, first)
+    follows = expected.gather(1, other) >= TIE * confidence
+    difference = (confidence - found.gather(1, first)).abs().mean()
+    each = [correlation(ours, theirs) for ours, theirs in zip(found, expected, strict=True)]
+    over_all = _cosine(_logits(found).flatten(), _logits(expected).flatten())
+    photos = len(expected)
     return Agreement(
         on="shipped" if not given else "photos" if given == photos else "both",
         photos=photos,

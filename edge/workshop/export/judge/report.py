@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.vision.manifest import Agreement, Manifest
+from edge.vision.manifest import Agreement, Engine, Manifest
 from edge.workshop.export.judge.agreement import Latency, describe_pictures
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
 
@@ -37,6 +38,7 @@ class Exported:
             "published_top1": self.manifest.weights.top1,
             "instead_of": self.manifest.weights.instead_of,
             "agreement": self.agreement.model_dump(),
+            "measured": self.manifest.measured.model_dump() if self.manifest.measured else None,
         }
 
     def to_table(self) -> str:
@@ -68,7 +70,19 @@ class Exported:
             rows.append(("accuracy", "–", f"{published:.1f} %", "published top-1 on ImageNet"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._engines()])
+
+    def _engines(self) -> Iterator[str]:
+        """A table of the engines that were compared; nothing if it was only one."""
+        measured = self.manifest.measured
+        if measured is None or len(measured.candidates) < 2:
+            return
+        threads = f"{measured.threads} thread{'s' if measured.threads > 1 else ''}"
+        yield ""
+        yield f"engines on this machine, an inference on {threads}:"
+        for one in sorted(measured.candidates, key=lambda one: one.ms or float("inf")):
+            ms = "–" if one.ms is None else f"{one.ms:.1f} ms"
+            yield f"{Engine(name=one.engine, options=one.options)!s:<20}{ms:>11}  {one.reason or 'kept'}"
 
 
 def _speed(latency: Latency) -> str:

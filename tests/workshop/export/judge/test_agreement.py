@@ -81,7 +81,7 @@ def test_a_near_tie_of_fp32_is_no_disagreement_and_a_clear_answer_is() -> None:
     fp32 = Answers([[0.50, 0.41, 0.09], [0.50, 0.39, 0.11], [0.9, 0.05, 0.05], [0.05, 0.9, 0.05]])
     int8 = Answers([[0.45, 0.46, 0.09], [0.44, 0.45, 0.11], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
     buffers = [np.zeros(1, np.uint8)] * 4
-    found = measure_agreement(int8.of_buffer, fp32, buffers, 4)  # type: ignore[arg-type]
+    (found,) = measure_agreement([int8.of_buffer], fp32, buffers, 4)  # type: ignore[arg-type]
     assert (found.photos, found.top1, found.top1_or_tie) == (4, 50.0, 75.0)
     refuse_below(75, found, "INT8")
     with pytest.raises(BundleError, match=r"on 75\.0 % of 4 photos, and 75\.1 % are the least"):
@@ -90,7 +90,7 @@ def test_a_near_tie_of_fp32_is_no_disagreement_and_a_clear_answer_is() -> None:
 
 def judged(int8: list[list[float]], fp32: list[list[float]]) -> Agreement:
     buffers = [np.zeros(1, np.uint8)] * len(fp32)
-    return measure_agreement(Answers(int8).of_buffer, Answers(fp32), buffers, 0)  # type: ignore[arg-type]
+    return measure_agreement([Answers(int8).of_buffer], Answers(fp32), buffers, 0)[0]  # type: ignore[arg-type]
 
 
 def test_a_class_that_is_first_on_every_photo_hides_nothing() -> None:

@@ -32,6 +32,7 @@ from tests.daemon_process import run_command, running
 from tests.networks import TESTDATA
 from tests.refusals import one_sentence
 from tests.workshop.export.trained_like import trained_like
+from tests.workshop.export.usual import ONE_ENGINE
 
 SEEN, JUDGED = 12, 20  # photos that the batch norms saw, and others that INT8 and FP32 are compared on
 
@@ -132,7 +133,7 @@ def test_two_classes_of_the_users_are_named_and_counted(
     models = ["--output", str(tmp_path / "models")]
     assert main(["export", *arguments, *models]) == 65
     assert "have 2 classes; name them with --labels FILE" in capsys.readouterr().err
-    assert main(["export", *arguments, *models, "--labels", str(tmp_path / "labels.txt"), "--json"]) == 0
+    assert main(["export", *arguments, *models, *ONE_ENGINE, "--labels", str(tmp_path / "labels.txt"), "--json"]) == 0
     directory = json.loads(capsys.readouterr().out)["bundle"]
     bundle = load_bundle(Path(directory))
     assert bundle.labels == ("Katze", "Hund")

@@ -22,6 +22,7 @@ from edge.workshop.export.quantize.ranges import expected_means
 from tests.refusals import one_sentence
 from tests.samples import INDEXES
 from tests.vision.signed import signed
+from tests.workshop.export.usual import ONE_ENGINE
 
 HALF = (0.5, 0.5, 0.5)
 NEW_FIELDS = ("interpolation", "crop", "normalization")
@@ -88,7 +89,7 @@ def test_the_bundle_records_the_input_and_is_judged_and_evaluated_with_it(
     torch.save(state, mine)
     network = ["--weights", str(mine), "--arch", "efficientnet_lite0", "--mean", *("0.5",) * 3, "--std", *("0.5",) * 3]
     options = ["--size", "256", "--resize", "288", "--interpolation", "bicubic", "--colour", "BGR"]
-    assert main(["export", *network, *options, "--output", str(models), "--json"]) == 0
+    assert main(["export", *network, *options, "--output", str(models), *ONE_ENGINE, "--json"]) == 0
     home = Path(json.loads(capsys.readouterr().out)["bundle"])
     said = json.loads((home / MANIFEST).read_text())["input"]
     assert said == {
@@ -114,7 +115,7 @@ def test_the_bundle_records_the_input_and_is_judged_and_evaluated_with_it(
 def test_published_accuracy_is_not_claimed_of_another_input(
     weights_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), "--json"]
+    arguments = ["export", "--weights", str(weights_file), "--output", str(tmp_path / "models"), *ONE_ENGINE, "--json"]
     assert main([*arguments, "--interpolation", "bicubic"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["published_top1"] is None

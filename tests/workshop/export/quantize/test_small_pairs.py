@@ -21,6 +21,7 @@ from edge.workshop.export.quantize.rounding import rounded, weight_scales
 from tests.networks import NETWORKS, TESTDATA, file_of
 from tests.samples import LABELS
 from tests.vision.signed import signed
+from tests.workshop.export.usual import ONE_ENGINE
 
 on_x86 = pytest.mark.skipif(
     host_target() != "x86_64" or "onednn" not in torch.backends.quantized.supported_engines,
@@ -125,7 +126,7 @@ def test_a_processor_without_vnni_exports_a_bundle_that_agrees_and_runs(
         "--output",
         str(tmp_path / "made"),
     )
-    report = edge_classifier("export", *options, "--output", str(tmp_path / "made"))
+    report = edge_classifier("export", *options, "--output", str(tmp_path / "made"), *ONE_ENGINE)
     assert report["agreement"]["photos"] == len(photos)
     assert report["agreement"]["top1"] >= 95  # two photos may differ; benchmarks/agreement.py has them all
     assert report["agreement"]["correlation"] >= 0.99
