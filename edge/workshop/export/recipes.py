@@ -164,5 +164,5 @@ def _onnx_recipe(target: InstructionSet) -> Recipe:
         return onnx_network.trunk_bytes(network, ranges, activations, small_pairs=small_pairs)
 
     version = importlib.import_module("onnxruntime").__version__
-    engine = Engine(name=ONNX_RUNTIME, library=f"onnxruntime {version}")
+    engine = Engine(name=ONNX_RUNTIME, library=f"ONNX Runtime {version}")
     return Recipe(ONNX_RUNTIME, engine, "any", activations, small_pairs, ONNX_TRUNK, make, use=lambda: None)
