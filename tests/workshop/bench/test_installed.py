@@ -3,16 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import MANIFEST, bundle_name, load_bundle
+from edge.vision.head import Head
 from edge.vision.installed import Installed
+from edge.workshop.bench.cold_start import import_library_s
 from edge.workshop.bench.installed import compare_installed
 from edge.workshop.bench.result import InstalledBundle
 from edge.workshop.bench.share import shared
 from edge.workshop.bench.table import comparison, installed_table, table
+from tests.vision.signed import install, signed
 from tests.workshop.bench.results import result
 
 SETTINGS = ModelSettings(threads=1)
@@ -91,6 +96,42 @@ def test_without_room_for_all_they_run_one_after_the_other(bundle_dir: Path, tmp
     assert asked == [True]
     assert [row.p50_ms is not None for row in rows] == [True, False]
     assert "should be called" in rows[1].reason
+
+
+def onnx_bundle(original: Path, folder: Path) -> Path:
+    """A bundle for ONNX Runtime that answers every photo with 90 % for the first class."""
+    mean_colour = pytest.importorskip("tests.vision.test_engine_onnxruntime").mean_colour()
+    classes = len(load_bundle(original).labels)
+    rest = np.full(classes - 2, 0.05 / (classes - 2))
+    bias = np.log(np.concatenate([[0.9, 0.05], rest])).astype(np.float32)
+    head = Head(np.zeros((classes, 3), np.float32), bias, 1.0)
+
+    def change(document: dict[str, Any]) -> None:
+        document["engine"] = {"name": "onnxruntime"}
+        document["input"] |= {"size": 32, "resize": 32, "border": [0, 0]}
+        document |= {"features": 3, "target": "any"}
+        document["quantization"]["small_pairs"] = True
+        document["golden"] = [{"index": 0, "confidence": 90.0}, {"index": 1, "confidence": 5.0}]
+
+    return signed(original, folder, change, model=mean_colour, head=head.to_bytes())
+
+
+@pytest.mark.timeout(120)
+def test_on_a_box_without_torch_the_others_are_measured(
+    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    models, broken = tmp_path / "models", tmp_path / "packages"
+    onnx = onnx_bundle(bundle_dir, tmp_path)
+    installed = install(models, onnx, bundle_dir)
+    (broken / "torch").mkdir(parents=True)
+    (broken / "torch/__init__.py").write_text("raise ImportError('there is no torch here')\n")
+    monkeypatch.syspath_prepend(broken)  # the processes of the bundles get this path
+    fast, missing = compare_installed(installed, SETTINGS, 0.1)
+    assert (fast.name, fast.engine, fast.golden, fast.reason) == (onnx.name, "onnxruntime", True, "")
+    assert missing.name == bundle_dir.name
+    assert "torch" in missing.reason
+    assert import_library_s("onnxruntime") > 0
 
 
 def test_the_table_fits_80_columns_and_marks_the_one_in_use() -> None:
