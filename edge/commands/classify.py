@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -54,15 +53,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
     from edge.photos.folders import photos_in
-    from edge.vision.batch import BATCH, classify_photos
+    from edge.vision.batch import classify_photos, threads_for
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
 
     folders = [given for given in arguments.photos if given.is_dir()]
     photos = [photo for given in arguments.photos for photo in (photos_in(given) if given in folders else [given])]
-    processors = len(os.sched_getaffinity(0))
-    # With a batch for each processor, each batch has one thread, so that no thread waits for another.
-    threads = processors if len(photos) > BATCH * processors else 1
+    threads = threads_for(len(photos))
     model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
     bundle = load_bundle(arguments.model or model.bundle, given=arguments.model is not None)
     classifier = Classifier(bundle, model)

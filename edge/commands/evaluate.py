@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 from edge.settings.schema import Settings
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from tqdm import tqdm
 
     from edge.photos.folders import read_labels
+    from edge.vision.batch import threads_for
     from edge.vision.bundle import load_bundle
     from edge.vision.classifier import Classifier
     from edge.workshop.charts import check_name, draw_reliability
@@ -51,8 +53,10 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         from edge.workshop.export.weights.state_dict import read_weights  # imports torch, which only FP32 needs
 
         weights = read_weights(arguments.weights, bundle.manifest.architecture)
-    classifier = Classifier(bundle, settings.model)
-    result = evaluate(classifier, bundle, tqdm(photos, unit="photo", leave=False, disable=None), weights)
+    threads = 1 if weights else threads_for(len(photos))  # FP32 takes longest, and uses all processors
+    model = settings.model if threads == 1 else settings.model.model_copy(update={"threads": 1})
+    progress = partial(tqdm, unit="photo", leave=False, disable=None)
+    result = evaluate(Classifier(bundle, model), bundle, photos, weights, threads=threads, progress=progress)
     if arguments.json:
         print(json.dumps(result.to_dict()))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -22,6 +23,15 @@ AHEAD = 2  # batches in work or done ahead of the consumer, for each thread
 
 
 Result = tuple[Path, Prediction | PhotoError]  # a photo, and its prediction or why there is none
+
+
+def threads_for(photos: int) -> int:
+    """How many threads `classify_photos` uses best: one for each processor, each with an inference of one thread.
+
+    Of fewer photos than a batch for each, 1: then each inference uses all processors.
+    """
+    processors = len(os.sched_getaffinity(0))
+    return processors if photos > BATCH * processors else 1
 
 
 def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int) -> Generator[Result, None, None]:

@@ -1,12 +1,14 @@
 """Tests `edge-classifier evaluate`: counts that can be checked by hand, as a table or one JSON object."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from edge.cli import main
+from edge.vision.batch import threads_for
 from tests.samples import INDEXES
 
 COUNT = 12
@@ -60,6 +62,23 @@ def test_it_counts_what_classify_says(
     assert "same first label as FP32" in output
     assert max(len(line) for line in output.splitlines()) <= 80
     assert "calibration error" in (tmp_path / "reliability.svg").read_text()
+
+
+def test_many_photos_are_classified_several_at_once_and_held_against_their_own_class(
+    bundle_dir: Path, variants: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [variants[number % len(variants)] for number in range(8 * len(os.sched_getaffinity(0)) + 3)]
+    assert threads_for(len(photos)) == len(os.sched_getaffinity(0))
+    assert main(["classify", *map(str, photos), "--model", str(bundle_dir), "--json"]) == 0
+    tops = [json.loads(line)["top"][0]["index"] for line in capsys.readouterr().out.splitlines()]
+    # The class that the bundle says is the right one, but for every third photo; in another order fewer would be right.
+    rows = [
+        (photo, (top + (number % 3 == 0)) % 1000) for number, (photo, top) in enumerate(zip(photos, tops, strict=True))
+    ]
+    assert main(["evaluate", str(table_of(list(rows), tmp_path)), "--model", str(bundle_dir), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    right = sum(number % 3 != 0 for number in range(len(rows)))
+    assert (document["photos"], document["top1"]) == (len(rows), pytest.approx(100 * right / len(rows), abs=0.01))
 
 
 def test_without_weights_fp32_is_not_mentioned(
