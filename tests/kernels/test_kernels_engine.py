@@ -9,9 +9,17 @@ import torch
 from edge.board.processor import host_target
 from edge.errors import BundleError
 from edge.kernels import library
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
+from edge.vision.bundle import GOLDEN, HEAD, LABELS, TRUNK, load_bundle
+from edge.vision.classifier import Classifier
 from edge.vision.engines import torchscript
+from edge.vision.head import Head
 from edge.vision.manifest import Engine, GoldenClass, Manifest, Origin, Quantization
 from edge.vision.torch_compat import load_script, script_bytes
+from edge.workshop.export.bundle_writer import write_bundle
+from edge.workshop.export.exporter import buffer_of
+from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from edge.workshop.export.quantize.kernels_network import trunk_bytes
 from tests.kernels.small_resnet import FEATURES, pictures, ranges_of, small_resnet
 
@@ -78,3 +86,36 @@ def test_data_that_the_kernels_refuse_is_named(trunk: bytes) -> None:
         BundleError, match=r"cannot run the bundle's model \(KernelsError: The kernels refuse .*version"
     ):
         torchscript.load(manifest("edge"), {"trunk": script_bytes(script)}, torch.get_num_threads())
+
+
+def test_a_whole_bundle_classifies_and_without_the_library_is_refused_in_a_sentence(
+    trunk: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a board that was installed again, without a compiler."""
+    weight, bias = NETWORK.head.linear
+    head = Head(weight.numpy(), bias.numpy())
+    buffer = buffer_of(read_photo(GOLDEN_PHOTO), NETWORK.architecture.contract)
+    session = torchscript.load(manifest("edge"), {"trunk": trunk}, torch.get_num_threads())
+    answer = head.probabilities(session.infer(buffer))
+    golden = tuple(
+        GoldenClass(index=int(index), confidence=float(answer[index]) * 100) for index in answer.argsort()[::-1][:3]
+    )
+    contents = {
+        "trunk": (TRUNK, trunk),
+        "head": (HEAD, head.to_bytes()),
+        "labels": (LABELS, b"ant\nbee\ncow\ndog\nelk\n"),
+        "golden": (GOLDEN, GOLDEN_PHOTO.read_bytes()),
+    }
+    described = manifest("edge").model_copy(update={"golden": golden})
+    directory, _ = write_bundle(contents, described, tmp_path / "models", lambda _: None)
+    classifier = Classifier(load_bundle(directory), ModelSettings())
+    assert (
+        classifier.labels[int(classifier.predict(read_photo(GOLDEN_PHOTO)).probabilities.argmax())]
+        == (classifier.labels[golden[0].index])
+    )
+    monkeypatch.setattr(library, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(library, "is_arm64", lambda: True)
+    with pytest.raises(
+        BundleError, match=r"kernels of edge-classifier's own are not built here; run: .*kernels\.build"
+    ):
+        Classifier(load_bundle(directory), ModelSettings())
