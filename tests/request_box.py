@@ -87,6 +87,7 @@ class Done:
             self._classify,
             reload=self._reload,
             change=lambda *values: self.changes.append(values),
+            running=lambda: "new-int8-000000",
             use=self._use,
             rollback=lambda: self._use("old-int8-000000"),
         )

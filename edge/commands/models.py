@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from edge.commands.config_option import add_config_option
-from edge.errors import BundleError, RequestError
+from edge.errors import BundleError, RequestError, StateError
 from edge.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 HELP = "list, add, use, roll back or remove model bundles"
 DESCRIPTION = """\
 Bundles are directories in the state directory's models/; the link `current`
-names the one in use, `previous` the one before it.
+names the one that the next start uses, `previous` the one before it. `list`
+asks the running daemon which one it uses.
 
 list      lists the bundles, with every checksum verified.
 add       installs a bundle: a directory, a tar archive of one, or an archive's
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     installed = installed_bundles(settings.model)
     match arguments.action:
         case "list":
-            return _list(installed, arguments.json)
+            return _list(installed, _running(settings), arguments.json)
         case "add":
             return _add(installed, arguments)
         case _:
@@ -74,26 +76,42 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             return 0
 
 
-def _list(installed: Installed, as_json: bool) -> int:
-    rows = [_row(installed, name) for name in installed.names()]
+def _running(settings: Settings) -> str | None:
+    """The bundle that the daemon uses now; None if no daemon runs, or this user may not ask it."""
+    from edge.interfaces.unix_socket import SOCKET, ask
+
+    with suppress(StateError, RequestError):  # the daemon may be of an older version
+        answer = ask(settings.fallback.path.with_name(SOCKET), "model", {})
+        return None if answer is None else str(answer["model"])
+    return None
+
+
+def _list(installed: Installed, running: str | None, as_json: bool) -> int:
+    rows = [_row(installed, name, running) for name in installed.names()]
     if as_json:
         print(json.dumps({"directory": str(installed.directory), "bundles": rows}, ensure_ascii=False))
         return 0
     if not rows:
         print(f"There is no bundle in {installed.directory}; make one with `edge-classifier export`.")
     for row in rows:
-        mark = "*" if row["current"] else "<" if row["previous"] else " "
+        if running is None:
+            mark = "*" if row["current"] else "<" if row["previous"] else " "
+        else:
+            mark = "*" if row["running"] else ">" if row["current"] else "<" if row["previous"] else " "
         print(f"{mark} {row['name']:36}{row['fault'] or _details(row)}")
     if rows:
-        print("\n* in use   < before it")
+        in_use = "* used from the next start (no daemon answers)" if running is None else "* in use"
+        waits = "   > used from the next start" if running not in (None, installed.current) else ""
+        print(f"\n{in_use}{waits}   < before it")
     return 0
 
 
-def _row(installed: Installed, name: str) -> dict[str, Any]:
+def _row(installed: Installed, name: str, running: str | None) -> dict[str, Any]:
     from edge.vision.bundle import load_bundle
 
     row: dict[str, Any] = {
         "name": name,
+        "running": None if running is None else name == running,
         "current": name == installed.current,
         "previous": name == installed.previous,
         "fault": "",
@@ -102,10 +120,13 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
         bundle = load_bundle(installed.directory / name)
     except BundleError as error:
         return row | {"fault": str(error)}
-    agreement = bundle.manifest.agreement
+    agreement, measured = bundle.manifest.agreement, bundle.manifest.measured
     return row | {
         "classes": len(bundle.labels),
         "bytes": bundle.model_bytes,
+        "engine": str(bundle.manifest.engine),
+        "ms": None if measured is None else measured.ms,
+        "measured_on": None if measured is None else measured.board,
         "weights": bundle.manifest.weights.source,
         "instead_of": bundle.manifest.weights.instead_of,
         "agreement": None if agreement is None else agreement.top1,
@@ -115,13 +136,16 @@ def _row(installed: Installed, name: str) -> dict[str, Any]:
 
 
 def _details(row: dict[str, Any]) -> str:
-    """Size, classes, accuracy and origin of a bundle in `models list`."""
+    """Size, engine, classes, accuracy and origin of a bundle in `models list`."""
     agreement = ""
     if row["agreement"] is not None:
         of = {"photos": "photos", "shipped": "shipped views", "both": "photos and shipped views"}[row["agreement_on"]]
         agreement = f", as FP32 on {row['agreement']:.1f} % of {row['agreement_photos']} {of}"
     instead = "" if row["instead_of"] is None else f", instead of {row['instead_of']}"
-    return f"{row['bytes'] / 1e6:5.1f} MB, {row['classes']} classes{agreement}, from {row['weights']}{instead}"
+    engine = row["engine"] if row["ms"] is None else f"{row['engine']} {row['ms']:.1f} ms"
+    return (
+        f"{row['bytes'] / 1e6:5.1f} MB, {engine}, {row['classes']} classes{agreement}, from {row['weights']}{instead}"
+    )
 
 
 def _add(installed: Installed, arguments: argparse.Namespace) -> int:

@@ -29,8 +29,8 @@ Topics, below <base>/<device>:
   replay               events that waited in the fallback log, in order
   status               health: rates, latencies, temperature, log depth, drops
   snapshot             the newest frame as JPEG, if mqtt.snapshot_every_s is set
-  request/<name>       snapshot, classify, reload, set, use or rollback,
-                       answered on response/<name>
+  request/<name>       snapshot, classify, reload, set, model, use or
+                       rollback, answered on response/<name>
 
 [web] listen says where the page and the REST API are: http://127.0.0.1:5000
 unless it is changed."""

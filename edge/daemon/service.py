@@ -180,6 +180,7 @@ class Service:
             *(self._recent, self._photos.decode, self._pipeline.classify),
             reload=lambda: self._signals.put(signal.SIGHUP),
             change=self._change,
+            running=lambda: str(self._model.description["name"]),
             use=lambda name: self._model.use(name, self._pipeline),
             rollback=lambda: self._model.rollback(self._pipeline),
         )

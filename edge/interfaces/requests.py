@@ -1,4 +1,4 @@
-"""The requests that MQTT and the Unix socket accept: snapshot, classify, reload, set, use and rollback.
+"""The requests that MQTT and the Unix socket accept: snapshot, classify, reload, set, model, use and rollback.
 
 `RequestHandler.handle` checks a request's fields and carries it out; `mqtt_requests.py` and `unix_socket.py` receive
 requests and send the answers. A new request needs a class of its fields and a case in `_do` here, and what it acts on
@@ -67,6 +67,7 @@ class RequestHandler:
         classify: queues a photo for the model; raises BusyError.
         reload: makes the service read its settings again.
         change: sets the minimum confidence and the frame rate; None keeps the present value.
+        running: returns the name of the bundle in use.
         use: switches to an installed bundle; returns its name.
         rollback: switches back to the bundle in use before; returns its name.
     """
@@ -79,11 +80,13 @@ class RequestHandler:
         *,
         reload: Callable[[], None],
         change: Callable[[float | None, float | None], None],
+        running: Callable[[], str],
         use: Callable[[str], str],
         rollback: Callable[[], str],
     ) -> None:
         self._recent, self._decode, self._classify = recent, decode, classify
         self._reload, self._change, self._use, self._rollback = reload, change, use, rollback
+        self._running = running
         # Held while a request changes the daemon; pictures and photos need time and change nothing.
         self._changing = threading.Lock()
         self._encoding = RepeatingFault(logger)
@@ -95,7 +98,7 @@ class RequestHandler:
             RequestError: the request is unknown, wrong or cannot be carried out now.
         """
         try:
-            with nullcontext() if name in ("snapshot", "classify") else self._changing:
+            with nullcontext() if name in ("snapshot", "classify", "model") else self._changing:
                 return self._do(name, document)
         except RequestError:
             raise
@@ -125,11 +128,11 @@ class RequestHandler:
             case "use":
                 wanted = _checked(_UseFields, document).name
                 return _model(lambda: self._use(wanted))
-            case "rollback":
+            case "model" | "rollback":
                 _checked(_NoFields, document)
-                return _model(self._rollback)
+                return _model(self._running if name == "model" else self._rollback)
             case _:
-                known = "snapshot, classify, reload, set, use or rollback"
+                known = "snapshot, classify, reload, set, model, use or rollback"
                 raise RequestError(f"There is no request {name:.40}; ask for {known}.")
 
     def snapshot(self) -> bytes | None:

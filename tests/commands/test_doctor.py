@@ -203,7 +203,7 @@ def test_a_remedy_names_the_program_that_is_asked(tmp_path: Path) -> None:
 
 
 def test_torch_is_imported_in_a_separate_process_and_its_version_reported() -> None:
-    finding = model.torch()
+    finding = model.library()
     assert finding.severity == "ok", finding
     assert finding.sentence.startswith("torch 2.")
 
@@ -211,8 +211,8 @@ def test_torch_is_imported_in_a_separate_process_and_its_version_reported() -> N
 def test_a_torch_without_int8_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     # As Debian's build for arm64 is.
     crippled = "import torch\ntype(torch.backends.quantized).supported_engines = ('none',)\n"
-    monkeypatch.setattr(model, "TORCH", crippled + model.TORCH)
-    finding = model.torch()
+    monkeypatch.setattr(model, "SELF_CHECK", crippled + model.SELF_CHECK)
+    finding = model.library()
     assert finding.severity == "failure"
     assert "has no INT8 kernels for this processor (its engines: none)" in finding.sentence
     assert "sudo ./install.sh" in finding.remedy
@@ -225,8 +225,8 @@ def test_a_torch_without_xnnpack_on_arm_is_a_warning(monkeypatch: pytest.MonkeyP
         "import platform; platform.machine = lambda: 'aarch64'\n"
         "import edge.vision.torch_compat as compat; compat.runs_qint8 = lambda: False\n"
     )
-    monkeypatch.setattr(model, "TORCH", on_arm + model.TORCH)
-    finding = model.torch()
+    monkeypatch.setattr(model, "SELF_CHECK", on_arm + model.SELF_CHECK)
+    finding = model.library()
     assert finding.severity == "warning", finding
     assert "does not reach XNNPACK; INT8 takes several times as long." in finding.sentence
     assert "sudo ./install.sh" in finding.remedy

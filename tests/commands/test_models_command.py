@@ -69,6 +69,8 @@ def test_without_a_daemon_a_bundle_is_verified_before_it_is_used(
     assert command("list") == 0
     listed = {line[2:].split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert listed[bundle_dir.name].startswith("* ")
+    assert "torchscript" in listed[bundle_dir.name]
+    assert listed["used"] == "* used from the next start (no daemon answers)   < before it"
     assert "truncated or changed" in listed[right.name]
 
 

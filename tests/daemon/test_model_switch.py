@@ -14,6 +14,8 @@ from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
 from edge.vision.bundle import Bundle
 from edge.vision.classifier import Classifier
+from edge.workshop.export.exporter import export_bundle
+from tests.networks import real_weights
 from tests.vision.signed import install, signed, with_other_labels
 
 
@@ -61,6 +63,17 @@ def test_what_cannot_run_next_to_the_running_one_is_refused(bundle_dir: Path, tm
     assert model.use(things.name, stage) == things.name
     assert [one.labels[0] for one in stage.models] == ["thing 0"]
     assert status.snapshot().gauges["model"] == model.description["name"] == things.name
+
+
+def test_bundles_of_torch_and_of_onnx_runtime_replace_each_other(bundle_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    other = export_bundle(real_weights("efficientnet_lite0"), tmp_path / "made", engine="onnxruntime", timing_s=0)
+    installed = install(tmp_path / "models", bundle_dir, other.directory)
+    model, stage = ModelSwitch(ModelSettings(bundle=installed.directory / "current"), Status(), Classifier), Stage()
+    model.load()
+    for name in (other.directory.name, bundle_dir.name):
+        assert model.use(name, stage) == name
+        assert stage.models[-1].name == model.description["name"] == installed.current == name
 
 
 def test_a_bundle_that_the_config_names_for_good_stays(bundle_dir: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def everything_said(daemon: Daemon, subscriber: Subscriber, config: Path) -> lis
     return events
 
 
+def verify_listing(models: Callable[..., Any], now: str, next_start: str) -> None:
+    """`models list` shows what the daemon uses now, although the link names another bundle."""
+    rows = {row["name"]: row for row in json.loads(models("list", "--json").stdout)["bundles"]}
+    assert [(name, row["current"]) for name, row in rows.items() if row["running"]] == [(now, False)]
+    listed = models("list").stdout
+    assert f"* {now} " in listed
+    assert f"> {next_start} " in listed
+    assert "* in use   > used from the next start   < before it" in listed
+
+
 @pytest.mark.timeout(400)
 def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for(
     configure: Configure, photo_video: Path, bundle_dir: Path, other_dir: Path, tmp_path: Path, brokers: Brokers
@@ -81,6 +92,9 @@ def test_models_are_swapped_under_a_live_stream_and_every_event_is_accounted_for
         used = use("use", other_dir.name)
         assert (used.returncode, used.stdout) == (0, f"{other_dir.name} runs now.\n")
         runs(other_dir.name)
+        installed.switch(bundle_dir.name)  # as `export` does: the daemon goes on with the other one
+        verify_listing(use, now=other_dir.name, next_start=bundle_dir.name)
+        installed.switch(other_dir.name)
         assert status_of(daemon)["model"] == model_of(daemon)["name"] == other_dir.name
 
         refused = use("use", liar.name)

@@ -27,7 +27,9 @@ REQUESTS = (
     | ANY_JSON.map(lambda value: json.dumps(value).encode())
     | st.dictionaries(KNOWN_KEYS, ANY_JSON, min_size=1).map(lambda value: json.dumps(value).encode())
 )
-NAMES = st.sampled_from(["snapshot", "classify", "reload", "set", "use", "rollback", "fly", "", "$SYS", "ü" * 40])
+NAMES = st.sampled_from(
+    ["snapshot", "classify", "reload", "set", "model", "use", "rollback", "fly", "", "$SYS", "ü" * 40]
+)
 
 
 @pytest.fixture(scope="module")

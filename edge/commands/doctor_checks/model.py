@@ -14,21 +14,17 @@ from edge.commands.doctor_checks.finding import Finding, Severity, our_command
 from edge.errors import BundleError
 from edge.settings.schema import Settings
 from edge.vision.bundle import load_bundle
-from edge.vision.engines import ENGINES
-from edge.vision.engines.torch_library import ENGINES as TORCHS
-from edge.vision.int8_check import WITHOUT_XNNPACK
+from edge.vision.engines import ENGINES, engine_named, engine_of
 from edge.vision.trial import verify_bundle
 
 INT8 = "For INT8 install NVIDIA's torch-tensorrt for this version of torch; for FP16 export with --precision fp16."
 NVIDIA_TORCH = "Install NVIDIA's own torch for this JetPack; until then the model runs on the processor."
-PINS = "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."
 ASKED_FOR = (
     "Where torchvision's server can be reached: {0} export --weights default, then"
     " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
-DESCRIBE = "import importlib\nprint(importlib.import_module('edge.vision.engines.' + sys.argv[1]).describe())"
-LIBRARY = "Install it again: sudo ./install.sh; or use a bundle of another engine."
-TORCH = "from edge.vision.int8_check import main; sys.exit(main())"
+SELF_CHECK = "from edge.vision.engines import self_check; sys.exit(self_check(sys.argv[1]))"
+SLOW = 2  # `Engine.self_check`: another build of the library would be much faster
 # Loads the library that runs TensorRT's engines: only the linker knows whether what it needs is here.
 GPU = """\
 import json, torch
@@ -50,25 +46,28 @@ print(json.dumps({
 
 
 def engine(settings: Settings) -> Finding:
-    """Whether the library that the bundle in use needs runs on this processor; torch, where there is no bundle yet."""
-    name = TORCHS[0]
+    """Whether the library that the bundle in use needs runs INT8 here; torch, where there is no bundle yet."""
+    name = ENGINES[0]
     with contextlib.suppress(BundleError):  # `model` reports it
-        name = load_bundle(settings.model.bundle).manifest.engine.name
-    if name in TORCHS or name not in ENGINES:
-        return torch()
-    ran = run_apart(DESCRIBE, name)
-    if ran.code == 0:
-        return Finding("engine", "ok", ran.output)
-    return Finding("engine", "failure", f"The engine {name} does not run: {ran.last_line}", LIBRARY)
+        manifest = load_bundle(settings.model.bundle).manifest
+        engine_of(manifest)
+        name = manifest.engine.name
+    return library(name)
 
 
-def torch() -> Finding:
-    """Whether torch runs on this processor, and on ARM uses XNNPACK, which makes INT8 fast."""
-    ran = run_apart(TORCH)
+def library(name: str = ENGINES[0]) -> Finding:
+    """Whether the library of an engine runs INT8 on this processor, as fast as it can."""
+    of_engine = engine_named(name)
+    ran = run_apart(SELF_CHECK, name)
     if ran.code == 0:
-        return Finding("torch", "ok", ran.output)
-    severity: Severity = "warning" if ran.code == WITHOUT_XNNPACK else "failure"
-    return Finding("torch", severity, ran.output or f"torch does not run: {ran.last_line}", PINS)
+        return Finding(of_engine.LIBRARY, "ok", ran.output)
+    severity: Severity = "warning" if ran.code == SLOW else "failure"
+    return Finding(
+        of_engine.LIBRARY,
+        severity,
+        ran.output or f"{of_engine.LIBRARY} does not run: {ran.last_line}",
+        of_engine.REMEDY,
+    )
 
 
 def is_jetson(root: Path) -> bool:

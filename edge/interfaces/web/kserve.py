@@ -21,6 +21,7 @@ from edge.interfaces.web.json_answer import JsonAnswer
 from edge.interfaces.web.photo_upload import MAX_PHOTOS, from_base64, read_body, refuse_unless_among, top_of
 from edge.interfaces.web.predictor import TOP, Predictor, Result, one_error
 from edge.interfaces.web.problem_details import documented_errors
+from edge.vision.engines import engine_named
 
 VERSION = "1"  # a bundle's name changes with its content, so it has no other
 INPUT = "image"
@@ -191,7 +192,7 @@ def _add_model(router: APIRouter, predictor: Predictor, daemon: DaemonAccess) ->
         return ModelMetadata(
             name=model["name"],
             versions=[VERSION],
-            platform="pytorch_torchscript",
+            platform=engine_named(model["engine"]["name"]).PLATFORM,
             inputs=[TensorOut(name=INPUT, datatype="BYTES", shape=[-1])],
             outputs=[TensorOut(name=n, datatype=kind, shape=[-1, rows.get(n, -1)]) for n, kind in OUTPUTS.items()],
         )

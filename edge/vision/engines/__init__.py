@@ -15,15 +15,24 @@ ENGINES = ("torchscript", "onnxruntime", "cuda")
 
 
 def engine_of(manifest: Manifest) -> Engine:
-    """The module that runs a bundle.
+    """The module that runs a bundle; errors as of `engine_named`."""
+    return engine_named(manifest.engine.name)
+
+
+def engine_named(name: str) -> Engine:
+    """The module of an engine.
 
     Raises:
         BundleError: this version of the program has no such engine.
     """
-    name = manifest.engine.name
     if name not in ENGINES:
         raise BundleError(
             f"The bundle needs the engine {name}, which this version of edge-classifier does not have; upgrade it, or"
             " export the bundle again here."
         )
     return cast("Engine", importlib.import_module(f"{__name__}.{name}"))
+
+
+def self_check(name: str) -> int:
+    """Print a sentence about an engine's library, and return its exit code; see `Engine.self_check`."""
+    return engine_named(name).self_check()

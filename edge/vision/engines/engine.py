@@ -51,6 +51,21 @@ class Session(Protocol):
 class Engine(Protocol):
     """A module that runs one kind of model. Importing it imports no library of the engine's."""
 
+    @property
+    def PLATFORM(self) -> str:  # noqa: N802 (a constant of the module)
+        """The platform's name in KServe's protocol."""
+        ...
+
+    @property
+    def LIBRARY(self) -> str:  # noqa: N802
+        """The library's name, for `doctor`."""
+        ...
+
+    @property
+    def REMEDY(self) -> str:  # noqa: N802
+        """What helps where `self_check` fails, as a sentence."""
+        ...
+
     def check(self, manifest: Manifest) -> None:
         """Refuse a bundle that this machine cannot run, as far as that is known without importing the library.
 
@@ -69,6 +84,14 @@ class Engine(Protocol):
 
     def describe(self) -> str:
         """The library's name, version and build; imports it."""
+        ...
+
+    def self_check(self) -> int:
+        """Print one sentence about the library on this machine; in a process of its own, because it may crash.
+
+        Returns:
+            0: it computes INT8; 2: it does, but much slower than another build would; 1: it does not.
+        """
         ...
 
     def check_beside(self, running: Manifest, wanted: Manifest) -> None:

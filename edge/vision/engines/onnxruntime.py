@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ SETTINGS = {
     "session.load_model_format": "ONNX",  # not recognized by its content: there is a format of ONNX Runtime's own too
 }
 _one_at_a_time = threading.Lock()  # where standard error goes belongs to the whole process
+LIBRARY = "onnxruntime"
+PLATFORM = "onnxruntime_onnx"
+REMEDY = "Install it again: sudo ./install.sh; or use a bundle of another engine."
 ERRORS_ONLY = 3  # of its levels of severity; less serious lines are for developers
 
 
@@ -49,6 +53,12 @@ def load(manifest: Manifest, files: Files, threads: int) -> Session:
 def describe() -> str:
     """See `Engine.describe`."""
     return f"ONNX Runtime {_library().__version__}"
+
+
+def self_check() -> int:
+    """See `Engine.self_check`."""
+    sys.stdout.write(f"{describe()}\n")
+    return 0
 
 
 def check_beside(running: Manifest, wanted: Manifest) -> None:

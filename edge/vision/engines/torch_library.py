@@ -8,6 +8,11 @@ from edge.errors import BundleError
 from edge.vision.manifest import Manifest
 
 ENGINES = ("torchscript", "cuda")
+LIBRARY = "torch"
+PLATFORM = "pytorch_torchscript"
+REMEDY = (
+    "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."
+)
 
 
 def refuse_without_torch() -> None:

@@ -10,9 +10,19 @@ from edge.board.openmp import spin_briefly
 from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
 from edge.kernels import library
+from edge.vision import int8_check
 from edge.vision.engines.engine import Files, Session
-from edge.vision.engines.torch_library import refuse_other_kernels, refuse_without_torch, torch_engine
+from edge.vision.engines.torch_library import (
+    LIBRARY,
+    PLATFORM,
+    REMEDY,
+    refuse_other_kernels,
+    refuse_without_torch,
+    torch_engine,
+)
 from edge.vision.manifest import Manifest
+
+__all__ = ["LIBRARY", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
 
 OWN = "edge"
 BATCHED = ("onednn", "fbgemm")  # qnnpack's graph has one photo's strides in it
@@ -66,6 +76,11 @@ def describe() -> str:
     except library.KernelsError:
         own = ""
     return describe_torch() + own
+
+
+def self_check() -> int:
+    """See `Engine.self_check`."""
+    return int8_check.main()
 
 
 def check_beside(running: Manifest, wanted: Manifest) -> None:
