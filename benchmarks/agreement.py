@@ -12,23 +12,36 @@ edge/kernels/ are compiled here; where this is no ARM64, in plain C, which gives
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edge.vision.manifest import Activations
 from edge.workshop.export.network.architectures import architecture
 from edge.workshop.export.quantize.kernels_network import unserved
 
+if TYPE_CHECKING:
+    import torch
+
+    from edge.workshop.export.network.float_network import FloatNetwork
+
 OWN = "own kernels"
+# The activations for x86 and for ARM; ONNX Runtime runs both here.
+ONNX: dict[str, Activations] = {"ONNX Runtime, uint8": "quint8", "ONNX Runtime, int8": "qint8"}
 CASES = {  # name of the row: target, ONEDNN_MAX_CPU_ISA
     "x86 with VNNI": ("x86_64", ""),
     "x86 without VNNI": ("x86_64", "AVX2"),
     "XNNPACK": ("arm64", ""),
     OWN: (OWN, ""),
+    "ONNX Runtime with VNNI": ("ONNX Runtime, uint8", ""),
+    "ONNX Runtime without VNNI": ("ONNX Runtime, uint8", "AVX2"),  # its weights; no VNNI is hidden from it
+    "ONNX Runtime on ARM": ("ONNX Runtime, int8", ""),
 }
 
 
@@ -40,12 +53,14 @@ def main() -> None:
     parser.add_argument("--views", action="store_true")
     parser.add_argument("--trixie", type=Path, metavar="ROOT")
     arguments = parser.parse_args()
-    print("| network | torch | kernels | same top-1 | of views | logits' correlation |")
+    print("| network | library | kernels | same top-1 | of views | logits' correlation |")
     print("|---|---|---|--:|--:|--:|")
     for pair in arguments.weights:
         name, _, file = pair.partition("=")
         for root in [None, arguments.trixie] if arguments.trixie else [None]:
             for case in CASES:
+                if CASES[case][0] in ONNX and root is not None:
+                    continue
                 if case == OWN and (root is not None or unserved(architecture(name))):
                     continue
                 if case != "XNNPACK" or root is not None:  # PyPI's torch has none for x86
@@ -53,7 +68,7 @@ def main() -> None:
                     plain, views = cell["photos"], cell.get("views")
                     of_views = f"{views['top1']:.1f} % of {views['photos']}" if views else "–"
                     print(
-                        f"| {name} | {cell['torch']} | {case} | {plain['top1']:.1f} % of {plain['photos']} |"
+                        f"| {name} | {cell['library']} | {case} | {plain['top1']:.1f} % of {plain['photos']} |"
                         f" {of_views} | {plain['correlation']:.4f} |",
                         flush=True,
                     )
@@ -88,19 +103,12 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
 
     from edge.events import Probabilities
     from edge.frames import Pixels
-    from edge.kernels import library
-    from edge.kernels.build import build
     from edge.photos.decode import read_photo
     from edge.photos.folders import photos_in
-    from edge.vision.engines.torch_kernels import host_activations, host_kernels, use_kernels
     from edge.vision.head import Head
-    from edge.vision.torch_compat import load_script
     from edge.workshop.export.exporter import buffer_of
     from edge.workshop.export.judge.agreement import measure_agreement
     from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
-    from edge.workshop.export.quantize import kernels_network
-    from edge.workshop.export.quantize.int8_network import trunk_bytes
-    from edge.workshop.export.quantize.ranges import data_free_ranges
     from edge.workshop.export.weights.state_dict import read_weights
 
     def views(pixels: Pixels) -> Iterator[Pixels]:
@@ -113,18 +121,7 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     network = fold_batch_norms(architecture(name), read_weights(Path(weights), name).state)
     contract = network.architecture.contract
     files = photos_in(Path(photos))
-    example = torch.from_numpy(buffer_of(read_photo(files[0]), contract))
-    ranges = data_free_ranges(network)
-    if target == OWN:
-        with tempfile.TemporaryDirectory() as folder:
-            library.DIRECTORY = Path(folder)
-            build()
-            trunk = load_script(kernels_network.trunk_bytes(network, ranges))
-    else:
-        kernels = host_kernels(target)  # type: ignore[arg-type]
-        use_kernels(kernels)
-        activations = host_activations(target)  # type: ignore[arg-type]
-        trunk = load_script(trunk_bytes(network, ranges, example, kernels, activations, small_pairs=bool(isa)))
+    made_by, trunk = _trunk(target, isa, network, torch.from_numpy(buffer_of(read_photo(files[0]), contract)))
     head = Head(*(tensor.numpy() for tensor in network.head.linear))
 
     def int8(buffer: Pixels) -> Probabilities:
@@ -136,7 +133,41 @@ def _measure(target: str, isa: str, name: str, with_views: str, weights: str, ph
     if with_views:
         others = (buffer_of(np.ascontiguousarray(view), contract) for file in files for view in views(read_photo(file)))
         measured["views"] = measure_agreement([int8], network, others, 4 * len(files))[0].model_dump()
-    print(json.dumps({"torch": torch.__version__} | measured))
+    print(json.dumps({"library": made_by} | measured))
+
+
+def _trunk(
+    target: str, isa: str, network: FloatNetwork, example: torch.Tensor
+) -> tuple[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """The library that computes INT8, and the features (1, features) of a buffer (1, side, side, 3)."""
+    import torch
+
+    from edge.kernels import library
+    from edge.kernels.build import build
+    from edge.vision.engines.torch_kernels import host_activations, host_kernels, use_kernels
+    from edge.vision.torch_compat import load_script
+    from edge.workshop.export.quantize import kernels_network, onnx_network
+    from edge.workshop.export.quantize.int8_network import trunk_bytes
+    from edge.workshop.export.quantize.ranges import data_free_ranges
+
+    ranges = data_free_ranges(network)
+    if target in ONNX:
+        runtime = importlib.import_module("onnxruntime")
+        model = onnx_network.trunk_bytes(network, ranges, ONNX[target], small_pairs=bool(isa))
+        session = runtime.InferenceSession(model)
+        return f"onnxruntime {runtime.__version__}", lambda pixels: torch.from_numpy(
+            session.run(None, {"pixels": pixels.numpy()})[0]
+        )
+    if target == OWN:
+        with tempfile.TemporaryDirectory() as folder:
+            library.DIRECTORY = Path(folder)
+            build()
+            return f"torch {torch.__version__}", load_script(kernels_network.trunk_bytes(network, ranges))
+    kernels = host_kernels(target)  # type: ignore[arg-type]
+    use_kernels(kernels)
+    activations = host_activations(target)  # type: ignore[arg-type]
+    model = trunk_bytes(network, ranges, example, kernels, activations, small_pairs=bool(isa))
+    return f"torch {torch.__version__}", load_script(model)
 
 
 if __name__ == "__main__":

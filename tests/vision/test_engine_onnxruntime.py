@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,13 @@ def test_without_the_library_a_sentence_says_how_to_install_it(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "apt install python3-onnxruntime" in refusal(mean_colour())
     assert "pip install onnxruntime" in refusal(mean_colour())
+
+
+def test_debians_build_is_refused_where_importing_it_would_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pi 4 lists asimd but not asimdhp, and Debian's 1.21 for ARM64 has half precision in its constructors."""
+    theirs = SimpleNamespace(origin="/usr/lib/python3/dist-packages/onnxruntime/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: theirs)
+    monkeypatch.setattr(onnxruntime, "cpu_flags", lambda: frozenset({"fp", "asimd", "aes", "crc32"}))
+    assert "install PyPI's" in refusal(mean_colour())
+    monkeypatch.setattr(onnxruntime, "cpu_flags", lambda: frozenset({"fp", "asimd", "asimdhp", "asimddp"}))  # Pi 5
+    assert load(mean_colour()).threads == 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.board.processor import has_vnni, host_target
+from edge.board.processor import cpu_flags, has_vnni, host_target
 from edge.errors import BundleError
 from edge.frames import Pixels
 from edge.vision.engines.engine import Files, Floats, Session
@@ -26,6 +26,7 @@ SETTINGS = {
     "session.intra_op.allow_spinning": "0",
     "session.load_model_format": "ONNX",  # not recognized by its content: there is a format of ONNX Runtime's own too
 }
+DEBIANS = "/usr/lib/python3/dist-packages/"  # where Debian's packages are
 _one_at_a_time = threading.Lock()  # where standard error goes belongs to the whole process
 LIBRARY = "onnxruntime"
 PLATFORM = "onnxruntime_onnx"
@@ -41,12 +42,12 @@ def check(manifest: Manifest) -> None:
     small_pairs = quantization is not None and quantization.small_pairs
     if host == "x86_64" and not small_pairs and not has_vnni():
         raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
-    _refuse_without_library()
+    _refuse_unavailable()
 
 
 def load(manifest: Manifest, files: Files, threads: int) -> Session:
     """See `Engine.load`."""
-    _refuse_without_library()
+    _refuse_unavailable()
     return OnnxSession(manifest, files["model"] if manifest.features is None else files["trunk"], threads)
 
 
@@ -117,12 +118,28 @@ class OnnxSession:
         return self._session.run(None, {self._input: pixels})[0]
 
 
-def _refuse_without_library() -> None:
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise BundleError(
+def unavailable() -> str:
+    """Why ONNX Runtime cannot be used here, as a sentence; "" if it can."""
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None:
+        return (
             "The bundle needs ONNX Runtime, which is not installed here; install it (on Debian trixie"
             " `apt install python3-onnxruntime`, elsewhere `pip install onnxruntime`), or use another bundle."
         )
+    # Debian's 1.21 for ARM64 computes constants in half precision while it is loaded, which cores before the Cortex-A75
+    # cannot, such as those of a Pi 4 and a Zero 2 W: importing it would end this process.
+    flags = cpu_flags()
+    if (spec.origin or "").startswith(DEBIANS) and "asimd" in flags and "asimdhp" not in flags:
+        return (
+            "Debian's ONNX Runtime does not run on this processor, which has no arithmetic in half precision; remove it"
+            " and install PyPI's (`pip install onnxruntime==1.22.1`), or use another bundle."
+        )
+    return ""
+
+
+def _refuse_unavailable() -> None:
+    if reason := unavailable():
+        raise BundleError(reason)
 
 
 def _library() -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from edge.errors import BundleError
 from edge.frames import Pixels
 from edge.kernels import library
 from edge.vision.bundle import TRUNK
+from edge.vision.engines import onnxruntime
 from edge.vision.engines.torch_kernels import Kernels, host_kernels, needs_small_pairs, use_kernels
 from edge.vision.manifest import Activations, Engine, Target
 from edge.vision.torch_compat import runs_qint8
@@ -94,7 +94,9 @@ def recipes(choice: str | None, target: InstructionSet, network: FloatNetwork) -
 def _refusal(name: str, target: InstructionSet, network: FloatNetwork) -> str:
     """Why no trunk can be made for an engine, without a full stop; "" if it can."""
     if name == ONNX_RUNTIME:
-        return "" if importlib.util.find_spec("onnxruntime") else "ONNX Runtime is not installed"
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "ONNX Runtime is not installed"
+        return onnxruntime.unavailable().rstrip(".")
     return _refusal_of_ours(target, network) if name == "edge" else _refusal_of_torch(name, target)
 
 
@@ -163,6 +165,5 @@ def _onnx_recipe(target: InstructionSet) -> Recipe:
     def make(network: FloatNetwork, ranges: Mapping[str, Range], _: Pixels) -> bytes:
         return onnx_network.trunk_bytes(network, ranges, activations, small_pairs=small_pairs)
 
-    version = importlib.import_module("onnxruntime").__version__
-    engine = Engine(name=ONNX_RUNTIME, library=f"ONNX Runtime {version}")
+    engine = Engine(name=ONNX_RUNTIME, library=onnxruntime.describe())
     return Recipe(ONNX_RUNTIME, engine, "any", activations, small_pairs, ONNX_TRUNK, make, use=lambda: None)
