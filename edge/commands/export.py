@@ -125,9 +125,8 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Export, switch `current`, and print the table and the path."""
-    # torch reads both when it is imported. Waiting threads then use no processor that the daemon may need, and on ARM64
-    # oneDNN leaves no /tmp/perf-PID.map behind.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch reads it when it is imported; on ARM64 oneDNN then leaves no /tmp/perf-PID.map behind. OpenMP's threads wait
+    # as in the daemon (`board/openmp.py`), so that the engines are timed as they will run.
     os.environ.setdefault("ONEDNN_JIT_PROFILE", "0")
     from tqdm import tqdm
 
