@@ -14,11 +14,13 @@ from edge.kernels import build as module
 from edge.kernels import library
 from edge.kernels.build import build
 from tests.installer import program
+from tests.kernels.compiler import need_compiler
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An ARM64 machine whose package has no library yet, and may be written."""
+    need_compiler()
     home = tmp_path / "kernels"
     home.mkdir()
     monkeypatch.setattr(library, "DIRECTORY", home)

@@ -7,7 +7,6 @@ import torch
 
 from edge.errors import BundleError
 from edge.kernels import library
-from edge.kernels.build import build
 from edge.photos.decode import read_photo
 from edge.vision.torch_compat import load_script
 from edge.workshop.export.exporter import buffer_of
@@ -16,9 +15,9 @@ from edge.workshop.export.network.architectures import ARCHITECTURES
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
 from edge.workshop.export.quantize.kernels_network import trunk_bytes, unserved
 from edge.workshop.export.quantize.ranges import data_free_ranges
+from tests.kernels.compiler import library_for_tests
 from tests.kernels.small_resnet import pictures, ranges_of, small_resnet
 from tests.networks import real_weights
-from tests.workers import made_once
 
 SERVED = {"resnet18": "", "resnet34": "", "resnet50": ""}
 DEPTHWISE = "it has depthwise convolutions"
@@ -27,7 +26,7 @@ DEPTHWISE = "it has depthwise convolutions"
 @pytest.fixture
 def kernels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library, in plain C where this is no ARM64."""
-    monkeypatch.setattr(library, "DIRECTORY", made_once(tmp_path_factory, "kernels", build))
+    monkeypatch.setattr(library, "DIRECTORY", library_for_tests(tmp_path_factory))
 
 
 def test_the_resnets_are_served_and_for_the_others_there_is_a_reason() -> None:
