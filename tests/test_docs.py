@@ -24,7 +24,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     for folder in ("benchmarks", "deploy", "edge", "scripts", "systemd"):
         sources += [file for file in (CHECKOUT / folder).rglob("*") if "__pycache__" not in file.parts]
     for file in [*PAGES, *sources]:
-        if file.is_file() and file.suffix not in (".jpg", ".png", ".npz"):
+        if file.is_file() and file.suffix not in (".jpg", ".png", ".npz", ".so"):
             yield file, file.read_text(encoding="utf-8")
 
 
