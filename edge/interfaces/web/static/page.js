@@ -116,10 +116,13 @@ async function fetchModel() {
 function showModel() {
   const m = seen.model;
   if (!m) return;
-  const rows = [["name", m.name], ["checksum", m.files?.["model.ts"]], ["weights", m.weights?.source], ["classes", m.classes]];
+  const file = m.files?.trunk ?? m.files?.model ?? {};
+  const engine = [m.engine?.name, ...Object.values(m.engine?.options ?? {})].filter(Boolean).join(" ");
+  const rows = [["name", m.name], ["engine", engine], ["checksum", file.sha256]];
+  rows.push(["weights", m.weights?.source], ["classes", m.classes]);
   if (m.agreement) rows.push(["agreement", t(`on_${m.agreement.on}`, m.agreement)]);
   const known = rows.filter(([, value]) => value);
-  $("model").replaceChildren(...known.flatMap(([key, value]) => [make("dt", {}, t(key)), make("dd", {}, value)]));
+  $("model").replaceChildren(...known.flatMap(([key, value]) => [make("dt", {}, t(key, file)), make("dd", {}, value)]));
 }
 
 // --- the log ---
