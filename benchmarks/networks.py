@@ -22,14 +22,19 @@ SIDE = 224
 CALIBRATION_PHOTOS = 100  # of the folder; enough for min-max ranges
 
 
-def normalised(pixels: Pixels) -> Floats:
-    """(1, 3, 224, 224) float32 of a photo, (height, width, 3) uint8 RGB: short side 256, centre, normalised."""
+def cropped(pixels: Pixels) -> Pixels:
+    """(224, 224, 3) of a photo, (height, width, 3) uint8 RGB: short side 256, centre."""
     height, width = pixels.shape[:2]
     scale = 256 / min(height, width)
     size = (max(SIDE, round(width * scale)), max(SIDE, round(height * scale)))
     resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (size[1] - SIDE) // 2, (size[0] - SIDE) // 2
-    floats = resized[top : top + SIDE, left : left + SIDE].astype(np.float32) / 255
+    return resized[top : top + SIDE, left : left + SIDE]
+
+
+def normalised(pixels: Pixels) -> Floats:
+    """(1, 3, 224, 224) float32 of a photo, (height, width, 3) uint8 RGB: cropped and normalised."""
+    floats = cropped(pixels).astype(np.float32) / 255
     return np.ascontiguousarray(((floats - MEAN) / STD).transpose(2, 0, 1)[None])
 
 
