@@ -88,18 +88,25 @@ class ExecuTorch(Engine):
         return softmax(self._module.forward([torch.from_numpy(planes(prepared))])[0][0].numpy())
 
 
-class Ours(ThisProject):
+class Xnnpack(ThisProject):
     """One of this project's bundles, with a buffer for each photo."""
 
+    bundle = "edge-classifier-xnnpack"
+
     def __init__(self, models: Path, weights: Path, threads: int) -> None:
-        super().__init__(models / self.name, weights, threads)
+        super().__init__(models / self.bundle, weights, threads)
         self.fresh = True
 
-    name = "edge-classifier-xnnpack"
+
+class Kernels(Xnnpack):
+    """The kernels of `edge/kernels`."""
+
+    bundle = "edge-classifier-kernels"
 
 
+OURS: tuple[type[Xnnpack], ...] = (Xnnpack, Kernels)
 ENGINES: dict[str, type[Engine]] = {
-    Ours.name: Ours,
+    **{engine.bundle: engine for engine in OURS},
     "onnxruntime-int8": OnnxRuntime,
     "ncnn-int8": Ncnn,
     "executorch-xnnpack-int8": ExecuTorch,

@@ -5,8 +5,9 @@
  * line goes to stderr:
  *   COUNTED n INSTRUCTIONS BYTES_READ BYTES_WRITTEN ELSEWHERE
  * Instructions are those of all threads. The caches are those of the processor that runs the calling thread, and keep
- * their contents from part to part. ELSEWHERE is the number of accesses that the caches did not see: those of other
- * threads, and DC ZVA (a store of zeros), whose address QEMU does not show to plugins. */
+ * their contents from part to part. ELSEWHERE is the number of accesses by other threads, which the caches do not see.
+ * Neither do they see DC ZVA, which stores 64 zeros, because QEMU does not show its address to plugins: each counts as 64
+ * bytes written. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,9 @@ enum { MARK = 12345 };
 static struct caches caches;
 static uint64_t instructions, zeroing, elsewhere;
 static struct { uint64_t instructions, read, written, elsewhere; } start;
+
+static uint64_t written(void) { return caches.written + zeroing * LINE; }
+
 static volatile int counting;
 static unsigned thread;
 
@@ -57,14 +61,14 @@ static void on_system_call(qemu_plugin_id_t id, unsigned vcpu, int64_t number, u
     counting = 0;
     if (mark % 2 == 0) {
         thread = vcpu;
-        start.instructions = instructions, start.read = caches.read, start.written = caches.written;
-        start.elsewhere = elsewhere + zeroing;
+        start.instructions = instructions, start.read = caches.read, start.written = written();
+        start.elsewhere = elsewhere;
         counting = 1;
         return;
     }
     fprintf(stderr, "COUNTED %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", mark - 1,
-            instructions - start.instructions, caches.read - start.read, caches.written - start.written,
-            elsewhere + zeroing - start.elsewhere);
+            instructions - start.instructions, caches.read - start.read, written() - start.written,
+            elsewhere - start.elsewhere);
 }
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {

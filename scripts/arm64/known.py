@@ -18,7 +18,6 @@ class Known(NamedTuple):
     instructions: int
     read: int
     written: int
-    unseen: int = 0
 
 
 PARTS = [
@@ -36,7 +35,7 @@ PARTS = [
     Known("stores to 8 MiB", 4 * 8 * MIB // LINE, 8 * MIB, 7 * MIB + 192 * KIB),
     Known("8 MiB, which replace the stores'", 4 * 8 * MIB // LINE, 8 * MIB, MIB),
     Known("8 bytes across two lines", 4, 2 * LINE, 0),
-    Known("zeros with DC ZVA", 1, 0, 0, 1),
+    Known("zeros with DC ZVA", 1, 0, LINE),
 ]
 
 
@@ -48,15 +47,15 @@ def main() -> int:
         return 1
     wrong = 0
     for part, line in zip(PARTS, lines, strict=True):
-        instructions, read, written, unseen = map(int, line)
+        instructions, read, written, elsewhere = map(int, line)
         right = (
             0 <= instructions - part.instructions <= AROUND
             and 0 <= read - part.read <= NEARBY
-            and abs(written - part.written) <= NEARBY
-            and unseen == part.unseen
+            and abs(written - part.written) < LINE
+            and elsewhere == 0
         )
         if not right:
-            print(f"{part.what}: counted {instructions} {read} {written} {unseen}, and it is {part}.")
+            print(f"{part.what}: counted {instructions} {read} {written} {elsewhere}, and it is {part}.")
         wrong += not right
     return 1 if wrong else 0
 
