@@ -15,7 +15,8 @@ HEAD = """\
 
 For those who compare inference engines: the speed of this project's INT8 TorchScript bundle next to other engines, with
 the same ResNet-18 weights, photos and number of threads, in the same run. These figures are from x86. For a board, run
-`edge-classifier bench` on it ([boards.md](boards.md)); `scripts/test-arm64` counts ARM64 instructions.
+`edge-classifier bench` on it ([boards.md](boards.md)); `scripts/test-arm64` counts ARM64 instructions and memory
+traffic.
 
 {where}.
 
