@@ -104,7 +104,13 @@ class Kernels(Xnnpack):
     bundle = "edge-classifier-kernels"
 
 
-OURS: tuple[type[Xnnpack], ...] = (Xnnpack, Kernels)
+class WithOnnxRuntime(Xnnpack):
+    """ONNX Runtime, with the trunk that this project writes for it."""
+
+    bundle = "edge-classifier-onnxruntime"
+
+
+OURS: tuple[type[Xnnpack], ...] = (Xnnpack, Kernels, WithOnnxRuntime)
 ENGINES: dict[str, type[Engine]] = {
     **{engine.bundle: engine for engine in OURS},
     "onnxruntime-int8": OnnxRuntime,

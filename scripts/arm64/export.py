@@ -23,13 +23,22 @@ from edge.workshop.export.judge.agreement import verify_golden
 from edge.workshop.export.network.architectures import architecture
 from edge.workshop.export.network.batch_norm_folding import fold_batch_norms
 from edge.workshop.export.network.float_network import FloatNetwork
-from edge.workshop.export.quantize import kernels_network
+from edge.workshop.export.quantize import kernels_network, onnx_network
 from edge.workshop.export.quantize.ranges import Range, data_free_ranges
 from edge.workshop.export.weights.state_dict import read_weights
 
 Writer = Callable[[FloatNetwork, dict[str, Range]], bytes]
-OTHERS: dict[str, tuple[Engine, Writer]] = {
-    "edge-classifier-kernels": (Engine(name="torchscript", options={"kernels": "edge"}), kernels_network.trunk_bytes),
+OTHERS: dict[str, tuple[Engine, str, Writer]] = {
+    "edge-classifier-kernels": (
+        Engine(name="torchscript", options={"kernels": "edge"}),
+        "trunk.ts",
+        kernels_network.trunk_bytes,
+    ),
+    "edge-classifier-onnxruntime": (
+        Engine(name="onnxruntime"),
+        "trunk.onnx",
+        lambda network, ranges: onnx_network.trunk_bytes(network, ranges, "qint8", small_pairs=False),
+    ),
 }
 
 
@@ -43,19 +52,18 @@ def main() -> int:
     bundle = load_bundle(first)
     network = fold_batch_norms(architecture("resnet18"), weights.state)
     ranges = data_free_ranges(network)
-    for name, (engine, write) in OTHERS.items():
-        trunk = write(network, ranges)
-        other = _with_trunk(bundle, engine, trunk, network, models / name)
+    for name, (engine, file, write) in OTHERS.items():
+        other = _with_trunk(bundle, engine, (file, write(network, ranges)), network, models / name)
         (models / name / "bundle").symlink_to(other)
     return 0
 
 
-def _with_trunk(bundle: Bundle, engine: Engine, trunk: bytes, network: FloatNetwork, into: Path) -> Path:
-    """Write the bundle with another engine's trunk, and its answers to the golden photo; returns its directory."""
+def _with_trunk(bundle: Bundle, engine: Engine, trunk: tuple[str, bytes], network: FloatNetwork, into: Path) -> Path:
+    """Write the bundle with another engine's trunk (name and content), and its answers to the golden photo."""
     manifest: Manifest = bundle.manifest.model_copy(update={"engine": engine})
     contents = {role: (file.name, bundle.files[role]) for role, file in manifest.files.items()}
-    contents["trunk"] = (contents["trunk"][0], trunk)
-    session = engine_of(manifest).load(manifest, {"trunk": trunk}, 1)
+    contents["trunk"] = trunk
+    session = engine_of(manifest).load(manifest, {"trunk": trunk[1]}, 1)
     head = read_head(bundle.files["head"], network.features)
     golden = buffer_of(decode_photo(bundle.files["golden"], "the golden photo"), manifest.input)
     classes = verify_golden(lambda pixels: head.probabilities(session.infer(pixels)), network, golden, "INT8")
