@@ -82,10 +82,7 @@ def open_library() -> Library:
                 f"The kernels of edge-classifier's own are for ARM64, and this machine is {platform.machine()}; export"
                 " the model again here, for an engine that this machine has."
             )
-        raise KernelsError(
-            f"The kernels of edge-classifier's own are not built here; run: {how_to_build()}"
-            " (or export the model again here, for an engine that needs none)."
-        )
+        raise KernelsError(f"The kernels of edge-classifier's own are not built here; run: {how_to_build()}")
     try:
         return Library(file)
     except (OSError, AttributeError) as error:
