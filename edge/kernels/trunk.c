@@ -47,14 +47,16 @@ typedef struct {
   const method_table *method;
   int32_t phase, tasks;
   int32_t next_task, next_thread; /* atomic */
+  int32_t threads;                /* for which there is scratch memory */
   uint8_t *scratch;
   size_t scratch_bytes;
 } crew;
 
 static void work(void *context) {
   crew *crew = context;
-  uint8_t *scratch = crew->scratch + crew->scratch_bytes * (size_t)__atomic_fetch_add(&crew->next_thread, 1, __ATOMIC_RELAXED);
-  int32_t number;
+  int32_t thread = __atomic_fetch_add(&crew->next_thread, 1, __ATOMIC_RELAXED), number;
+  if (thread >= crew->threads) return;
+  uint8_t *scratch = crew->scratch + crew->scratch_bytes * (size_t)thread;
   while ((number = __atomic_fetch_add(&crew->next_task, 1, __ATOMIC_RELAXED)) < crew->tasks)
     crew->method->task(crew->job, crew->phase, number, scratch);
 }
@@ -102,8 +104,8 @@ static void run_in(const plan *plan, uint8_t *workspace, const uint8_t *pixels, 
       paint_frame(&o->out, slots[o->out.slot]);
       j.output = (int8_t *)slots[o->out.slot] + origin_of(&o->out);
     }
-    crew c = {.job = &j, .method = table_of(o->method), .scratch = shared + aligned(plan->shared),
-              .scratch_bytes = aligned(plan->scratch)};
+    crew c = {.job = &j, .method = table_of(o->method), .threads = threads,
+              .scratch = shared + aligned(plan->shared), .scratch_bytes = aligned(plan->scratch)};
     for (c.phase = 0; (c.tasks = c.method->tasks(&j, c.phase)) > 0; c.phase++) {
       c.next_task = c.next_thread = 0;
       if (parallel && threads > 1 && c.tasks > 1) parallel(work, &c, (unsigned)threads, 0);

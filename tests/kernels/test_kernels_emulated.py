@@ -124,6 +124,21 @@ def test_one_and_four_threads_give_the_same_bits(plain: Drive, arm64: Drive, cpu
         assert np.array_equal(arm64.on(cpu).values(data, pictures, AUTO, threads), expected)
 
 
+@pytest.mark.timeout(1200)
+def test_no_method_leaves_its_memory(plain: Drive, tmp_path: Path) -> None:
+    """With AddressSanitizer and UndefinedBehaviorSanitizer, which see the C of all methods, but not the assembly."""
+    flags = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    drive = Drive(build("drive", tmp_path, "aarch64-linux-gnu-gcc", *flags), tmp_path)
+    for name, side, operations, seed in TRUNKS:
+        if seed or not (name in ("side 7", "odd windows", "two of the pixels", "ties") or FULL and side < 100):
+            continue
+        data, pictures = trunk(side, operations, seed), noise(side, 1, seed)
+        expected = plain.values(data, pictures, PLAIN)
+        for cpu, method in WAYS if FULL else WAYS[2:]:
+            watched = drive.on(cpu, "-L", "/usr/aarch64-linux-gnu", "-E", "ASAN_OPTIONS=detect_leaks=0")
+            assert np.array_equal(watched.values(data, pictures, method, 2), expected)
+
+
 @pytest.mark.parametrize("cpu", ["cortex-a72", "neoverse-n1"])
 def test_runs_at_once_share_one_trunk(arm64: Drive, tmp_path: Path, cpu: str) -> None:
     crowd = Drive(build("crowd", tmp_path, "aarch64-linux-gnu-gcc", "-static"), tmp_path).on(cpu)
