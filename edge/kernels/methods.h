@@ -11,7 +11,7 @@ typedef struct {
   const int8_t *input, *residual;
   int8_t *output;
   const uint8_t *pixels;  /* (side, side, 3), as given */
-  const int8_t *flipped;  /* the same minus 128, for DIRECT and DOTS */
+  const int8_t *flipped;  /* the same minus 128, and one row of zeros more */
   int32_t side;
   float *features;        /* AVERAGE writes them */
   void *shared;           /* plan.shared bytes */

@@ -87,8 +87,8 @@ enum {
   EDGE_TRUNK_AUTO = 0,           /* what suits this processor */
   EDGE_TRUNK_PLAIN = 1,          /* plain C, the reference; all that there is on other processors than ARM64 */
   EDGE_TRUNK_DIRECT = 2,         /* ARM64 without SDOT: every convolution directly */
-  EDGE_TRUNK_WINOGRAD_LOADED = 3, /* ... 3 x 3 by Winograd, with weights transformed by edge_trunk_create */
-  EDGE_TRUNK_WINOGRAD_IN_USE = 4, /* ... 3 x 3 by Winograd, with weights transformed by each edge_trunk_run */
+  EDGE_TRUNK_WINOGRAD_LOADED = 3, /* ... 3 x 3 and a first 7 x 7 by Winograd, weights transformed by _create */
+  EDGE_TRUNK_WINOGRAD_IN_USE = 4, /* ... the same, weights of 3 x 3 transformed by each edge_trunk_run */
   EDGE_TRUNK_DOTS = 5             /* ARM64 with SDOT */
 };
 

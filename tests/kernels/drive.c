@@ -2,7 +2,7 @@
  *
  * PIXELS holds pictures one after another. OUT gets, for each picture, the int8 values of all operations without their
  * frames, then the float32 features; with "-" nothing is written, and system call 12345 marks the start of each operation
- * of each picture for a counter. Prints how many of the convolutions took which method. Exits with the code of trunk.h.
+ * of each picture for a counter. Prints the reason if the data is refused. Exits with the code of trunk.h.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
