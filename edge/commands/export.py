@@ -76,8 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=(AUTO, FASTEST, *ENGINE_NAMES),
         default=AUTO,
+        metavar="auto|fastest|NAME",
         help="what computes the model on the processor. auto (the default): the fastest of TorchScript's on this board;"
-        " fastest: ONNX Runtime is compared too; a name: that one alone. edge are this project's own kernels for ARM64",
+        f" fastest: ONNX Runtime is compared too; NAME: that one alone, of {', '.join(ENGINE_NAMES)}. edge are this"
+        " project's own kernels for ARM64",
     )
     parser.add_argument(
         "--seconds",
