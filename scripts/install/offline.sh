@@ -38,6 +38,7 @@ other_engine() { [ "$engine" = torchscript ] || echo " $engine"; }
 # OpenCV was built with numpy 1, pip must not bring numpy 2.
 wheels_beside() {
     case "$1 $2" in
+        "trixie none") echo --only onnxruntime --without numpy ;;
         trixie*) echo --only torch ;; # and what torch needs: not numpy
         "bookworm none") echo --extra onnxruntime --without opencv-python-headless numpy torch ;;
         bookworm*) echo --without opencv-python-headless numpy ;;
@@ -93,11 +94,11 @@ packages_there() {
     local stack machine
     read -r stack machine _ <<<"$wanted"
     echo "sudo apt-get install --no-install-recommends" \
-        "$(packages_for "$stack" "$(torch_for "$stack" "$machine" "$engine")" | paste -sd' ') mosquitto mosquitto-clients"
+        "$(packages_for "$stack" "$(torch_for "$stack" "$machine" "$engine")" "$machine" | paste -sd' ') mosquitto mosquitto-clients"
 }
 
 # needs_wheels STACK MACHINE PYTHON: whether anything comes from PyPI.
-needs_wheels() { needs_pypi "$1" "$(torch_for "$1" "$2" "$engine")"; }
+needs_wheels() { needs_pypi "$1" "$(torch_for "$1" "$2" "$engine")" "$2"; }
 
 copy_sources() {
     rm -rf "$part"

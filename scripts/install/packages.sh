@@ -62,8 +62,9 @@ torch_for() {
     esac
 }
 
-# needs_pypi STACK TORCH_FROM: whether anything of a release comes from PyPI.
-needs_pypi() { case "$1 $2" in "trixie debian" | "trixie none") return 1 ;; esac; }
+# needs_pypi STACK TORCH_FROM MACHINE: whether anything of a release comes from PyPI. Debian's ONNX Runtime 1.21 for arm64
+# computes in half precision while it is loaded: on a Pi 4 or a Zero 2 W importing it is an illegal instruction.
+needs_pypi() { case "$1 $2 $3" in "trixie debian "* | "trixie none x86_64") return 1 ;; esac; }
 
 # Sets torch_from to debian, pypi or none. No version number says whether a torch runs INT8, so one that is installed is
 # tried.
@@ -99,8 +100,10 @@ without_torch() { [ "$torch_from" != none ] || echo ", without torch"; }
 describe_stack() {
     case $1 in
         trixie)
-            if [ "$torch_from" = none ]; then
+            if [ "$torch_from $(machine_here)" = "none x86_64" ]; then
                 echo "ONNX Runtime and everything else from Debian, without torch"
+            elif [ "$torch_from" = none ]; then
+                echo "ONNX Runtime from PyPI, because Debian's needs a newer processor than a Pi 4's, and everything else from Debian, without torch"
             elif [ "$torch_from" = debian ]; then
                 echo "torch and everything else from Debian"
             else
@@ -119,13 +122,13 @@ describe_stack() {
     esac
 }
 
-# packages_for STACK TORCH_FROM: prints the packages that come from Debian, one a line, but for mosquitto and its
+# packages_for STACK TORCH_FROM MACHINE: prints the packages that come from Debian, one a line, but for mosquitto and its
 # clients.
 packages_for() {
     local -a packages=(python3 python3-venv)
-    case "$1 $2" in
-        *" debian") packages+=(python3-torch) ;;
-        "trixie none") packages+=(python3-onnxruntime) ;;
+    case "$1 $2 $3" in
+        *" debian "*) packages+=(python3-torch) ;;
+        "trixie none x86_64") packages+=(python3-onnxruntime) ;;
     esac
     case $1 in
         trixie)
@@ -142,7 +145,7 @@ packages_for() {
 # Prints the packages that are not installed yet, on one line.
 missing_packages() {
     local package wanted missing=""
-    wanted="$(packages_for "$stack" "$torch_from") mosquitto-clients"
+    wanted="$(packages_for "$stack" "$torch_from" "$(machine_here)") mosquitto-clients"
     [ "$broker" != local ] || wanted+=" mosquitto"
     # Raspberry Pi OS offers picamera2 for its cameras, Debian does not.
     case $stack in
@@ -277,7 +280,7 @@ END
 # Fails where torch or ONNX Runtime comes from PyPI and PyPI does not answer. Not checked while Python is not installed.
 check_pypi() {
     local reason
-    [ -z "$host$offline" ] && needs_pypi "$stack" "$torch_from" && [ -n "$python_there" ] || return 0
+    [ -z "$host$offline" ] && needs_pypi "$stack" "$torch_from" "$(machine_here)" && [ -n "$python_there" ] || return 0
     reason=$("$python_there" scripts/install/weights.py pypi) ||
         fail 69 "PyPI, where $(engine_in_words) comes from here, does not answer ($reason); connect this machine, or see --offline in --help."
 }

@@ -23,7 +23,7 @@ make_release() {
     python=$release/venv/bin/python
     pip=("$python" -I -m pip install --disable-pip-version-check --no-input)
     take_pip_settings "$python"
-    if needs_pypi "$stack" "$torch_from"; then
+    if needs_pypi "$stack" "$torch_from" "$machine"; then
         if [ -n "$offline" ]; then
             options=(--no-index --find-links "$offline/wheels")
             [ -z "$(find "$offline/wheels" -name 'torch-*+cpu-*')" ] || index=(--cpu-index "$cpu_index")
@@ -42,7 +42,7 @@ make_release() {
     # No version number says whether a torch runs INT8, so it is tried.
     if [ "$torch_from" = none ]; then
         # Debian's prints a line for each operator that its two libraries both have.
-        "$python" -I -c 'import onnxruntime; print("ONNX Runtime", onnxruntime.__version__)' 2> >(sed '/^Schema error:/d; /^$/d')
+        ORT_DISABLE_TELEMETRY=1 "$python" -I -c 'import onnxruntime; print("ONNX Runtime", onnxruntime.__version__)' 2> >(sed '/^Schema error:/d; /^$/d')
     elif [ "$stack" != jetson ]; then
         runs_int8 "$python"
     fi
@@ -61,7 +61,7 @@ make_release() {
 torch_to_fetch() {
     [ -z "$offline" ] || return 0
     case "$stack $torch_from $(machine_here)" in
-        jetson* | *debian* | "trixie none"*) ;;
+        jetson* | *debian* | "trixie none x86_64") ;;
         *none*) echo ", with ONNX Runtime from PyPI (20 MB)" ;;
         *aarch64) echo ", with torch from PyPI (0.1 GB)" ;;
         *) echo ", with torch (0.2 GB, from PyPI 3 GB)" ;;
