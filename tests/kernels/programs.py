@@ -38,9 +38,9 @@ class Drive:
     folder: Path
     prefix: tuple[str, ...] = ()
 
-    def on(self, cpu: str, *options: str) -> Drive:
+    def on(self, cpu: str, *options: str, before: tuple[str, ...] = ()) -> Drive:
         """The same on an emulated processor."""
-        return dataclasses.replace(self, prefix=("qemu-aarch64", "-cpu", cpu, *options))
+        return dataclasses.replace(self, prefix=(*before, "qemu-aarch64", "-cpu", cpu, *options))
 
     def check_crowd(self) -> None:
         """Run crowd.c on the files `data` and `pixels` of the folder."""
