@@ -151,7 +151,7 @@ def test_a_file_of_an_older_version_is_read_and_compared(tmp_path: Path) -> None
     assert compared(old, result()).comparison is not None
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 2}'])
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"schema": 2}', '{"schema": 3}'])
 def test_another_file_is_refused_in_a_sentence(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "run.json"
     if content is not None:
