@@ -38,9 +38,8 @@ class _Operator:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._parallel = _torchs_openmp()
-        self._trunks: Any = (
-            WeakTensorKeyDictionary()
-        )  # by the identity of the tensor, not by its address, which is reused
+        # By the identity of the tensor, not by its address, which is reused.
+        self._trunks: Any = WeakTensorKeyDictionary()
         self._lock = threading.Lock()  # of `_trunks`
         os.register_at_fork(after_in_child=self._be_alone)
         registry: Any = torch.library

@@ -12,7 +12,7 @@ from edge.board.child_process import fresh_python, run_apart
 from edge.commands import try_
 from edge.errors import WeightsError
 from edge.settings.schema import ModelSettings, Settings
-from edge.workshop.bench.cold_start import seconds_to_first_line
+from edge.workshop.bench.cold_start import line_times_s
 from edge.workshop.export.weights.download import unpack_package
 
 HAS_PIP = importlib.util.find_spec("pip") is not None  # looked up before the planted one exists
@@ -62,7 +62,7 @@ def test_try_exports_and_looks_for_a_camera_with_the_installed_program(
 
 
 def test_the_bench_starts_the_installed_program() -> None:
-    assert seconds_to_first_line(fresh_python("import json; from edge import cli; print(1)"), {}) > 0
+    assert line_times_s(fresh_python("import json; from edge import cli; print(1)"), {}, 1)[0] > 0
 
 
 def test_every_python_is_started_this_way() -> None:

@@ -23,7 +23,7 @@ ASKED_FOR = (
     "Where torchvision's server can be reached: {0} export --weights default, then"
     " {0} models use NAME; or bring its weights and give export --weights FILE."
 )
-SELF_CHECK = "from edge.vision.engines import self_check; sys.exit(self_check(sys.argv[1]))"
+SELF_CHECK = "from edge.vision.engines import engine_named; sys.exit(engine_named(sys.argv[1]).self_check())"
 SLOW = 2  # `Engine.self_check`: another build of the library would be much faster
 # Loads the library that runs TensorRT's engines: only the linker knows whether what it needs is here.
 GPU = """\

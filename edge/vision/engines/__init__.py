@@ -31,8 +31,3 @@ def engine_named(name: str) -> Engine:
             " export the bundle again here."
         )
     return cast("Engine", importlib.import_module(f"{__name__}.{name}"))
-
-
-def self_check(name: str) -> int:
-    """Print a sentence about an engine's library, and return its exit code; see `Engine.self_check`."""
-    return engine_named(name).self_check()

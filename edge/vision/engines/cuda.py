@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import BundleError
-from edge.vision import int8_check
 from edge.vision.engines.engine import Files, Session
-from edge.vision.engines.torch_library import LIBRARY, PLATFORM, REMEDY, refuse_other_kernels, refuse_without_torch
+from edge.vision.engines.torch_library import (
+    LIBRARY,
+    PLATFORM,
+    REMEDY,
+    check_beside,
+    refuse_without_torch,
+    self_check,
+)
 from edge.vision.manifest import Manifest
 
 __all__ = ["LIBRARY", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
@@ -42,16 +48,6 @@ def describe() -> str:
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{describe_torch()}, CUDA {torch.version.cuda or 'none'}, {name}"
-
-
-def self_check() -> int:
-    """See `Engine.self_check`."""
-    return int8_check.main()
-
-
-def check_beside(running: Manifest, wanted: Manifest) -> None:
-    """See `Engine.check_beside`: torch's kernels are the whole process's."""
-    refuse_other_kernels(running, wanted)
 
 
 def open_gpu(kernels: str) -> Place:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from edge.board.processor import has_vnni, host_target
+from edge.board.processor import InstructionSet, has_vnni, host_target
 from edge.errors import BundleError
 from edge.vision.torch_compat import runs_qint8
 
 if TYPE_CHECKING:  # it imports pydantic, which `int8_check` must not need
-    from edge.board.processor import InstructionSet
     from edge.vision.manifest import Activations
 
 Kernels = Literal["onednn", "fbgemm", "qnnpack"]

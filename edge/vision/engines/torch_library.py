@@ -1,10 +1,11 @@
-"""What the engines that use torch have in common, without importing it."""
+"""What the engines that use torch have in common, without importing it; both modules offer these names."""
 
 from __future__ import annotations
 
 import importlib.util
 
 from edge.errors import BundleError
+from edge.vision import int8_check
 from edge.vision.manifest import Manifest
 
 ENGINES = ("torchscript", "cuda")
@@ -34,12 +35,13 @@ def torch_engine(manifest: Manifest) -> str:
     return {"xnnpack": "qnnpack", "edge": ""}.get(kernels, kernels)
 
 
-def refuse_other_kernels(running: Manifest, wanted: Manifest) -> None:
-    """Refuse to run two bundles with different kernels of torch in one process, which has one setting for all.
+def self_check() -> int:
+    """See `Engine.self_check`."""
+    return int8_check.main()
 
-    Raises:
-        BundleError: they have different ones.
-    """
+
+def check_beside(running: Manifest, wanted: Manifest) -> None:
+    """See `Engine.check_beside`: torch's kernels are the whole process's; our own run beside any."""
     if running.engine.name not in ENGINES:
         return
     now, then = torch_engine(running), torch_engine(wanted)

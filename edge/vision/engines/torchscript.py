@@ -10,14 +10,14 @@ from edge.board.openmp import spin_briefly
 from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
 from edge.kernels import library
-from edge.vision import int8_check
 from edge.vision.engines.engine import Files, Session
 from edge.vision.engines.torch_library import (
     LIBRARY,
     PLATFORM,
     REMEDY,
-    refuse_other_kernels,
+    check_beside,
     refuse_without_torch,
+    self_check,
     torch_engine,
 )
 from edge.vision.manifest import Manifest
@@ -76,13 +76,3 @@ def describe() -> str:
     except library.KernelsError:
         own = ""
     return describe_torch() + own
-
-
-def self_check() -> int:
-    """See `Engine.self_check`."""
-    return int8_check.main()
-
-
-def check_beside(running: Manifest, wanted: Manifest) -> None:
-    """See `Engine.check_beside`: torch's kernels are the whole process's; our own run beside any."""
-    refuse_other_kernels(running, wanted)

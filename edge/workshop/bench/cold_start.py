@@ -19,7 +19,7 @@ def first_label_s(bundle: Path, photo: Path, threads: int) -> float:
     """Seconds from the start of `edge-classifier classify` to its first line; the disk cache is warm."""
     settings = {"EDGE_CLASSIFIER_MODEL_THREADS": str(threads)}
     command = fresh_python(EDGE, "classify", "--json", "--model", str(bundle), str(photo))
-    return seconds_to_first_line(command, settings)
+    return line_times_s(command, settings, 1)[0]
 
 
 def import_library_s(engine: str) -> float:
@@ -50,11 +50,6 @@ def batch_per_s(bundle: Path, photo: Path, inference_ms: float, seconds: float) 
     command = fresh_python(EDGE, "classify", "--json", "--model", str(bundle), *[str(photo)] * count)
     times = line_times_s(command, {}, count)
     return (count - at_once) / (times[-1] - times[at_once - 1])
-
-
-def seconds_to_first_line(command: list[str], settings: dict[str, str]) -> float:
-    """Seconds until `command` prints its first line; arguments and errors as of `line_times_s`."""
-    return line_times_s(command, settings, 1)[0]
 
 
 def line_times_s(command: list[str], settings: dict[str, str], count: int) -> list[float]:

@@ -51,23 +51,22 @@ def machine(manifest: Manifest, root: Path = host.ROOT, gpu_name: Callable[[], s
 def made(manifest: Manifest) -> Made:
     """How the bundle was made, and which engines `export` compared then."""
     quantization, measured = manifest.quantization, manifest.measured
-    one = Made(
+    return Made(
         precision=manifest.precision,
         activations=quantization.activations if quantization else "",
         library=manifest.engine.library,
+        board=measured.board if measured else "",
+        threads=measured.threads if measured else None,
+        candidates=tuple(
+            Candidate(
+                engine=str(Engine(name=one.engine, options=one.options)),
+                ms=one.ms,
+                agrees=one.agrees,
+                reason=one.reason,
+            )
+            for one in (measured.candidates if measured else ())
+        ),
     )
-    if measured is None:
-        return one
-    candidates = tuple(
-        Candidate(
-            engine=str(Engine(name=candidate.engine, options=candidate.options)),
-            ms=candidate.ms,
-            agrees=candidate.agrees,
-            reason=candidate.reason,
-        )
-        for candidate in measured.candidates
-    )
-    return one.model_copy(update={"board": measured.board, "threads": measured.threads, "candidates": candidates})
 
 
 def condition(root: Path = host.ROOT) -> Condition:
