@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.board import host
 from edge.daemon.pipeline import Pipeline
-from edge.errors import BundleError
+from edge.errors import BundleError, EdgeClassifierError
 from edge.settings.schema import ModelSettings
 from edge.status.snapshot import Status
 from edge.vision.bundle import Bundle, load_bundle
@@ -110,8 +110,9 @@ class ModelSwitch:
     def _make_classifier(self, bundle: Bundle) -> Classifier:
         try:
             return self._make(bundle, self._settings)
-        # RuntimeError is what torch raises; the others come from a model that does not return one tensor.
-        except (RuntimeError, MemoryError, AttributeError, TypeError, ValueError, LookupError) as error:
+        except EdgeClassifierError:
+            raise
+        except Exception as error:  # a model is code, and may raise anything; the daemon goes on
             raise _cannot_be_made(bundle, error) from error
 
     def _refuse_without_room(self, home: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,6 @@ from edge.events import Probabilities
 
 Floats = npt.NDArray[np.float32]
 MAX_BYTES = 256 << 20  # of the unpacked arrays
-# The errors of numpy and zipfile for a file that is damaged or something else.
-_DAMAGED = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,18 @@ def read_head(content: bytes, features: int) -> Head:
         if size > MAX_BYTES:
             raise BundleError(f"The head has more than {MAX_BYTES >> 20} MB; export the bundle again.")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            weight, bias, temperature = (arrays[name] for name in ("weight", "bias", "temperature"))
-    except _DAMAGED as error:
+            # A member that is no array would be returned as bytes.
+            weight, bias, temperature = (np.asarray(arrays[name]) for name in ("weight", "bias", "temperature"))
+    except BundleError:
+        raise
+    except Exception as error:  # what numpy, zipfile and tokenize raise for damaged files has no other class in common
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleError(f"The bundle's head cannot be read ({reason:.120}); export the bundle again.") from error
     sound = (
         all(array.dtype == np.float32 and np.isfinite(array).all() for array in (weight, bias, temperature))
         and (weight.shape, temperature.shape) == ((*bias.shape, features), ())
         and bias.ndim == 1
+        and len(bias) > 0
         and temperature > 0
     )
     if not sound:

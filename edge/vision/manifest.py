@@ -248,7 +248,7 @@ def read_manifest(text: bytes, file: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise _not_ours(file, f"{where}: {first['msg']}") from error
+        raise _not_ours(file, _printable(f"{where}: {first['msg']}")) from error
     except (ValueError, RecursionError) as error:
         raise _not_ours(file, f"its text: {error}") from error
     if isinstance(manifest, _Schema1):

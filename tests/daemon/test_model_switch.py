@@ -103,6 +103,7 @@ def test_a_link_that_cannot_be_switched_leaves_everything_as_it_was(bundle_dir: 
         MemoryError(),
         AttributeError("'tuple' object has no attribute 'numpy'"),
         TypeError("'int' object is not subscriptable"),
+        Exception("The following operation failed in the TorchScript interpreter."),
     ],
     ids=repr,
 )

@@ -230,6 +230,11 @@ def test_a_manifest_of_schema_2_that_makes_no_sense_is_refused(
     assert "export" in refusal(signed(copy, tmp_path / "signed", set_key(path, value)))
 
 
+def test_the_name_of_a_role_cannot_move_the_cursor(copy: Path, tmp_path: Path) -> None:
+    home = signed(copy, tmp_path / "signed", lambda document: document["files"].update({"\x1b[2J": None}))
+    assert refusal(home).isprintable()
+
+
 @pytest.mark.parametrize("role", ["trunk", "head", "labels", "golden"])
 def test_a_bundle_without_one_of_its_parts_is_refused(copy: Path, tmp_path: Path, role: str) -> None:
     home = signed(copy, tmp_path / "signed", lambda document: document["files"].pop(role))

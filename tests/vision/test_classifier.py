@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ from edge.vision.classifier import Classifier
 from edge.vision.engines import cuda, torch_session
 from edge.vision.engines.torch_kernels import host_kernels, needs_small_pairs, use_kernels
 from edge.vision.head import Head, read_head
-from edge.vision.torch_compat import load_script, script_bytes, trace_script
+from edge.vision.torch_compat import known_deprecations, load_script, script_bytes, trace_script
 from edge.workshop.export.judge.views import GOLDEN_PHOTO
 from tests.daemon_process import environment
 from tests.networks import NETWORKS, bundle_of
@@ -189,6 +190,40 @@ def test_what_cannot_run_is_refused(bundle: Bundle, bundle_dir: Path, tmp_path: 
     refusal(with_input(bundle, size=32))
 
 
+class Raising(torch.nn.Module):
+    """TorchScript raises `torch.jit.Error`, which is no RuntimeError."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        raise ValueError("on purpose")
+
+
+class Wordy(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> str:
+        return "cat"
+
+
+class Double(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 1280, dtype=torch.float64)
+
+
+class Narrow(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 7)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "reason"),
+    [(Raising, "on purpose"), (Wordy, "'str' object"), (Double, "float64"), (Narrow, "(7,)")],
+)
+def test_a_trunk_that_gives_something_else_is_refused(
+    bundle: Bundle, trunk: type[torch.nn.Module], reason: str
+) -> None:
+    with known_deprecations():
+        other = script_bytes(torch.jit.script(trunk()))
+    assert reason in refusal(dataclasses.replace(bundle, files={**bundle.files, "trunk": other}))
+
+
 class Whole(torch.nn.Module):
     """What `model.ts` of schema 1 holds: the trunk and the head."""
 
@@ -228,7 +263,31 @@ def head_of(**arrays: object) -> bytes:
     return file.getvalue()
 
 
+def archive(weight: bytes, *, encrypted: bool = False) -> bytes:
+    """A head whose weight is any bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        members.writestr("weight.npy", weight)
+        for name, array in (("bias", ROW[:, 0]), ("temperature", np.float32(1))):
+            members.writestr(f"{name}.npy", array_bytes(array))
+    content = bytearray(file.getvalue())
+    content[content.index(b"PK\x01\x02") + 8] |= encrypted
+    return bytes(content)
+
+
+def array_bytes(array: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def headed(header: str) -> bytes:
+    """An array's file that has only a header."""
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header.encode()
+
+
 ROW = np.zeros((1000, 1280), np.float32)
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': "
 HEADS = {
     "text": b"text",
     "another file": head_of(),
@@ -237,6 +296,12 @@ HEADS = {
     "doubles": head_of(weight=ROW.astype(np.float64), bias=ROW[:, 0], temperature=np.float32(1)),
     "other features": head_of(weight=ROW[:, 1:], bias=ROW[:, 0], temperature=np.float32(1)),
     "no temperature": head_of(weight=ROW, bias=ROW[:, 0], temperature=np.float32(0)),
+    "no classes": head_of(weight=ROW[:0], bias=ROW[:0, 0], temperature=np.float32(1)),
+    "bytes in place of an array": archive(b"bytes"),
+    "a secret": archive(array_bytes(ROW), encrypted=True),
+    "a header without an end": archive(headed("{'descr': ((((")),
+    "more than any memory": archive(headed(FLOATS + "(1000000000000000, 1280)}")),
+    "a size that is no number": archive(headed(FLOATS + "(True, 1280)}")),
 }
 
 

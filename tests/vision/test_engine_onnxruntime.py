@@ -26,7 +26,12 @@ SECRET = "/etc/hostname"
 
 
 def mean_colour(
-    *, opset: int = 18, inputs: str = "pixels", last: str = "Flatten", constants: list[bytes] | None = None
+    *,
+    opset: int = 18,
+    inputs: str = "pixels",
+    last: str = "Flatten",
+    constants: list[bytes] | None = None,
+    photos: str | int = "photos",
 ) -> bytes:
     """A model whose features are the average red, green and blue of the pixels, 0 to 1."""
     nodes = [
@@ -40,8 +45,8 @@ def mean_colour(
         "mean_colour",
         nodes,
         [scale] if constants is None else constants,
-        onnx_file.value_info("pixels", "uint8", ["photos", SIDE, SIDE, 3]),
-        onnx_file.value_info("features", "float32", ["photos", 3]),
+        onnx_file.value_info("pixels", "uint8", [photos, SIDE, SIDE, 3]),
+        onnx_file.value_info("features", "float32", [photos, 3]),
         opset=opset,
         ir_version=8,
     )
@@ -97,6 +102,13 @@ def test_it_gives_the_features_of_each_photo_alone_and_together(session: Session
     photos[1][:] = 0
     session.infer(photos[1])
     assert answers[1] == pytest.approx([0.4, 0.2, 1.0], abs=1e-5)  # a later call does not change it
+
+
+def test_a_model_for_one_photo_takes_several_one_by_one() -> None:
+    session = load(mean_colour(photos=1))
+    assert not session.takes_many
+    photos = [photo(session, red) for red in (0, 255)]
+    assert np.array_equal(session.infer_many(photos), np.stack([session.infer(one) for one in photos]))
 
 
 def test_several_threads_may_infer_at_once(session: Session) -> None:

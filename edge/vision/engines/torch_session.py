@@ -12,6 +12,7 @@ import torch
 
 from edge.errors import BundleError
 from edge.frames import Pixels
+from edge.printable import escaped
 from edge.vision.engines.engine import Files, Floats
 from edge.vision.manifest import Manifest
 from edge.vision.torch_compat import known_deprecations, load_script
@@ -46,12 +47,19 @@ class TorchSession:
             action = "run"
             with known_deprecations():
                 for _ in range(_WARM_UP):
-                    self.infer(np.zeros((1, self._side, self._side, 3), np.uint8))
-        except RuntimeError as error:
+                    answer = self.infer(np.zeros((1, self._side, self._side, 3), np.uint8))
+        except Exception as error:  # a script may raise, or return, anything: torch.jit.Error is no RuntimeError
             raise BundleError(
                 f"torch {torch.__version__} cannot {action} the bundle's model ({_reason(error):.200}); export it again"
                 " here."
             ) from error
+        expected = (manifest.features or len(answer),) if answer.ndim else None
+        if answer.dtype != np.float32 or answer.shape != expected:
+            raise BundleError(
+                "The bundle's model is not the one that its manifest describes (it gives"
+                f" {answer.dtype} {answer.shape} for a photo instead of float32 ({manifest.features or 'classes'},));"
+                " export it again."
+            )
 
     @property
     def threads(self) -> int:
@@ -91,8 +99,8 @@ class TorchSession:
         torch.get_num_threads()
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """What TorchScript's error is about: its last line, or the one before the Python lines of an operator of ours."""
-    lines = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     marked = [line.removeprefix("RuntimeError: ") for line in lines if line.startswith("RuntimeError: ")]
-    return (marked or lines)[-1]
+    return escaped((marked or lines)[-1])
