@@ -71,6 +71,18 @@ class Classifier:
         """Probabilities, (buffers, classes) float32, of all the buffers: one batch if `takes_many`, else one by one."""
         return self._probabilities(self._session.infer_many([buffer.pixels for buffer in buffers]))
 
+    def features(self, buffers: Sequence[InputBuffer]) -> Floats:
+        """Features, (buffers, features) float32, of all the buffers: what a head for other classes is fitted to.
+
+        Raises:
+            BundleError: the bundle is of schema 1, whose model gives probabilities only.
+        """
+        if self._head is None:
+            raise BundleError(
+                f"{self.name} was made by an older version, and its model gives no features; export it again."
+            )
+        return self._session.infer_many([buffer.pixels for buffer in buffers])
+
     def predict(self, pixels: Pixels) -> Prediction:
         """`prepare` and `infer`, timed, in the classifier's own buffer; for one thread at a time."""
         start = time.perf_counter()

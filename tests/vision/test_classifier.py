@@ -106,6 +106,21 @@ def test_one_buffer_gives_one_answer_as_often_as_it_is_asked(classifier: Classif
     assert np.array_equal(first, kept)  # a later inference does not change an earlier answer
 
 
+def test_the_features_of_photos_are_what_the_head_takes(classifier: Classifier, bundle: Bundle) -> None:
+    """So that a head for other classes can be fitted to them."""
+    buffers = [classifier.new_input(), classifier.new_input(), classifier.new_input()]
+    photo = read_photo(GOLDEN_PHOTO)
+    for buffer, view in zip(buffers, (photo, photo[:, ::-1], photo[::-1]), strict=True):
+        classifier.prepare(np.ascontiguousarray(view), buffer)
+    features = classifier.features(buffers)
+    assert (features.dtype, features.shape) == (np.float32, (3, bundle.manifest.features))
+    head = read_head(bundle.files["head"], features.shape[1])
+    assert head.probabilities(features) == pytest.approx(classifier.infer_all(buffers), abs=1e-6)
+    kept = features.copy()
+    classifier.features(buffers[:1])
+    assert np.array_equal(features, kept)  # a later inference does not change them
+
+
 def test_swapped_channels_give_another_answer(classifier: Classifier, photos_dir: Path) -> None:
     """Colours matter to the model: it is less sure of a photo with red and blue swapped."""
     for name in ("coffee.png", "rocket.jpg"):
@@ -253,8 +268,9 @@ def test_a_bundle_of_schema_1_gives_the_answers_of_one_of_schema_2(
     (tmp_path / "old").mkdir()
     old = load_bundle(signed(small, tmp_path / "old", of_bundle, model=model, golden=bundle.files["golden"]))
     assert old.manifest.features is None
-    answer = Classifier(old, ModelSettings()).infer(buffer)
-    assert answer == pytest.approx(classifier.infer(buffer), abs=1e-5)
+    runs_old = Classifier(old, ModelSettings())
+    assert runs_old.infer(buffer) == pytest.approx(classifier.infer(buffer), abs=1e-5)
+    assert "no features" in one_sentence(BundleError, lambda: runs_old.features([buffer]))
 
 
 def head_of(**arrays: object) -> bytes:
