@@ -6,6 +6,8 @@ disturbs all of them alike; a ratio is the median of the rounds' ratios. In each
 while nothing else runs, and beside busy loops, which want the processors as other programs on a box do.
 
     python -m benchmarks.peers --weights resnet18.pth --photos DIR --frames DIR --calibration DIR
+
+On a machine with other work, `chrt -f 10 python -m benchmarks.peers --busy 0 …` gives the engines the processors.
 """
 
 from __future__ import annotations
@@ -182,6 +184,8 @@ def truth(photos: Path) -> dict[str, int]:
 
 def disturbance(load: float | None = None) -> str:
     """What the machine's load over the last five minutes means for the figures."""
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:  # the engines' processes inherit it
+        return "At real-time priority (`chrt -f 10`): other work got no processor"
     load = os.getloadavg()[1] if load is None else load
     if load < 2:  # 1 is the engine that is measured
         return "Nothing else ran"

@@ -50,7 +50,9 @@ project, compared with its own FP32 on the same pixels, is in [architectures.md]
 `LABELLED` holds photos and a `labels.csv` (`file,index`). Each engine runs in a separate process, on the same
 processors. `benchmarks/networks.py` shows how each network was converted and quantized, and `benchmarks/engines.py` how
 it is called. Nothing else should run at the same time, because an engine with two threads waits for the slower of its
-processors. ExecuTorch and ncnn are made for ARM; they are not known for their x86 kernels.
+processors; where other work cannot be stopped, begin the command with `chrt -f 10` and add `--busy 0`. Without
+`--busy 0` the engines are measured beside busy loops too, and `--arrangements` compares this project's arrangements of
+threads. ExecuTorch and ncnn are made for ARM; they are not known for their x86 kernels.
 """
 
 
@@ -88,11 +90,10 @@ def markdown(results: Sequence[Result], truth: dict[str, int], ours: str, refere
 
 def arrangements(results: Sequence[Result]) -> str:
     """This project's arrangements of threads, idle and beside busy loops; the first of `results` is the product's."""
-    base, kinds = results[0], [kind for kind in ("infer", _BUSY[0]) if kind in results[0].rounds]
-    rows = [
-        "| | model alone, median ms | × | CPU ms | beside busy loops, median ms | × | CPU ms |",
-        "|---|" + "--:|" * 6,
-    ]
+    base, names = results[0], {"infer": "model alone", _BUSY[0]: "beside busy loops"}
+    kinds = [kind for kind in names if kind in base.rounds]
+    header = "".join(f" {names[kind]}, median ms | × | CPU ms |" for kind in kinds)
+    rows = [f"| |{header}", "|---|" + "--:|" * 3 * len(kinds)]
     for result in results:
         rows.append(f"| {_name(result, base)} | {' | '.join(_brief(result, base, kind) for kind in kinds)} |")
     return "\n".join(rows)
