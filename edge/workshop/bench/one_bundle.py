@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 from edge.board import host
@@ -16,8 +15,8 @@ from edge.photos.decode import decode_photo
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.workshop.timing import inference_ms
 
-AWAKE = 3  # inferences before those that are measured: the caches hold what another process left there
 LEAST = 5  # in a round, however slow the board is
 PROGRAM = "from edge.workshop.bench.one_bundle import main; main()"
 
@@ -38,13 +37,7 @@ def main() -> None:
     classifier.prepare(decode_photo(bundle.files["golden"], bundle.golden.name), buffer)
     _answer([])
     for line in sys.stdin:
-        times: list[float] = []
-        until = time.monotonic() + float(line)
-        while time.monotonic() < until or len(times) < AWAKE + LEAST:
-            began = time.perf_counter_ns()
-            classifier.infer(buffer)
-            times.append((time.perf_counter_ns() - began) / 1e6)
-        _answer(times[AWAKE:])
+        _answer(inference_ms(lambda: classifier.infer(buffer), float(line), LEAST))
 
 
 def _answer(milliseconds: list[float]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge.board import host
 from edge.errors import BundleError
@@ -20,9 +20,9 @@ from edge.workshop.export.judge.agreement import Judged, measure_agreement, refu
 from edge.workshop.export.network.float_network import FloatNetwork
 from edge.workshop.export.quantize.ranges import Range
 from edge.workshop.export.recipes import Recipe, Refused
+from edge.workshop.timing import inference_ms
 
 ROUNDS = 5  # interleaved, so that other work on the board disturbs all alike
-AWAKE = 2  # inferences before those that are measured: the caches hold what another candidate left there
 LEAST = 3  # in a round, however slow the board is
 FAR_SLOWER = 3.0  # times the fastest after the first round: not measured any more, nor compared with FP32
 CLEARLY_FASTER = 0.97  # of the usual engine's time; less is within what two runs differ by
@@ -92,23 +92,14 @@ def time_in_turns(candidates: Sequence[Candidate], buffer: Pixels, seconds: floa
     running = list(candidates)
     for _ in range(ROUNDS):
         for candidate in running:
-            candidate.times_ms += _round_ms(candidate, buffer, seconds / ROUNDS)
+            candidate.use()
+            infer = partial(candidate.session.infer, buffer)
+            candidate.times_ms += inference_ms(infer, seconds / ROUNDS, LEAST)
         fastest = min(candidate.ms or 0.0 for candidate in running)
         for candidate in running:
             if (candidate.ms or 0.0) > FAR_SLOWER * fastest:
                 candidate.reason = f"takes {(candidate.ms or 0.0) / fastest:.1f} times as long"
         running = [candidate for candidate in running if not candidate.reason]
-
-
-def _round_ms(candidate: Candidate, buffer: Pixels, seconds: float) -> list[float]:
-    candidate.use()
-    times: list[float] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until or len(times) < AWAKE + LEAST:
-        began = time.perf_counter_ns()
-        candidate.session.infer(buffer)
-        times.append((time.perf_counter_ns() - began) / 1e6)
-    return times[AWAKE:]
 
 
 def judge(

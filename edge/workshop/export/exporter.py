@@ -15,7 +15,7 @@ from edge.frames import Pixels
 from edge.photos.decode import read_photo
 from edge.vision.bundle import GOLDEN, HEAD, LABELS, TRUNK
 from edge.vision.engines.torch_session import TorchSession
-from edge.vision.manifest import Ancestor, Engine, GoldenClass, InputContract, Manifest, Quantization
+from edge.vision.manifest import Ancestor, Engine, GoldenClass, InputContract, Manifest, Origin, Quantization, Target
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.bundle_writer import write_bundle
 from edge.workshop.export.candidates import Candidate, choose, head_of, judge, make_candidate, measured, time_in_turns
@@ -36,7 +36,6 @@ from edge.workshop.export.weights.state_dict import Weights
 
 Step = Callable[[str], None]
 Each = Callable[[Sequence[Any]], Iterable[Any]]
-
 
 _UNANSWERED = (GoldenClass(index=0, confidence=0), GoldenClass(index=1, confidence=0))
 TIMING_S = 3.0  # for each engine that is compared
@@ -101,35 +100,11 @@ def export_bundle(
     names = class_names(network.classes, labels)
     step("finding the ranges of the activations")
     contract = table.contract
-    ranges = (
-        calibrated_ranges(
-            network, (torch.from_numpy(buffer_of(read_photo(photo), contract)) for photo in each(calibration))
-        )
-        if calibration
-        else data_free_ranges(network)
-    )
+    ranges = _ranges(network, calibration, each)
     example = buffer_of(read_photo(golden), contract)
-    quantization = Quantization(
-        ranges="calibrated" if calibration else "data-free", photos=len(calibration), activations="int8"
-    )
-    origin = weights.origin
-    draft = Manifest(
-        architecture=table.name,
-        target=target,
-        engine=Engine(name="none"),
-        files={},
-        features=network.features,
-        # The published accuracy is that on the usual input.
-        weights=origin if table == usual else origin.model_copy(update={"top1": None}),
-        lineage=(
-            Ancestor(
-                kind="weights", name=origin.source, sha256=origin.sha256, how=f"export, {quantization.ranges} ranges"
-            ),
-        ),
-        quantization=quantization,
-        input=contract,
-        golden=_UNANSWERED,
-    )
+    # The published accuracy is that on the usual input.
+    origin = weights.origin if table == usual else weights.origin.model_copy(update={"top1": None})
+    draft = _draft(network, target, origin, len(calibration))
     threads = threads or len(os.sched_getaffinity(0))
     refused: list[Refused] = []
     if gpu is not None:
@@ -166,6 +141,33 @@ def export_bundle(
     model_bytes = sum(len(contents[role][1]) for role in ("trunk", "head"))
     return Exported(
         directory, manifest, chosen.agreement, latency, model_bytes, fp32_bytes=floats * 4, classes=network.classes
+    )
+
+
+def _ranges(network: FloatNetwork, photos: Sequence[Path], each: Each) -> dict[str, Range]:
+    """The ranges of the activations: on the photos if there are any, else from the batch norms."""
+    if not photos:
+        return data_free_ranges(network)
+    contract = network.architecture.contract
+    buffers = (torch.from_numpy(buffer_of(read_photo(photo), contract)) for photo in each(photos))
+    return calibrated_ranges(network, buffers)
+
+
+def _draft(network: FloatNetwork, target: Target, origin: Origin, calibrated_on: int) -> Manifest:
+    """A manifest without engine, files, answers to the golden photo and agreement."""
+    ranges: Literal["calibrated", "data-free"] = "calibrated" if calibrated_on else "data-free"
+    how = f"export, {ranges} ranges"
+    return Manifest(
+        architecture=network.architecture.name,
+        target=target,
+        engine=Engine(name="none"),
+        files={},
+        features=network.features,
+        weights=origin,
+        lineage=(Ancestor(kind="weights", name=origin.source, sha256=origin.sha256, how=how),),
+        quantization=Quantization(ranges=ranges, photos=calibrated_on, activations="int8"),
+        input=network.architecture.contract,
+        golden=_UNANSWERED,
     )
 
 

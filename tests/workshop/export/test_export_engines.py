@@ -15,8 +15,9 @@ from edge.errors import BundleError
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
 from edge.vision.classifier import Classifier
+from edge.workshop import timing
 from edge.workshop.export import candidates as room
-from edge.workshop.export import recipes as kitchen
+from edge.workshop.export import recipes as module
 from edge.workshop.export.candidates import Candidate, choose, time_in_turns
 from edge.workshop.export.exporter import export_bundle
 from edge.workshop.export.network.float_network import FloatNetwork
@@ -31,7 +32,7 @@ MANY = pytest.mark.skipif(
 
 
 class Slow:
-    """A session that takes as long as it was told to; no time passes."""
+    """A session whose inferences set a simulated clock forward by `ms`; no time passes."""
 
     def __init__(self, clock: list[float], ms: float) -> None:
         self._clock, self._ms = clock, ms
@@ -44,7 +45,7 @@ class Slow:
 def candidate(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, float], Candidate]:
     clock = [0.0]
     passing = SimpleNamespace(monotonic=lambda: clock[0], perf_counter_ns=lambda: int(clock[0] * 1e9))
-    monkeypatch.setattr(room, "time", passing)
+    monkeypatch.setattr(timing, "time", passing)
     manifest: Any = SimpleNamespace(engine=SimpleNamespace(name="torchscript", options={}))
 
     def make(name: str, ms: float) -> Candidate:
@@ -138,18 +139,18 @@ def test_what_is_tried_is_what_can_run(network: FloatNetwork, monkeypatch: pytes
     built = SimpleNamespace(
         __version__="2.9.1", backends=SimpleNamespace(quantized=SimpleNamespace(supported_engines=["qnnpack", "none"]))
     )
-    monkeypatch.setattr(kitchen, "torch", built)
-    monkeypatch.setattr(kitchen, "host_target", lambda: "arm64")
-    monkeypatch.setattr(kitchen, "use_kernels", lambda kernels: None)
-    monkeypatch.setattr(kitchen.library, "unavailable", lambda: "" if network.architecture.name == "resnet18" else "x")
+    monkeypatch.setattr(module, "torch", built)
+    monkeypatch.setattr(module, "host_target", lambda: "arm64")
+    monkeypatch.setattr(module, "use_kernels", lambda kernels: None)
+    monkeypatch.setattr(module.library, "unavailable", lambda: "" if network.architecture.name == "resnet18" else "x")
     for has_xnnpack, expected in ((True, ["xnnpack"]), (False, ["qnnpack"])):
-        monkeypatch.setattr(kitchen, "runs_qint8", lambda has=has_xnnpack: has)
+        monkeypatch.setattr(module, "runs_qint8", lambda has=has_xnnpack: has)
         found, refused = recipes("auto", "arm64", network)
         ours = ["edge"] if network.architecture.name == "resnet18" else []
         assert sorted(one.name for one in found) == sorted(expected + ours)
         assert {one.name for one in refused} == {"xnnpack", "edge"} - {one.name for one in found}
         assert [one.name for one in recipes(None, "arm64", network)[0]] == expected
-    monkeypatch.setattr(kitchen.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     _, refused = recipes("fastest", "arm64", network)
     assert ("onnxruntime", "ONNX Runtime is not installed") in [(one.name, one.reason) for one in refused]
 
