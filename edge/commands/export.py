@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.settings.defaults import state_directory
 from edge.settings.schema import Settings
-from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST
+from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST, TIMING_S
 from edge.workshop.export.judge.limits import MIN_AGREEMENT, MIN_CORRELATION
 
 HELP = "make an INT8 model bundle from FP32 weights"
@@ -84,9 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=_seconds,
-        default=None,
+        default=TIMING_S,
         metavar="N",
-        help="for how long each engine is timed (default: 3)",
+        help=f"for how long each engine is timed (default: {TIMING_S:g})",
     )
     parser.add_argument("--calibrate", type=Path, metavar="DIR", help="photos to find the ranges on")
     parser.add_argument(
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from edge.photos.folders import photos_in
     from edge.vision.installed import Installed
     from edge.vision.trial import verify_bundle
-    from edge.workshop.export.exporter import TIMING_S, export_bundle
+    from edge.workshop.export.exporter import export_bundle
     from edge.workshop.export.judge.views import GOLDEN_PHOTO
     from edge.workshop.export.network.input_options import InputOptions
     from edge.workshop.export.weights.find import find_weights
@@ -168,7 +168,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         target=target,
         precision=arguments.precision,
         engine=arguments.engine,
-        timing_s=TIMING_S if arguments.seconds is None else arguments.seconds,
+        timing_s=arguments.seconds,
         threads=settings.model.threads,
         calibration=photos_in(arguments.calibrate) if arguments.calibrate else (),
         photos=photos_in(arguments.photos) if arguments.photos else (),

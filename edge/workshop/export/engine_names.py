@@ -1,6 +1,7 @@
-"""The engines that `export --engine` takes; it imports nothing, because the command line needs it without torch."""
+"""The engines that `export --engine` takes, and for how long it times each; imports nothing, so no torch either."""
 
 AUTO, FASTEST = "auto", "fastest"
 TORCHSCRIPT = ("onednn", "fbgemm", "xnnpack", "qnnpack", "edge")
 ONNX_RUNTIME = "onnxruntime"
 ENGINE_NAMES = (*TORCHSCRIPT, ONNX_RUNTIME)
+TIMING_S = 3.0  # for each engine that is compared

@@ -19,7 +19,7 @@ from edge.vision.manifest import Ancestor, Engine, GoldenClass, InputContract, M
 from edge.vision.preprocess import fill, new_buffer
 from edge.workshop.export.bundle_writer import write_bundle
 from edge.workshop.export.candidates import Candidate, choose, head_of, judge, make_candidate, measured, time_in_turns
-from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST
+from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST, TIMING_S
 from edge.workshop.export.judge.agreement import Judged, measure_latency
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, MIN_AGREEMENT
 from edge.workshop.export.judge.report import Exported
@@ -38,7 +38,6 @@ Step = Callable[[str], None]
 Each = Callable[[Sequence[Any]], Iterable[Any]]
 
 _UNANSWERED = (GoldenClass(index=0, confidence=0), GoldenClass(index=1, confidence=0))
-TIMING_S = 3.0  # for each engine that is compared
 
 
 def export_bundle(
