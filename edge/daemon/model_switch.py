@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,7 +93,10 @@ class ModelSwitch:
         self._refuse_without_room(home)
         bundle = load_bundle(home)
         manifest, running = self._running
-        engine_of(bundle.manifest).check_beside(manifest, bundle.manifest)
+        engine = engine_of(bundle.manifest)
+        engine.check_beside(manifest, bundle.manifest)
+        if engine.LIBRARY not in sys.modules:  # the daemon has run models of another engine so far
+            self._refuse_without_room(home, engine.LIBRARY_BYTES)
         before = self.description["name"]
         classifier = _apart(bundle, lambda: self._load_beside(bundle, running, pipeline))
         try:
@@ -115,11 +119,12 @@ class ModelSwitch:
         except Exception as error:  # a model is code, and may raise anything; the daemon goes on
             raise _cannot_be_made(bundle, error) from error
 
-    def _refuse_without_room(self, home: Path) -> None:
+    def _refuse_without_room(self, home: Path, library_bytes: int = 0) -> None:
         try:
-            needed = sum(file.stat().st_size for file in home.iterdir()) * FILES_IN_MEMORY + ACTIVATIONS_BYTES
+            files = sum(file.stat().st_size for file in home.iterdir())
         except OSError:
             return  # load_bundle will report it
+        needed = files * FILES_IN_MEMORY + ACTIVATIONS_BYTES + library_bytes
         free = self._free_bytes()
         if free is not None and free < needed:
             raise BundleError(

@@ -1,5 +1,6 @@
 """Tests that a model that cannot replace the running one is refused and leaves everything as it was."""
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_what_cannot_run_next_to_the_running_one_is_refused(bundle_dir: Path, tm
     assert model.use(things.name, stage) == things.name
     assert [one.labels[0] for one in stage.models] == ["thing 0"]
     assert status.snapshot().gauges["model"] == model.description["name"] == things.name
+
+
+def test_the_library_of_another_engine_needs_room_too(
+    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon of 256 MB that has run without torch would be killed while it imports it."""
+    things = with_other_labels(bundle_dir, tmp_path / "things")
+    installed = install(tmp_path / "models", bundle_dir, things)
+    settings, stage = ModelSettings(bundle=installed.directory / "current"), Stage()
+    model = ModelSwitch(settings, Status(), Classifier, lambda: 150 << 20)
+    model.load()
+    with monkeypatch.context() as without:
+        without.delitem(sys.modules, "torch")
+        with pytest.raises(BundleError, match="150 MB are free"):
+            model.use(things.name, stage)
+    assert (stage.models, installed.current) == ([], bundle_dir.name)
+    assert model.use(things.name, stage) == things.name
 
 
 def test_bundles_of_torch_and_of_onnx_runtime_replace_each_other(bundle_dir: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edge.errors import BundleError
 from edge.vision.engines.engine import Files, Session
 from edge.vision.engines.torch_library import (
     LIBRARY,
+    LIBRARY_BYTES,
     PLATFORM,
     REMEDY,
     check_beside,
@@ -21,7 +22,7 @@ from edge.vision.engines.torch_library import (
 )
 from edge.vision.manifest import Manifest
 
-__all__ = ["LIBRARY", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
+__all__ = ["LIBRARY", "LIBRARY_BYTES", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
 
 if TYPE_CHECKING:
     from edge.vision.engines.torch_session import Place

@@ -58,7 +58,12 @@ class Engine(Protocol):
 
     @property
     def LIBRARY(self) -> str:  # noqa: N802
-        """The library's name, for `doctor`."""
+        """The library's name, for `doctor`; that of its Python module."""
+        ...
+
+    @property
+    def LIBRARY_BYTES(self) -> int:  # noqa: N802
+        """The memory that importing the library takes, about."""
         ...
 
     @property

@@ -29,6 +29,7 @@ SETTINGS = {
 DEBIANS = "/usr/lib/python3/dist-packages/"  # where Debian's packages are
 _one_at_a_time = threading.Lock()  # where standard error goes belongs to the whole process
 LIBRARY = "onnxruntime"
+LIBRARY_BYTES = 12 << 20
 PLATFORM = "onnxruntime_onnx"
 REMEDY = "Install it again: sudo ./install.sh; or use a bundle of another engine."
 ERRORS_ONLY = 3  # of its levels of severity; less serious lines are for developers

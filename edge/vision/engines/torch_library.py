@@ -10,6 +10,7 @@ from edge.vision.manifest import Manifest
 
 ENGINES = ("torchscript", "cuda")
 LIBRARY = "torch"
+LIBRARY_BYTES = 200 << 20  # of PyPI's for CUDA 268 MB, without the pages of its libraries; other builds take less
 PLATFORM = "pytorch_torchscript"
 REMEDY = (
     "Take PyPI's torch, as constraints.txt pins it: sudo ./install.sh does, or pip install -c constraints.txt torch."

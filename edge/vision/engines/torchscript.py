@@ -13,6 +13,7 @@ from edge.kernels import library
 from edge.vision.engines.engine import Files, Session
 from edge.vision.engines.torch_library import (
     LIBRARY,
+    LIBRARY_BYTES,
     PLATFORM,
     REMEDY,
     check_beside,
@@ -22,7 +23,7 @@ from edge.vision.engines.torch_library import (
 )
 from edge.vision.manifest import Manifest
 
-__all__ = ["LIBRARY", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
+__all__ = ["LIBRARY", "LIBRARY_BYTES", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
 
 OWN = "edge"
 BATCHED = ("onednn", "fbgemm")  # qnnpack's graph has one photo's strides in it
