@@ -50,15 +50,15 @@ typedef struct {
   int32_t threads;                /* for which there is scratch memory */
   uint8_t *scratch;
   size_t scratch_bytes;
-} crew;
+} team;
 
 static void work(void *context) {
-  crew *crew = context;
-  int32_t thread = __atomic_fetch_add(&crew->next_thread, 1, __ATOMIC_RELAXED), number;
-  if (thread >= crew->threads) return;
-  uint8_t *scratch = crew->scratch + crew->scratch_bytes * (size_t)thread;
-  while ((number = __atomic_fetch_add(&crew->next_task, 1, __ATOMIC_RELAXED)) < crew->tasks)
-    crew->method->task(crew->job, crew->phase, number, scratch);
+  team *team = context;
+  int32_t thread = __atomic_fetch_add(&team->next_thread, 1, __ATOMIC_RELAXED), number;
+  if (thread >= team->threads) return;
+  uint8_t *scratch = team->scratch + team->scratch_bytes * (size_t)thread;
+  while ((number = __atomic_fetch_add(&team->next_task, 1, __ATOMIC_RELAXED)) < team->tasks)
+    team->method->task(team->job, team->phase, number, scratch);
 }
 
 /* Sets the frame around a picture to its zero point. */
@@ -104,7 +104,7 @@ static void run_in(const plan *plan, uint8_t *workspace, const uint8_t *pixels, 
       paint_frame(&o->out, slots[o->out.slot]);
       j.output = (int8_t *)slots[o->out.slot] + origin_of(&o->out);
     }
-    crew c = {.job = &j, .method = table_of(o->method), .threads = threads,
+    team c = {.job = &j, .method = table_of(o->method), .threads = threads,
               .scratch = shared + aligned(plan->shared), .scratch_bytes = aligned(plan->scratch)};
     for (c.phase = 0; (c.tasks = c.method->tasks(&j, c.phase)) > 0; c.phase++) {
       c.next_task = c.next_thread = 0;
