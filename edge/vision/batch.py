@@ -47,6 +47,10 @@ def classify_photos(classifier: Classifier, photos: Sequence[Path], threads: int
     """
     batches = (photos[at : at + BATCH] for at in range(0, len(photos), BATCH))
     threads = max(1, min(threads, -(-len(photos) // BATCH)))
+    if threads == 1:  # in the thread that loaded the model: another one would get a second pool of OpenMP's threads
+        for batch in batches:
+            yield from _classify_batch(classifier, batch)
+        return
     # `join_thread` requires that no thread infers before all have called it.
     joined = threading.Barrier(threads)
 

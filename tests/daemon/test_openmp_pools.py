@@ -54,6 +54,25 @@ thread.join()
 print(loaded, *counts)
 """
 
+FEW_PHOTOS = """
+import os, sys
+from pathlib import Path
+import numpy
+from edge.photos.decode import read_photo
+from edge.settings.schema import ModelSettings
+from edge.vision.batch import classify_photos, threads_for
+from edge.vision.bundle import load_bundle
+from edge.vision.classifier import Classifier
+
+photo = Path(sys.argv[1], "golden.jpg")
+numpy.ones((64, 64)) @ numpy.ones((64, 64))  # NumPy's own threads and OpenCV's exist from here on
+read_photo(photo)
+before = len(os.listdir("/proc/self/task"))
+classifier = Classifier(load_bundle(Path(sys.argv[1])), ModelSettings(threads=2))
+for _ in classify_photos(classifier, [photo] * 3, threads_for(3)):
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
 INTERRUPTED = """
 import signal, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +97,19 @@ def test_only_the_thread_that_infers_has_a_pool_also_after_a_swap(bundle_dir: Pa
     loaded, *counts = map(int, done.stdout.split())
     assert loaded == 0  # the thread that loaded has ended, and its pool with it
     assert counts == [2, 2]  # the thread that infers, and the second one of its pool
+
+
+def test_few_photos_are_classified_by_the_pool_that_loaded_the_model(bundle_dir: Path) -> None:
+    """`classify PHOTO` and `evaluate` have one pool as well: two threads in all for a model with two."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FEW_PHOTOS, bundle_dir],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=CHECKOUT,
+        timeout=100,
+    )
+    assert done.stdout.split() == ["1"] * 3  # beside the main thread
 
 
 def test_ctrl_c_ends_a_start_although_another_thread_is_loading() -> None:
