@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.kernels import library
+
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "edge" / "kernels"
-FLAGS = ("-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror")
+# The library's own, without those for the linker, so that what is tested is the code that is shipped.
+FLAGS = (*(flag for flag in library.FLAGS if flag not in ("-shared", "-s")), "-Wall", "-Wextra", "-Werror")
 # EDGE_TRUNK_... in trunk.h
 AUTO, PLAIN, DIRECT, WINOGRAD_LOADED, WINOGRAD_IN_USE, DOTS = range(6)
 OK, DAMAGED, UNSUPPORTED, NO_MEMORY, BAD_CALL = range(5)
@@ -23,9 +25,9 @@ def build(program: str, folder: Path, compiler: str = "cc", *flags: str) -> Path
     """The program `program`.c, linked with all kernels."""
     if not shutil.which(compiler):
         pytest.skip(f"{compiler} is not installed")
-    files = [HERE / f"{program}.c", *sorted(SOURCES.glob("*.c")), *sorted(SOURCES.glob("*.S"))]
+    files = [HERE / f"{program}.c", *library.sources()]
     output = folder / program
-    command = [compiler, *FLAGS, *flags, "-I", SOURCES, "-o", output, *files, "-lm", "-lpthread"]
+    command = [compiler, *FLAGS, *flags, "-I", library.SOURCES, "-o", output, *files, "-lm", "-lpthread"]
     subprocess.run([str(part) for part in command], check=True)
     return output
 
