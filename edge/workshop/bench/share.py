@@ -18,7 +18,10 @@ from edge.workshop.bench.result import Latency, Made, Result
 
 HIDDEN = "…"
 # A path, a URL, a user at a host, a host with its port, an IP address, a hardware address.
-PATH_OR_ADDRESS = re.compile(r"\S*[/\\@]\S*|\S+:\d\S*|\b\d+(?:\.\d+){3}\b|\S*[0-9a-fA-F]*:[0-9a-fA-F]*:\S*")
+# A path may have spaces: all from its first slash to its last one in the clause goes.
+PATH_OR_ADDRESS = re.compile(
+    r"\S*[/\\@](?:[^;:()]*/)?\S*|\S+:\d\S*|\b\d+(?:\.\d+){3}\b|\S*[0-9a-fA-F]*:[0-9a-fA-F]*:\S*"
+)
 
 
 def refuse_to_overwrite(file: Path) -> None:

@@ -49,6 +49,8 @@ def test_the_figures_and_the_machine_stay() -> None:
         ("192.168.1.7 and dc:a6:32:01:02:03 and fe80::1", "… and … and …"),
         ("porch has no kernels: fbgemm is missing", "… has no kernels: fbgemm is missing"),
         ("sandporch", "sandporch"),
+        ("/home/my telltale dir/models/resnet18-int8-3fa9c1 was changed", "… was changed"),
+        ("/a b/x.so cannot be loaded (y: bad); run: sudo /e f/python", "… cannot be loaded (y: bad); run: sudo …"),
     ],
 )
 def test_paths_addresses_and_names_are_removed_from_a_reason(text: str, expected: str) -> None:
