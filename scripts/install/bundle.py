@@ -1,6 +1,7 @@
 """Reads with Python's standard library alone what a model bundle is for, before anything is installed.
 
     bundle.py engine BUNDLE    prints the engine of a bundle's directory or tar archive, such as onnxruntime
+    bundle.py target BUNDLE    prints what it was made for: arm64, x86_64, jetson, or any
 
 Exits with 0 when it is done, and with 1 and a sentence where it is no bundle.
 """
@@ -33,18 +34,29 @@ def manifest_of(bundle: Path) -> bytes:
     sys.exit(f"{bundle} is no bundle: it holds no {MANIFEST}; name an archive or a directory that export made.")
 
 
-def engine_of(bundle: Path) -> str:
-    """The name of its engine; bundles of schema 1, which hold it as a text, are torch's."""
+def value_of(bundle: Path, key: str) -> Any:
+    """A value of the bundle's manifest; exits where there is none."""
     try:
-        engine: Any = json.loads(manifest_of(bundle))["engine"]
-        return "torchscript" if isinstance(engine, str) else str(engine["name"])
+        return json.loads(manifest_of(bundle))[key]
     except (ValueError, KeyError, TypeError):
         sys.exit(f"{bundle} is no bundle: its {MANIFEST} cannot be read; export it again.")
+
+
+def engine_of(bundle: Path) -> str:
+    """The name of its engine. Bundles of schema 1, which hold it as a text, are torch's, and so are a GPU's."""
+    engine = value_of(bundle, "engine")
+    if isinstance(engine, str):
+        return "torchscript"
+    if not isinstance(engine, dict) or "name" not in engine:
+        sys.exit(f"{bundle} is no bundle: its {MANIFEST} cannot be read; export it again.")
+    return "torchscript" if engine["name"] == "cuda" else str(engine["name"])
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["engine", bundle]:
             print(engine_of(Path(bundle)))
+        case ["target", bundle]:
+            print(value_of(Path(bundle), "target"))
         case _:
             sys.exit(__doc__)

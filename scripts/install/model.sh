@@ -29,10 +29,25 @@ choose_engine() {
     fi
     case $engine in
         torchscript | onnxruntime) ;;
+        "$of_bundle") fail 65 "$bundle is for the engine $engine, which this version does not have; fetch a newer one: git pull" ;;
         *) fail 64 "--engine takes torchscript or onnxruntime." ;;
     esac
     [ "${of_bundle:-$engine}" = "$engine" ] ||
         fail 64 "$bundle is for the engine $of_bundle, and --engine says $engine; leave --engine out."
+}
+
+# Refuses a model that was made for another machine than the one that is installed or downloaded for: else that would show
+# only after everything was installed.
+check_bundle() {
+    local wanted target machine
+    [ -n "$bundle" ] && [ -n "$python_there" ] || return 0
+    target=$("$python_there" scripts/install/bundle.py target "$bundle" 2>&1) || fail 65 "$target"
+    wanted=$(if [ -n "$for_suite" ]; then target_of "$for_suite"; else echo "$stack $(machine_here)"; fi)
+    case $wanted in *aarch64*) machine=arm64 ;; *) machine=x86_64 ;; esac
+    case "$target ${wanted%% *}" in
+        any\ * | "$machine "* | "jetson jetson") ;;
+        *) fail 65 "$bundle is a model for $target, and the machine is $machine; make it again: edge-classifier export --engine onnxruntime --target $machine" ;;
+    esac
 }
 
 # What making a model with torch takes beyond the release: memory, swap included, and disk, in MB.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.install import bundle
-from tests.install.test_install_boards import BOOKWORM, JAMMY, ORIN
+from tests.install.test_install_boards import BOOKWORM, JAMMY, OPENCV, ORIN, TORCH
 from tests.installer import CHECKOUT, PI, TRIXIE, Board, install
 
 ONNX = ("--engine", "onnxruntime")
@@ -20,9 +20,9 @@ WHEELS = "scripts/install/wheels.py"
 NAME = "resnet18-int8-3fa9c1"
 
 
-def archive(folder: Path, engine: object, name: str = NAME) -> Path:
+def archive(folder: Path, engine: object, name: str = NAME, target: str = "any") -> Path:
     """A bundle's archive, as far as the installer looks into it."""
-    text = json.dumps({"schema": 2, "engine": engine}).encode()
+    text = json.dumps({"schema": 2, "engine": engine, "target": target}).encode()
     file = folder / f"{name}.tgz"
     with tarfile.open(file, "w:gz") as tar:
         for path, content in (("trunk.onnx", b"trunk"), ("bundle.json", text)):
@@ -116,6 +116,52 @@ def test_the_engine_of_the_bundle_needs_no_option_and_another_one_is_refused(
     assert "is for the engine onnxruntime, and --engine says torchscript; leave --engine out." in result.stderr
     for engine in ("qnnpack", {"name": "torchscript", "options": {"kernels": "qnnpack"}}):  # of schema 1 and 2
         assert "without torch" not in board.plan("--bundle", str(archive(tmp_path, engine, "of-torch"))).stdout
+
+
+@pytest.mark.parametrize(
+    ("made_for", "machine", "refused"),
+    [
+        ("x86_64", "arm64", True),
+        ("arm64", "arm64", False),
+        ("arm64", "amd64", True),
+        ("any", "arm64", False),
+        ("jetson", "arm64", True),
+    ],
+)
+def test_a_model_for_another_machine_is_refused_before_anything_is_installed(
+    tmp_path: Path, made_for: str, machine: str, *, refused: bool
+) -> None:
+    board = Board(tmp_path, TRIXIE, PI)
+    board.is_built_for(machine)
+    file = archive(tmp_path, {"name": "torchscript", "options": {"kernels": "onednn"}}, target=made_for)
+    result = board.plan("--bundle", str(file))
+    assert result.returncode == (65 if refused else 0), result.stderr
+    if refused:
+        here = {"arm64": "arm64", "amd64": "x86_64"}[machine]
+        assert result.stdout == ""
+        assert f"{file} is a model for {made_for}, and the machine is {here}; make it again:" in result.stderr
+        assert result.stderr.endswith(f" edge-classifier export --engine onnxruntime --target {here}\n")
+
+
+def test_a_model_for_another_machine_is_not_downloaded_for_it(tmp_path: Path) -> None:
+    file = archive(tmp_path, {"name": "torchscript", "options": {}}, target="x86_64")
+    result = install(CHECKOUT, "--download", tmp_path / "carried", "--for", "bookworm", "--bundle", file)
+    assert (result.returncode, result.stdout) == (65, "")
+    assert "is a model for x86_64, and the machine is arm64" in result.stderr
+    assert not (tmp_path / "carried").exists()
+
+
+def test_a_model_for_a_gpu_brings_torch_and_one_of_a_later_version_is_a_sentence(tmp_path: Path) -> None:
+    board = Board(tmp_path, JAMMY, ORIN)
+    board.module("torch", TORCH.format(version="2.8.0", cuda=True))
+    board.module("cv2", OPENCV.format(gstreamer=True))
+    given = "--bundle", str(archive(tmp_path, {"name": "cuda", "options": {}}, target="jetson"))
+    result = board.plan(*given)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "without torch" not in result.stdout
+    result = board.plan("--bundle", str(archive(tmp_path, {"name": "later", "options": {}})))
+    assert (result.returncode, result.stdout) == (65, "")
+    assert "is for the engine later, which this version does not have" in result.stderr
 
 
 @pytest.mark.parametrize(
