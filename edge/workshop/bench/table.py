@@ -29,13 +29,11 @@ def comparison(old: Result, new: Result) -> str:
     lines = [*_warnings(new)]
     if old.strained:
         lines.append("THROTTLED: the older run was; do not compare with it.")
-    lines += [f"{'':20}{'before':>18}{'now':>18}{'now/before':>14}", "─" * 70]
-    for name, was, now in (
-        ("model", old.model, new.model),
-        ("board", old.machine.board, new.machine.board),
-        ("library", old.machine.library, new.machine.library),
-    ):
-        lines.append(f"{name:20}{_cut(was, 17):>18}{_cut(now, 17):>18}")
+    for name, run in (("before", old), ("now", new)):
+        machine = run.machine
+        text = f"{name:8}{run.model}, {machine.engine}, {_threads(run.threads)}, on {machine.board}, {machine.library}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 8)
+    lines += ["", f"{'':20}{'before':>18}{'now':>18}{'now/before':>14}", "─" * 70]
     figures = _figures(new)
     for name, (before, unit, digits) in _figures(old).items():
         if name not in figures:  # measured in one of the runs only

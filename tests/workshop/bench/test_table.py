@@ -98,6 +98,19 @@ def test_two_runs_side_by_side() -> None:
     assert line.split() == ["sustained", "15.7", "fps", "31.4", "fps", "2.00", "×"]
 
 
+def test_two_runs_are_named_in_full_with_the_engines_that_ran_them() -> None:
+    machine = result().machine.model_copy(update={"engine": "onnxruntime", "library": "ONNX Runtime 1.22.1"})
+    text = comparison(
+        result(model="efficientnet_lite0-int8-91592d"),
+        result(model="efficientnet_lite0-int8-505281", machine=machine),
+    )
+    before, now = (" ".join(part.split()) for part in text.partition("\n\n")[0].split("\nnow "))
+    assert before.startswith("before efficientnet_lite0-int8-91592d, qnnpack, ")
+    assert now.startswith("efficientnet_lite0-int8-505281, onnxruntime, ")
+    assert now.endswith(", ONNX Runtime 1.22.1")
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_a_board_without_sensors_has_a_table_too() -> None:
     blind = Condition(temperature_celsius=None, under_voltage=False, throttled=False, load=0.0)
     assert "°C" not in table(result(before=blind, after=blind))
