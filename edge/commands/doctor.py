@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     for finding in findings(settings, arguments.config):
         found.append(finding)
         if not arguments.json:
-            print(f"{MARKS[finding.severity]}  {finding.check:9} {finding.sentence}")
+            print(f"{MARKS[finding.severity]}  {finding.check:11} {finding.sentence}")
             if finding.remedy:
-                print(f"{'':16}→ {finding.remedy}" if sys.stdout.encoding == "utf-8" else f"{'':16}{finding.remedy}")
+                print(f"{'':18}→ {finding.remedy}" if sys.stdout.encoding == "utf-8" else f"{'':18}{finding.remedy}")
             sys.stdout.flush()
     if arguments.json:
         print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in found]}, ensure_ascii=False))

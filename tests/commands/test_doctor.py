@@ -1,5 +1,6 @@
 """Tests doctor's checks: one line for each, with a remedy for each problem."""
 
+import argparse
 import dataclasses
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.board.child_process import run_apart
+from edge.commands import doctor
 from edge.commands.doctor_checks import camera, disk, machine, model, page, service
 from edge.commands.doctor_checks.finding import Finding, our_command
 from edge.settings.schema import CameraSettings, FallbackSettings, ModelSettings, Settings, WebSettings
@@ -281,3 +283,13 @@ def test_the_exit_code_follows_the_gravest_finding(tmp_path: Path, as_json: bool
         ]
     else:
         assert any(line.startswith("FAIL  model") for line in result.stdout.splitlines())
+
+
+def test_the_sentences_are_below_each_other_also_where_the_library_has_a_long_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Finding("onnxruntime", "failure", "It does.", "Do that."), Finding("model", "ok", "It does.")]
+    monkeypatch.setattr(doctor, "findings", lambda *_: found)
+    assert doctor.run(argparse.Namespace(json=False, config=None), Settings()) == 69
+    library, remedy, model = capsys.readouterr().out.splitlines()
+    assert library.index("It") == model.index("It") == len(remedy) - len(remedy.lstrip())
