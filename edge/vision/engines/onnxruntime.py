@@ -30,6 +30,7 @@ DEBIANS = "/usr/lib/python3/dist-packages/"  # where Debian's packages are
 _one_at_a_time = threading.Lock()  # where standard error goes belongs to the whole process
 LIBRARY = "onnxruntime"
 LIBRARY_BYTES = 12 << 20
+PIP = "pip install onnxruntime==1.22.1"  # from 1.29 on PyPI's builds report their use
 PLATFORM = "onnxruntime_onnx"
 REMEDY = "Install it again: sudo ./install.sh; or use a bundle of another engine."
 ERRORS_ONLY = 3  # of its levels of severity; less serious lines are for developers
@@ -128,8 +129,8 @@ def unavailable() -> str:
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None:
         return (
-            "The bundle needs ONNX Runtime, which is not installed here; install it (on Debian trixie"
-            " `apt install python3-onnxruntime`, elsewhere `pip install onnxruntime`), or use another bundle."
+            "The bundle needs ONNX Runtime, which is not installed here; install it (on a PC with"
+            f" Debian trixie `apt install python3-onnxruntime`, elsewhere `{PIP}`), or use another bundle."
         )
     # Debian's 1.21 for ARM64 computes constants in half precision while it is loaded, which cores before the Cortex-A75
     # cannot, such as those of a Pi 4 and a Zero 2 W: importing it would end this process.
@@ -137,7 +138,7 @@ def unavailable() -> str:
     if (spec.origin or "").startswith(DEBIANS) and "asimd" in flags and "asimdhp" not in flags:
         return (
             "Debian's ONNX Runtime does not run on this processor, which has no arithmetic in half precision; remove it"
-            " and install PyPI's (`pip install onnxruntime==1.22.1`), or use another bundle."
+            f" and install PyPI's (`{PIP}`), or use another bundle."
         )
     return ""
 

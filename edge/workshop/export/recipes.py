@@ -23,6 +23,7 @@ from edge.workshop.export.quantize import int8_network, kernels_network, onnx_ne
 from edge.workshop.export.quantize.ranges import Range
 
 ONNX_TRUNK = "trunk.onnx"
+NOT_INSTALLED = "ONNX Runtime is not installed"
 # The candidates, the usually fastest first. Without XNNPACK, QNNPACK is one of them.
 _TRIED: dict[InstructionSet, tuple[str, ...]] = {
     "x86_64": ("onednn", "fbgemm", "xnnpack"),
@@ -69,9 +70,10 @@ def recipes(choice: str | None, target: InstructionSet, network: FloatNetwork) -
     if choice not in (None, AUTO, FASTEST):
         refused = _refusal(str(choice), target, network)
         if refused:
+            remedy = f"install it (`{onnxruntime.PIP}`), " if refused == NOT_INSTALLED else ""
             raise BundleError(
-                f"No model for the engine {choice} can be made here: {refused}; name another engine, or leave --engine"
-                " out."
+                f"No model for the engine {choice} can be made here: {refused}; {remedy}name another engine, or leave"
+                " --engine out."
             )
         return [_recipe(str(choice), target)], []
     found: list[Recipe] = []
@@ -95,7 +97,7 @@ def _refusal(name: str, target: InstructionSet, network: FloatNetwork) -> str:
     """Why no trunk can be made for an engine, without a full stop; "" if it can."""
     if name == ONNX_RUNTIME:
         if importlib.util.find_spec("onnxruntime") is None:
-            return "ONNX Runtime is not installed"
+            return NOT_INSTALLED
         return onnxruntime.unavailable().rstrip(".")
     return _refusal_of_ours(target, network) if name == "edge" else _refusal_of_torch(name, target)
 

@@ -153,6 +153,9 @@ def test_what_is_tried_is_what_can_run(network: FloatNetwork, monkeypatch: pytes
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     _, refused = recipes("fastest", "arm64", network)
     assert ("onnxruntime", "ONNX Runtime is not installed") in [(one.name, one.reason) for one in refused]
+    remedy = r"is not installed; install it \(`pip install onnxruntime==1\.22\.1`\), name another"
+    with pytest.raises(BundleError, match=remedy):
+        recipes("onnxruntime", "arm64", network)
 
 
 def test_a_time_that_is_none_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
