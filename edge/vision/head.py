@@ -10,12 +10,11 @@ import zipfile
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import BundleError
 from edge.events import Probabilities
+from edge.vision.engines.engine import Floats
 
-Floats = npt.NDArray[np.float32]
 MAX_BYTES = 256 << 20  # of the unpacked arrays
 
 

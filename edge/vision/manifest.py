@@ -153,6 +153,10 @@ class Candidate(Part):
     agrees: bool = False  # with FP32, by the limits for a bundle
     reason: Shown = ""  # why it was not chosen; empty for the one that was
 
+    def __str__(self) -> str:
+        """As that of `Engine`."""
+        return str(Engine(name=self.engine, options=self.options))
+
 
 class Measured(Part):
     """The time of an inference on the machine that exported the bundle, and of the engines it was compared with."""

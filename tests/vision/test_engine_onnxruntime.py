@@ -15,7 +15,7 @@ import pytest
 
 from edge.board.processor import host_target
 from edge.errors import BundleError
-from edge.vision.engines import engine_of, onnxruntime
+from edge.vision.engines import engine_of, onnxruntime, processor_check
 from edge.vision.engines.engine import Session
 from edge.vision.manifest import Manifest
 from edge.workshop.export.quantize import onnx_file
@@ -190,7 +190,7 @@ def test_a_bundle_for_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch
     assert f"was made for {other}" in refusal(mean_colour(), target=other)
     full = {"ranges": "data-free", "activations": "quint8", "small_pairs": False}
     monkeypatch.setattr(onnxruntime, "host_target", lambda: "x86_64")
-    monkeypatch.setattr(onnxruntime, "has_vnni", lambda: False)
+    monkeypatch.setattr(processor_check, "has_vnni", lambda: False)
     assert "was made for a CPU with VNNI" in refusal(mean_colour(), quantization=full)
     monkeypatch.setattr(onnxruntime, "host_target", lambda: "arm64")
     assert load(mean_colour(), quantization=full).threads == 2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge.errors import BundleError
 from edge.vision.engines.engine import Files, Session
@@ -23,9 +22,6 @@ from edge.vision.engines.torch_library import (
 from edge.vision.manifest import Manifest
 
 __all__ = ["LIBRARY", "LIBRARY_BYTES", "PLATFORM", "REMEDY", "check", "check_beside", "describe", "load", "self_check"]
-
-if TYPE_CHECKING:
-    from edge.vision.engines.torch_session import Place
 
 
 def check(manifest: Manifest) -> None:
@@ -51,8 +47,8 @@ def describe() -> str:
     return f"{describe_torch()}, CUDA {torch.version.cuda or 'none'}, {name}"
 
 
-def open_gpu(kernels: str) -> Place:
-    """Prepare the NVIDIA GPU.
+def open_gpu(kernels: str) -> str:
+    """Prepare the NVIDIA GPU, and return torch's name of it.
 
     EXPERIMENTAL: it has never run on a Jetson. docs/jetson.md lists what is unproven.
 

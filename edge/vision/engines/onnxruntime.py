@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.board.processor import cpu_flags, has_vnni, host_target
+from edge.board.processor import cpu_flags, host_target
 from edge.errors import BundleError
 from edge.frames import Pixels
 from edge.vision.engines.engine import Files, Floats, Session
+from edge.vision.engines.processor_check import refuse_other_processor
 from edge.vision.manifest import Manifest
 
 PROVIDERS = ["CPUExecutionProvider"]  # PyPI's build has another one too, which computes in a cloud
@@ -38,12 +39,7 @@ ERRORS_ONLY = 3  # of its levels of severity; less serious lines are for develop
 
 def check(manifest: Manifest) -> None:
     """See `Engine.check`: the instruction set, and VNNI for weights of full range."""
-    host, quantization = host_target(), manifest.quantization
-    if manifest.target not in (host, "any"):
-        raise BundleError(f"The bundle was made for {manifest.target} and this is {host}; export it here.")
-    small_pairs = quantization is not None and quantization.small_pairs
-    if host == "x86_64" and not small_pairs and not has_vnni():
-        raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
+    refuse_other_processor(manifest, adds_pairs=host_target() == "x86_64")
     _refuse_unavailable()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from edge.vision.engines.engine import Files, Floats
 from edge.vision.manifest import Manifest
 from edge.vision.torch_compat import known_deprecations, load_script
 
-Place = Literal["cpu", "cuda"]  # torch's name of the device that holds the model
 _WARM_UP = 2  # TorchScript's profiling executor optimizes during the first two calls
 
 
@@ -28,15 +26,13 @@ class TorchSession:
         manifest: of the bundle.
         files: its files, by role.
         takes_many: whether the graph takes batches.
-        place: the device.
+        place: torch's name of the device that holds it, cpu or cuda.
 
     Raises:
         BundleError: torch cannot load or run it.
     """
 
-    def __init__(
-        self, manifest: Manifest, files: Files, *, takes_many: bool = False, place: Place | str = "cpu"
-    ) -> None:
+    def __init__(self, manifest: Manifest, files: Files, *, takes_many: bool = False, place: str = "cpu") -> None:
         self.takes_many = takes_many
         self._side, self._place = manifest.input.side, place
         # TensorRT's execution context serves one thread at a time, and `classify` infers in several.

@@ -7,10 +7,10 @@ The option `kernels` is `onednn`, `fbgemm`, `qnnpack` or `xnnpack`, which are to
 from __future__ import annotations
 
 from edge.board.openmp import spin_briefly
-from edge.board.processor import has_vnni, host_target
 from edge.errors import BundleError
 from edge.kernels import library
 from edge.vision.engines.engine import Files, Session
+from edge.vision.engines.processor_check import refuse_other_processor
 from edge.vision.engines.torch_library import (
     LIBRARY,
     LIBRARY_BYTES,
@@ -31,14 +31,10 @@ BATCHED = ("onednn", "fbgemm")  # qnnpack's graph has one photo's strides in it
 
 def check(manifest: Manifest) -> None:
     """See `Engine.check`: the instruction set, VNNI for weights of full range, and the library of our own kernels."""
-    host, quantization = host_target(), manifest.quantization
-    if manifest.target not in (host, "any"):
-        raise BundleError(f"The bundle was made for {manifest.target} and this is {host}; export it here.")
-    small_pairs = quantization is not None and quantization.small_pairs
-    if manifest.engine.options.get("kernels") == "onednn" and not small_pairs and not has_vnni():
-        raise BundleError("The bundle was made for a CPU with VNNI, which this one lacks; export it again here.")
+    kernels = manifest.engine.options.get("kernels")
+    refuse_other_processor(manifest, adds_pairs=kernels == "onednn")
     refuse_without_torch()
-    if manifest.engine.options.get("kernels") == OWN:
+    if kernels == OWN:
         library.open_library()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.board import host
 from edge.board.processor import cpu_flags
 from edge.vision.engines import engine_of
-from edge.vision.manifest import Engine, Manifest
+from edge.vision.manifest import Manifest
 from edge.workshop.bench.result import Candidate, Condition, Machine, Made
 
 # The CPU features by which oneDNN, FBGEMM, XNNPACK and QNNPACK choose their INT8 kernels.
@@ -58,12 +58,7 @@ def made(manifest: Manifest) -> Made:
         board=measured.board if measured else "",
         threads=measured.threads if measured else None,
         candidates=tuple(
-            Candidate(
-                engine=str(Engine(name=one.engine, options=one.options)),
-                ms=one.ms,
-                agrees=one.agrees,
-                reason=one.reason,
-            )
+            Candidate(engine=str(one), ms=one.ms, agrees=one.agrees, reason=one.reason)
             for one in (measured.candidates if measured else ())
         ),
     )

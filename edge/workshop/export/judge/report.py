@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.vision.manifest import Agreement, Engine, Manifest
+from edge.vision.manifest import Agreement, Manifest
 from edge.workshop.export.judge.agreement import Latency, describe_pictures
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
 
@@ -82,7 +82,7 @@ class Exported:
         yield f"engines on this machine, an inference on {threads}:"
         for one in sorted(measured.candidates, key=lambda one: one.ms or float("inf")):
             ms = "–" if one.ms is None else f"{one.ms:.1f} ms"
-            yield f"{Engine(name=one.engine, options=one.options)!s:<20}{ms:>11}  {one.reason or 'kept'}"
+            yield f"{one!s:<20}{ms:>11}  {one.reason or 'kept'}"
 
 
 def _speed(latency: Latency) -> str:
