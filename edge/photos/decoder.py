@@ -42,6 +42,7 @@ WITHIN_S = 5.0  # for a photo of a child that has to share its processor
 END_WITHIN_S = 2.0
 START_WITHIN_S = 30.0  # importing OpenCV takes seconds on a Zero 2 W
 IDLE_S = 120.0  # after which the child ends, and its memory is free
+ATTEMPTS = 4  # a child may end, idle, just when a photo comes; on a busy machine several times
 MAX_NAME = 200  # characters
 PROGRAM = "from edge.photos.decoder_child import main; main()"
 ENVIRONMENT = {
@@ -91,7 +92,7 @@ class PhotoDecoder:
         """
         name = name[:MAX_NAME]
         with self._one_at_a_time:
-            for _ in range(2):
+            for _ in range(ATTEMPTS):
                 child = self._ready_child()
                 try:
                     return self._decoded_by(child, content, name)
