@@ -147,6 +147,11 @@ def test_it_imports_no_torch_prints_nothing_and_writes_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_log_on_a_full_disk_is_no_reason_not_to_load_a_model() -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run([sys.executable, "-c", APART], stderr=full, check=False).returncode == 0
+
+
 def test_importing_the_module_imports_no_library() -> None:
     script = "import sys, edge.vision.engines.onnxruntime; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -200,6 +205,18 @@ def test_without_the_library_a_sentence_says_how_to_install_it(monkeypatch: pyte
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "apt install python3-onnxruntime" in refusal(mean_colour())
     assert "pip install onnxruntime" in refusal(mean_colour())
+
+
+def test_a_library_that_cannot_be_imported_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_module = importlib.import_module
+
+    def broken(name: str) -> Any:
+        if name == "onnxruntime":
+            raise RuntimeError("module compiled against ABI version 0x1000009")
+        return import_module(name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert "cannot be imported (module compiled against ABI" in refusal(mean_colour())
 
 
 def test_debians_build_is_refused_where_importing_it_would_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

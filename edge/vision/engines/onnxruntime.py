@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -150,8 +150,8 @@ def _library() -> Any:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         library: Any = importlib.import_module("onnxruntime")
-    except (ImportError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # with another version of numpy than it was built for, it may raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BundleError(f"ONNX Runtime cannot be imported ({reason:.200}); install one for this Python.") from error
     library.set_default_logger_severity(ERRORS_ONLY)
     return library
@@ -173,7 +173,8 @@ def _without_schema_errors() -> Iterator[None]:
             os.close(standard_error)
             printed.seek(0)
             others = [line for line in printed if line.strip() and not line.startswith(b"Schema error: ")]
-            os.write(2, b"".join(others))
+            with suppress(OSError):  # a log on a full disk, or a closed pipe, is no reason not to load the model
+                os.write(2, b"".join(others))
 
 
 def _opened(library: Any, model: bytes, threads: int) -> Any:

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from edge.errors import ConfigError, StateError
@@ -28,12 +29,17 @@ def refuse_to_overwrite(file: Path) -> None:
     """Check before the measurement that the file can be written at its end.
 
     Raises:
-        ConfigError: there is such a file already, or no such directory.
+        ConfigError: there is such a file already, no such directory, or no file can be made there.
     """
     if os.path.lexists(file):
         raise ConfigError(f"{file} exists already; name another file, or remove it first.")
     if not file.absolute().parent.is_dir():
         raise ConfigError(f"There is no directory {file.absolute().parent}; make it, or name another place.")
+    try:
+        file.open("x").close()
+        file.unlink()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written ({error.strerror}); name another place.") from error
 
 
 def write_shared(result: Result, file: Path, names: Iterable[str]) -> None:
@@ -49,8 +55,11 @@ def write_shared(result: Result, file: Path, names: Iterable[str]) -> None:
     """
     text = shared(result, [*names, *own_names()]).model_dump_json(by_alias=True, indent=2, exclude={"comparison"})
     try:
-        with file.open("x", encoding="utf-8") as opened:
+        with file.open("x", encoding="utf-8") as opened, ExitStack() as unfinished:
+            unfinished.callback(file.unlink)
             opened.write(text + "\n")
+            opened.flush()
+            unfinished.pop_all()
     except OSError as error:
         raise StateError(f"{file} cannot be written ({error.strerror}); name another place.") from error
 

@@ -98,7 +98,13 @@ def _refusal(name: str, target: InstructionSet, network: FloatNetwork) -> str:
     if name == ONNX_RUNTIME:
         if importlib.util.find_spec("onnxruntime") is None:
             return NOT_INSTALLED
-        return onnxruntime.unavailable().rstrip(".")
+        reason = onnxruntime.unavailable()
+        try:
+            if not reason:
+                onnxruntime.describe()  # imports it
+        except BundleError as error:
+            reason = str(error)
+        return reason.rstrip(".")
     return _refusal_of_ours(target, network) if name == "edge" else _refusal_of_torch(name, target)
 
 

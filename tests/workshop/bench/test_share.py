@@ -1,12 +1,13 @@
 """Tests that a shared result has what matters for speed, and no text that names a box, a user, a file or a network."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
-from edge.errors import StateError
+from edge.errors import ConfigError, StateError
 from edge.workshop.bench.result import Candidate, Made, read_result
-from edge.workshop.bench.share import shared, without, write_shared
+from edge.workshop.bench.share import refuse_to_overwrite, shared, without, write_shared
 from tests.workshop.bench.results import result
 
 
@@ -78,3 +79,23 @@ def test_it_is_read_like_any_result_and_never_overwritten(tmp_path: Path) -> Non
     with pytest.raises(StateError, match="cannot be written"):
         write_shared(result(sustained_fps=1.0), file, [])
     assert file.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_measurement(tmp_path: Path) -> None:
+    for file in (tmp_path / f"{'a' * 300}.json", Path("/proc/share.json")):
+        with pytest.raises(ConfigError, match="cannot be written"):
+            refuse_to_overwrite(file)
+    refuse_to_overwrite(tmp_path / "share.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    """It would be in the way of the next run, and would be no JSON."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StateError, match="cannot be written"):
+            write_shared(result(), tmp_path / "share.json", [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

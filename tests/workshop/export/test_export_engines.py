@@ -135,6 +135,10 @@ def test_a_bundle_for_another_machine_is_made_for_its_usual_engine_and_that_is_r
     assert f"engines for {host} cannot be timed on this machine, so the one that is usually the fastest" in steps[2]
 
 
+def broken() -> str:
+    raise BundleError("ONNX Runtime cannot be imported.")
+
+
 def test_what_is_tried_is_what_can_run(network: FloatNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     built = SimpleNamespace(
         __version__="2.9.1", backends=SimpleNamespace(quantized=SimpleNamespace(supported_engines=["qnnpack", "none"]))
@@ -150,6 +154,11 @@ def test_what_is_tried_is_what_can_run(network: FloatNetwork, monkeypatch: pytes
         assert sorted(one.name for one in found) == sorted(expected + ours)
         assert {one.name for one in refused} == {"xnnpack", "edge"} - {one.name for one in found}
         assert [one.name for one in recipes(None, "arm64", network)[0]] == expected
+    monkeypatch.setattr(module.onnxruntime, "unavailable", lambda: "")
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: SimpleNamespace())
+    monkeypatch.setattr(module.onnxruntime, "describe", broken)
+    _, refused = recipes("fastest", "arm64", network)  # the others are compared nevertheless
+    assert ("onnxruntime", "ONNX Runtime cannot be imported") in [(one.name, one.reason) for one in refused]
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     _, refused = recipes("fastest", "arm64", network)
     assert ("onnxruntime", "ONNX Runtime is not installed") in [(one.name, one.reason) for one in refused]
