@@ -118,7 +118,10 @@ def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | 
             raise StateError(f"The daemon cannot be reached at {path} ({reason}); look at fallback.path.") from error
         try:
             client.sendall(json.dumps({"request": name, **document}).encode() + b"\n")
-            answer = json.loads(_read_line(client))
+            line = _read_line(client)
+            if not line:
+                raise ConnectionResetError("it ended before")
+            answer = json.loads(line)
         except (OSError, ValueError) as error:
             raise StateError(
                 f"The daemon gave no answer ({error}); look at its log: journalctl -u edge-classifier."
