@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,8 @@ class ModelSwitch:
         manifest, running = self._running
         engine = engine_of(bundle.manifest)
         engine.check_beside(manifest, bundle.manifest)
-        if engine.LIBRARY not in sys.modules:  # the daemon has run models of another engine so far
+        # The daemon has run models of another engine so far. What is not installed is reported when it is loaded.
+        if engine.LIBRARY not in sys.modules and importlib.util.find_spec(engine.LIBRARY) is not None:
             self._refuse_without_room(home, engine.LIBRARY_BYTES)
         before = self.description["name"]
         classifier = _apart(bundle, lambda: self._load_beside(bundle, running, pipeline))

@@ -1,5 +1,6 @@
 """Tests that a model that cannot replace the running one is refused and leaves everything as it was."""
 
+import importlib.util
 import sys
 import threading
 from collections.abc import Callable
@@ -78,6 +79,9 @@ def test_the_library_of_another_engine_needs_room_too(
     with monkeypatch.context() as without:
         without.delitem(sys.modules, "torch")
         with pytest.raises(BundleError, match="150 MB are free"):
+            model.use(things.name, stage)
+        without.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(BundleError, match="needs torch, which is not installed here"):  # not that it needs room
             model.use(things.name, stage)
     assert (stage.models, installed.current) == ([], bundle_dir.name)
     assert model.use(things.name, stage) == things.name
