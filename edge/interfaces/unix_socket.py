@@ -47,6 +47,13 @@ class SocketServer:
         """Listen. If the socket cannot be made, log a warning: the daemon works without it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if _is_served(self._path):
+                logger.warning(
+                    "%s is another daemon's, which `edge-classifier models` reaches in place of this one; give each"
+                    " daemon a fallback.path in a directory of its own.",
+                    self._path,
+                )
+                return
             self._path.unlink(missing_ok=True)  # left by an earlier daemon
             with _address(self._path) as address:
                 self._server.bind(address)
@@ -95,6 +102,20 @@ class SocketServer:
             return {"status": "ok", **self._handle(str(name), document)}
         except RequestError as error:
             return {"status": "error", "error": str(error)}
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a process listens at the socket `path`; one that a killed daemon left behind refuses the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            with _address(path) as address:
+                client.connect(address)
+        except BlockingIOError:  # others wait to be accepted
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def ask(path: Path, name: str, document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -57,6 +57,14 @@ def test_a_place_where_no_daemon_can_be_is_reported_in_a_sentence(tmp_path: Path
             ask(tmp_path / place / SOCKET, "use", {})
 
 
+def test_a_second_daemon_leaves_the_socket_to_the_first(door: Path, caplog: pytest.LogCaptureFixture) -> None:
+    second = SocketServer(door, lambda name, document: {"asked": "the second"})
+    second.start()
+    assert "is another daemon's" in caplog.text
+    assert second.stop(WAIT_S)
+    assert ask(door, "model", {}) == {"status": "ok", "asked": "model"}
+
+
 def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon_and_blocks_nothing(tmp_path: Path) -> None:
     path = tmp_path / SOCKET
     with socket.socket(socket.AF_UNIX) as left:
