@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge.settings.defaults import state_directory
 from edge.settings.schema import Settings
-from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST, TIMING_S
+from edge.workshop.export.engine_names import AUTO, ENGINE_NAMES, FASTEST, SYNONYMS, TIMING_S
 from edge.workshop.export.judge.limits import MIN_AGREEMENT, MIN_CORRELATION
 
 HELP = "make an INT8 model bundle from FP32 weights"
@@ -74,12 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
+        type=lambda name: SYNONYMS.get(name, name),
         choices=(AUTO, FASTEST, *ENGINE_NAMES),
         default=AUTO,
         metavar="auto|fastest|NAME",
         help="what computes the model on the processor. auto (the default): the fastest of TorchScript's on this board;"
-        f" fastest: ONNX Runtime is compared too; NAME: that one alone, of {', '.join(ENGINE_NAMES)}. edge are this"
-        " project's own kernels for ARM64",
+        " torchscript: the same; fastest: ONNX Runtime is compared too; NAME: that one alone, of"
+        f" {', '.join(ENGINE_NAMES)}. edge are this project's own kernels for ARM64",
     )
     parser.add_argument(
         "--seconds",

@@ -1,5 +1,6 @@
 """Tests `export --engine`: what can run here is timed and compared with FP32, and the fastest that agrees is kept."""
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 
 from edge.board.processor import host_target
 from edge.cli import main
+from edge.commands import export
 from edge.errors import BundleError
 from edge.settings.schema import ModelSettings
 from edge.vision.bundle import load_bundle
@@ -121,6 +123,13 @@ def test_an_engine_that_cannot_be_had_here_is_a_sentence_where_it_is_insisted_on
     assert f"No model for the engine {other} can be made here: " in last
     assert last.endswith("; name another engine, or leave --engine out.")
     assert not list(tmp_path.glob("models/*"))
+
+
+def test_the_engines_name_in_the_bundle_is_taken_too() -> None:
+    parser = argparse.ArgumentParser()
+    export.add_arguments(parser)
+    assert parser.parse_args([]).engine == parser.parse_args(["--engine", "torchscript"]).engine == "auto"
+    assert parser.parse_args(["--engine", "onnxruntime"]).engine == "onnxruntime"
 
 
 def test_a_bundle_for_another_machine_is_made_for_its_usual_engine_and_that_is_reported(

@@ -173,5 +173,5 @@ def trunk_bytes(
         reason = str(error).strip().splitlines()[0]
         raise BundleError(
             f"torch {torch.__version__} cannot run this target's INT8 kernels here ({reason:.120});"
-            " export on the device itself, or with a torch that can."
+            " export on the device itself, with a torch that can, or with --engine onnxruntime."
         ) from error
