@@ -98,7 +98,9 @@ def _list(installed: Installed, running: str | None, as_json: bool) -> int:
             mark = "*" if row["current"] else "<" if row["previous"] else " "
         else:
             mark = "*" if row["running"] else ">" if row["current"] else "<" if row["previous"] else " "
-        print(f"{mark} {row['name']:36}{row['fault'] or _details(row)}")
+        print(f"{mark} {row['name']:36}{row['fault'] or _figures(row)}")
+        if not row["fault"]:
+            print(f"    {_origin(row)}")
     if rows:
         in_use = "* used from the next start (no daemon answers)" if running is None else "* in use"
         waits = "   > used from the next start" if running not in (None, installed.current) else ""
@@ -135,17 +137,20 @@ def _row(installed: Installed, name: str, running: str | None) -> dict[str, Any]
     }
 
 
-def _details(row: dict[str, Any]) -> str:
-    """Size, engine, classes, accuracy and origin of a bundle in `models list`."""
+def _figures(row: dict[str, Any]) -> str:
+    """Size, engine and time of a bundle in `models list`."""
+    engine = row["engine"] if row["ms"] is None else f"{row['engine']} {row['ms']:.1f} ms"
+    return f"{row['bytes'] / 1e6:5.1f} MB, {engine}"
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """Classes, accuracy and weights of a bundle in `models list`."""
     agreement = ""
     if row["agreement"] is not None:
         of = {"photos": "photos", "shipped": "shipped views", "both": "photos and shipped views"}[row["agreement_on"]]
         agreement = f", as FP32 on {row['agreement']:.1f} % of {row['agreement_photos']} {of}"
     instead = "" if row["instead_of"] is None else f", instead of {row['instead_of']}"
-    engine = row["engine"] if row["ms"] is None else f"{row['engine']} {row['ms']:.1f} ms"
-    return (
-        f"{row['bytes'] / 1e6:5.1f} MB, {engine}, {row['classes']} classes{agreement}, from {row['weights']}{instead}"
-    )
+    return f"{row['classes']} classes{agreement}, from {row['weights']}{instead}"
 
 
 def _add(installed: Installed, arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from edge.workshop.timing import inference_ms
 
 ROUNDS = 5  # interleaved, so that other work on the board disturbs all alike
 LEAST = 3  # in a round, however slow the board is
-FAR_SLOWER = 3.0  # times the fastest after the first round: not measured any more, nor compared with FP32
+FAR_SLOWER = 3.0  # times the fastest's best inference: not measured any more, nor compared with FP32
 CLEARLY_FASTER = 0.97  # of the usual engine's time; less is within what two runs differ by
 
 
@@ -89,17 +89,19 @@ def head_of(network: FloatNetwork) -> Head:
 
 def time_in_turns(candidates: Sequence[Candidate], buffer: Pixels, seconds: float) -> None:
     """Time each candidate for `seconds`; one that is far slower than another is timed in the first round only."""
-    running = list(candidates)
+    running, slow = list(candidates), []
     for _ in range(ROUNDS):
         for candidate in running:
             candidate.use()
             infer = partial(candidate.session.infer, buffer)
             candidate.times_ms += inference_ms(infer, seconds / ROUNDS, LEAST)
-        fastest = min(candidate.ms or 0.0 for candidate in running)
-        for candidate in running:
-            if (candidate.ms or 0.0) > FAR_SLOWER * fastest:
-                candidate.reason = f"takes {(candidate.ms or 0.0) / fastest:.1f} times as long"
-        running = [candidate for candidate in running if not candidate.reason]
+        # By the best inference of each, because other work on the board may hit one candidate's round alone.
+        limit = FAR_SLOWER * min(min(candidate.times_ms) for candidate in running)
+        slow += [candidate for candidate in running if min(candidate.times_ms) > limit]
+        running = [candidate for candidate in running if min(candidate.times_ms) <= limit]
+    fastest = min(candidate.ms or 0.0 for candidate in running)
+    for candidate in slow:
+        candidate.reason = f"takes {(candidate.ms or 0.0) / fastest:.1f} times as long"
 
 
 def judge(

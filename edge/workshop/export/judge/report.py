@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from edge.vision.manifest import Agreement, Manifest
 from edge.workshop.export.judge.agreement import Latency, describe_pictures
 from edge.workshop.export.judge.limits import ENOUGH_PHOTOS, FEW_CLASSES, MIN_CORRELATION
+
+WIDTH = 80  # of a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Exported:
         else:
             rows.append(("accuracy", "–", f"{published:.1f} %", "published top-1 on ImageNet"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
+        lines = [_row(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  ", d) for a, b, c, d in rows]
         return "\n".join([*lines, *self._engines()])
 
     def _engines(self) -> Iterator[str]:
@@ -82,7 +85,13 @@ class Exported:
         yield f"engines on this machine, an inference on {threads}:"
         for one in sorted(measured.candidates, key=lambda one: one.ms or float("inf")):
             ms = "–" if one.ms is None else f"{one.ms:.1f} ms"
-            yield f"{one!s:<20}{ms:>11}  {one.reason or 'kept'}"
+            yield _row(f"{one!s:<20}{ms:>11}  ", one.reason or "kept")
+
+
+def _row(columns: str, text: str) -> str:
+    """The columns and a text behind them, which goes on below itself where it does not fit a terminal."""
+    lines = textwrap.wrap(text, WIDTH - len(columns), break_long_words=False, break_on_hyphens=False)
+    return columns.rstrip() if not lines else columns + ("\n" + " " * len(columns)).join(lines)
 
 
 def _speed(latency: Latency) -> str:
