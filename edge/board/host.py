@@ -226,6 +226,12 @@ def memory_free_bytes(root: Path = ROOT) -> int | None:
     return min(free, default=None)
 
 
+def return_freed_memory() -> None:
+    """Return to the system what this process has freed, of which glibc keeps much for later."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # other C libraries lack it
+        trim(0)
+
+
 def _found(directory: Path, pattern: str) -> list[Path]:
     try:
         return sorted(directory.glob(pattern))

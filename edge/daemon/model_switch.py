@@ -61,7 +61,11 @@ class ModelSwitch:
         Raises:
             BundleError: the bundle cannot be used.
         """
-        bundle = load_bundle(self._settings.bundle)
+        classifier = self._load(load_bundle(self._settings.bundle))
+        host.return_freed_memory()  # the bundle's files, and what its engine needed to read them
+        return classifier
+
+    def _load(self, bundle: Bundle) -> Classifier:
         classifier = _apart(bundle, lambda: self._make_classifier(bundle))
         self._describe(bundle, classifier)
         return classifier
@@ -84,6 +88,7 @@ class ModelSwitch:
             installed.switch(name)
         else:
             self._swap(home, installed, pipeline)
+            host.return_freed_memory()
         return name
 
     def rollback(self, pipeline: Pipeline[Any]) -> str:

@@ -139,6 +139,16 @@ def test_what_this_process_used(tree: Tree) -> None:
     assert (host.peak_memory_bytes() or 0) > 0.9 * resident
 
 
+def test_freed_memory_goes_back_to_the_system() -> None:
+    small = [bytes(50_000) for _ in range(2_000)]  # too small for glibc to return them one by one
+    last = small.pop()
+    held = host.memory_bytes() or 0
+    del small
+    host.return_freed_memory()
+    assert len(last) == 50_000  # it was kept, so that glibc could not have shortened its heap
+    assert (host.memory_bytes() or 0) < held - 80_000_000
+
+
 def test_a_board_that_reports_nothing_is_no_error(tree: Tree) -> None:
     root = tree({f"{ZONES}/thermal_zone0/type": "cpu", f"{ZONES}/thermal_zone0/temp": "asleep", "proc/self/io": ""})
     assert host.boot_id(root) == "00000000"
