@@ -50,8 +50,9 @@ check_bundle() {
     esac
 }
 
-# What making a model with torch takes beyond the release: memory, swap included, and disk, in MB.
-build_memory=1000 build_disk=2000
+# What making a model with torch takes beyond the release: memory, swap included, and disk, in MB; and how much more disk
+# where torch comes with CUDA.
+build_memory=1000 build_disk=2000 build_disk_cuda=7000
 
 # has_model: whether there is a model already that the new release can run.
 has_model() {
@@ -77,7 +78,7 @@ choose_model() {
 
 # Fails where torch comes from elsewhere for the model alone, and there is no room for it.
 check_build() {
-    local memory disk remedy
+    local memory disk remedy needed=$build_disk
     [ -z "$offline" ] || fail 66 "$offline holds no model for ONNX Runtime; make it again with --bundle FILE."
     [ -z "$host" ] || return 0
     remedy="make it on another machine with \`edge-classifier export --engine onnxruntime\`, and give its archive: --bundle FILE."
@@ -85,8 +86,12 @@ check_build() {
     [ "$memory" -ge "$build_memory" ] ||
         fail 69 "Making the model takes torch for some minutes and $build_memory MB of memory, and $memory MB are free; $remedy"
     disk=$(df --output=avail --block-size=1M "${root%/*}" | tail -n 1)
-    [ "$disk" -ge "$build_disk" ] ||
-        fail 69 "Making the model takes torch for some minutes and $build_disk MB of disk, and $((disk)) MB are free; $remedy"
+    if [ "$(machine_here)" = x86_64 ] && [ -n "$python_there" ] &&
+        ! log=/dev/null takes_cpu_index "$python_there" x86_64; then
+        needed=$((needed + build_disk_cuda))
+    fi
+    [ "$disk" -ge "$needed" ] ||
+        fail 69 "Making the model takes torch for some minutes and $needed MB of disk, and $((disk)) MB are free; $remedy"
     model_from="${model_from:-resnet18 where its server can be reached, else efficientnet_lite0 from PyPI}, with torch, which is removed again"
 }
 

@@ -254,6 +254,23 @@ def test_where_torch_has_no_room_a_sentence_says_where_else_the_model_is_made(tm
         assert what in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("machine", "index", "refused"), [("x86_64", "false", True), ("x86_64", "true", False), ("aarch64", "false", False)]
+)
+def test_torch_with_cuda_needs_more_disk_and_comes_where_pytorchs_index_is_out_of_reach(
+    tmp_path: Path, machine: str, index: str, *, refused: bool
+) -> None:
+    board = Board(tmp_path, TRIXIE)
+    script = f"""{CHOOSE}
+        machine_here() {{ echo {machine}; }}; reaches_cpu_index() {{ {index}; }}
+        host= model_from= root=/opt/x build_memory=1 build_disk=1 build_disk_cuda={1 << 40} python_there=/bin/false
+        check_build
+    """
+    result = board.stage(script, PYTHON=sys.executable)
+    assert result.returncode == (69 if refused else 0), result.stderr
+    assert (f"{(1 << 40) + 1} MB of disk" in result.stderr) is refused
+
+
 def test_the_service_without_torch_may_use_a_fifth_of_the_memory_and_gets_it_back(tmp_path: Path) -> None:
     board = Board(tmp_path, TRIXIE, PI)
     script = """
