@@ -72,7 +72,7 @@ class Exported:
         else:
             rows.append(("accuracy", "–", f"{published:.1f} %", "published top-1 on ImageNet"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [_row(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  ", d) for a, b, c, d in rows]
+        lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
         return "\n".join([*lines, *self._engines()])
 
     def _engines(self) -> Iterator[str]:
@@ -89,9 +89,9 @@ class Exported:
 
 
 def _row(columns: str, text: str) -> str:
-    """The columns and a text behind them, which goes on below itself where it does not fit a terminal."""
+    """The columns and a sentence behind them, which goes on below itself where it does not fit a terminal."""
     lines = textwrap.wrap(text, WIDTH - len(columns), break_long_words=False, break_on_hyphens=False)
-    return columns.rstrip() if not lines else columns + ("\n" + " " * len(columns)).join(lines)
+    return columns + ("\n" + " " * len(columns)).join(lines)
 
 
 def _speed(latency: Latency) -> str:
