@@ -84,32 +84,29 @@ with ending_at_once(signal.SIGINT), ThreadPoolExecutor(1) as loader:
 """
 
 
-def test_only_the_thread_that_infers_has_a_pool_also_after_a_swap(bundle_dir: Path) -> None:
-    """Two pools would have more threads than processors, and OpenMP would put them to sleep at each operator."""
+def counts_of(program: str, bundle_dir: Path) -> list[int]:
+    """The numbers of threads that a program prints, run in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ONE_POOL, bundle_dir],
+        [sys.executable, "-W", "ignore", "-c", program, bundle_dir],
         capture_output=True,
         text=True,
         check=True,
         cwd=CHECKOUT,
         timeout=100,
     )
-    loaded, *counts = map(int, done.stdout.split())
+    return [int(count) for count in done.stdout.split()]
+
+
+def test_only_the_thread_that_infers_has_a_pool_also_after_a_swap(bundle_dir: Path) -> None:
+    """Two pools would have more threads than processors, and OpenMP would put them to sleep at each operator."""
+    loaded, *counts = counts_of(ONE_POOL, bundle_dir)
     assert loaded == 0  # the thread that loaded has ended, and its pool with it
     assert counts == [2, 2]  # the thread that infers, and the second one of its pool
 
 
 def test_few_photos_are_classified_by_the_pool_that_loaded_the_model(bundle_dir: Path) -> None:
     """`classify PHOTO` and `evaluate` have one pool as well: two threads in all for a model with two."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FEW_PHOTOS, bundle_dir],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=CHECKOUT,
-        timeout=100,
-    )
-    assert done.stdout.split() == ["1"] * 3  # beside the main thread
+    assert counts_of(FEW_PHOTOS, bundle_dir) == [1] * 3  # beside the main thread
 
 
 def test_ctrl_c_ends_a_start_although_another_thread_is_loading() -> None:

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "read_file.h"
 #include "trunk.h"
 
 enum { AT_ONCE = 6, ROUNDS = 4, MOST = 4096 };
@@ -23,17 +24,6 @@ static void *visitor(void *first) {
     if (memcmp(features, alone[which], bytes)) return "a result differs";
   }
   return NULL;
-}
-
-static void *read_file(const char *name, size_t *length) {
-  FILE *file = fopen(name, "rb");
-  if (!file || fseek(file, 0, SEEK_END)) exit(66);
-  *length = (size_t)ftell(file);
-  rewind(file);
-  void *bytes = malloc(*length + 1);
-  if (!bytes || fread(bytes, 1, *length, file) != *length) exit(66);
-  fclose(file);
-  return bytes;
 }
 
 int main(int count, char **arguments) {

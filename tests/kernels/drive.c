@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "read_file.h"
 #include "run.h"
 
 typedef struct {
@@ -33,17 +34,6 @@ static void parallel(void (*work)(void *), void *context, unsigned threads, unsi
     if (pthread_create(&others[i], NULL, run_share, &s)) exit(70);
   work(context);
   for (unsigned i = 1; i < threads; i++) pthread_join(others[i], NULL);
-}
-
-static void *read_file(const char *name, size_t *length) {
-  FILE *file = fopen(name, "rb");
-  if (!file || fseek(file, 0, SEEK_END)) exit(66);
-  *length = (size_t)ftell(file);
-  rewind(file);
-  void *bytes = malloc(*length + 1);
-  if (!bytes || fread(bytes, 1, *length, file) != *length) exit(66);
-  fclose(file);
-  return bytes;
 }
 
 static void mark(void *file, int32_t operation) {
